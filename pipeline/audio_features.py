@@ -1,0 +1,222 @@
+"""Where a video frame's audio features sit, and the windows of samples a live stream is cut into.
+
+Three clocks meet here: video frames (25 per second), the DiT's feature clock of 30 per second, and
+wav2vec2's hidden frames, one per HOP samples (50 per second). (spec/live_avatar section 8)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import PipelineConfig
+
+HOP = 320
+"""Samples per hidden frame of wav2vec2: the product of its convolution strides."""
+FIELD = 400
+"""Samples that its first hidden frame sees."""
+FEATURE_RATE = 30
+"""Feature frames per second, from which video frames take the nearest."""
+VARIANCE_FLOOR = 1e-7
+
+Samples = NDArray[np.float32]
+Places = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Index of a hidden frame, and the weight of the one after it, per video frame."""
+
+
+def num_hidden_frames(num_samples: int) -> int:
+    return max((num_samples - FIELD) // HOP + 1, 0)
+
+
+def normalise(samples: Samples, mean: float, variance: float) -> Samples:
+    """Zero mean, unit variance, as wav2vec2 was trained; [n] to [1, n]."""
+    return ((samples - mean) / math.sqrt(variance + VARIANCE_FLOOR)).astype(np.float32)[None]
+
+
+def frame_places(
+    first: int, count: int, start: int, num_hidden: int, *, fps: int, rate: int
+) -> Places:
+    """Places of video frames first … first + count - 1 in a window of samples.
+
+    The window begins at sample `start` and has `num_hidden` hidden frames. A video frame takes the
+    nearest feature frame (half to even, as the release), and that frame's time says where
+    between two hidden frames it lies. Nothing is stretched: a frame's place in the sound does not
+    depend on the sound's length. Places outside the window move to its edge.
+    """
+    index, weight = [], []
+    for frame in range(first, first + count):
+        feature = round(frame * FEATURE_RATE / fps)
+        # The feature's time in hidden frames from the window's start, times FEATURE_RATE * HOP.
+        place = feature * rate - start * FEATURE_RATE
+        place = min(max(place, 0), (num_hidden - 1) * FEATURE_RATE * HOP)
+        index.append(place // (FEATURE_RATE * HOP))
+        weight.append(place % (FEATURE_RATE * HOP) / (FEATURE_RATE * HOP))
+    return np.array(index, np.int64), np.array(weight, np.float32)
+
+
+def release_places(num_hidden: int) -> Places:
+    """The release's 30 per second features of a whole file, from its hidden frames.
+
+    The last feature is stretched onto the last hidden frame ("align corners").
+    """
+    count = int(num_hidden / 50 * FEATURE_RATE)
+    place = np.arange(count) * ((num_hidden - 1) / max(count - 1, 1))
+    index = np.floor(place).astype(np.int64)
+    return index, (place - index).astype(np.float32)
+
+
+def release_bucket(
+    num_features: int, frames_per_clip: int, fps: int
+) -> tuple[NDArray[np.int64], int | None]:
+    """Which feature each video frame of a whole file takes in the release, and from where on zeros.
+
+    As many clips as begin within the file, and one more. Frames from `zero_from` on lie after the
+    last feature and take a zero vector; None if there are none.
+    """
+    num_clips = int(num_features / (frames_per_clip * FEATURE_RATE / fps)) + 1
+    num_frames = num_clips * frames_per_clip
+    length = num_frames / fps
+    index = np.linspace(0, length, num_frames, endpoint=False) * FEATURE_RATE
+    index = np.round(index).astype(np.int64).clip(max=math.ceil(length * FEATURE_RATE) - 1)
+    beyond = np.flatnonzero(index >= num_features)
+    return index, int(beyond[0]) if beyond.size else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioWindow:
+    """What the audio encoder gets for one block."""
+
+    block: int
+    samples: Samples
+    """[1, n], normalised."""
+    frame_index: NDArray[np.int64]
+    """[frames of a block] hidden frame of each video frame."""
+    frame_weight: NDArray[np.float32]
+    """[frames of a block] weight of the hidden frame after it."""
+    num_frames: int
+    """Video frames that have sound; the stream's last block may have less than a whole one."""
+
+
+class StreamingAudio:
+    """Samples as they come in, windows of whole blocks out: block 0, 1, 2, …
+
+    A window is up to `audio_context_frames` video frames before the block, the block, and
+    `audio_lookahead_frames` after it as far as the stream goes. It is normalised with mean and
+    variance of everything from the stream's start to the window's end, so a block's features
+    depend on the sound alone and not on how it was cut into chunks. Memory holds the context
+    and what no block has used yet.
+    """
+
+    def __init__(self, config: PipelineConfig) -> None:
+        if config.samples_per_frame % HOP or config.samples_per_block < FIELD:
+            raise ValueError(
+                f"a video frame has {config.samples_per_frame} samples and a block "
+                f"{config.samples_per_block}, wanted a multiple of {HOP} and at least {FIELD}"
+            )
+        self.config = config
+        self.finished = False
+        self.num_samples = 0
+        """Samples that have come in."""
+        self.next_block = 0
+        self._chunks: list[Samples] = []
+        self._first = 0  # position in the stream of the first sample that is kept
+        self._counted_frames = 0  # video frames in the two sums
+        self._sum = 0.0
+        self._sum_squares = 0.0
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks that the samples so far complete, those already taken included."""
+        c = self.config
+        if self.finished:
+            return -(-self.num_samples // c.samples_per_block)
+        seen = self.num_samples - c.audio_lookahead_frames * c.samples_per_frame
+        return max(seen // c.samples_per_block, 0)
+
+    @property
+    def num_samples_pending(self) -> int:
+        """Samples that belong to no block taken so far."""
+        return max(self.num_samples - self.next_block * self.config.samples_per_block, 0)
+
+    @property
+    def num_samples_kept(self) -> int:
+        return self.num_samples - self._first
+
+    def append(self, samples: Samples) -> None:
+        """Take float samples [n] in [-1, 1]; ValueError if they can't be sound."""
+        if self.finished:
+            raise RuntimeError("audio came after the end of the stream")
+        if samples.ndim != 1 or samples.dtype != np.float32:
+            raise ValueError(
+                f"audio is {samples.dtype}{list(samples.shape)}, wanted float32 [samples]"
+            )
+        if not np.isfinite(samples).all():
+            raise ValueError("audio has samples that are not finite")
+        self._chunks.append(samples.copy())
+        self.num_samples += len(samples)
+
+    def finish(self) -> None:
+        """No more samples will come; the last block is filled up with silence."""
+        self.finished = True
+
+    def next_window(self) -> AudioWindow | None:
+        """The next block's window, None if its samples (and its lookahead) aren't there yet."""
+        if self.next_block >= self.num_blocks:
+            return None
+        c, block = self.config, self.next_block
+        per_block = c.video_frames_per_block
+        first = block * per_block
+        end = first + per_block + c.audio_lookahead_frames
+        if self.finished:
+            end = min(end, self.num_blocks * per_block)
+        start = max(first - c.audio_context_frames, 0) * c.samples_per_frame
+        mean, variance = self._moments(end)
+        samples = self._slice(start, end * c.samples_per_frame)
+        index, weight = frame_places(
+            first,
+            per_block,
+            start,
+            num_hidden_frames(len(samples)),
+            fps=c.fps,
+            rate=c.sample_rate,
+        )
+        self.next_block += 1
+        self._forget(max(first + per_block - c.audio_context_frames, 0) * c.samples_per_frame)
+        return AudioWindow(
+            block=block,
+            samples=normalise(samples, mean, variance),
+            frame_index=index,
+            frame_weight=weight,
+            num_frames=min(-(-self.num_samples // c.samples_per_frame) - first, per_block),
+        )
+
+    def _slice(self, start: int, end: int) -> Samples:
+        """Samples start … end - 1 of the stream; what lies after its end is silence."""
+        if len(self._chunks) != 1:
+            self._chunks = [np.concatenate(self._chunks)]
+        samples = self._chunks[0][start - self._first : end - self._first]
+        return np.pad(samples, (0, end - start - len(samples)))
+
+    def _moments(self, end: int) -> tuple[float, float]:
+        """Mean and variance of video frames 0 … end - 1.
+
+        Summed in double precision frame by frame, so that the chunks they came in leave no trace.
+        """
+        size = self.config.samples_per_frame
+        if end > self._counted_frames:
+            samples = self._slice(self._counted_frames * size, end * size).astype(np.float64)
+            for frame in samples.reshape(-1, size):
+                self._sum += float(frame.sum())
+                self._sum_squares += float((frame * frame).sum())
+            self._counted_frames = end
+        mean = self._sum / (end * size)
+        return mean, max(self._sum_squares / (end * size) - mean * mean, 0.0)
+
+    def _forget(self, position: int) -> None:
+        """Drop the samples before `position`."""
+        if position > self._first:
+            self._chunks = [self._chunks[0][position - self._first :].copy()]
+            self._first = position

@@ -1,0 +1,173 @@
+"""The numbers of a deployment, in one frozen place.
+
+`export` writes a `PipelineConfig` to `pipeline.json` beside the graphs; every served model reads it
+from its own version folder. Widths and depths of the networks belong to `networks.presets`; what
+stands here is what the schedule, the caches and the wire need.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineConfig:
+    """Sizes, schedule and windows of one preset (spec/live_avatar sections 1, 4-9).
+
+    All `*_frames` fields say which frames they count: latent frames (4 video frames each) or
+    video frames (25 per second).
+    """
+
+    preset: str
+    # Picture and latent
+    height: int
+    """Video height in pixels, a multiple of `spatial_stride * patch_size`."""
+    width: int
+    latent_channels: int = 16
+    spatial_stride: int = 8
+    temporal_stride: int = 4
+    """Video frames per latent frame."""
+    patch_size: int = 2
+    """Side of the DiT's square patch in latent pixels."""
+    # DiT
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    text_len: int
+    """Rows of the text conditioning, padding included."""
+    text_dim: int
+    audio_layers: int
+    """Hidden states per audio frame: wav2vec2 layers + 1."""
+    audio_dim: int
+    # Schedule
+    num_steps: int = 4
+    shift: float = 3.0
+    frames_per_block: int = 3
+    """Latent frames denoised together."""
+    window_blocks: int = 4
+    """Ring slots of the KV cache: the current block and the ones before it."""
+    # Sink
+    motion_frames: int = 19
+    """Latent frames handed to the framepack motioner."""
+    sink_position: int = 30
+    """Temporal position of the reference token until the video has grown past it."""
+    sink_distance_min: int = 4
+    sink_distance_max: int = 30
+    """Range of the distance between the current block and the reference token, latent frames."""
+    sink_distance: int | None = 30
+    """Distance used by default; None draws it from the session's seed for every block and step."""
+    recalibrate_block: int = 4
+    """First block whose sink holds the first generated latent frame instead of the reference."""
+    round_rope_to_half: bool = False
+    """Round RoPE tables to float16, as the release does; for parity runs."""
+    # VAE
+    warmup_frames: int = 7
+    """Motion latents that are decoded and discarded before block 0."""
+    # Audio
+    sample_rate: int = 16_000
+    fps: int = 25
+    audio_context_frames: int = 125
+    """Video frames of audio before a block that its features may see."""
+    audio_lookahead_frames: int = 0
+    """Video frames of audio after a block that its features wait for."""
+    # Text
+    tokenizer: str = "bytes"
+    """`bytes`, or the file name of a Hugging Face `tokenizer.json` beside pipeline.json."""
+
+    def __post_init__(self) -> None:
+        patch = self.spatial_stride * self.patch_size
+        for name in ("height", "width"):
+            if getattr(self, name) <= 0 or getattr(self, name) % (4 * patch):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, wanted a positive multiple of {4 * patch} "
+                    "(VAE stride x patch size x 4, for the coarsest motion bucket)"
+                )
+        for name in ("num_steps", "frames_per_block", "window_blocks", "num_layers", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim is {self.head_dim}, wanted an even number")
+        if self.sample_rate % self.fps:
+            raise ValueError(
+                f"sample_rate {self.sample_rate} is not a multiple of fps {self.fps}, "
+                "so a video frame would not be a whole number of samples"
+            )
+        if self.sink_distance is not None and not 0 <= self.sink_distance <= self.sink_position:
+            raise ValueError(
+                f"sink_distance is {self.sink_distance}, wanted 0..{self.sink_position} or null"
+            )
+        if not 0 <= self.sink_distance_min <= self.sink_distance_max <= self.sink_position:
+            raise ValueError(
+                f"sink distance range {self.sink_distance_min}..{self.sink_distance_max} must be "
+                f"ordered and lie in 0..{self.sink_position}"
+            )
+
+    @property
+    def latent_height(self) -> int:
+        return self.height // self.spatial_stride
+
+    @property
+    def latent_width(self) -> int:
+        return self.width // self.spatial_stride
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of one block of latents, [1, C, T, h, w]."""
+        h, w = self.latent_height, self.latent_width
+        return (1, self.latent_channels, self.frames_per_block, h, w)
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Token rows and columns of one latent frame."""
+        return self.latent_height // self.patch_size, self.latent_width // self.patch_size
+
+    @property
+    def tokens_per_frame(self) -> int:
+        rows, columns = self.token_grid
+        return rows * columns
+
+    @property
+    def tokens_per_block(self) -> int:
+        return self.tokens_per_frame * self.frames_per_block
+
+    @property
+    def num_sink_tokens(self) -> int:
+        """Reference frame + motion buckets 1x, 2x (a quarter) and 4x (4 frames of a sixteenth)."""
+        s = self.tokens_per_frame
+        return s + s + s // 4 + 4 * (s // 16)
+
+    @property
+    def cache_len(self) -> int:
+        """Tokens of a KV cache: [sink | ring of `window_blocks` blocks]."""
+        return self.num_sink_tokens + self.window_blocks * self.tokens_per_block
+
+    @property
+    def video_frames_per_block(self) -> int:
+        return self.frames_per_block * self.temporal_stride
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Audio samples of one video frame: 640 at 16 kHz and 25 fps."""
+        return self.sample_rate // self.fps
+
+    @property
+    def samples_per_block(self) -> int:
+        return self.samples_per_frame * self.video_frames_per_block
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> PipelineConfig:
+        """Read pipeline.json; unknown or missing keys are named in the ValueError."""
+        values = json.loads(path.read_text())
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"{path}: unknown keys {unknown}, known are {sorted(known)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"{path}: {error}") from error

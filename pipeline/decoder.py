@@ -1,0 +1,45 @@
+"""The last stage: final latents to RGB frames, with every session's causal convolution state.
+
+A stream starts from the first motion latents, decoded and thrown away, so that block 0 already
+finds a past (spec/live_avatar 9.4). The state is read from one set of buffers and written to a
+second one; the two swap roles from block to block, nothing is copied.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import PipelineConfig
+from pipeline.engine import Binding, Engine
+
+
+class Decoder:
+    """`open`, `step` and `close` are called by one thread."""
+
+    def __init__(self, folder: Path, num_threads: int = 1) -> None:
+        """Load pipeline.json, vae_decoder.onnx and vae_decoder_warmup.onnx."""
+        self.config = PipelineConfig.load(folder / "pipeline.json")
+        self.engine = Engine(folder / "vae_decoder.onnx", num_threads)
+        self.warmup_engine = Engine(folder / "vae_decoder_warmup.onnx", num_threads)
+        self.sessions: dict[int, list[Binding]] = {}
+
+    def open(self, session: int, motion: np.ndarray) -> None:
+        """Warm up from motion latents [1, C, motion_frames, h, w]."""
+        even, odd = self.engine.new_buffers("state_"), self.engine.new_buffers("state_")
+        warmup = self.warmup_engine.bind({}, {f"next_{name}": a for name, a in even.items()})
+        warmup.run({"motion": motion[:, :, : self.config.warmup_frames]})
+        self.sessions[session] = [
+            self.engine.bind(reads, {f"next_{name}": a for name, a in writes.items()})
+            for reads, writes in ((even, odd), (odd, even))
+        ]
+
+    def step(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        """Decode a latent [1, C, F, h, w] to frames uint8 [T, H, W, 3], valid until the next call
+        but one of this session."""
+        return self.sessions[session][block % 2].run({"latent": latent})["frames"]
+
+    def close(self, session: int) -> None:
+        """Free the session's state; unknown sessions are ignored."""
+        self.sessions.pop(session, None)

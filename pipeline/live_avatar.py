@@ -1,0 +1,396 @@
+"""The timestep-forcing pipeline: every stage busy with another block, sessions taking turns.
+
+    tick n      stage 0: block n   stage 1: block n-1   …   decoder: block n-4
+
+One control thread owns all state and reads events from a queue; it decides with integers. Around
+it stand threads that only wait for models: two per stage, so that the next block is already queued
+at a stage when it finishes one (spec/triton 4), one for the audio encoder, and a short-lived one
+for each session's start and end. (design: orchestration)
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.audio_features import AudioWindow
+from pipeline.config import PipelineConfig
+from pipeline.request import AvatarRequest
+from pipeline.session import BlockFrames, BlockInput, OpenRequest, Reply, Session
+
+logger = logging.getLogger(__name__)
+
+LANES = 2
+"""Blocks at a stage: one that it works on, one queued ahead."""
+_TICK_S = 0.2
+
+
+class Executor(Protocol):
+    """Runs the models. Every call blocks and may come from any thread."""
+
+    num_stages: int
+
+    def start(self, request: AvatarRequest) -> None:
+        """Condition on image and prompt, open the session at every stage and the decoder."""
+
+    def encode_audio(self, window: AudioWindow) -> np.ndarray:
+        """Features [1, L+1, Ca, video frames of a block]."""
+
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+        """Denoise; tensors as in `Stage.step`. Returns the latent."""
+
+    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        """Frames uint8 [T, H, W, 3]."""
+
+    def close(self, session: int) -> None:
+        """Free the session everywhere; never raises."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """A block on its way through the stages."""
+
+    session: Session
+    block: int
+    input: BlockInput
+    latent: np.ndarray
+    sink_distance: np.ndarray
+    reference: np.ndarray | None
+    wait_ms: float
+    stage_ms: list[float] = field(default_factory=list)
+
+
+class LiveAvatar:
+    """The orchestrator of `live_avatar`; `submit` may be called from any thread."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        executor: Executor,
+        *,
+        max_sessions: int,
+        idle_timeout_s: float,
+    ) -> None:
+        self.config = config
+        self.executor = executor
+        self.max_sessions = max_sessions
+        self.idle_timeout_s = idle_timeout_s
+        self.sessions: dict[int, Session] = {}
+        self._turns: deque[Session] = deque()
+        self._in_flight = 0
+        self._at_stage_0 = 0
+        self._encoding = False
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stages = [queue.SimpleQueue[_Work | None]() for _ in range(executor.num_stages + 1)]
+        self._audio: queue.SimpleQueue[tuple[Session, AudioWindow] | None] = queue.SimpleQueue()
+        self._threads = [self._spawn("control", self._control), self._spawn("audio", self._encode)]
+        self._lanes = [
+            self._spawn(f"stage {stage} lane {lane}", partial(self._lane, stage))
+            for stage in range(executor.num_stages + 1)
+            for lane in range(LANES)
+        ]
+
+    def submit(self, request: AvatarRequest, reply: Reply) -> None:
+        """Take a request; `reply` gets its blocks and its end."""
+        self._events.put(partial(self._on_request, request, reply))
+
+    def abort(self, session: int, message: str) -> None:
+        """Fail a session from outside: its END came with a request that can't be read."""
+        self._events.put(partial(self._on_abort, session, message))
+
+    def stop(self) -> None:
+        """End every session with an error and every thread."""
+        self._events.put(self._on_stop)
+        for thread in self._threads + self._lanes:
+            thread.join()
+
+    # Threads that wait for models
+
+    def _spawn(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _lane(self, stage: int) -> None:
+        inbox = self._stages[stage]
+        run = self._decode if stage == self.executor.num_stages else partial(self._step, stage)
+        while (work := inbox.get()) is not None:
+            if work.session.closing:
+                self._events.put(partial(self._on_dropped, work, stage))
+                continue
+            try:
+                run(work)
+            except Exception as error:
+                self._events.put(partial(self._on_dropped, work, stage))
+                self._events.put(partial(self._fail, work.session, str(error)))
+        inbox.put(None)  # for the other lane
+
+    def _step(self, stage: int, work: _Work) -> None:
+        began = time.perf_counter()
+        tensors: dict[str, Any] = {
+            "latent": work.latent,
+            "audio_features": work.input.audio_features,
+            "sink_distance": work.sink_distance,
+        }
+        if work.reference is not None:
+            tensors["reference"] = work.reference
+        work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
+        work.stage_ms.append(1e3 * (time.perf_counter() - began))
+        self._stages[stage + 1].put(work)
+        if stage in (0, self.executor.num_stages - 1):
+            self._events.put(partial(self._on_step, work, stage))
+
+    def _decode(self, work: _Work) -> None:
+        began = time.perf_counter()
+        frames = self.executor.decode(work.session.id, work.block, work.latent)
+        work.stage_ms.append(1e3 * (time.perf_counter() - began))
+        self._events.put(partial(self._on_frames, work, frames))
+
+    def _encode(self) -> None:
+        while (item := self._audio.get()) is not None:
+            session, window = item
+            began = time.perf_counter()
+            try:
+                features = self.executor.encode_audio(window)
+            except Exception as error:
+                self._events.put(partial(self._on_audio, session, None))
+                self._events.put(partial(self._fail, session, str(error)))
+                continue
+            now = time.perf_counter()
+            block = BlockInput(
+                num_frames=window.num_frames,
+                audio_features=features,
+                audio_ms=1e3 * (now - began),
+                ready_at=now,
+            )
+            self._events.put(partial(self._on_audio, session, block))
+
+    def _start(self, session: Session) -> None:
+        failure = None
+        try:
+            self.executor.start(session.request)
+        except Exception as error:
+            failure = str(error)
+        self._events.put(partial(self._on_started, session, failure))
+
+    def _close(self, session: Session) -> None:
+        self.executor.close(session.id)
+        self._events.put(partial(self._on_closed, session))
+
+    # The control thread
+
+    def _control(self) -> None:
+        next_tick = 0.0
+        while True:
+            try:
+                event = self._events.get(timeout=_TICK_S)
+            except queue.Empty:
+                event = self._reap
+            if event is None:
+                return
+            try:
+                event()
+            except Exception:
+                logger.exception("live_avatar: an event failed")
+            if (now := time.monotonic()) >= next_tick:
+                self._reap()
+                next_tick = now + _TICK_S
+            self._dispatch()
+
+    def _on_request(self, request: AvatarRequest, reply: Reply) -> None:
+        session = self.sessions.get(request.session)
+        try:
+            if request.start:
+                session, present = None, session
+                session = self._admit(request, present)
+            elif session is None or session.closing:
+                raise RuntimeError(
+                    f"session {request.session} is not open (it ended, failed or was idle for "
+                    f"{self.idle_timeout_s:g} s); open it with START"
+                )
+            session.take(request, time.perf_counter())
+        except Exception as error:
+            reply.fail(str(error))
+            if session is not None and request.start and not session.requests:
+                self._forget(session)
+            return
+        session.last_seen = time.monotonic()
+        session.requests.append(OpenRequest(reply, session.blocks_known))
+        session.finish_requests()
+        if request.start:
+            self._spawn(f"start {session.id}", partial(self._start, session))
+        self._close_if_complete(session)
+
+    def _on_abort(self, session_id: int, message: str) -> None:
+        if (session := self.sessions.get(session_id)) is not None:
+            self._fail(session, message)
+
+    def _admit(self, request: AvatarRequest, present: Session | None) -> Session:
+        if present is not None:
+            raise RuntimeError(f"session {request.session} is open already; END it first")
+        if len(self.sessions) >= self.max_sessions:
+            raise RuntimeError(
+                f"all {self.max_sessions} sessions of this server are in use; try again later"
+            )
+        session = Session(request, self.config, time.monotonic())
+        self.sessions[session.id] = session
+        self._turns.append(session)
+        logger.info("session %d starts", session.id)
+        return session
+
+    def _on_started(self, session: Session, failure: str | None) -> None:
+        session.starting = False
+        if session.closing:  # the client left meanwhile
+            self._spawn(f"close {session.id}", partial(self._close, session))
+            return
+        if failure is not None:
+            self._fail(session, failure)
+            return
+        session.started = True
+        session.finish_requests()
+        self._close_if_complete(session)
+
+    def _on_audio(self, session: Session, block: BlockInput | None) -> None:
+        self._encoding = session.encoding = False
+        if block is not None:
+            session.ready.append(block)
+
+    def _on_step(self, work: _Work, stage: int) -> None:
+        if stage == 0:
+            self._at_stage_0 -= 1
+        if stage == self.executor.num_stages - 1 and work.block == 0:
+            work.session.recalibrated = work.latent[:, :, :1].copy()
+
+    def _on_dropped(self, work: _Work, stage: int) -> None:
+        self._in_flight -= 1
+        if stage == 0:
+            self._at_stage_0 -= 1
+
+    def _on_frames(self, work: _Work, frames: np.ndarray) -> None:
+        self._in_flight -= 1
+        session = work.session
+        if session.closing:
+            return
+        drop = session.request.options.drop_first_frames
+        first = work.block * self.config.video_frames_per_block - drop
+        *stage_ms, decode_ms = work.stage_ms
+        total_ms = 1e3 * (time.perf_counter() - work.input.ready_at) + work.input.audio_ms
+        session.deliver(
+            BlockFrames(
+                block=work.block,
+                frame_index=max(0, first),
+                frames=frames[max(0, -first) : work.input.num_frames],
+                latent=work.latent,
+                timings_ms=np.array(
+                    [total_ms, work.wait_ms, work.input.audio_ms, decode_ms, *stage_ms], np.float32
+                ),
+            )
+        )
+        session.last_seen = time.monotonic()
+        self._close_if_complete(session)
+
+    def _fail(self, session: Session, message: str) -> None:
+        """Answer every open request of the session with the error and free it."""
+        if session.closing:
+            return
+        logger.warning("session %d fails: %s", session.id, message)
+        session.failed = message
+        self._begin_close(session)
+
+    def _close_if_complete(self, session: Session) -> None:
+        if session.is_complete() and not session.closing:
+            self._begin_close(session)
+
+    def _begin_close(self, session: Session) -> None:
+        session.closing = True
+        if not session.starting:
+            self._spawn(f"close {session.id}", partial(self._close, session))
+
+    def _forget(self, session: Session) -> None:
+        del self.sessions[session.id]
+        self._turns.remove(session)
+
+    def _on_closed(self, session: Session) -> None:
+        """The session is free everywhere: only now its last requests become final."""
+        self._forget(session)
+        for open_request in session.requests:
+            if session.failed is None:
+                open_request.reply.finish()
+            else:
+                open_request.reply.fail(session.failed)
+        logger.info("session %d ends after %d blocks", session.id, session.next_delivery)
+
+    def _reap(self) -> None:
+        """Free sessions whose client is gone: at once if a request is open, else when idle."""
+        now = time.monotonic()
+        for session in list(self.sessions.values()):
+            if session.closing:
+                continue
+            if any(r.reply.cancelled() for r in session.requests):
+                self._fail(session, f"session {session.id}: the client is gone")
+            elif not session.requests and now - session.last_seen > self.idle_timeout_s:
+                self._fail(session, f"session {session.id} was idle too long")
+
+    def _dispatch(self) -> None:
+        """Hand out what can be worked on; sessions take turns, block by block."""
+        if not self._encoding:
+            self._encode_next()
+        limit = LANES * (self.executor.num_stages + 1)
+        while self._at_stage_0 < LANES and self._in_flight < limit:
+            session = self._take_turn(Session.can_dispatch)
+            if session is None:
+                return
+            self._enter(session)
+            if not self._encoding:
+                self._encode_next()
+
+    def _encode_next(self) -> None:
+        for session in self._turns:
+            if (window := session.next_window()) is not None:
+                self._encoding = session.encoding = True
+                self._audio.put((session, window))
+                return
+
+    def _take_turn(self, wants: Callable[[Session], bool]) -> Session | None:
+        for session in self._turns:
+            if wants(session):
+                self._turns.remove(session)
+                self._turns.append(session)
+                return session
+        return None
+
+    def _enter(self, session: Session) -> None:
+        block, source = session.next_block, session.ready.popleft()
+        session.next_block += 1
+        work = _Work(
+            session=session,
+            block=block,
+            input=source,
+            latent=session.noise(block),
+            sink_distance=session.sink_distance(block),
+            reference=session.sink_reference(block),
+            wait_ms=1e3 * (time.perf_counter() - source.ready_at),
+        )
+        self._at_stage_0 += 1
+        self._in_flight += 1
+        self._stages[0].put(work)
+
+    def _on_stop(self) -> None:
+        for session in list(self.sessions.values()):
+            for open_request in session.requests:
+                open_request.reply.fail("the server is shutting down")
+            self.executor.close(session.id)
+        self.sessions.clear()
+        for inbox in self._stages:
+            inbox.put(None)
+        self._audio.put(None)
+        self._events.put(None)

@@ -1,0 +1,101 @@
+"""The whole pipeline in one process: the models' code without a server.
+
+For tests, experiments and evaluation. The same stages, decoder, order and orchestrator as served;
+only the messages between them are missing.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.audio_features import AudioWindow
+from pipeline.config import PipelineConfig
+from pipeline.decoder import Decoder
+from pipeline.engine import Engine
+from pipeline.picture import read_picture
+from pipeline.request import AvatarRequest
+from pipeline.stage import Stage
+from pipeline.text import Tokenizer, pad_text
+from pipeline.worker import Device, SessionWorker
+
+
+class LocalExecutor:
+    """Runs every model of `folder` (an artifacts folder) in this process, on threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        steps: Sequence[Sequence[int]] | None = None,
+        *,
+        num_threads: int = 1,
+        max_sessions: int = 4,
+    ) -> None:
+        """`steps` per stage; by default every step is a stage of its own."""
+        self.config = PipelineConfig.load(folder / "pipeline.json")
+        owned = steps or [[step] for step in range(self.config.num_steps)]
+        self.num_stages = len(owned)
+        self.tokenizer = Tokenizer(self.config, folder)
+        self.audio_encoder = Engine(folder / "audio_encoder.onnx", num_threads)
+        self.text_encoder = Engine(folder / "text_encoder.onnx", num_threads)
+        self.vae_encoder = Engine(folder / "vae_encoder.onnx", num_threads)
+        devices: list[Device] = [Stage(folder, list(s), num_threads) for s in owned]
+        devices.append(Decoder(folder, num_threads))
+        self.workers = [
+            SessionWorker(device, f"stage {i}", max_sessions) for i, device in enumerate(devices)
+        ]
+
+    def start(self, request: AvatarRequest) -> None:
+        assert request.image is not None
+        text = request.text
+        if text is None:
+            text = self.text_encoder.run(self.tokenizer(request.prompt))["text"]
+        else:
+            text = pad_text(text, self.config)
+        image = read_picture(request.image, self.config)
+        motion = self.vae_encoder.run({"image": image})["motion"]
+        for worker in self.workers[:-1]:
+            tensors = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
+            self._wait(worker.open, request.session, tensors)
+        self._wait(self.workers[-1].open, request.session, {"motion": motion})
+
+    def encode_audio(self, window: AudioWindow) -> np.ndarray:
+        return self.audio_encoder.run(
+            {
+                "samples": window.samples,
+                "frame_index": window.frame_index,
+                "frame_weight": window.frame_weight,
+            }
+        )["audio_features"]
+
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+        return self._wait(self.workers[stage].step, session, block, tensors)
+
+    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        return self._wait(self.workers[-1].step, session, block, {"latent": latent})
+
+    def close(self, session: int) -> None:
+        for worker in self.workers:
+            self._wait(worker.close, session)
+
+    def stop(self) -> None:
+        """End every worker."""
+        for worker in self.workers:
+            worker.stop()
+
+    def _wait(self, call: Any, *args: Any) -> Any:
+        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def done(result: Any) -> None:
+            # The device reuses its output buffers, so the answer leaves as a copy.
+            answer.put(result.copy() if isinstance(result, np.ndarray) else result)
+
+        call(*args, done)
+        result = answer.get()
+        if isinstance(result, Exception):
+            raise result
+        return result

@@ -1,0 +1,119 @@
+"""Reference pictures: encoded bytes or RGB arrays in, the VAE encoder's image out."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from pipeline.config import PipelineConfig
+
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 50_000_000
+SIDE_MULTIPLE = 64
+"""Sides of a video are multiples of this: VAE stride, patch and the coarsest motion bucket."""
+
+
+def read_picture(image: bytes | NDArray[np.uint8], config: PipelineConfig) -> NDArray[np.float32]:
+    """A picture, PNG/JPEG bytes or RGB [h, w, 3], as the deployment's image [1, 3, H, W]."""
+    rgb = decode_picture(image) if isinstance(image, bytes) else check_rgb(image)
+    return fit_picture(rgb, config.height, config.width)
+
+
+def decode_picture(data: bytes) -> NDArray[np.uint8]:
+    """RGB [h, w, 3] of an encoded PNG or JPEG, upright, transparency over black.
+
+    ValueError says what is wrong with bytes that aren't such a picture or are too many.
+    """
+    if not data:
+        raise ValueError("image is empty, wanted a PNG or JPEG file")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"image has {len(data)} bytes, at most {MAX_BYTES} are taken")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        check_size(picture.height, picture.width)
+        picture.load()
+        picture = ImageOps.exif_transpose(picture)
+    except Image.UnidentifiedImageError as error:
+        raise ValueError("image is not a PNG or JPEG file") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"image is too large, at most {MAX_PIXELS} pixels are taken") from error
+    except (OSError, SyntaxError) as error:  # Pillow raises both on broken files
+        raise ValueError(f"image can't be decoded: {error}") from error
+    return np.asarray(_to_rgb(picture))
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
+        picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+        picture = Image.alpha_composite(black, picture)
+    return picture.convert("RGB")
+
+
+def check_size(height: int, width: int) -> None:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(
+            f"image is {width} x {height} pixels, wanted at least one and at most {MAX_PIXELS}"
+        )
+
+
+def check_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"image is {rgb.dtype}{list(rgb.shape)}, wanted uint8 [height, width, 3]")
+    check_size(*rgb.shape[:2])
+    return rgb
+
+
+def fit_picture(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """Scale RGB [h, w, 3] to cover height x width, cut the centre: [1, 3, H, W] in [-1, 1].
+
+    A picture of that size already is not touched. (The release scales by the short side alone,
+    which can leave black bars.)
+    """
+    if rgb.shape[:2] != (height, width):
+        size = (width, height)
+        rgb = np.asarray(ImageOps.fit(Image.fromarray(rgb), size, Image.Resampling.BICUBIC))
+    unit = rgb.astype(np.float32) / 255
+    return np.ascontiguousarray((unit * 2 - 1).transpose(2, 0, 1))[None]
+
+
+def fit_size(height: int, width: int, area: int) -> tuple[int, int]:
+    """Video height and width for a picture and a budget of pixels (spec/live_avatar section 3).
+
+    Both are multiples of SIDE_MULTIPLE and their product is at most `area`, but for pictures so
+    narrow that no such size exists.
+    """
+    for step in range(100):
+        smallest, largest = _scale_range(height, width, area)
+        scale = largest - (largest - smallest) * step / 100
+        sides = [-(-int(side * scale) // SIDE_MULTIPLE) * SIDE_MULTIPLE for side in (height, width)]
+        if sides[0] * sides[1] <= area:
+            return sides[0], sides[1]
+    aspect = width / height
+    fitted = [_round_down(math.sqrt(area / aspect)), _round_down(math.sqrt(area * aspect))]
+    if fitted[1] >= width or fitted[0] >= height:
+        fitted = [_round_down(height), _round_down(width)]
+    return fitted[0], fitted[1]
+
+
+def _scale_range(height: int, width: int, area: int) -> tuple[float, float]:
+    """Scales between which a size is sought, from the largest down."""
+    if height * width <= area:
+        return 0.1, 1.0
+    slack = SIDE_MULTIPLE - 1  # what rounding up may add to each side
+    a, b, c = height * width, slack * (height + width), slack**2 - area
+    # The release's formula: 2ac where a quadratic's root has 4ac.
+    return (-b + math.sqrt(b * b - 2 * a * c)) / (2 * a), math.sqrt(area / a)
+
+
+def _round_down(side: float) -> int:
+    return int(side // SIDE_MULTIPLE * SIDE_MULTIPLE)

@@ -1,0 +1,333 @@
+"""Triton, and all of it: the Python backend's models and the calls between them.
+
+Four kinds of models, each a `TritonPythonModel` for the ten lines of a model.py:
+
+    LiveAvatarModel   the public model: requests in, blocks out, BLS to the others
+    StageModel        denoising steps and their caches        (decoupled; START, block n, END)
+    DecoderModel      the VAE decoder and its state           (decoupled; START, block n, END)
+    GraphModel        one stateless graph                     (encoders)
+
+A session's id is the correlation id of every request; START and END are Triton's sequence flags.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+from pipeline.audio_features import AudioWindow
+from pipeline.config import PipelineConfig
+from pipeline.decoder import Decoder
+from pipeline.engine import Engine
+from pipeline.live_avatar import LiveAvatar
+from pipeline.picture import read_picture
+from pipeline.request import AvatarRequest, parse_request
+from pipeline.session import BlockFrames
+from pipeline.stage import Stage
+from pipeline.text import Tokenizer, pad_text
+from pipeline.worker import SessionWorker
+
+logger = logging.getLogger(__name__)
+
+START = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
+END = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+class _TritonLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        write = pb.Logger.log_info if record.levelno < logging.WARNING else pb.Logger.log_warn
+        write(self.format(record))
+
+
+class _Model:
+    """What every model reads when it loads: its folder, pipeline.json and its parameters."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        logging.basicConfig(handlers=[_TritonLog()], level=logging.INFO, format="%(message)s")
+        self.name = args["model_name"]
+        self.folder = Path(args["model_repository"]) / args["model_version"]
+        self.config = PipelineConfig.load(self.folder / "pipeline.json")
+        entries = json.loads(args["model_config"]).get("parameters", {})
+        self.parameters = {key: entry["string_value"] for key, entry in entries.items()}
+        self.load()
+
+    def load(self) -> None:
+        raise AssertionError("every model has its own")
+
+    def parameter(self, name: str, cast: Callable[[str], Any]) -> Any:
+        """A run-time knob of config.pbtxt; ValueError if it is missing or malformed."""
+        if name not in self.parameters:
+            raise ValueError(f"{self.name}: config.pbtxt has no parameter {name!r}")
+        try:
+            return cast(self.parameters[name])
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name}: parameter {name} is {self.parameters[name]!r}: {error}"
+            ) from error
+
+
+class GraphModel(_Model):
+    """A stateless graph: `<model name>.onnx`."""
+
+    def load(self) -> None:
+        self.engine = Engine(self.folder / f"{self.name}.onnx", self.parameter("num_threads", int))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            outputs = self.engine.run(_inputs(request))
+        except Exception as error:
+            logger.exception("%s failed", self.name)
+            return pb.InferenceResponse(error=pb.TritonError(str(error)))
+        return pb.InferenceResponse([pb.Tensor(name, array) for name, array in outputs.items()])
+
+
+class _SessionModel(_Model):
+    """A device with sessions behind a worker thread; requests are answered by that thread."""
+
+    output: str
+
+    def num_threads(self) -> int:
+        """Cores that ONNX Runtime may use, once the configuration asks for ONNX Runtime."""
+        if (engine := self.parameter("engine", str)) != "onnxruntime":
+            raise ValueError(f"{self.name}: engine {engine!r} is not built, wanted 'onnxruntime'")
+        return int(self.parameter("num_threads", int))
+
+    def device(self) -> Any:
+        raise AssertionError("every model has its own")
+
+    def load(self) -> None:
+        limit = self.parameter("max_sessions", int)
+        self.worker = SessionWorker(self.device(), self.name, limit)
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            done = partial(self._answer, request.get_response_sender())
+            try:
+                self._take(request, done)
+            except Exception as error:
+                logger.exception("%s failed", self.name)
+                done(error)
+
+    def _take(self, request: Any, done: Callable[[Any], None]) -> None:
+        session, flags, tensors = request.correlation_id(), request.flags(), _inputs(request)
+        if flags & START:
+            self.worker.open(session, tensors, done)
+        elif flags & END:
+            self.worker.close(session, done)
+        else:
+            block = int(tensors.pop("block")[0])
+            self.worker.step(session, block, tensors, done)
+
+    def _answer(self, sender: Any, result: Any) -> None:
+        if isinstance(result, Exception):
+            response = pb.InferenceResponse(error=pb.TritonError(str(result)))
+        else:
+            tensors = [] if result is None else [pb.Tensor(self.output, result)]
+            response = pb.InferenceResponse(tensors)
+        sender.send(response, flags=FINAL)
+
+    def finalize(self) -> None:
+        self.worker.stop()
+
+
+class StageModel(_SessionModel):
+    """`dit_stage_N`; which denoising steps it owns is its parameter `steps`."""
+
+    output = "latent"
+
+    def device(self) -> Stage:
+        steps = self.parameter("steps", lambda text: [int(s) for s in text.split(",")])
+        return Stage(self.folder, steps, self.num_threads())
+
+
+class DecoderModel(_SessionModel):
+    """`vae_decoder`."""
+
+    output = "frames"
+
+    def device(self) -> Decoder:
+        return Decoder(self.folder, self.num_threads())
+
+
+class LiveAvatarModel(_Model):
+    """`live_avatar`, the model that clients talk to."""
+
+    def load(self) -> None:
+        stages = self.parameter("stages", lambda text: text.split(","))
+        limit = self.parameter("max_sessions", int)
+        self.executor = TritonExecutor(self.config, stages, self.folder, limit)
+        self.avatar = LiveAvatar(
+            self.config,
+            self.executor,
+            max_sessions=limit,
+            idle_timeout_s=self.parameter("idle_timeout_s", float),
+        )
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            reply = _TritonReply(request)
+            flags, session = request.flags(), request.correlation_id()
+            try:
+                parsed = parse_request(
+                    _inputs(request),
+                    session=session,
+                    start=bool(flags & START),
+                    end=bool(flags & END),
+                    config=self.config,
+                )
+            except Exception as error:
+                if not isinstance(error, ValueError):
+                    logger.exception("live_avatar: a request could not be read")
+                reply.fail(str(error))
+                if flags & END:
+                    self.avatar.abort(session, str(error))
+            else:
+                self.avatar.submit(parsed, reply)
+
+    def finalize(self) -> None:
+        self.avatar.stop()
+        self.executor.stop()
+
+
+class _TritonReply:
+    """The response sender of one request."""
+
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
+        self._wanted = set(request.requested_output_names())
+
+    def send(self, block: BlockFrames) -> None:
+        outputs = {
+            "frames": block.frames,
+            "frame_index": np.array([block.frame_index], np.int64),
+            "block": np.array([block.block], np.int64),
+            "timings_ms": block.timings_ms,
+            "latent": block.latent,
+        }
+        tensors = [pb.Tensor(n, array) for n, array in outputs.items() if n in self._wanted]
+        self._sender.send(pb.InferenceResponse(tensors))
+
+    def finish(self) -> None:
+        self._sender.send(flags=FINAL)
+
+    def fail(self, message: str) -> None:
+        response = pb.InferenceResponse(error=pb.TritonError(message))
+        self._sender.send(response, flags=FINAL)
+
+    def cancelled(self) -> bool:
+        return bool(self._sender.is_cancelled())
+
+
+class TritonExecutor:
+    """Runs the repository's models through BLS (`pipeline.live_avatar.Executor`)."""
+
+    def __init__(
+        self, config: PipelineConfig, stages: list[str], folder: Path, max_sessions: int
+    ) -> None:
+        self.config = config
+        self.stages = stages
+        self.num_stages = len(stages)
+        self.tokenizer = Tokenizer(config, folder)
+        holders = len(stages) + 1
+        self._pool = ThreadPoolExecutor(max_sessions * holders, thread_name_prefix="open or close")
+
+    def start(self, request: AvatarRequest) -> None:
+        assert request.image is not None
+        inputs: dict[str, np.ndarray] = {
+            **self.tokenizer(request.prompt),
+            "image": read_picture(request.image, self.config),
+        }
+        conditions = self._call("conditioning", inputs, ["text", "motion"])
+        motion, text = conditions["motion"], conditions["text"]
+        if request.text is not None:
+            text = pad_text(request.text, self.config)
+        prefill = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
+        opened = [
+            self._pool.submit(self._hold, model, request.session, START, tensors)
+            for model, tensors in [
+                *((stage, prefill) for stage in self.stages),
+                ("vae_decoder", {"motion": motion}),
+            ]
+        ]
+        for future in opened:
+            future.exception()  # all must have ended before the first failure is told
+        for future in opened:
+            future.result()
+
+    def encode_audio(self, window: AudioWindow) -> np.ndarray:
+        inputs: dict[str, np.ndarray] = {
+            "samples": window.samples,
+            "frame_index": window.frame_index,
+            "frame_weight": window.frame_weight,
+        }
+        return self._call("audio_encoder", inputs, ["audio_features"])["audio_features"]
+
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+        inputs = {"block": np.array([block], np.int64), **tensors}
+        return self._hold(self.stages[stage], session, 0, inputs)["latent"]
+
+    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        inputs = {"block": np.array([block], np.int64), "latent": latent}
+        return self._hold("vae_decoder", session, 0, inputs)["frames"]
+
+    def close(self, session: int) -> None:
+        ends = [
+            self._pool.submit(self._hold, model, session, END, {"block": np.zeros(1, np.int64)})
+            for model in [*self.stages, "vae_decoder"]
+        ]
+        for end in ends:
+            if (error := end.exception()) is not None:
+                logger.warning("session %d could not be closed: %s", session, error)
+
+    def stop(self) -> None:
+        self._pool.shutdown()
+
+    def _call(
+        self, model: str, inputs: Mapping[str, np.ndarray], outputs: list[str]
+    ) -> dict[str, np.ndarray]:
+        request = pb.InferenceRequest(
+            model_name=model, requested_output_names=outputs, inputs=_tensors(inputs)
+        )
+        return _outputs(model, request.exec())
+
+    def _hold(
+        self, model: str, session: int, flags: int, inputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Call a model that holds sessions; its answer is one response."""
+        request = pb.InferenceRequest(
+            model_name=model,
+            requested_output_names=["frames" if model == "vae_decoder" else "latent"],
+            inputs=_tensors(inputs),
+            correlation_id=session,
+            flags=flags,
+        )
+        answer: dict[str, np.ndarray] = {}
+        for response in request.exec(decoupled=True):
+            answer.update(_outputs(model, response))
+        return answer
+
+
+def _inputs(request: Any) -> dict[str, np.ndarray]:
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> list[Any]:
+    return [pb.Tensor(name, array) for name, array in arrays.items()]
+
+
+def _outputs(model: str, response: Any) -> dict[str, np.ndarray]:
+    if response.has_error():
+        raise RuntimeError(f"{model}: {response.error().message()}")
+    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}

@@ -1,0 +1,72 @@
+"""Where every block stands in the rolling sink cache: integers only.
+
+A step's KV cache is `[sink tokens | ring of window_blocks slots]`. Slots never move: block b is
+written into ring slot b mod window_blocks and evicts what stood there, so attention sees the sink,
+the current block and the window_blocks - 1 blocks before it. Keys are stored before RoPE, hence a
+position is a number in a table and the video may be endless (spec/live_avatar 6.3-6.5, 7;
+spec/engines 3).
+
+    block 0        block 2              block 5 (slot 1 was block 1)
+    [S|0 . . .]    [S|0 1 2 .]          [S|4 5 2 3]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.config import PipelineConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPlan:
+    """What one denoising step does with one block."""
+
+    block: int
+    slot: int
+    """Ring slot that the block is written into."""
+    write_index: int
+    """Cache token at which that slot begins."""
+    valid_tokens: int
+    """Cache tokens that attention may see, the block's own included: always a prefix."""
+    first_frame: int
+    """Temporal position (latent frames) of the block's first frame."""
+    reference_position: int
+    """Temporal position of the sink's reference token for this block."""
+
+
+class SinkCache:
+    """Plans the blocks of one step of one session; holds no tensor and no history."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+
+    def plan(self, block: int, sink_distance: int) -> BlockPlan:
+        """Plan for block 0, 1, 2, …; `sink_distance` in latent frames, 0..sink_position.
+
+        The reference token stands at sink_position until the video comes closer than
+        sink_distance, then it rolls ahead of the current block at that distance.
+        """
+        c = self.config
+        if block < 0:
+            raise ValueError(f"block is {block}, wanted 0 or more")
+        if not 0 <= sink_distance <= c.sink_position:
+            raise ValueError(f"sink_distance is {sink_distance}, wanted 0..{c.sink_position}")
+        slot = block % c.window_blocks
+        first_frame = block * c.frames_per_block
+        num_filled = min(block + 1, c.window_blocks)
+        return BlockPlan(
+            block=block,
+            slot=slot,
+            write_index=c.num_sink_tokens + slot * c.tokens_per_block,
+            valid_tokens=c.num_sink_tokens + num_filled * c.tokens_per_block,
+            first_frame=first_frame,
+            reference_position=max(c.sink_position, first_frame + sink_distance),
+        )
+
+    def blocks_visible(self, block: int) -> range:
+        """Blocks whose keys a query of `block` attends to, itself last."""
+        return range(max(0, block - self.config.window_blocks + 1), block + 1)
+
+    def recalibrates(self, block: int) -> bool:
+        """Whether the sink is prefilled anew, with the first generated frame, before `block`."""
+        return block == self.config.recalibrate_block

@@ -1,0 +1,176 @@
+"""A pipeline stage: the denoising steps that one device owns, and every session's caches there.
+
+A block enters with its latent, passes each owned step in turn (usually one) and leaves less noisy.
+Each step has a KV cache of its own, filled with K/V of its own inputs at its own noise level: that
+is timestep forcing (spec/live_avatar 5.1, 7). All steps share one graph and one set of weights; a
+step is a row of timesteps.safetensors and a dsigma.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from pipeline.config import PipelineConfig
+from pipeline.engine import Binding, Buffers, Engine
+from pipeline.rope import RopeTables
+from pipeline.schedule import Schedule
+from pipeline.sink_cache import SinkCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepConstants:
+    """What tells one denoising step from another (spec/engines 3)."""
+
+    modulation: np.ndarray
+    """[1, 6, D] float32: the timestep's shift, scale and gate for attention and FFN."""
+    head_modulation: np.ndarray
+    """[1, D] float32."""
+    dsigma: np.ndarray
+    """[1] float32: sigma of the next step - sigma of this one, negative."""
+
+
+class StepSession:
+    """One session's cache at one step."""
+
+    def __init__(self, stage: Stage, constants: StepConstants, text: Buffers) -> None:
+        self.constants = constants
+        self.plan = SinkCache(stage.config).plan
+        self.rope = RopeTables(stage.config)
+        cache = stage.step_engine.new_buffers("cache_")
+        written = {name.replace("cache_", "present_", 1): array for name, array in cache.items()}
+        tables = {"cos_k": self.rope.cos_k, "sin_k": self.rope.sin_k}
+        self.cache = cache
+        self.denoise: Binding = stage.step_engine.bind({**cache, **text, **tables}, written)
+        self.prefill: Binding = stage.prefill_engine.bind(cache, {**written, **text})
+
+
+@dataclass(slots=True, kw_only=True)
+class StageSession:
+    """Everything a session owns on this device."""
+
+    steps: list[StepSession]
+    motion: np.ndarray
+    text: np.ndarray
+
+
+class Stage:
+    """Denoising steps `steps` of a preset; `open`, `step` and `close` are called by one thread."""
+
+    def __init__(self, folder: Path, steps: list[int], num_threads: int = 1) -> None:
+        """Load pipeline.json, dit_step.onnx, dit_prefill.onnx and timesteps.safetensors."""
+        self.config = PipelineConfig.load(folder / "pipeline.json")
+        if not steps or any(not 0 <= s < self.config.num_steps for s in steps):
+            raise ValueError(
+                f"steps is {steps}, wanted some of 0..{self.config.num_steps - 1}, in order"
+            )
+        self.steps = steps
+        self.step_engine = Engine(folder / "dit_step.onnx", num_threads)
+        self.prefill_engine = Engine(folder / "dit_prefill.onnx", num_threads)
+        table = load_file(folder / "timesteps.safetensors")
+        schedule = Schedule(self.config.num_steps, self.config.shift)
+        self.constants = [_constants(table, schedule, step) for step in steps]
+        self.clean_modulation = _rows(table, 0.0)[0]
+        self.sessions: dict[int, StageSession] = {}
+        self._no_pose = np.zeros(self.config.latent_shape, np.float32)
+        self._one_actor = np.ones((1, self.config.tokens_per_block, 1), np.float32)
+
+    def open(
+        self, session: int, reference: np.ndarray, motion: np.ndarray, text: np.ndarray
+    ) -> None:
+        """Give `session` caches and fill its sink.
+
+        reference [1, C, 1, h, w], motion [1, C, motion_frames, h, w], text [1, text_len, text_dim].
+        """
+        shared_text = self.step_engine.new_buffers("text_")
+        steps = [StepSession(self, c, shared_text) for c in self.constants]
+        self.sessions[session] = StageSession(steps=steps, motion=motion, text=text)
+        for step in steps:
+            self._fill_sink(step, reference, motion, text)
+
+    def step(
+        self,
+        session: int,
+        block: int,
+        latent: np.ndarray,
+        audio_features: np.ndarray,
+        sink_distance: np.ndarray,
+        reference: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Denoise `block` by every owned step; returns the latent [1, C, F, h, w], valid until
+        the next call.
+
+        audio_features [1, L+1, Ca, video frames of the block]; sink_distance [num_steps] of all
+        steps; `reference` re-calibrates the sink before the block.
+        """
+        state = self.sessions[session]
+        for number, step in zip(self.steps, state.steps, strict=True):
+            if reference is not None:
+                self._fill_sink(step, reference, state.motion, state.text)
+            latent = self._denoise(step, block, latent, audio_features, int(sink_distance[number]))
+        return latent
+
+    def close(self, session: int) -> None:
+        """Free the session's caches; unknown sessions are ignored."""
+        self.sessions.pop(session, None)
+
+    def _denoise(
+        self, step: StepSession, block: int, latent: np.ndarray, audio: np.ndarray, distance: int
+    ) -> np.ndarray:
+        plan = step.plan(block, distance)
+        step.rope.write_block(plan.slot, plan.first_frame)
+        step.rope.place_reference(plan.reference_position)
+        cos_q, sin_q = step.rope.block_tables(plan.first_frame)
+        outputs = step.denoise.run(
+            {
+                "latent": latent,
+                "pose": self._no_pose,
+                "audio_features": audio,
+                "actor_mask": self._one_actor,
+                "modulation": step.constants.modulation,
+                "head_modulation": step.constants.head_modulation,
+                "dsigma": step.constants.dsigma,
+                "cos_q": cos_q,
+                "sin_q": sin_q,
+                "write_index": np.array([plan.write_index], np.int64),
+                "valid_tokens": np.array([plan.valid_tokens], np.int64),
+            }
+        )
+        return outputs["next_latent"]
+
+    def _fill_sink(
+        self, step: StepSession, reference: np.ndarray, motion: np.ndarray, text: np.ndarray
+    ) -> None:
+        cos_sink, sin_sink = step.rope.sink_tables()
+        step.prefill.run(
+            {
+                "reference": reference,
+                "motion": motion,
+                "text": text,
+                "modulation": self.clean_modulation,
+                "cos_sink": cos_sink,
+                "sin_sink": sin_sink,
+                "write_index": np.zeros(1, np.int64),
+            }
+        )
+
+
+def _rows(table: Buffers, timestep: float) -> tuple[np.ndarray, np.ndarray]:
+    """Modulation [1, 6, D] and head modulation [1, D] of a timestep in timesteps.safetensors."""
+    found = np.flatnonzero(np.isclose(table["timesteps"], timestep, rtol=1e-6, atol=1e-4))
+    if len(found) == 0:
+        raise ValueError(f"timesteps.safetensors has no timestep {timestep}; export it anew")
+    row = int(found[0])
+    return table["modulation"][row : row + 1], table["head_modulation"][row : row + 1]
+
+
+def _constants(table: Buffers, schedule: Schedule, step: int) -> StepConstants:
+    modulation, head = _rows(table, float(schedule.timesteps[step]))
+    return StepConstants(
+        modulation=modulation,
+        head_modulation=head,
+        dsigma=schedule.dsigmas[step : step + 1],
+    )

@@ -1,0 +1,111 @@
+"""Stand-ins for the models and the wire, to test the orchestrator's decisions alone."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import PipelineConfig
+from pipeline.request import AvatarRequest, Options
+from pipeline.session import BlockFrames
+
+CONFIG = PipelineConfig(
+    preset="test",
+    height=64,
+    width=64,
+    num_layers=1,
+    num_heads=1,
+    head_dim=8,
+    text_len=4,
+    text_dim=4,
+    audio_layers=2,
+    audio_dim=3,
+)
+
+
+class FakeExecutor:
+    """Adds 1 to a latent per stage; frames say which session and block they are."""
+
+    num_stages = CONFIG.num_steps
+
+    def __init__(self, step_s: float = 0.0) -> None:
+        self.step_s = step_s
+        self.open: set[int] = set()
+        self.closed: list[int] = []
+        self.calls: list[tuple[int, int, int]] = []
+        self.references: dict[tuple[int, int, int], np.ndarray] = {}
+        self.start_gate = threading.Event()
+        self.start_gate.set()
+        self.fail_at: tuple[int, int, int] | None = None
+        self._busy = [threading.Lock() for _ in range(self.num_stages + 1)]
+
+    def start(self, request: AvatarRequest) -> None:
+        self.start_gate.wait(5)
+        if request.image == b"bad":
+            raise ValueError("image is not a picture")
+        self.open.add(request.session)
+
+    def encode_audio(self, window: Any) -> np.ndarray:
+        shape = (1, CONFIG.audio_layers, CONFIG.audio_dim, CONFIG.video_frames_per_block)
+        return np.full(shape, window.samples[0, -1], np.float32)
+
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+        if self.fail_at == (stage, session, block):
+            raise RuntimeError(f"stage {stage} broke")
+        with self._busy[stage]:
+            time.sleep(self.step_s)
+            self.calls.append((stage, session, block))
+        if "reference" in tensors:
+            self.references[stage, session, block] = tensors["reference"]
+        return tensors["latent"] + 1.0
+
+    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        with self._busy[-1]:
+            time.sleep(self.step_s)
+        return np.full((CONFIG.video_frames_per_block, 2, 2, 3), block % 256, np.uint8)
+
+    def close(self, session: int) -> None:
+        self.open.discard(session)
+        self.closed.append(session)
+
+
+class FakeReply:
+    """Collects the answers of one request."""
+
+    def __init__(self) -> None:
+        self.blocks: list[BlockFrames] = []
+        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.is_cancelled = False
+
+    def send(self, block: BlockFrames) -> None:
+        self.blocks.append(block)
+
+    def finish(self) -> None:
+        self.ended.put("")
+
+    def fail(self, message: str) -> None:
+        self.ended.put(message)
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+    def wait(self, timeout: float = 10) -> str:
+        """The error of the request, "" if it became final."""
+        return self.ended.get(timeout=timeout)
+
+
+def request(session: int, *, blocks: int = 0, **fields: Any) -> AvatarRequest:
+    """A request with features for `blocks` blocks; START ones get a picture."""
+    values: dict[str, Any] = {"start": False, "end": False, "options": Options(sink_distance=30)}
+    values.update(fields)
+    if values["start"]:
+        values.setdefault("image", b"picture")
+    if blocks:
+        frames = blocks * CONFIG.video_frames_per_block
+        shape = (1, CONFIG.audio_layers, CONFIG.audio_dim, frames)
+        values["audio_features"] = np.zeros(shape, np.float32)
+    return AvatarRequest(session=session, **values)

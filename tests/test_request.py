@@ -1,0 +1,93 @@
+"""What the door says to requests that don't fit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.request import AvatarRequest, parse_request
+from tests.fake_executor import CONFIG
+
+IMAGE = {"image": np.frombuffer(b"png", np.uint8)}
+
+
+def parse(start: bool = False, end: bool = False, **inputs: Any) -> AvatarRequest:
+    return parse_request(inputs, session=1, start=start, end=end, config=CONFIG)
+
+
+def options(**values: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(values).encode(), np.uint8)
+
+
+def test_a_start_request_is_read_whole() -> None:
+    """An option that is silently lost can't be noticed by the client."""
+    got = parse(
+        True,
+        **IMAGE,
+        prompt=np.frombuffer("blå".encode(), np.uint8),
+        seed=np.array([-5]),
+        options=options(sink_distance="seeded", recalibrate=False, drop_first_frames=3),
+        audio_int16=np.array([-32768, 16384], np.int16),
+    )
+    assert (got.image, got.prompt, got.seed) == (b"png", "blå", -5)
+    assert got.options.sink_distance is None
+    assert (got.options.recalibrate, got.options.drop_first_frames) == (False, 3)
+    np.testing.assert_array_equal(got.audio, np.array([-1.0, 0.5], np.float32))
+
+
+def test_defaults_are_the_presets() -> None:
+    """A plain START must behave as documented."""
+    got = parse(True, **IMAGE)
+    assert got.options.sink_distance == CONFIG.sink_distance
+    assert (got.prompt, got.seed, got.audio) == ("", 0, None)
+
+
+BAD = [
+    ({"audio": np.zeros(0, np.float32)}, "0 samples"),
+    ({"audio": np.full(10, np.nan, np.float32)}, "sample 0 is nan"),
+    ({"audio": np.full(10, np.inf, np.float32)}, "sample 0 is inf"),
+    ({"audio": np.full(10, 20000, np.float32)}, r"peaks at 20000, wanted \[-1, 1\]"),
+    ({"audio_int16": np.zeros(8 * 3600 * 16000, np.int16)}, "28800.00 s.*600 s"),
+    (
+        {"audio": np.zeros(9, np.float32), "audio_int16": np.zeros(9, np.int16)},
+        "audio and audio_int16, wanted one",
+    ),
+    ({"audio_features": np.zeros((1, 2, 3, 13), np.float32)}, "multiple of 12"),
+    ({"noise": np.zeros((1, 16, 3, 8, 9), np.float32)}, r"wanted \[blocks, 16, 3, 8, 8\]"),
+    ({"sink_distance": np.array([[1, 2, 3, 31]])}, r"wanted 0\.\.30"),
+    ({"sink_distance": np.array([[1, 2, 3]])}, r"wanted \[blocks, 4\]"),
+    ({"seed": np.array([1])}, "belongs to the START"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "message"), BAD)
+def test_bad_tensors_are_refused_in_words(inputs: dict[str, np.ndarray], message: str) -> None:
+    """Says what came and what was wanted."""
+    with pytest.raises(ValueError, match=message):
+        parse(**inputs)
+
+
+BAD_STARTS = [
+    ({}, "no picture"),
+    ({**IMAGE, "image_rgb": np.zeros((2, 2, 3), np.uint8)}, "image and image_rgb, wanted one"),
+    ({**IMAGE, "prompt": np.array([0xFF], np.uint8)}, "not UTF-8"),
+    ({**IMAGE, "prompt": np.zeros(9000, np.uint8)}, "9000 bytes, at most 8192"),
+    ({**IMAGE, "seed": np.array([1, 2])}, "one integer"),
+    ({**IMAGE, "text": np.zeros((5, 4), np.float32)}, r"wanted \[1\.\.4, 4\]"),
+    ({**IMAGE, "options": np.frombuffer(b"{", np.uint8)}, "not JSON"),
+    ({**IMAGE, "options": np.frombuffer(b"[]", np.uint8)}, "JSON list, wanted an object"),
+    ({**IMAGE, "options": options(speed=2)}, "unknown option 'speed', known are sink_distance"),
+    ({**IMAGE, "options": options(sink_distance=31)}, r"is 31, wanted 0\.\.30 or 'seeded'"),
+    ({**IMAGE, "options": options(recalibrate=1)}, "wanted true or false"),
+    ({**IMAGE, "options": options(drop_first_frames=12)}, r"wanted 0\.\.11"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "message"), BAD_STARTS)
+def test_bad_starts_are_refused_in_words(inputs: dict[str, np.ndarray], message: str) -> None:
+    """Says what came and what was wanted."""
+    with pytest.raises(ValueError, match=message):
+        parse(True, **inputs)
