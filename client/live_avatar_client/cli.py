@@ -1,0 +1,161 @@
+"""`live-avatar`: a file of speech and a portrait in, a video of the portrait talking out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from live_avatar_client.audio import audio_seconds, paced, read_audio
+from live_avatar_client.figures import Figures
+from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, AvatarError
+from live_avatar_client.session import Session
+from live_avatar_client.stream import check_health
+from live_avatar_client.video import VideoWriter
+
+app = typer.Typer(
+    help="Make a portrait talk: stream audio to a live_avatar server, get video back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_progress = Console(stderr=True)
+
+Url = Annotated[str, typer.Option(help="host:port of the server's gRPC endpoint.")]
+Model = Annotated[str, typer.Option(help="Name of the model on the server.")]
+Json = Annotated[bool, typer.Option("--json", help="End stdout with one line of JSON.")]
+
+_STREAM_EXAMPLES = """
+Examples
+
+  live-avatar stream --image examples/portrait.png --audio examples/speech.flac --out talk.mp4
+
+  Feed the audio at the speed of speech, as a microphone would, and see whether frames come late:
+
+  live-avatar stream --image me.jpg --audio call.wav --out call.mp4 --realtime
+
+  Repeat a run exactly, and keep its figures:
+
+  live-avatar stream --image me.jpg --audio a.mp3 --out a.mp4 --seed 7 --json | tail -n 1 > a.json
+"""
+
+
+@app.command(epilog=_STREAM_EXAMPLES)
+def stream(
+    image: Annotated[Path, typer.Option(help="PNG or JPEG with the face to animate.")],
+    audio: Annotated[Path, typer.Option(help="Speech: wav, flac, mp3, m4a, … of any rate.")],
+    out: Annotated[Path, typer.Option(help="Video file to write, for example talk.mp4.")],
+    prompt: Annotated[str | None, typer.Option(help="What the video shows, in words.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
+    options: Annotated[str | None, typer.Option(help="Server options, a JSON object.")] = None,
+    url: Url = DEFAULT_URL,
+    model: Model = MODEL,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Send audio at the speed of sound recording.")
+    ] = False,
+    scale: Annotated[
+        int, typer.Option(min=0, help="Enlarge by this factor; 0 brings 256 pixels.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Send a portrait and speech, write the talking video while it is made."""
+    figures = Figures(started_s=time.perf_counter())
+    session = Session(
+        image=image, prompt=prompt, seed=seed, options=_parsed(options), url=url, model=model
+    )
+    duration_s = audio_seconds(audio)
+    total = None if duration_s is None else round(duration_s * FPS)
+    chunks = paced(read_audio(audio, chunk_ms=1000 / FPS)) if realtime else read_audio(audio)
+    writer = VideoWriter(out, audio_path=audio, scale=scale or None)
+    with session, writer, _bar() as bar:
+        task = bar.add_task("connected", total=total)
+        for block in session.stream(chunks):
+            writer.write(block.frames)
+            figures.add(block)
+            bar.update(task, completed=figures.num_frames, description=_live(figures))
+    if not figures.num_frames:
+        raise AvatarError(f"the server at {url} sent no frames")
+    _report({"out": str(out), **figures.summary()}, as_json)
+
+
+@app.command()
+def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) -> None:
+    """Say whether the server answers and the model is ready; exit code 1 if not."""
+    answer = check_health(url, model)
+    rows = {
+        "url": url,
+        "triton": answer.version,
+        "server_ready": answer.ready,
+        "model": model,
+        "model_ready": answer.model_ready,
+    }
+    _report(rows, as_json)
+    if not (answer.ready and answer.model_ready):
+        raise AvatarError(f"the server at {url} is up, but model {model!r} is not ready")
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one line on stderr and exit code 1."""
+    try:
+        app()
+    except (AvatarError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parsed(options: str | None) -> dict[str, Any] | None:
+    if options is None:
+        return None
+    try:
+        parsed = json.loads(options)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--options is not JSON: {error}; wanted an object in braces") from None
+    if not isinstance(parsed, dict):
+        raise ValueError(f"--options is {options}, expected a JSON object in braces")
+    return parsed
+
+
+def _bar() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:.0f} frames"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=_progress,
+    )
+
+
+def _live(figures: Figures) -> str:
+    shown: list[tuple[str, float | None, Callable[[float], str]]] = [
+        ("first frame", figures.ttff_ms, lambda v: f"{v:.0f} ms"),
+        ("fps", figures.fps, lambda v: f"{v:.1f}"),
+        ("real time", figures.realtime_factor, lambda v: f"x{v:.2f}"),
+        ("late", figures.late_frames, lambda v: f"{v:.0f}"),
+    ]
+    return "  ".join(f"{name} {show(v)}" for name, v, show in shown if v is not None)
+
+
+def _report(rows: dict[str, Any], as_json: bool) -> None:
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, "-" if value is None else str(value))
+    Console().print(table)
+    if as_json:
+        print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

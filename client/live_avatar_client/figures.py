@@ -1,0 +1,69 @@
+"""What a stream felt like to its viewer: time to the first frame, speed, and lateness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from live_avatar_client.protocol import FPS, Block
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """Counts over the blocks of one stream; `started_s` is `perf_counter()` before connecting."""
+
+    started_s: float
+    num_blocks: int = 0
+    num_frames: int = 0
+    late_frames: int = 0
+    """Frames missing at the moment when a player that started at the first arrival needed them."""
+    max_lateness_ms: float = 0.0
+    _first_s: float = 0.0
+    _first_frames: int = 0
+    _last_s: float = 0.0
+
+    def add(self, block: Block) -> None:
+        """Enter one block, in order."""
+        if not self.num_blocks:
+            self._first_s, self._first_frames = block.received_s, len(block.frames)
+        for frame in range(block.frame_index, block.frame_index + len(block.frames)):
+            lateness_s = block.received_s - (self._first_s + frame / FPS)
+            if lateness_s > 0 and frame:
+                self.late_frames += 1
+                self.max_lateness_ms = max(self.max_lateness_ms, 1000 * lateness_s)
+        self.num_blocks += 1
+        self.num_frames += len(block.frames)
+        self._last_s = block.received_s
+
+    @property
+    def ttff_ms(self) -> float | None:
+        """From before connecting to the arrival of the first frames; None before that."""
+        return 1000 * (self._first_s - self.started_s) if self.num_blocks else None
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second after the first block; None until there is a second one."""
+        elapsed_s = self._last_s - self._first_s
+        return (self.num_frames - self._first_frames) / elapsed_s if elapsed_s > 0 else None
+
+    @property
+    def realtime_factor(self) -> float | None:
+        """Video seconds made per second, above 1 is faster than the viewer."""
+        return None if self.fps is None else self.fps / FPS
+
+    def summary(self) -> dict[str, float | int | None]:
+        """All figures, rounded, under the names of the `--json` line."""
+        return {
+            "ttff_ms": _rounded(self.ttff_ms),
+            "fps": _rounded(self.fps),
+            "realtime_factor": _rounded(self.realtime_factor, 3),
+            "blocks": self.num_blocks,
+            "frames": self.num_frames,
+            "seconds": round(self.num_frames / FPS, 2),
+            "wall_s": _rounded(self._last_s - self.started_s, 3) if self.num_blocks else None,
+            "late_frames": self.late_frames,
+            "max_lateness_ms": _rounded(self.max_lateness_ms),
+        }
+
+
+def _rounded(value: float | None, digits: int = 1) -> float | None:
+    return None if value is None else round(value, digits)

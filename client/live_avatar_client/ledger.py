@@ -1,0 +1,71 @@
+"""The books of a session: what was sent, what came back, what the reader has taken.
+
+Plain numbers and a queue; `Exchange` guards them with its lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from live_avatar_client.protocol import SAMPLES_PER_FRAME, AvatarError, Block
+
+
+@dataclass(slots=True, kw_only=True)
+class Ledger:
+    """`max_ahead` samples may be sent before the frames that answer them came back."""
+
+    max_ahead: int
+    num_sent: int = 0
+    """Requests sent."""
+    num_open: int = 0
+    """Requests whose final response is still owed."""
+    samples_sent: int = 0
+    blocks: deque[Block] = field(default_factory=deque)
+    """Received, not yet taken."""
+    num_blocks: int = 0
+    frames_received: int = 0
+    frames_taken: int = 0
+    finished: bool = False
+    """END was sent."""
+
+    def sent(self, num_samples: int, *, end: bool) -> None:
+        """Enter a request; with `end` it was the last one."""
+        self.num_sent += 1
+        self.num_open += 1
+        self.samples_sent += num_samples
+        self.finished = end
+
+    def received(self, block: Block) -> None:
+        """Enter a block; AvatarError when one is missing, doubled or out of order."""
+        if (block.block, block.frame_index) != (self.num_blocks, self.frames_received):
+            raise AvatarError(
+                f"the server sent block {block.block} at frame {block.frame_index}, "
+                f"expected block {self.num_blocks} at frame {self.frames_received}"
+            )
+        self.num_blocks += 1
+        self.frames_received += len(block.frames)
+        self.blocks.append(block)
+
+    def take(self) -> Block:
+        """Hand out the oldest block that nobody has taken."""
+        block = self.blocks.popleft()
+        self.frames_taken += len(block.frames)
+        return block
+
+    def has_room(self, num_samples: int, *, until_taken: bool) -> bool:
+        """Whether so many more samples may go out.
+
+        With `until_taken`, frames that nobody has taken yet count as unanswered. When nothing is
+        under way no answer will ever make room, so whatever comes next may go: a request longer
+        than the bound, or audio the server holds until it has a whole block.
+        """
+        answered = self.frames_taken if until_taken else self.frames_received
+        ahead = self.samples_sent + num_samples - answered * SAMPLES_PER_FRAME
+        nothing_under_way = not self.num_open and not (until_taken and self.blocks)
+        return ahead <= self.max_ahead or nothing_under_way
+
+    @property
+    def is_complete(self) -> bool:
+        """END was sent and every request has had its final response."""
+        return self.finished and not self.num_open

@@ -1,0 +1,156 @@
+"""The wire of the `live_avatar` model: names, types and shapes of its tensors, and conversions.
+
+The owner of these tensors is `model_repository/live_avatar/config.pbtxt`; a test compares. All
+tensors have fixed-size elements: text and encoded pictures travel as UINT8.
+
+Letters: n blocks of a request, T video frames, H W picture size, F latent frames per block,
+h w latent size, A actors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import InferResult, service_pb2
+from tritonclient.utils import np_to_triton_dtype
+
+MODEL = "live_avatar"
+DEFAULT_URL = "127.0.0.1:8001"
+"""Triton's gRPC endpoint as `make serve` starts it."""
+SAMPLE_RATE = 16_000
+FPS = 25
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+"""The video clock is the audio clock: frame k belongs to samples [640 k, 640 (k + 1))."""
+
+TIMINGS = ("total", "queued", "audio_encoder", "vae_decoder")
+"""First entries of `timings_ms`; then one entry per denoising stage, dit_stage_0 onwards."""
+
+
+class AvatarError(Exception):
+    """The server refused, failed, fell silent or could not be reached; the text says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One tensor of the model: Triton's type name and dims, -1 where any size goes."""
+
+    datatype: str
+    dims: tuple[int, ...]
+
+    def check(self, name: str, array: np.ndarray) -> None:
+        """Raise a ValueError that names what came and what was wanted."""
+        datatype = np_to_triton_dtype(array.dtype)
+        fits = len(array.shape) == len(self.dims) and all(
+            want in (-1, got) for got, want in zip(array.shape, self.dims, strict=True)
+        )
+        if datatype != self.datatype or not fits:
+            raise ValueError(
+                f"{MODEL}: input {name} is {array.dtype} {list(array.shape)}, "
+                f"expected {self.datatype} {list(self.dims)} (-1 is any size)"
+            )
+
+
+INPUTS: Mapping[str, TensorSpec] = {
+    "image": TensorSpec(datatype="UINT8", dims=(-1,)),
+    "image_rgb": TensorSpec(datatype="UINT8", dims=(-1, -1, 3)),
+    "prompt": TensorSpec(datatype="UINT8", dims=(-1,)),
+    "seed": TensorSpec(datatype="INT64", dims=(1,)),
+    "options": TensorSpec(datatype="UINT8", dims=(-1,)),
+    "audio": TensorSpec(datatype="FP32", dims=(-1,)),
+    "audio_int16": TensorSpec(datatype="INT16", dims=(-1,)),
+    "noise": TensorSpec(datatype="FP32", dims=(-1, 16, -1, -1, -1)),
+    "audio_features": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1)),
+    "sink_distance": TensorSpec(datatype="INT64", dims=(-1, -1)),
+    "text": TensorSpec(datatype="FP32", dims=(-1, -1)),
+}
+"""All optional for Triton; which ones a START or a later request needs, the model checks."""
+
+OUTPUTS: Mapping[str, TensorSpec] = {
+    "frames": TensorSpec(datatype="UINT8", dims=(-1, -1, -1, 3)),
+    "frame_index": TensorSpec(datatype="INT64", dims=(1,)),
+    "block": TensorSpec(datatype="INT64", dims=(1,)),
+    "timings_ms": TensorSpec(datatype="FP32", dims=(-1,)),
+    "latent": TensorSpec(datatype="FP32", dims=(1, 16, -1, -1, -1)),
+}
+
+DEFAULT_OUTPUTS = ("frames", "frame_index", "block", "timings_ms")
+"""Always asked for by name: Triton sends every output, `latent` too, when none is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One block of video, the answer to 0.48 s of audio.
+
+    `frames` is uint8 RGB [T, H, W, 3], T = 12 except in a stream's last block; `frame_index` is
+    the place of its first frame in the stream; `timings_ms` maps the server's steps to
+    milliseconds; `latent` float32 [1, 16, F, h, w] only where it was asked for; `received_s` is
+    `time.perf_counter()` at arrival.
+    """
+
+    frames: np.ndarray
+    frame_index: int
+    block: int
+    timings_ms: dict[str, float]
+    latent: np.ndarray | None
+    received_s: float
+
+
+def infer_request(
+    tensors: Mapping[str, np.ndarray],
+    *,
+    sequence_id: int,
+    request_id: str,
+    start: bool = False,
+    end: bool = False,
+    outputs: Sequence[str] = DEFAULT_OUTPUTS,
+    model: str = MODEL,
+) -> Any:
+    """A `ModelInferRequest` of one session; ValueError where a tensor doesn't fit the wire."""
+    request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
+    request.parameters["sequence_id"].int64_param = sequence_id
+    request.parameters["sequence_start"].bool_param = start
+    request.parameters["sequence_end"].bool_param = end
+    request.parameters["triton_enable_empty_final_response"].bool_param = True
+    for name, array in tensors.items():
+        if name not in INPUTS:
+            raise ValueError(f"{MODEL}: no input is named {name!r}, there are {', '.join(INPUTS)}")
+        INPUTS[name].check(name, array)
+        request.inputs.add(name=name, datatype=INPUTS[name].datatype, shape=array.shape)
+        request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request
+
+
+def is_final(response: Any) -> bool:
+    """Whether this `ModelInferResponse` is the last one of its request."""
+    return bool(response.parameters["triton_final_response"].bool_param)
+
+
+def block_from(response: Any, received_s: float) -> Block | None:
+    """The block in a `ModelInferResponse`; None where the response is empty, as final ones are."""
+    if not response.outputs:
+        return None
+    result = InferResult(response)
+    arrays = {tensor.name: result.as_numpy(tensor.name) for tensor in response.outputs}
+    missing = [name for name in DEFAULT_OUTPUTS if arrays.get(name) is None]
+    if missing:
+        raise AvatarError(
+            f"the server's answer lacks {', '.join(missing)}; it has {', '.join(arrays)}"
+        )
+    return Block(
+        frames=arrays["frames"],
+        frame_index=int(arrays["frame_index"][0]),
+        block=int(arrays["block"][0]),
+        timings_ms=_named_timings(arrays["timings_ms"]),
+        latent=arrays.get("latent"),
+        received_s=received_s,
+    )
+
+
+def _named_timings(values: np.ndarray) -> dict[str, float]:
+    names = [*TIMINGS, *(f"dit_stage_{i}" for i in range(len(values) - len(TIMINGS)))]
+    return {name: float(value) for name, value in zip(names, values, strict=False)}

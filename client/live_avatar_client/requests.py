@@ -1,0 +1,92 @@
+"""What a caller hands to a session, checked and turned into the tensors of START and of audio."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from live_avatar_client.protocol import INPUTS, MODEL, SAMPLE_RATE
+
+MAX_REQUEST_SAMPLES = SAMPLE_RATE // 2
+"""Longer audio is split: the first block's answer must not wait until a whole file is sent."""
+
+Image = bytes | str | Path | np.ndarray
+
+
+def start_tensors(
+    image: Image,
+    *,
+    prompt: str | None = None,
+    seed: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    text: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """The tensors of a START request; ValueError where an argument can't be one.
+
+    `image`: encoded bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim].
+    """
+    if prompt is not None and text is not None:
+        raise ValueError("prompt and text say the same thing twice: give one of them")
+    tensors = _image_tensor(image)
+    if prompt is not None:
+        tensors["prompt"] = _utf8(prompt)
+    if seed is not None:
+        if not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed {seed} doesn't fit a 64-bit integer")
+        tensors["seed"] = np.array([seed], np.int64)
+    if options is not None:
+        if not isinstance(options, Mapping):
+            raise ValueError(f"options is {type(options).__name__}, expected a mapping of names")
+        tensors["options"] = _utf8(_as_json(options))
+    if text is not None:
+        tensors["text"] = text
+    for name, array in tensors.items():
+        INPUTS[name].check(name, array)
+    return tensors
+
+
+def audio_tensors(audio: np.ndarray, *, whole: bool = False) -> Iterator[dict[str, np.ndarray]]:
+    """The audio of one or more requests: float32 or int16 mono, split unless `whole`."""
+    audio = np.asarray(audio)
+    names = {np.dtype(np.float32): "audio", np.dtype(np.int16): "audio_int16"}
+    if audio.dtype not in names or audio.ndim != 1:
+        raise ValueError(
+            f"{MODEL}: audio is {audio.dtype} {list(audio.shape)}, expected mono 16 kHz samples, "
+            "float32 [samples] in [-1, 1] or int16 [samples]"
+        )
+    step = len(audio) if whole else MAX_REQUEST_SAMPLES
+    for begin in range(0, len(audio), max(step, 1)):
+        yield {names[audio.dtype]: audio[begin : begin + step]}
+
+
+def num_samples(tensors: Mapping[str, np.ndarray]) -> int:
+    """Samples of audio among a request's tensors."""
+    return sum(len(tensors[name]) for name in ("audio", "audio_int16") if name in tensors)
+
+
+def _image_tensor(image: Image) -> dict[str, np.ndarray]:
+    if isinstance(image, np.ndarray):
+        return {"image_rgb": image}
+    if not isinstance(image, bytes):
+        path = Path(image)
+        if not path.is_file():
+            raise ValueError(f"image {path} is not a file")
+        image = path.read_bytes()
+    if not image:
+        raise ValueError("image has 0 bytes, expected an encoded PNG or JPEG")
+    return {"image": np.frombuffer(image, np.uint8)}
+
+
+def _utf8(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-8"), np.uint8)
+
+
+def _as_json(options: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(options), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options can't be written as JSON: {error}") from None

@@ -1,0 +1,158 @@
+"""A session with the avatar: audio goes up in requests, blocks of video come down meanwhile."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from live_avatar_client.exchange import Exchange
+from live_avatar_client.protocol import (
+    DEFAULT_OUTPUTS,
+    DEFAULT_URL,
+    MODEL,
+    SAMPLE_RATE,
+    AvatarError,
+    Block,
+)
+from live_avatar_client.requests import Image, audio_tensors, start_tensors
+
+_FEEDER_FAREWELL_S = 1.0
+
+
+class Session:
+    """One avatar talking, from START to END; a context manager, good for one stream.
+
+    `image`: PNG or JPEG bytes, a path to such a file, or uint8 RGB [H, W, 3]. `prompt` is text;
+    `text` float32 [rows, text_dim] replaces it with an already encoded one. `options` is sent as
+    JSON. `max_ahead_s`: seconds of audio that may be sent and not yet answered. `timeout_s`: the
+    longest silence of a server that owes an answer.
+
+    Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
+    RuntimeError for calls at the wrong moment.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: Image,
+        url: str = DEFAULT_URL,
+        prompt: str | None = None,
+        seed: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        text: np.ndarray | None = None,
+        want_latent: bool = False,
+        model: str = MODEL,
+        max_ahead_s: float = 4.0,
+        connect_timeout_s: float = 5.0,
+        timeout_s: float = 60.0,
+    ) -> None:
+        if min(max_ahead_s, connect_timeout_s, timeout_s) <= 0:
+            raise ValueError(
+                f"max_ahead_s {max_ahead_s}, connect_timeout_s {connect_timeout_s}, timeout_s "
+                f"{timeout_s}: expected seconds above 0"
+            )
+        self._start_tensors = start_tensors(
+            image, prompt=prompt, seed=seed, options=options, text=text
+        )
+        self._outputs = (*DEFAULT_OUTPUTS, "latent") if want_latent else DEFAULT_OUTPUTS
+        self._url, self._model = url, model
+        self._max_ahead_s = max_ahead_s
+        self._connect_timeout_s, self._timeout_s = connect_timeout_s, timeout_s
+        self._exchange: Exchange | None = None
+
+    def __enter__(self) -> Session:
+        self.open()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Connect and send START, so that the server prepares while the first audio is spoken."""
+        if self._exchange is not None:
+            raise RuntimeError("this session was opened before; make a new one per stream")
+        self._exchange = Exchange(
+            url=self._url,
+            model=self._model,
+            sequence_id=secrets.randbits(63) or 1,  # 0 means "no sequence" to Triton
+            outputs=self._outputs,
+            max_ahead=int(self._max_ahead_s * SAMPLE_RATE),
+            connect_timeout_s=self._connect_timeout_s,
+            timeout_s=self._timeout_s,
+        )
+        self._exchange.start(self._start_tensors)
+
+    def send(
+        self,
+        audio: np.ndarray | None = None,
+        *,
+        noise: np.ndarray | None = None,
+        audio_features: np.ndarray | None = None,
+        sink_distance: np.ndarray | None = None,
+    ) -> None:
+        """Send mono 16 kHz audio, float32 in [-1, 1] or int16, any length; may wait for room.
+
+        The keywords are for parity and experiments; they go out as one request with this audio:
+        `noise` float32 [n, 16, F, h, w] and `sink_distance` int64 [n, steps] for the n blocks that
+        the request completes, `audio_features` float32 [1, L+1, C, 12 n] in place of audio.
+        """
+        given = {"noise": noise, "audio_features": audio_features, "sink_distance": sink_distance}
+        extras = {name: array for name, array in given.items() if array is not None}
+        if audio is None and not extras:
+            raise ValueError("send needs audio, or audio_features in its place")
+        parts = [{}] if audio is None else audio_tensors(audio, whole=bool(extras))
+        for part in parts:
+            self._opened().send(extras | part, until_taken=False)
+
+    def finish(self) -> None:
+        """Say that no audio follows: the server pads the last partial block and answers it."""
+        self._opened().finish()
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks in order, as they arrive, until the answer to `finish` is complete."""
+        while (block := self._opened().take()) is not None:
+            yield block
+
+    def stream(self, audio_chunks: Iterable[np.ndarray]) -> Iterator[Block]:
+        """Feed the chunks from a background thread, finish, and yield the blocks meanwhile.
+
+        What is not yet taken from this iterator counts as unanswered, so a slow reader slows the
+        feeding down instead of filling memory. Leaving the loop early ends the session. An
+        exception of `audio_chunks` is raised here.
+        """
+        exchange = self._opened()
+        feeder = threading.Thread(
+            target=_feed, args=(exchange, audio_chunks), name="avatar-feeder", daemon=True
+        )
+        feeder.start()
+        try:
+            yield from self
+        finally:
+            exchange.fail(AvatarError("the stream was left before its end"))
+            # A chunk source that never yields again can't be stopped from here: wait a moment only.
+            feeder.join(timeout=_FEEDER_FAREWELL_S)
+
+    def close(self) -> None:
+        """End the stream and free the server's place; what is still being made is cancelled."""
+        if self._exchange is not None:
+            self._exchange.close()
+
+    def _opened(self) -> Exchange:
+        if self._exchange is None:
+            raise RuntimeError("the session is not open: use `with Session(...) as session`")
+        return self._exchange
+
+
+def _feed(exchange: Exchange, audio_chunks: Iterable[np.ndarray]) -> None:
+    """Runs in the feeding thread; what goes wrong is raised where the blocks are taken."""
+    try:
+        for chunk in audio_chunks:
+            for tensors in audio_tensors(chunk):
+                exchange.send(tensors, until_taken=True)
+        exchange.finish()
+    except Exception as error:
+        exchange.fail(error)

@@ -1,0 +1,122 @@
+"""One gRPC bidirectional stream, opened, read by a thread of its own, and closed for certain.
+
+`tritonclient`'s generated stub is used below its `InferenceServerClient`: that class says nothing
+when the server ends a stream in good order, and a cancelled stream leaves a thread behind.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from live_avatar_client.protocol import DEFAULT_URL, MODEL, AvatarError
+
+_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What a server says of itself: `version` of Triton, `ready`, and `model_ready`."""
+
+    version: str
+    ready: bool
+    model_ready: bool
+
+
+def check_health(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> Health:
+    """Ask the server; AvatarError with the way out when none answers within `timeout_s`."""
+    with grpc.insecure_channel(url) as channel:
+        return _ask_health(
+            service_pb2_grpc.GRPCInferenceServiceStub(channel), url, model, timeout_s
+        )
+
+
+def _ask_health(stub: Any, url: str, model: str, timeout_s: float) -> Health:
+    try:
+        metadata = stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
+        ready = stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s)
+        answer = stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=timeout_s)
+    except grpc.RpcError as error:
+        raise error_from_rpc(error, url) from None
+    return Health(version=metadata.version, ready=ready.ready, model_ready=answer.ready)
+
+
+def error_from_rpc(error: Any, url: str) -> AvatarError:
+    """The gRPC failure in words."""
+    code, details = error.code(), error.details() or ""
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return AvatarError(
+            f"no server answers at {url} ({code.name.lower()}: {details}); start one with "
+            "`make serve`, or give the host:port of its gRPC endpoint"
+        )
+    return AvatarError(f"the stream to {url} broke ({code.name.lower()}): {details}")
+
+
+class Stream:
+    """A `ModelStreamInfer` call.
+
+    `on_response(message)` is called from the reading thread for every `ModelStreamInferResponse`,
+    `on_end(error)` once when nothing more can come: with None after an end in good order.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        model: str,
+        connect_timeout_s: float,
+        on_response: Callable[[Any], None],
+        on_end: Callable[[AvatarError | None], None],
+    ) -> None:
+        self._url = url
+        self._on_response = on_response
+        self._on_end = on_end
+        self._channel = grpc.insecure_channel(url, options=_UNLIMITED)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        try:
+            health = _ask_health(stub, url, model, connect_timeout_s)
+            if not health.model_ready:
+                raise AvatarError(f"the server at {url} is up, but model {model!r} is not ready")
+        except AvatarError:
+            self._channel.close()
+            raise
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._call = stub.ModelStreamInfer(iter(self._requests.get, None))
+        self._reader = threading.Thread(target=self._read, name="avatar-reader", daemon=True)
+        self._reader.start()
+
+    def send(self, request: Any) -> None:
+        """Queue one `ModelInferRequest`; what goes wrong arrives through `on_end`."""
+        self._requests.put(request)
+
+    def cancel(self) -> None:
+        """Drop the call at once, from any thread; the server sees its requests cancelled."""
+        self._call.cancel()
+        self._requests.put(None)
+
+    def close(self, grace_s: float = 2.0) -> None:
+        """Say that no request follows, give the server `grace_s` to hang up, then cancel."""
+        self._requests.put(None)
+        self._reader.join(grace_s)
+        self.cancel()
+        self._reader.join()
+        self._channel.close()
+
+    def _read(self) -> None:
+        error: AvatarError | None = None
+        try:
+            for message in self._call:
+                self._on_response(message)
+        except grpc.RpcError as rpc_error:
+            error = error_from_rpc(rpc_error, self._url)
+        except Exception as unexpected:
+            error = AvatarError(f"an answer of {self._url} could not be read: {unexpected!r}")
+        finally:
+            self._requests.put(None)
+            self._on_end(error)
