@@ -1,0 +1,135 @@
+"""How fast is the whole path, from the client's audio to the client's frames?
+
+The demo preset behind the real server on this machine, over gRPC: time to the first frame of a
+cold session (image, prompt and audio sent at once), then frames per second with audio sent as fast
+as the server takes it, then lateness with audio paced as a microphone paces it.
+
+    python -m benchmarks.bench_demo
+
+The last line is one JSON object with ttff_ms, fps, realtime_factor, peak_rss_mb among others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+from live_avatar_client import Session
+from live_avatar_client.audio import read_audio
+from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block
+
+from benchmarks.report import machine, percentiles, table
+from deploy.server import LocalServer
+
+
+def looped(audio: np.ndarray, seconds: float, chunk_s: float = 0.1) -> Iterator[np.ndarray]:
+    """`seconds` of audio in chunks, the recording repeated as often as needed."""
+    chunk = int(chunk_s * SAMPLE_RATE)
+    total = int(seconds * SAMPLE_RATE)
+    for start in range(0, total, chunk):
+        yield audio.take(range(start, min(start + chunk, total)), mode="wrap")
+
+
+def paced(chunks: Iterator[np.ndarray], began: float) -> Iterator[np.ndarray]:
+    """Each chunk when its last sample would have been spoken."""
+    sent = 0
+    for chunk in chunks:
+        sent += len(chunk)
+        time.sleep(max(0.0, began + sent / SAMPLE_RATE - time.perf_counter()))
+        yield chunk
+
+
+def run(url: str, image: Path, chunks: Iterator[np.ndarray]) -> tuple[float, list[Block]]:
+    """One session; its start time and its blocks."""
+    began = time.perf_counter()
+    with Session(url=url, image=image, prompt="a person talks to the camera") as session:
+        return began, list(session.stream(chunks))
+
+
+def lateness_ms(began: float, blocks: list[Block]) -> list[float]:
+    """Per block: arrival after the moment its last sample was spoken."""
+    late = []
+    for block in blocks:
+        spoken = (block.frame_index + len(block.frames)) * SAMPLES_PER_FRAME / SAMPLE_RATE
+        late.append(1e3 * (block.received_s - began - spoken))
+    return late
+
+
+class PeakMemory:
+    """Memory of the server and its model processes together, proportional where shared."""
+
+    def __init__(self, server: LocalServer) -> None:
+        self.processes = [psutil.Process(pid) for pid in (server.pid, *server.stub_pids())]
+
+    def megabytes(self) -> float:
+        """Sum of every process's peak resident set: an upper bound, shared pages counted often."""
+        peak = 0
+        for process in self.processes:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
+            peak += int(line.split()[1])
+        return peak / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--repository", type=Path, default=Path("build/model_repository"))
+    parser.add_argument("--image", type=Path, default=Path("examples/portrait.png"))
+    parser.add_argument("--audio", type=Path, default=Path("examples/speech.flac"))
+    parser.add_argument("--seconds", type=float, default=30.0, help="audio of the main run")
+    parser.add_argument("--rounds", type=int, default=5, help="cold sessions for ttff")
+    args = parser.parse_args()
+    audio = np.concatenate(list(read_audio(args.audio)))
+    with LocalServer(args.repository) as server:
+        print("warming up …", file=sys.stderr)
+        run(server.grpc_url, args.image, looped(audio, 2))
+        ttff = []
+        for _ in range(args.rounds):
+            began, blocks = run(server.grpc_url, args.image, looped(audio, 1))
+            ttff.append(1e3 * (blocks[0].received_s - began))
+        print(f"{args.seconds:g} s as fast as it goes …", file=sys.stderr)
+        began, blocks = run(server.grpc_url, args.image, looped(audio, args.seconds))
+        frames = sum(len(b.frames) for b in blocks[1:])
+        fps = frames / (blocks[-1].received_s - blocks[0].received_s)
+        intervals = 1e3 * np.diff([b.received_s for b in blocks])
+        print("10 s paced like a microphone …", file=sys.stderr)
+        start = time.perf_counter()
+        _, live = run(server.grpc_url, args.image, paced(looped(audio, 10), start))
+        late = lateness_ms(start, live)
+        memory = PeakMemory(server).megabytes()
+    report = {
+        "benchmark": "demo",
+        **machine(),
+        "ttff_ms": round(float(np.median(ttff)), 1),
+        "ttff_ms_spread": [round(min(ttff), 1), round(max(ttff), 1)],
+        "fps": round(fps, 2),
+        "realtime_factor": round(fps / FPS, 3),
+        "block_interval_ms": percentiles(list(intervals)),
+        "live_delay_ms": percentiles(late[2:]),
+        "peak_rss_mb": round(memory, 1),
+        "picture": list(blocks[0].frames.shape[1:3]),
+        "stage_ms": _medians(blocks),
+    }
+    rows = [[key, report[key]] for key in ("ttff_ms", "fps", "realtime_factor", "peak_rss_mb")]
+    rows += [[f"{key} p50 / p99", f"{v['p50']} / {v['p99']}"] for key, v in
+             (("block_interval_ms", percentiles(list(intervals))),
+              ("live_delay_ms", percentiles(late[2:])))]  # fmt: skip
+    print(table(["figure", "value"], rows))
+    print(json.dumps(report))
+
+
+def _medians(blocks: list[Block]) -> dict[str, float]:
+    return {
+        name: round(float(np.median([b.timings_ms[name] for b in blocks])), 1)
+        for name in blocks[-1].timings_ms
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What does the pipeline cost besides the models?
+
+Five stages that sleep 50 ms each, in processes of their own, behind the real server, the real
+orchestrator and the real client; latents of 600 kB. In the ideal the steady period of blocks is the
+slowest stage's 50 ms, whatever the number of stages and sessions.
+
+    python -m benchmarks.bench_orchestration
+
+The last line is one JSON object: ratio, ratio_2, ratio_4 = period of all blocks / slowest stage
+with 1, 2, 4 sessions; hops = round trip of one message by payload.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as grpc
+from live_avatar_client import Session
+
+from benchmarks import sleeping_repository
+from benchmarks.report import machine, percentiles, table
+from deploy.server import LocalServer
+
+CONFIG = sleeping_repository.CONFIG
+WARMUP_BLOCKS = 12
+
+
+def feed(url: str, num_blocks: int, arrivals: list[float]) -> None:
+    """Stream one session of silent features; append the arrival time of every block."""
+    image = np.zeros((CONFIG.height, CONFIG.width, 3), np.uint8)
+    frames = num_blocks * CONFIG.video_frames_per_block
+    features = np.zeros((1, CONFIG.audio_layers, CONFIG.audio_dim, frames), np.float32)
+    with Session(url=url, image=image) as session:
+        session.send(audio_features=features)
+        session.finish()
+        arrivals.extend(block.received_s for block in session)
+
+
+def period(url: str, num_sessions: int, num_blocks: int) -> np.ndarray:
+    """Intervals (s) between consecutive blocks of all sessions together while all of them run."""
+    arrivals: list[list[float]] = [[] for _ in range(num_sessions)]
+    threads = [threading.Thread(target=feed, args=(url, num_blocks, times)) for times in arrivals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(len(times) == num_blocks for times in arrivals)
+    begin = max(times[WARMUP_BLOCKS // num_sessions] for times in arrivals)
+    end = min(times[-1] for times in arrivals)
+    steady = np.sort(np.concatenate([np.array(t) for t in arrivals]))
+    return np.diff(steady[(steady >= begin) & (steady <= end)])
+
+
+def hops(url: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Client -> stage -> client round trips that do not sleep, by payload."""
+    client = grpc.InferenceServerClient(url)
+    result = {}
+    for kilobytes in (4, 600, 6000):
+        latent = np.zeros((1, 16, 1, 1, kilobytes * 1000 // 64), np.float32)
+        times = []
+        for _ in range(rounds):
+            tensor = grpc.InferInput("latent", latent.shape, "FP32")
+            tensor.set_data_from_numpy(latent)
+            began = time.perf_counter()
+            client.infer("echo", [tensor])
+            times.append(1e3 * (time.perf_counter() - began))
+        result[f"{kilobytes}kB"] = percentiles(times[rounds // 5 :])
+    client.close()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--blocks", type=int, default=150, help="blocks per session")
+    parser.add_argument("--sleep-ms", type=float, default=50.0, help="what a stage sleeps")
+    args = parser.parse_args()
+    folder = Path("build/bench_orchestration")
+    sleeping_repository.build(folder, args.sleep_ms / 1e3)
+    sleeping_repository.add_echo(folder)
+    report: dict[str, object] = {"benchmark": "orchestration", **machine()}
+    rows = []
+    with LocalServer(folder) as server:
+        for sessions in (1, 2, 4):
+            print(f"{sessions} session(s), {args.blocks} blocks each …", file=sys.stderr)
+            intervals = 1e3 * period(server.grpc_url, sessions, args.blocks)
+            # The mean is the throughput; its spread is over tenths of the run.
+            tenths = [float(part.mean()) for part in np.array_split(intervals, 10)]
+            ratio = float(intervals.mean()) / args.sleep_ms
+            key = "ratio" if sessions == 1 else f"ratio_{sessions}"
+            report[key] = round(ratio, 4)
+            report[f"{key}_spread"] = [round(f(tenths) / args.sleep_ms, 4) for f in (min, max)]
+            rows.append([sessions, f"{intervals.mean():.2f}", f"{ratio:.3f}",
+                         f"{min(tenths):.2f}-{max(tenths):.2f}"])  # fmt: skip
+        report["hops_ms"] = hops(server.grpc_url, 100)
+    print(table(["sessions", "period ms", "ratio", "tenths of the run, ms"], rows))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
