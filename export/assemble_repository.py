@@ -1,0 +1,172 @@
+"""Assemble the Triton model repository: configs, the server's code, and the exported graphs.
+
+    python -m export.assemble_repository --artifacts artifacts/demo --out build/model_repository
+
+Each model's folder is complete by itself, since Triton fetches it alone from a bucket. The graphs
+and weights are hard links to the artifacts where the file system allows it (else copies): an
+export must therefore replace its files, never write into them. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
+MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
+
+# what each model loads from the artifacts; dit_stage stands for dit_stage_0, dit_stage_1, ...
+MODEL_FILES: dict[str, tuple[str, ...]] = {
+    "live_avatar": (),
+    "conditioning": (),
+    "audio_encoder": ("audio_encoder.onnx", "audio_encoder.safetensors"),
+    "text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
+    "vae_encoder": ("vae_encoder.onnx", "vae.safetensors"),
+    "vae_decoder": ("vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"),
+    "dit_stage": ("dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", "timesteps.safetensors"),
+}
+OPTIONAL_FILES: dict[str, tuple[str, ...]] = {"live_avatar": ("tokenizer.json",)}
+
+
+def assemble(
+    artifacts: Path,
+    out: Path,
+    *,
+    sources: Path = REPO / "model_repository",
+    pipeline: Path = REPO / "pipeline",
+    models: Sequence[str] | None = None,
+) -> Path:
+    """Write the repository to `out`, replacing the one that lies there; returns `out`.
+
+    artifacts: folder of the exported graphs, their safetensors and pipeline.json.
+    models: names to take from `sources` (None: all).
+    `ValueError` names what is missing; `out` is then as it was before. A repository is built
+    beside `out` and renamed at the end, so a server never loads half of one.
+    """
+    names = _chosen(sources, models)
+    _check_artifacts(artifacts, sources, names)
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
+    try:
+        for name in names:
+            _assemble_model(sources / name, fresh / name, artifacts, pipeline)
+        (fresh / MARK).touch()
+        _replace(fresh, out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return out
+
+
+def _chosen(sources: Path, models: Sequence[str] | None) -> list[str]:
+    present = sorted(path.parent.name for path in sources.glob("*/config.pbtxt"))
+    names = present if models is None else list(models)
+    if not names:
+        raise ValueError(f"no models: {sources} has no folder with a config.pbtxt")
+    for name in names:
+        if name not in present:
+            raise ValueError(f"no model {name!r} in {sources}; there are {', '.join(present)}")
+        if _kind(name) not in MODEL_FILES:
+            raise ValueError(
+                f"model {name!r} is not in MODEL_FILES of {Path(__file__).name}: "
+                "say there which artifacts it loads"
+            )
+    return names
+
+
+def _kind(model: str) -> str:
+    return re.sub(r"_\d+$", "", model)
+
+
+def _is_python(source: Path) -> bool:
+    return (source / "1" / "model.py").exists()  # an ensemble has no code
+
+
+def _files(source: Path, artifacts: Path) -> list[str]:
+    """The artifacts of one model, those it cannot do without first checked by the caller."""
+    kind = _kind(source.name)
+    wanted = list(MODEL_FILES[kind])
+    wanted += [name for name in OPTIONAL_FILES.get(kind, ()) if (artifacts / name).exists()]
+    return [PIPELINE_CONFIG, *wanted] if _is_python(source) else wanted
+
+
+def _check_artifacts(artifacts: Path, sources: Path, names: Sequence[str]) -> None:
+    if not artifacts.is_dir():
+        raise ValueError(f"there is no folder {artifacts}. Export writes it: make export")
+    missing: dict[str, list[str]] = {}
+    for name in names:
+        for file in _files(sources / name, artifacts):
+            if not (artifacts / file).is_file():
+                missing.setdefault(file, []).append(name)
+    if missing:
+        wanted = "; ".join(f"{file} (for {', '.join(by)})" for file, by in missing.items())
+        raise ValueError(f"missing in {artifacts}: {wanted}. Export writes them: make export")
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse to replace a folder that was not assembled here, such as the sources."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ValueError(f"{out} is not a folder; it is not replaced")
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise ValueError(f"{out} was not assembled by this command (no {MARK}): not replaced")
+
+
+def _assemble_model(source: Path, target: Path, artifacts: Path, pipeline: Path) -> None:
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", ".gitkeep")
+    shutil.copytree(source, target, ignore=ignore)
+    version = target / "1"
+    version.mkdir(exist_ok=True)  # Triton wants it for an ensemble too; git keeps no empty folder
+    if _is_python(source):
+        for module in sorted(pipeline.rglob("*.py")):
+            copy = version / "pipeline" / module.relative_to(pipeline)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(module, copy)  # a link would change under a server when edited
+    for name in _files(source, artifacts):
+        _link_or_copy(artifacts / name, version / name)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)  # the file itself, where the artifact is a symbolic link
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _replace(fresh: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    if out.exists():
+        out.rename(old)
+    try:
+        fresh.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Assemble the Triton model repository.")
+    parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
+    parser.add_argument("--models", help="comma-separated names; all if not given")
+    given = parser.parse_args()
+    models = given.models.split(",") if given.models else None
+    try:
+        out = assemble(given.artifacts, given.out.absolute(), models=models)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    names = sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
+    print(f"{given.out}: {', '.join(names)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The graphs `audio_encoder` and `text_encoder`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from export.graph import Graph
+from export.onnx_file import read_header
+from networks.audio_encoder import AudioEncoder, AudioFeatures, module_key
+from networks.checkpoint import load_checkpoint
+from networks.presets import Preset
+from networks.text_encoder import TextEncoder
+
+
+def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
+    return [audio_graph(preset, weights_dir), text_graph(preset, weights_dir)]
+
+
+def audio_graph(preset: Preset, weights_dir: Path) -> Graph:
+    """Any number of samples and of frames."""
+    path = weights_dir / "audio_encoder.safetensors"
+    encoder = load_checkpoint(AudioEncoder(preset.audio), path, rename=module_key)
+    module = AudioFeatures(encoder)
+    config = preset.pipeline
+    num_frames = config.video_frames_per_block
+    return Graph(
+        name="audio_encoder",
+        module=module,
+        inputs={
+            "samples": torch.zeros(1, config.samples_per_block),
+            "frame_index": torch.zeros(num_frames, dtype=torch.int64),
+            "frame_weight": torch.zeros(num_frames),
+        },
+        output_names=["audio_features"],
+        dynamic={
+            "samples": {1: "num_samples"},
+            "frame_index": {0: "T"},
+            "frame_weight": {0: "T"},
+        },
+        weights_file=path.name,
+        # From the file's keys: it may bear the old names of the weight norm.
+        key_of={
+            f"encoder.{name}": key
+            for key in read_header(path)[0]
+            if (name := module_key(key)) is not None
+        },
+    )
+
+
+def text_graph(preset: Preset, weights_dir: Path) -> Graph:
+    path = weights_dir / "text_encoder.safetensors"
+    with torch.device("meta"):
+        encoder = TextEncoder(preset.text)
+    load_checkpoint(encoder, path)
+    shape = (1, preset.pipeline.text_len)
+    return Graph(
+        name="text_encoder",
+        module=encoder,
+        inputs={
+            "token_ids": torch.zeros(shape, dtype=torch.int64),
+            "token_mask": torch.ones(shape, dtype=torch.int64),
+        },
+        output_names=["text"],
+        weights_file=path.name,
+        key_of={name: name for name in encoder.state_dict()},
+    )

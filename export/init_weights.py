@@ -1,0 +1,52 @@
+"""Fresh, seeded weights of a preset: `python -m export.init_weights --preset demo --out DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from torch import nn
+
+from export.to_onnx import preset_named
+from networks.audio_encoder import AudioEncoder
+from networks.checkpoint import build_seeded, save_checkpoint
+from networks.dit import DiT
+from networks.presets import PRESETS, Preset
+from networks.text_encoder import TextEncoder
+from networks.vae import VAE
+
+
+def builders(preset: Preset) -> dict[str, Callable[[], nn.Module]]:
+    """Component name (of its safetensors file) -> what builds the network."""
+    return {
+        "dit": lambda: DiT(preset.dit),
+        "vae": lambda: VAE(preset.vae),
+        "audio_encoder": lambda: AudioEncoder(preset.audio),
+        "text_encoder": lambda: TextEncoder(preset.text),
+    }
+
+
+def init_weights(preset: Preset, out_dir: Path, seed: int) -> list[Path]:
+    """Write `<component>.safetensors` of every component, float32; equal seeds, equal bytes."""
+    paths = []
+    for offset, (name, build) in enumerate(builders(preset).items()):
+        path = out_dir / f"{name}.safetensors"
+        save_checkpoint(build_seeded(build, seed + offset), path)
+        paths.append(path)
+    return paths
+
+
+def main(
+    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(sorted(PRESETS)))],
+    out: Annotated[Path, typer.Option(help="folder to be written")],
+    seed: Annotated[int, typer.Option(help="of the random weights")] = 0,
+) -> None:
+    """Write random weights with sane scales, for trying things out before training."""
+    for path in init_weights(preset_named(preset), out, seed):
+        typer.echo(f"{path} {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,112 @@
+"""A transformer block of the DiT and its output head (spec/live_avatar sections 6.2, 6.3, 6.8).
+
+L tokens   K cache tokens   N heads   d head size   D width
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from networks.configs import DiTConfig
+from networks.layers import Projections, attend, modulated_norm, rotate, write_cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """RoPE tables [1, tokens, d/2] of the queries and of all cached keys."""
+
+    cos_q: Tensor
+    sin_q: Tensor
+    cos_k: Tensor
+    sin_k: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheView:
+    """One layer's cache before the write [1, N, K, d], where to write, what of it is seen.
+
+    `seen` [1, 1, L, K] bool; None: the write's own rows are attended and nothing else (prefill).
+    """
+
+    k: Tensor
+    v: Tensor
+    write_index: Tensor
+    seen: Tensor | None
+
+
+class SelfAttention(Projections):
+    """Attention over the cache, to which the tokens' own K (before RoPE) and V are added first."""
+
+    def forward(
+        self, x: Tensor, rotation: Rotation, cache: CacheView
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x [L, D] -> result [L, D] and the cache after the write, k and v [1, N, K, d]."""
+        q = rotate(self.queries(x, x.shape[0]), rotation.cos_q, rotation.sin_q)
+        own_k, own_v = self.keys_values(x, x.shape[0])
+        k = write_cache(cache.k, own_k, cache.write_index)
+        v = write_cache(cache.v, own_v, cache.write_index)
+        seen_k, seen_v = (own_k, own_v) if cache.seen is None else (k, v)
+        keys = rotate(seen_k, rotation.cos_k, rotation.sin_k)
+        return self.project(attend(q, keys, seen_v, cache.seen)), k, v
+
+
+class CrossAttention(Projections):
+    """Attention to the text, whose K and V are computed once per prompt."""
+
+    def forward(self, x: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
+        """x [L, D], text_k and text_v [1, N, text_len, d] -> [L, D]."""
+        return self.project(attend(self.queries(x, x.shape[0]), text_k, text_v))
+
+
+class Block(nn.Module):
+    """One transformer block."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim, self.eps = config.dim, config.eps
+        self.modulation = nn.Parameter(torch.zeros(1, 6, dim))
+        self.self_attn = SelfAttention(dim, config.num_heads, config.eps)
+        self.norm3 = nn.LayerNorm(dim, config.eps)
+        self.cross_attn = CrossAttention(dim, config.num_heads, config.eps)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, config.ffn_dim), nn.GELU("tanh"), nn.Linear(config.ffn_dim, dim)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        rotation: Rotation,
+        cache: CacheView,
+        text: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x [L, D], modulation [1, 6, D] -> x and the layer's cache after the write."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + modulation)[0].unbind(0)
+        normed = modulated_norm(x, shift1, scale1, self.eps)
+        attended, k, v = self.self_attn(normed, rotation, cache)
+        x = x + gate1 * attended
+        x = x + self.cross_attn(self.norm3(x), *text)
+        x = x + gate2 * self.ffn(modulated_norm(x, shift2, scale2, self.eps))
+        return x, k, v
+
+
+class Head(nn.Module):
+    """Tokens to velocity."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.eps, self.patch, self.channels = config.eps, config.patch_size, config.channels
+        self.modulation = nn.Parameter(torch.zeros(1, 2, config.dim))
+        self.head = nn.Linear(config.dim, self.patch**2 * self.channels)
+
+    def forward(self, x: Tensor, head_modulation: Tensor, shape: torch.Size) -> Tensor:
+        """x [Q, D], head_modulation [1, D] -> [1, C, F, h, w] = `shape`."""
+        shift, scale = (self.modulation[0] + head_modulation).unbind(0)
+        x = self.head(modulated_norm(x, shift, scale, self.eps))
+        _, _, frames, height, width = shape
+        p = self.patch
+        x = x.reshape(frames, height // p, width // p, p, p, self.channels)
+        return x.permute(5, 0, 1, 3, 2, 4).reshape(1, self.channels, frames, height, width)

@@ -1,0 +1,114 @@
+"""Widths, depths and heads of one network each; the sets of them that exist are in `presets`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiTConfig:
+    """The causal S2V DiT (spec/live_avatar section 6)."""
+
+    dim: int
+    ffn_dim: int
+    freq_dim: int
+    """Width of the sinusoidal timestep embedding."""
+    num_heads: int
+    num_layers: int
+    channels: int = 16
+    """Latent channels of noise, pose and output."""
+    patch_size: int = 2
+    """Side of the square patch in latent pixels; the temporal patch is 1."""
+    text_dim: int
+    text_len: int
+    audio_dim: int
+    audio_layers: int
+    """Hidden states that are mixed per audio frame: wav2vec2 layers + 1."""
+    num_audio_tokens: int = 4
+    """Local audio tokens per latent frame, without the learned padding token."""
+    inject_layers: tuple[int, ...]
+    """Transformer blocks after which audio is injected."""
+    frames_per_block: int = 3
+    """Latent frames denoised together."""
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads or self.head_dim % 2:
+            raise ValueError(
+                f"dim {self.dim} over {self.num_heads} heads is not an even head size; RoPE turns "
+                "pairs of channels"
+            )
+        if self.freq_dim % 2:
+            raise ValueError(f"freq_dim is {self.freq_dim}, wanted an even number")
+        if self.dim % self.num_audio_tokens:
+            raise ValueError(f"dim {self.dim} is not a multiple of {self.num_audio_tokens} tokens")
+        if any(not 0 <= layer < self.num_layers for layer in self.inject_layers):
+            raise ValueError(
+                f"inject_layers {self.inject_layers} must lie in 0..{self.num_layers - 1}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VAEConfig:
+    """The Wan VAE, stride 4x8x8 (spec/live_avatar section 9)."""
+
+    dim: int
+    z_dim: int = 16
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    temporal_downsample: tuple[bool, ...] = (False, True, True)
+
+    def __post_init__(self) -> None:
+        if len(self.temporal_downsample) != len(self.dim_mult) - 1:
+            raise ValueError(
+                f"temporal_downsample has {len(self.temporal_downsample)} entries, wanted one "
+                f"between each two of the {len(self.dim_mult)} stages"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioEncoderConfig:
+    """wav2vec2 with layer norm in the feature extractor and pre-norm layers (section 8)."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    conv_dim: tuple[int, ...]
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_bias: bool = True
+    feat_extract_norm: str = "layer"
+    do_stable_layer_norm: bool = True
+    num_conv_pos_embeddings: int = 128
+    num_conv_pos_embedding_groups: int = 16
+    layer_norm_eps: float = 1e-5
+    hidden_act: str = "gelu"
+
+    def __post_init__(self) -> None:
+        if not len(self.conv_dim) == len(self.conv_stride) == len(self.conv_kernel):
+            raise ValueError(
+                f"conv_dim, conv_stride, conv_kernel have {len(self.conv_dim)}, "
+                f"{len(self.conv_stride)}, {len(self.conv_kernel)} entries, wanted equal lengths"
+            )
+        only = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "hidden_act": "gelu"}
+        for name, wanted in only.items():
+            if getattr(self, name) != wanted:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, only {wanted!r} is built")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextEncoderConfig:
+    """The umT5 encoder (spec/live_avatar section 10)."""
+
+    vocab: int
+    dim: int
+    dim_attn: int
+    dim_ffn: int
+    num_heads: int
+    num_layers: int
+    num_buckets: int = 32

@@ -1,0 +1,168 @@
+"""The block-causal S2V DiT of Live Avatar (spec/live_avatar section 6, arXiv 2512.04677).
+
+C latent channels   h, w latent size   F latent frames of a block   S tokens of a latent frame
+Q = F * S query tokens   K cache tokens   N heads   d head size   D width   A actors
+
+The checkpoint's tensors live in `DiT`; `DiTStep` and `DiTPrefill` are its two uses, with the names
+and shapes of the exported graphs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from networks.audio_tokens import AudioInjector, AudioTokens
+from networks.block import Block, CacheView, Head, Rotation
+from networks.configs import DiTConfig
+from networks.layers import PatchEmbedding, seen_mask
+from networks.motion import FramePacker
+
+NOISY, REFERENCE, MOTION = 0, 1, 2
+"""Rows of `trainable_cond_mask`, added to tokens of each kind."""
+
+
+class DiT(nn.Module):
+    """All tensors of the released checkpoint, under its keys."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, patch = config.dim, config.patch_size
+        self.patch_embedding = PatchEmbedding(config.channels, dim, (1, patch, patch))
+        self.cond_encoder = PatchEmbedding(config.channels, dim, (1, patch, patch))
+        self.trainable_cond_mask = nn.Embedding(3, dim)
+        self.frame_packer = FramePacker(config.channels, dim, patch)
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.casual_audio_encoder = AudioTokens(config)
+        self.audio_injector = AudioInjector(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.head = Head(config)
+
+    def reset_parameters(self) -> None:
+        """Scales of a fresh network beyond PyTorch's own: residual branches and output start small.
+
+        The velocity then stays near zero, so latents stay near the noise for any number of blocks.
+        """
+        width = self.config.dim**-0.5
+        for block in self.blocks:
+            nn.init.normal_(block.modulation, std=width)
+        nn.init.normal_(self.head.modulation, std=width)
+        nn.init.normal_(self.head.head.weight, std=0.1 * width)
+        nn.init.zeros_(self.head.head.bias)
+        nn.init.normal_(self.trainable_cond_mask.weight, std=width)
+        nn.init.normal_(self.casual_audio_encoder.encoder.padding_tokens, std=width)
+        for injector in self.audio_injector.injector:
+            nn.init.normal_(injector.o.weight, std=0.1 * width)
+
+    def modulations(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Timesteps [T] in 0..1000 -> modulation [T, 6, D] of blocks and [T, D] of the head."""
+        half = self.config.freq_dim // 2
+        powers = torch.arange(half, dtype=torch.float64, device=timesteps.device) / half
+        angles = timesteps.double()[:, None] * 10_000.0**-powers
+        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        head_modulation = self.time_embedding(waves.to(self.time_embedding[0].weight.dtype))
+        blocks = self.time_projection(head_modulation)
+        return blocks.reshape(-1, 6, self.config.dim), head_modulation
+
+
+class DiTStep(nn.Module):
+    """One denoising step of one block: `dit_step.onnx`."""
+
+    def __init__(self, dit: DiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(
+        self,
+        latent: Tensor,
+        pose: Tensor,
+        audio_features: Tensor,
+        actor_mask: Tensor,
+        modulation: Tensor,
+        head_modulation: Tensor,
+        dsigma: Tensor,
+        cos_q: Tensor,
+        sin_q: Tensor,
+        cos_k: Tensor,
+        sin_k: Tensor,
+        write_index: Tensor,
+        valid_tokens: Tensor,
+        **layers: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Names and shapes of inputs: `step_inputs`. Returns next_latent, then present_k_i and
+        present_v_i of every layer i in turn; next_latent = latent + dsigma * velocity.
+        """
+        dit = self.dit
+        x = dit.patch_embedding(latent) + dit.cond_encoder(pose)
+        x = x + dit.trainable_cond_mask.weight[NOISY]
+        audio = dit.casual_audio_encoder(audio_features)
+        rotation = Rotation(cos_q=cos_q, sin_q=sin_q, cos_k=cos_k, sin_k=sin_k)
+        seen = seen_mask(cos_q.shape[1], cos_k.shape[1], valid_tokens)
+        presents: list[Tensor] = []
+        for i, block in enumerate(dit.blocks):
+            cache = CacheView(
+                k=layers[f"cache_k_{i}"],
+                v=layers[f"cache_v_{i}"],
+                write_index=write_index,
+                seen=seen,
+            )
+            text = layers[f"text_k_{i}"], layers[f"text_v_{i}"]
+            x, k, v = block(x, modulation, rotation, cache, text)
+            presents += k, v
+            if i in dit.config.inject_layers:
+                index = dit.config.inject_layers.index(i)
+                x = dit.audio_injector(index, x, audio, actor_mask)
+        velocity = dit.head(x, head_modulation, latent.shape)
+        return (latent + dsigma * velocity, *presents)
+
+
+class DiTPrefill(nn.Module):
+    """Sink and text K/V of a stream: `dit_prefill.onnx`. The tokens attend each other only."""
+
+    def __init__(self, dit: DiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(
+        self,
+        reference: Tensor,
+        motion: Tensor,
+        text: Tensor,
+        modulation: Tensor,
+        cos_sink: Tensor,
+        sin_sink: Tensor,
+        write_index: Tensor,
+        **layers: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Returns present_k_i, present_v_i of every layer i in turn, then text_k_i, text_v_i."""
+        dit = self.dit
+        kinds = dit.trainable_cond_mask.weight
+        x = torch.cat(
+            [
+                dit.patch_embedding(reference) + kinds[REFERENCE],
+                dit.frame_packer(motion) + kinds[MOTION],
+            ]
+        )
+        rows = dit.text_embedding(text[0])
+        rotation = Rotation(cos_q=cos_sink, sin_q=sin_sink, cos_k=cos_sink, sin_k=sin_sink)
+        presents: list[Tensor] = []
+        texts: list[Tensor] = []
+        for i, block in enumerate(dit.blocks):
+            cache = CacheView(
+                k=layers[f"cache_k_{i}"],
+                v=layers[f"cache_v_{i}"],
+                write_index=write_index,
+                seen=None,
+            )
+            text_kv = block.cross_attn.keys_values(rows, rows.shape[0])
+            x, k, v = block(x, modulation, rotation, cache, text_kv)
+            presents += k, v
+            texts += text_kv
+        return (*presents, *texts)

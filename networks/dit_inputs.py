@@ -1,0 +1,66 @@
+"""Names and shapes of the DiT graphs' inputs and outputs, for export and for whoever feeds them."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.config import PipelineConfig
+
+Shape = tuple[int, ...]
+
+
+def step_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape]:
+    """Inputs of `dit_step` in order; int64 where `dtype_of` says so."""
+    block, tokens, pairs = config.latent_shape, config.tokens_per_block, config.head_dim // 2
+    dim, frames = config.num_heads * config.head_dim, config.video_frames_per_block
+    audio = (num_actors, config.audio_layers, config.audio_dim, frames)
+    shapes: dict[str, Shape] = {
+        "latent": block,
+        "pose": block,
+        "audio_features": audio,
+        "actor_mask": (num_actors, tokens, 1),
+        "modulation": (1, 6, dim),
+        "head_modulation": (1, dim),
+        "dsigma": (1,),
+        "cos_q": (1, tokens, pairs),
+        "sin_q": (1, tokens, pairs),
+        "cos_k": (1, config.cache_len, pairs),
+        "sin_k": (1, config.cache_len, pairs),
+        "write_index": (1,),
+        "valid_tokens": (1,),
+    }
+    return {**shapes, **_layers(config, "cache", config.cache_len), **_layers(config, "text")}
+
+
+def prefill_inputs(config: PipelineConfig) -> dict[str, Shape]:
+    """Inputs of `dit_prefill` in order."""
+    _, channels, _, height, width = config.latent_shape
+    sink = (1, config.num_sink_tokens, config.head_dim // 2)
+    shapes: dict[str, Shape] = {
+        "reference": (1, channels, 1, height, width),
+        "motion": (1, channels, config.motion_frames, height, width),
+        "text": (1, config.text_len, config.text_dim),
+        "modulation": (1, 6, config.num_heads * config.head_dim),
+        "cos_sink": sink,
+        "sin_sink": sink,
+        "write_index": (1,),
+    }
+    return {**shapes, **_layers(config, "cache", config.cache_len)}
+
+
+def step_outputs(config: PipelineConfig) -> list[str]:
+    return ["next_latent", *_layers(config, "present")]
+
+
+def prefill_outputs(config: PipelineConfig) -> list[str]:
+    return [*_layers(config, "present"), *_layers(config, "text")]
+
+
+def dtype_of(name: str, floating: torch.dtype = torch.float32) -> torch.dtype:
+    return torch.int64 if name in ("write_index", "valid_tokens") else floating
+
+
+def _layers(config: PipelineConfig, kind: str, length: int | None = None) -> dict[str, Shape]:
+    """{kind}_k_i, {kind}_v_i of every layer i in turn, [1, N, length, d]."""
+    shape = (1, config.num_heads, length or config.text_len, config.head_dim)
+    return {f"{kind}_{kv}_{i}": shape for i in range(config.num_layers) for kv in "kv"}

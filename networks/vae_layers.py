@@ -1,0 +1,186 @@
+"""Layers of the causal video VAE (spec/live_avatar section 9.1), for clips and for streams.
+
+B batch   T frames   C channels   H W height, width
+
+Inside the network a clip is `[T * B, C, H, W]`, time first: rows `t * B .. t * B + B - 1` are frame
+t. A step in time is then a slice of whole rows, every convolution is two-dimensional, and nothing
+is transposed. Weights keep the five-dimensional shapes of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Memory:
+    """What the causal convolutions of one pass saw before it, in the order of their calls.
+
+    `past` holds two input frames `[2 * B, C, H, W]` per convolution; None is the start of a stream,
+    where all history is zero. After the pass `next` holds the same for the pass that follows.
+    """
+
+    def __init__(self, batch: int, past: list[Tensor] | None = None) -> None:
+        self.batch = batch
+        self.past = past
+        self.next: list[Tensor] = []
+
+    @property
+    def at_start(self) -> bool:
+        return self.past is None
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Put the two earlier frames before `x`: [T * B, …] -> [(T + 2) * B, …]."""
+        rows = 2 * self.batch
+        past = None if self.past is None else self.past[len(self.next)]
+        x = torch.cat([x.new_zeros(rows, *x.shape[1:]) if past is None else past, x])
+        self.next.append(x[-rows:])
+        return x
+
+
+class Conv3d(nn.Module):
+    """A 3-D convolution, computed as a 2-D one over the frames of its window side by side.
+
+    ONNX Runtime has fast kernels for two dimensions only. The permuted weight is a constant of the
+    graph, so it is folded when the graph is loaded. In space the size stays; in time the window
+    is "valid": `[(T + kernel - 1) * B, in, H, W]` -> `[T * B, out, H, W]`, stride 2 halves T.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, *kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(self, x: Tensor, batch: int, stride: int = 1) -> Tensor:
+        outputs, _, kernel, side, _ = self.weight.shape
+        if kernel > 1:
+            x = windows(x, batch, kernel, stride)
+        weight = self.weight.transpose(1, 2).reshape(outputs, -1, side, side)
+        return F.conv2d(x, weight, self.bias, padding=side // 2)
+
+
+def windows(x: Tensor, batch: int, kernel: int, stride: int) -> Tensor:
+    """Frames i * stride … i * stride + kernel - 1 side by side, for i = 0, 1, …
+
+    [(T + kernel - 1) * B, C, H, W] -> [T * B, kernel * C, H, W], one copy of whole frames.
+    """
+    count = max((x.shape[0] // batch - kernel) // stride + 1, 0)
+    rows = [
+        (i * stride + offset) * batch + clip
+        for i in range(count)
+        for clip in range(batch)
+        for offset in range(kernel)
+    ]
+    index = torch.tensor(rows, dtype=torch.int64, device=x.device)
+    return x.index_select(0, index).reshape(count * batch, kernel * x.shape[1], *x.shape[2:])
+
+
+class CausalConv3d(Conv3d):
+    """3x3x3 convolution (or 3x1x1) that sees the current frame and the two before it."""
+
+    def __init__(self, inputs: int, outputs: int, side: int = 3) -> None:
+        super().__init__(inputs, outputs, (3, side, side))
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        return super().forward(memory.extend(x), memory.batch)
+
+
+class ChannelNorm(nn.Module):
+    """x / max(|x|, 1e-12) * sqrt(C) * gamma, the length taken over the channels of a pixel."""
+
+    def __init__(self, channels: int, dims: int = 4) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels, *[1] * (dims - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Not F.normalize: ONNX Runtime sums over channels fast, but has no fast ReduceL2.
+        length = (x * x).sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
+        scale = self.gamma.reshape(-1, 1, 1) * self.gamma.shape[0] ** 0.5
+        return x * length.reciprocal() * scale
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, around a shortcut."""
+
+    growth = 4
+    """Frames by which two causal convolutions lengthen the transient of a still clip."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.residual = nn.ModuleDict(
+            {
+                "0": ChannelNorm(inputs),
+                "2": CausalConv3d(inputs, outputs),
+                "3": ChannelNorm(outputs),
+                "6": CausalConv3d(outputs, outputs),
+            }
+        )
+        self.shortcut = None if inputs == outputs else Conv3d(inputs, outputs, (1, 1, 1))
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        y = self.residual["2"](F.silu(self.residual["0"](x)), memory)
+        y = self.residual["6"](F.silu(self.residual["3"](y)), memory)
+        return y + (x if self.shortcut is None else self.shortcut(x, memory.batch))
+
+
+class AttentionBlock(nn.Module):
+    """Single-head attention over the pixels of each frame."""
+
+    growth = 0
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels, dims=3)
+        self.to_qkv = nn.Conv2d(channels, channels * 3, 1)
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        tokens = self.to_qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1)
+        y = F.scaled_dot_product_attention(*tokens.split(x.shape[1], dim=-1))
+        y = y.squeeze(1).transpose(1, 2).reshape(x.shape)
+        return x + self.proj(y)
+
+
+class Downsample(nn.Module):
+    """Half the height and width; `temporal` also halves the frames after the first one."""
+
+    def __init__(self, channels: int, temporal: bool) -> None:
+        super().__init__()
+        self.resample = nn.ModuleDict({"1": nn.Conv2d(channels, channels, 3, stride=2)})
+        self.time_conv = Conv3d(channels, channels, (3, 1, 1)) if temporal else None
+        self.growth = 2 if temporal else 0
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        x = self.resample["1"](F.pad(x, (0, 1, 0, 1)))
+        if self.time_conv is None or x.shape[0] == memory.batch:
+            return x
+        # Output j > 0 sees frames 2j-2, 2j-1 and 2j; the first frame passes as it is.
+        return torch.cat([x[: memory.batch], self.time_conv(x, memory.batch, stride=2)])
+
+
+class Upsample(nn.Module):
+    """Twice the height and width at half the channels; `temporal` also doubles the frames.
+
+    The first frame of a stream is not doubled and is no history for the second one either.
+    """
+
+    def __init__(self, channels: int, temporal: bool) -> None:
+        super().__init__()
+        self.resample = nn.ModuleDict({"1": nn.Conv2d(channels, channels // 2, 3, padding=1)})
+        self.time_conv = CausalConv3d(channels, channels * 2, side=1) if temporal else None
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        if self.time_conv is not None:
+            num_single = memory.batch if memory.at_start else 0
+            doubled = self.double(self.time_conv(x[num_single:], memory), memory.batch)
+            x = torch.cat([x[:num_single], doubled]) if num_single else doubled
+        return self.resample["1"](F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+    @staticmethod
+    def double(x: Tensor, batch: int) -> Tensor:
+        """Channels [even frame | odd frame] to frames: [T * B, 2C, …] -> [2T * B, C, …]."""
+        channels = x.shape[1] // 2
+        x = x.reshape(-1, batch, 2, channels, *x.shape[2:])
+        return x.transpose(1, 2).flatten(0, 2)
