@@ -1,0 +1,77 @@
+# `make` lists the targets. What they do lives in Python: deploy/, export/, benchmarks/.
+PYTHON ?= python3
+PRESET ?= demo
+VENV ?= .venv
+GRPC_PORT ?= 8001
+HTTP_PORT ?= 8000
+METRICS_PORT ?= 8002
+PORTRAIT ?= examples/portrait.png
+SPEECH ?= examples/speech.flac
+OUT ?= out/demo.mp4
+REPOSITORY ?= build/model_repository
+ARTIFACTS ?= artifacts/$(PRESET)
+
+RUN := $(VENV)/bin/python3
+SERVER := $(RUN) -m deploy.local_server
+export GRPC_PORT HTTP_PORT METRICS_PORT
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-dev fetch repository serve stop status demo test test-slow lint format \
+	export bench load-test clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
+
+setup:  ## make .venv with what the server, the client and the demo need
+	@$(PYTHON) deploy/check_python.py
+	@$(PYTHON) -m deploy.setup_venv run --venv $(VENV)
+
+setup-dev:  ## make .venv with tests, linters, torch and ONNX export too
+	@$(PYTHON) deploy/check_python.py
+	@$(PYTHON) -m deploy.setup_venv dev --venv $(VENV)
+
+fetch: setup  ## download the Triton server into build/ (55 MB, once)
+	@$(SERVER) fetch
+
+repository: setup  ## assemble build/model_repository from artifacts/$PRESET
+	@$(RUN) -m export.assemble_repository --artifacts $(ARTIFACTS) --out $(REPOSITORY)
+
+serve: fetch repository  ## start the server in the background; returns when it is ready
+	@$(SERVER) start --repository $(REPOSITORY)
+
+stop:  ## end the server of make serve
+	@$(PYTHON) -m deploy.local_server stop
+
+status:  ## say whether the server of make serve is ready
+	@$(PYTHON) -m deploy.local_server status
+
+demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
+	@$(RUN) -m deploy.demo --repository $(REPOSITORY) --image $(PORTRAIT) --audio $(SPEECH) --out $(OUT)
+
+test: setup-dev fetch repository  ## run the tests, but for the slow ones
+	@$(RUN) -m pytest -m "not slow and not gpu"
+
+test-slow: setup-dev fetch repository  ## run all tests
+	@$(RUN) -m pytest
+
+lint: setup-dev  ## check style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: setup-dev  ## rewrite the sources in the house style
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET=demo]
+	@$(RUN) -m export.to_onnx --preset $(PRESET) --weights "$(WEIGHTS)" --out $(ARTIFACTS)
+
+bench: setup-dev fetch repository  ## measure the stream, from audio to frames
+	@$(RUN) -m benchmarks.bench_demo
+
+load-test: setup-dev fetch repository  ## measure several sessions at once
+	@$(RUN) -m benchmarks.load_test
+
+clean: stop  ## remove what was built (build/, out/, caches), not .venv
+	rm -rf build out .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,65 @@
+"""The demo: stream a speech and a portrait to the server, write the talking video.
+
+    python -m deploy.demo --image portrait.png --audio speech.flac --out out/demo.mp4
+
+A server started by `make serve` is used and left running. Else one is started on free ports for
+the moment, and ended in every case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy import server_command, triton_wheel
+from deploy.local_server import LocalServer, Ports, running_server, say
+from deploy.server_health import all_ready
+
+LOG_DIR = triton_wheel.REPO / "build" / "demo_server"
+
+
+def run(repository: Path, image: Path, audio: Path, out: Path) -> int:
+    """The exit code of `live-avatar stream`; `RuntimeError` if there is no server for it."""
+    if state := running_server():
+        ports = Ports(**state["ports"])
+        if not all_ready(ports):
+            raise RuntimeError("the server of make serve is not ready.\n  Fix: make stop")
+        say(f"using the server on gRPC port {ports.grpc}")
+        return stream(f"{server_command.ADDRESS}:{ports.grpc}", image, audio, out)
+    say(f"starting Triton for {repository}, log in {LOG_DIR / 'server.log'}")
+    with LocalServer(repository, log_dir=LOG_DIR) as server:
+        return stream(server.grpc_url, image, audio, out)
+
+
+def stream(url: str, image: Path, audio: Path, out: Path) -> int:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    client = Path(server_command.default_python()).with_name("live-avatar")
+    command = [str(client), "stream", "--url", url]
+    command += ["--image", str(image), "--audio", str(audio), "--out", str(out)]
+    try:
+        return subprocess.run(command).returncode
+    except FileNotFoundError:
+        raise RuntimeError(f"the client is not installed ({client}).\n  Fix: make setup") from None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Stream one speech to the server.")
+    repository = triton_wheel.REPO / "build" / "model_repository"
+    parser.add_argument("--repository", type=Path, default=repository)
+    for name in ("image", "audio", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    given = parser.parse_args()
+    try:
+        return run(given.repository, given.image, given.audio, given.out)
+    except RuntimeError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

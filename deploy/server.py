@@ -1,0 +1,186 @@
+"""A Triton server on this machine, for a model repository; the command line is local_server.py.
+
+As a context manager it runs on free ports and ends with the process that started it:
+
+    with LocalServer(Path("build/model_repository"), log_dir=tmp_path) as server:
+        client = InferenceServerClient(server.grpc_url)
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from deploy import orphan_guard, server_command, server_log, server_process, triton_wheel
+from deploy.server_command import ADDRESS, Ports
+from deploy.server_health import all_ready
+
+STATE_FILE = "server.json"  # what `stop` and `status` need to know: pid, token, ports
+_KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
+
+
+class LocalServer:
+    """One `tritonserver` with its Python stubs.
+
+    repository: folder of models. ports: None picks free ones. config: `configs/<config>.pbtxt` of
+    each model, where it exists, replaces its `config.pbtxt`. python: interpreter of the virtual
+    environment that runs the models (None: this one, or the project's `.venv`). env: environment
+    variables on top of the present ones. log_dir: gets `server.log` and `server.json`.
+    outlives_us: the server stays when this process ends (then only `stop` ends it).
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        log_dir: Path,
+        ports: Ports | None = None,
+        config: str = "cpu",
+        python: str | None = None,
+        env: Mapping[str, str] | None = None,
+        home: Path = triton_wheel.HOME,
+        start_timeout_s: float = 180.0,
+        exit_timeout_s: int = 5,
+        outlives_us: bool = False,
+    ) -> None:
+        self.repository = Path(repository).resolve()
+        self.log_dir = Path(log_dir).resolve()
+        self.ports = ports or server_command.free_ports()
+        self.config = config
+        self.python = python or server_command.default_python()
+        self.env = dict(env or {})
+        self.home = Path(home).resolve()
+        self.start_timeout_s = start_timeout_s
+        self.exit_timeout_s = exit_timeout_s
+        self.outlives_us = outlives_us
+        self.token = f"avatar_{secrets.token_hex(6)}_"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    @property
+    def grpc_url(self) -> str:
+        return f"{ADDRESS}:{self.ports.grpc}"
+
+    @property
+    def http_url(self) -> str:
+        return f"{ADDRESS}:{self.ports.http}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{ADDRESS}:{self.ports.metrics}/metrics"
+
+    @property
+    def log(self) -> Path:
+        return self.log_dir / "server.log"
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the server is not started")
+        return self._process.pid
+
+    def stub_pids(self) -> list[int]:
+        """The processes that run the Python models, one per instance."""
+        return server_process.stub_pids(self.token, self.pid)
+
+    def start(self) -> LocalServer:
+        """Start the server; return when every model is ready.
+
+        `RuntimeError` says why it cannot start: a missing download, an unsuitable Python, a taken
+        port, or the words of the model that failed to load.
+        """
+        if self._process is not None:
+            raise RuntimeError("the server is started already")
+        facts = self._check()
+        try:
+            self._launch(facts)
+            self._await_ready()
+        except BaseException:  # a Ctrl-C must not leave a half-started server either
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the server and its stubs, free its ports and shared memory. Twice does no harm."""
+        if self._process is not None:
+            timeout_s = self.exit_timeout_s + _KILL_MARGIN_S
+            server_process.end(self._process.pid, self.token, timeout_s)
+            self._process.wait()
+            self._process = None
+            (self.log_dir / STATE_FILE).unlink(missing_ok=True)
+        if self._guard is not None:
+            assert self._guard.stdin
+            self._guard.stdin.close()
+            self._guard.wait()
+            self._guard = None
+
+    def __enter__(self) -> LocalServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _check(self) -> dict:
+        """What `inspect_python` says, once everything that a start needs is there."""
+        if not any(self.repository.glob("*/config.pbtxt")):
+            raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
+        if not triton_wheel.is_fetched(self.home):
+            raise RuntimeError("the Triton server is not downloaded.\n  Fix: make fetch")
+        facts = server_command.inspect_python(self.python)
+        backend = triton_wheel.backend_directory(self.home, facts["version"])
+        stub = backend / "python" / triton_wheel.STUB_NAME
+        if not stub.exists():
+            raise RuntimeError(
+                f"the Triton server has no helper for Python {facts['version']} ({stub}).\n"
+                "  Fix: make clean fetch"
+            )
+        server_command.check_ports(self.ports)
+        return facts
+
+    def _launch(self, facts: dict) -> None:
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        command = server_command.command(
+            home=self.home,
+            repository=self.repository,
+            ports=self.ports,
+            config=self.config,
+            token=self.token,
+            python_version=facts["version"],
+            exit_timeout_s=self.exit_timeout_s,
+        )
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=server_command.environment(self.python, facts["libpython_dir"], self.env),
+                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+            )
+        if not self.outlives_us:
+            timeout_s = self.exit_timeout_s + _KILL_MARGIN_S
+            self._guard = orphan_guard.start(self.pid, self.token, timeout_s)
+        state = {"pid": self.pid, "token": self.token, "exit_timeout_s": self.exit_timeout_s}
+        state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
+        (self.log_dir / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + self.start_timeout_s
+        while not all_ready(self.ports):
+            assert self._process
+            if self._process.poll() is not None:
+                raise RuntimeError(
+                    f"the Triton server ended while starting:\n{server_log.failure(self.log)}\n"
+                    f"  The whole log: {self.log}"
+                )
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"the models were not ready after {self.start_timeout_s:g} s:\n"
+                    f"{server_log.failure(self.log)}\n  The whole log: {self.log}"
+                )
+            time.sleep(0.05)

@@ -1,0 +1,63 @@
+"""A running Triton server seen from outside: its processes, its shared memory, its end.
+
+A server is known by its pid and its token. The token is the prefix of its shared-memory regions,
+so it stands in the command lines of the server and of its Python stubs and in /dev/shm. A pid that
+was given to another process since, or a zombie, does not bear it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def is_alive(pid: int, token: str) -> bool:
+    return token in _command_line(pid)
+
+
+def stub_pids(token: str, server: int) -> list[int]:
+    """The pids of the server's Python stubs, one per model instance, in ascending order."""
+    pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if pid != server and _is_stub(_command_line(pid), token)]
+
+
+def end(pid: int, token: str, timeout_s: float) -> None:
+    """Ask the server to stop, wait, kill what is left, remove its shared memory.
+
+    `timeout_s`: seconds from the request to the kill. The server unloads its models in that time.
+    """
+    _signal(pid, token, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while is_alive(pid, token) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    _signal(pid, token, signal.SIGKILL)
+    for stub in stub_pids(token, pid):  # they outlive a server that was killed
+        _signal(stub, token, signal.SIGKILL)
+    remove_shared_memory(token)
+
+
+def remove_shared_memory(token: str) -> None:
+    for region in SHARED_MEMORY.glob(f"{token}*"):
+        region.unlink(missing_ok=True)
+
+
+def _is_stub(command_line: str, token: str) -> bool:
+    return token in command_line and "triton_python_backend_stub" in command_line
+
+
+def _signal(pid: int, token: str, number: int) -> None:
+    if is_alive(pid, token):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:  # it ended
+        return ""

@@ -1,0 +1,149 @@
+"""Make the virtual environment `.venv` from the locked requirements.
+
+    python3 -m deploy.setup_venv run      what the server's models, the client and the demo need
+    python3 -m deploy.setup_venv dev      that, and tests, linters, torch, ONNX export
+
+Every package is pinned and checked by its sha256. A stamp in the environment holds the hash of
+the locks it was made from, so a second run with the same locks does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+LOCKS = REPO / "requirements"
+LOCK_FILES = {
+    "run": ("run.lock",),
+    "dev": ("dev.lock", "torch-cpu.lock", "torch.lock", "torch-cuda.lock"),
+}
+
+
+def stamp_text(kind: str, locks: Path = LOCKS, client: Path = REPO / "client") -> str:
+    """The hash of what an environment of this kind is made from, with the Python version."""
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {REPO}".encode())
+    for name in LOCK_FILES[kind]:
+        digest.update((locks / name).read_bytes())
+    if (project := client / "pyproject.toml").exists():
+        digest.update(project.read_bytes())
+    return digest.hexdigest()
+
+
+def setup(folder: Path, kind: str) -> None:
+    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails.
+
+    `dev` holds everything of `run`: an environment set up for `dev` serves both.
+    """
+    if is_current(folder, "dev") or is_current(folder, kind):
+        return
+    python = folder / "bin" / "python3"
+    if not _same_version(python):
+        if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
+            raise RuntimeError(f"{folder} is not a virtual environment; it is not overwritten")
+        say(f"making the environment {folder}")
+        venv.EnvBuilder(with_pip=True, clear=True, symlinks=True).create(folder)
+    if kind == "run":
+        _pip(python, "run.lock")
+    else:
+        _pip(python, "dev.lock")
+        _install_torch(python)
+    _link_client(python)
+    _stamp(folder, kind).write_text(stamp_text(kind))
+    say(f"the environment {folder} is ready")
+
+
+def is_current(folder: Path, kind: str) -> bool:
+    """Whether the environment was made by the locks as they are now."""
+    stamp = _stamp(folder, kind)
+    if not stamp.exists() or stamp.read_text() != stamp_text(kind):
+        return False
+    return _same_version(folder / "bin" / "python3")
+
+
+def _stamp(folder: Path, kind: str) -> Path:
+    return folder / f".setup-{kind}"
+
+
+def _same_version(python: Path) -> bool:
+    code = "import pip, sys; print(sys.version_info[:2])"
+    try:
+        answer = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    except OSError:  # no environment yet, or its base interpreter is gone
+        return False
+    return answer.stdout.strip() == str(sys.version_info[:2])
+
+
+def _install_torch(python: Path) -> None:
+    """The CPU build where pip is offered one, else the registry's build and its CUDA libraries."""
+    say("looking for the CPU build of torch")
+    if not _pip_fails(python, "torch-cpu.lock", quiet=True):
+        return
+    say("no CPU build is offered to pip: taking the registry's build, with CUDA on Linux (3 GB)")
+    _pip(python, "torch.lock")
+    if _is_cuda_build(python):
+        _pip(python, "torch-cuda.lock")
+
+
+def _is_cuda_build(python: Path) -> bool:
+    """Whether the installed torch wants CUDA's libraries; read without importing torch."""
+    code = (
+        "import importlib.util, pathlib, runpy\n"
+        "folder = pathlib.Path(importlib.util.find_spec('torch').origin).parent\n"
+        "print(runpy.run_path(str(folder / 'version.py'))['cuda'])"
+    )
+    return subprocess.check_output([python, "-c", code], text=True).strip() != "None"
+
+
+def _link_client(python: Path) -> None:
+    """Put the package of client/ on the environment's path, with its command `live-avatar`."""
+    command = [*_pip_command(python), "--no-deps", "--no-build-isolation", "--editable"]
+    if subprocess.run([*command, REPO / "client"], stdin=subprocess.DEVNULL).returncode:
+        raise RuntimeError(f"pip could not link {REPO / 'client'} into the environment")
+
+
+def _pip(python: Path, lock: str) -> None:
+    count = sum("==" in line for line in (LOCKS / lock).read_text().splitlines())
+    say(f"installing the {count} packages of requirements/{lock}")
+    if _pip_fails(python, lock):
+        raise RuntimeError(
+            f"pip could not install requirements/{lock} (its words are above). Without a network, "
+            "point pip at a mirror with PIP_INDEX_URL or at a folder of wheels with PIP_FIND_LINKS"
+        )
+
+
+def _pip_fails(python: Path, lock: str, quiet: bool = False) -> bool:
+    # every lock is complete, so pip need not look for dependencies that are not in it
+    command = [*_pip_command(python), "--no-deps", "--require-hashes", "-r", LOCKS / lock]
+    output = subprocess.DEVNULL if quiet else None
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stderr=output).returncode != 0
+
+
+def _pip_command(python: Path) -> list[str | os.PathLike[str]]:
+    return [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the virtual environment from the locks.")
+    parser.add_argument("kind", choices=sorted(LOCK_FILES))
+    parser.add_argument("--venv", type=Path, default=REPO / ".venv")
+    arguments = parser.parse_args()
+    try:
+        setup(arguments.venv.absolute(), arguments.kind)
+    except RuntimeError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

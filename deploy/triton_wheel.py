@@ -1,0 +1,150 @@
+"""Fetch the Triton server that runs on a laptop: unpack a published wheel into build/tritonserver.
+
+The wheel nvidia-pytriton 0.7.0 carries the real `tritonserver` 2.51.0 (24.10), the Python backend
+and its helper processes ("stubs"). Only these are unpacked; the wheel's Python API is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+HOME = REPO / "build" / "tritonserver"
+LOCK = REPO / "requirements" / "triton.lock"
+
+# inside HOME; the binaries find their libraries relative to themselves, so these depths are fixed
+SERVER = Path("pytriton/tritonserver/bin/tritonserver")
+LIBRARIES = Path("nvidia_pytriton.libs")
+BACKEND = Path("pytriton/tritonserver/backends/python")
+STUBS = Path("pytriton/tritonserver/python_backend_stubs")
+STUB_NAME = "triton_python_backend_stub"
+
+PYTHONS = ("3.11", "3.12")
+_NOT_NEEDED = re.compile(r"libpython3|\.py[ci]$")  # libpython serves the stub of Python 3.13 alone
+_LAYOUT = "1"  # raise when `unpack` lays the folder out differently
+
+
+def backend_directory(home: Path, python_version: str) -> Path:
+    """The value of --backend-directory for models run by Python "3.11" or "3.12"."""
+    return home / BACKEND.parents[1] / f"backends-{python_version}"
+
+
+def is_fetched(home: Path = HOME) -> bool:
+    stamp = home / ".stamp"
+    return stamp.exists() and stamp.read_text() == _stamp()
+
+
+def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
+    """Download the wheel with `python -m pip`, check its sha256, unpack it; returns `home`.
+
+    Does nothing if that was done before. `RuntimeError` says why it cannot be done.
+    """
+    if is_fetched(home):
+        return home
+    _check_platform()
+    cache = home.parent / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    say("fetching Triton 2.51.0 (55 MB)")
+    wheel = _download(cache, python)
+    say(f"unpacking it into {home}")
+    unpack(wheel, home)
+    wheel.unlink()  # pip's own cache keeps a copy
+    return home
+
+
+def unpack(wheel: Path, home: Path) -> None:
+    """Take the server out of the wheel: beside `home` first, then renamed, so never half done."""
+    fresh = home.with_name(f".{home.name}.new-{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            if _is_needed(member.filename):
+                archive.extract(member, fresh)
+    for version in PYTHONS:
+        _lay_out_backend(fresh, version)
+    (fresh / SERVER).chmod(0o755)
+    shutil.rmtree(fresh / STUBS)
+    shutil.rmtree(fresh / BACKEND.parent)
+    (fresh / ".stamp").write_text(_stamp())
+    shutil.rmtree(home, ignore_errors=True)
+    fresh.rename(home)
+
+
+def _lay_out_backend(home: Path, version: str) -> None:
+    # A stub finds its libraries only beside the backend, and the backend takes the one stub that
+    # lies there: one folder per Python version lets servers of both run at the same time.
+    folder = backend_directory(home, version) / "python"
+    folder.mkdir(parents=True)
+    for file in (home / BACKEND).iterdir():
+        os.link(file, folder / file.name)
+    os.link(home / STUBS / version / STUB_NAME, folder / STUB_NAME)
+    (folder / STUB_NAME).chmod(0o755)
+
+
+def _is_needed(name: str) -> bool:
+    if name.endswith("/") or _NOT_NEEDED.search(name):
+        return False
+    stubs = tuple(f"{STUBS}/{version}/" for version in PYTHONS)
+    return name.startswith((f"{LIBRARIES}/", f"{BACKEND}/", str(SERVER), *stubs))
+
+
+def _download(cache: Path, python: str | Path) -> Path:
+    wanted = _sha256_wanted()
+    if wheel := _cached(cache, wanted):
+        return wheel
+    command = [python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--dest", cache, "-r", LOCK]
+    if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+        raise RuntimeError(
+            "pip could not download the wheel nvidia-pytriton 0.7.0 (its words are above). Without "
+            f"a network, put that wheel into {cache} by hand and run this again"
+        )
+    if wheel := _cached(cache, wanted):
+        return wheel
+    raise RuntimeError(f"no wheel in {cache} has the sha256 {wanted} of {LOCK.name}")
+
+
+def _cached(cache: Path, sha256: str) -> Path | None:
+    for wheel in cache.glob("nvidia_pytriton-*.whl"):
+        with wheel.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                return wheel
+    return None
+
+
+def _sha256_wanted() -> str:
+    found = re.search(r"sha256:([0-9a-f]{64})", LOCK.read_text())
+    assert found, f"{LOCK} names no sha256"
+    return found.group(1)
+
+
+def _stamp() -> str:
+    return f"{_sha256_wanted()} {_LAYOUT}\n"
+
+
+def _check_platform() -> None:
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise RuntimeError(
+            f"this is {system} on {machine}; the local Triton server exists for Linux on x86-64 "
+            "alone. Serve the repository from NVIDIA's Triton container there"
+        )
+    libc, version = platform.libc_ver()
+    if libc != "glibc" or tuple(map(int, version.split(".")[:2])) < (2, 35):
+        raise RuntimeError(
+            f"this system's C library is {libc or 'not glibc'} {version}; the local Triton server "
+            "needs glibc 2.35 or newer (Debian 12, Ubuntu 22.04, or later)"
+        )
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
