@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="cold sessions for ttff")
     args = parser.parse_args()
     audio = np.concatenate(list(read_audio(args.audio)))
-    with LocalServer(args.repository) as server:
+    with LocalServer(args.repository, log_dir=Path("build/bench_demo_log")) as server:
         print("warming up …", file=sys.stderr)
         run(server.grpc_url, args.image, looped(audio, 2))
         ttff = []

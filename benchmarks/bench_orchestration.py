@@ -16,7 +16,6 @@ import argparse
 import json
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -57,20 +56,16 @@ def period(url: str, num_sessions: int, num_blocks: int) -> np.ndarray:
     return np.diff(steady[(steady >= begin) & (steady <= end)])
 
 
-def hops(url: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Client -> stage -> client round trips that do not sleep, by payload."""
+def hops(url: str) -> dict[str, dict[str, float]]:
+    """Round trips between two models that do nothing, by payload (BLS, as between the stages)."""
     client = grpc.InferenceServerClient(url)
     result = {}
     for kilobytes in (4, 600, 6000):
         latent = np.zeros((1, 16, 1, 1, kilobytes * 1000 // 64), np.float32)
-        times = []
-        for _ in range(rounds):
-            tensor = grpc.InferInput("latent", latent.shape, "FP32")
-            tensor.set_data_from_numpy(latent)
-            began = time.perf_counter()
-            client.infer("echo", [tensor])
-            times.append(1e3 * (time.perf_counter() - began))
-        result[f"{kilobytes}kB"] = percentiles(times[rounds // 5 :])
+        tensor = grpc.InferInput("latent", latent.shape, "FP32")
+        tensor.set_data_from_numpy(latent)
+        times = client.infer("hop", [tensor]).as_numpy("times_ms")
+        result[f"{kilobytes} kB"] = percentiles(times[len(times) // 5 :])
     client.close()
     return result
 
@@ -82,10 +77,10 @@ def main() -> None:
     args = parser.parse_args()
     folder = Path("build/bench_orchestration")
     sleeping_repository.build(folder, args.sleep_ms / 1e3)
-    sleeping_repository.add_echo(folder)
+    sleeping_repository.add_hop(folder, rounds=250)
     report: dict[str, object] = {"benchmark": "orchestration", **machine()}
     rows = []
-    with LocalServer(folder) as server:
+    with LocalServer(folder, log_dir=folder.with_name("bench_orchestration_log")) as server:
         for sessions in (1, 2, 4):
             print(f"{sessions} session(s), {args.blocks} blocks each …", file=sys.stderr)
             intervals = 1e3 * period(server.grpc_url, sessions, args.blocks)
@@ -97,8 +92,10 @@ def main() -> None:
             report[f"{key}_spread"] = [round(f(tenths) / args.sleep_ms, 4) for f in (min, max)]
             rows.append([sessions, f"{intervals.mean():.2f}", f"{ratio:.3f}",
                          f"{min(tenths):.2f}-{max(tenths):.2f}"])  # fmt: skip
-        report["hops_ms"] = hops(server.grpc_url, 100)
+        report["hops_ms"] = hop_ms = hops(server.grpc_url)
     print(table(["sessions", "period ms", "ratio", "tenths of the run, ms"], rows))
+    hop_rows = [[payload, t["p50"], t["p99"]] for payload, t in hop_ms.items()]
+    print(table(["payload", "hop p50 ms", "p99"], hop_rows))
     print(json.dumps(report))
 
 

@@ -78,12 +78,39 @@ class TritonPythonModel:
         return [pb.InferenceResponse([pb.Tensor("latent", latent)]) for latent in latents]
 '''
 
-_ECHO_CONFIG = """name: "echo"
+_HOP = '''"""Sends its latent to `echo` and back, {rounds} times; returns the milliseconds."""
+
+import time
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        latent = pb.get_input_tensor_by_name(request, "latent").as_numpy()
+        times = []
+        for _ in range({rounds}):
+            began = time.perf_counter()
+            call = pb.InferenceRequest(
+                model_name="echo",
+                requested_output_names=["latent"],
+                inputs=[pb.Tensor("latent", latent)],
+            )
+            call.exec().output_tensors()[0].as_numpy()
+            times.append(1e3 * (time.perf_counter() - began))
+        return pb.InferenceResponse([pb.Tensor("times_ms", np.array(times, np.float32))])
+'''
+
+_HOP_CONFIG = """name: "{name}"
 backend: "python"
 max_batch_size: 0
-input [ { name: "latent", data_type: TYPE_FP32, dims: [ 1, 16, -1, -1, -1 ] } ]
-output [ { name: "latent", data_type: TYPE_FP32, dims: [ 1, 16, -1, -1, -1 ] } ]
-instance_group [ { kind: KIND_CPU, count: 1 } ]
+input [ {{ name: "latent", data_type: TYPE_FP32, dims: [ 1, 16, -1, -1, -1 ] }} ]
+output [ {{ name: "{output}", data_type: TYPE_FP32, dims: [ {dims} ] }} ]
+instance_group [ {{ kind: KIND_CPU, count: 1 }} ]
 """
 
 
@@ -106,12 +133,18 @@ def build(out: Path, sleep_s: float, max_sessions: int = 4) -> Path:
     return out
 
 
-def add_echo(out: Path) -> None:
-    """Add `echo`, which returns what it gets: a hop and nothing else."""
-    version = out / "echo" / "1"
-    version.mkdir(parents=True)
-    (out / "echo" / "config.pbtxt").write_text(_ECHO_CONFIG)
-    (version / "model.py").write_text(_ECHO)
+def add_hop(out: Path, rounds: int) -> None:
+    """Add `hop`, which measures round trips between two models' processes."""
+    models = [
+        ("echo", _ECHO, "latent", "1, 16, -1, -1, -1"),
+        ("hop", _HOP.format(rounds=rounds), "times_ms", "-1"),
+    ]
+    for name, code, output, dims in models:
+        version = out / name / "1"
+        version.mkdir(parents=True)
+        config = _HOP_CONFIG.format(name=name, output=output, dims=dims)
+        (out / name / "config.pbtxt").write_text(config)
+        (version / "model.py").write_text(code)
 
 
 def _model(out: Path, name: str, code: str | None, max_sessions: int) -> None:

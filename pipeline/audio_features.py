@@ -60,11 +60,12 @@ def frame_places(
 def release_places(num_hidden: int) -> Places:
     """The release's 30 per second features of a whole file, from its hidden frames.
 
-    The last feature is stretched onto the last hidden frame ("align corners").
+    The last feature is stretched onto the last hidden frame ("align corners"), in single precision
+    as there.
     """
     count = int(num_hidden / 50 * FEATURE_RATE)
-    place = np.arange(count) * ((num_hidden - 1) / max(count - 1, 1))
-    index = np.floor(place).astype(np.int64)
+    place = np.arange(count, dtype=np.float32) * np.float32((num_hidden - 1) / max(count - 1, 1))
+    index = place.astype(np.int64)
     return index, (place - index).astype(np.float32)
 
 

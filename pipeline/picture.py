@@ -36,10 +36,10 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
-            picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        check_size(picture.height, picture.width)
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
+            file = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        check_size(file.height, file.width)
+        file.load()
+        picture = ImageOps.exif_transpose(file)
     except Image.UnidentifiedImageError as error:
         raise ValueError("image is not a PNG or JPEG file") from error
     except Image.DecompressionBombError as error:

@@ -1,0 +1,150 @@
+"""One stage of one stream as the fixtures call it, whichever driver computes it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from networks.checkpoint import load_checkpoint
+from networks.dit import DiT, DiTPrefill, DiTStep
+from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs
+from pipeline.rope import RopeTables
+from tests.golden.fixtures import preset, weights
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Driver(Protocol):
+    """Computes the two graphs on caches it holds under the names cache_k_i, cache_v_i."""
+
+    def caches(self) -> Arrays: ...
+
+    def prefill(self, feeds: Arrays) -> None: ...
+
+    def step(self, feeds: Arrays) -> NDArray[np.float32]: ...
+
+
+class TorchDriver:
+    """Eager PyTorch with a functional cache write."""
+
+    def __init__(self, dit: DiT) -> None:
+        self.prefill_module, self.step_module = DiTPrefill(dit), DiTStep(dit)
+        config = preset().pipeline
+        shape = (1, config.num_heads, config.cache_len, config.head_dim)
+        names = [f"cache_{kv}_{i}" for i in range(config.num_layers) for kv in "kv"]
+        self._caches = {name: torch.zeros(shape) for name in names}
+        self._texts: dict[str, torch.Tensor] = {}
+
+    def caches(self) -> Arrays:
+        return {name: tensor.numpy() for name, tensor in self._caches.items()}
+
+    @torch.inference_mode()
+    def prefill(self, feeds: Arrays) -> None:
+        values = self.prefill_module(**_to_torch(feeds), **self._caches)
+        outputs = dict(zip(prefill_outputs(preset().pipeline), values, strict=True))
+        self._keep(outputs)
+        self._texts = {name: value for name, value in outputs.items() if name.startswith("text")}
+
+    @torch.inference_mode()
+    def step(self, feeds: Arrays) -> NDArray[np.float32]:
+        values = self.step_module(**_to_torch(feeds), **self._caches, **self._texts)
+        outputs = dict(zip(step_outputs(preset().pipeline), values, strict=True))
+        self._keep(outputs)
+        return outputs["next_latent"].numpy()
+
+    def _keep(self, outputs: dict[str, torch.Tensor]) -> None:
+        self._caches = {name: outputs[name.replace("cache", "present")] for name in self._caches}
+
+
+def _to_torch(feeds: Arrays) -> dict[str, torch.Tensor]:
+    return {k: torch.from_numpy(np.ascontiguousarray(v)).to(dtype_of(k)) for k, v in feeds.items()}
+
+
+def load_dit() -> DiT:
+    return load_checkpoint(DiT(preset().dit), weights("dit"))
+
+
+class DiTStream:
+    """One stage of one stream: a driver, the tables, and the plan of slots."""
+
+    def __init__(self, driver: Driver, dit: DiT) -> None:
+        self.config, self.driver, self.dit = preset().pipeline, driver, dit
+        self.tables = RopeTables(self.config)
+
+    def prefill(self, reference: Any, motion: Any, context: Any) -> None:
+        """reference [1, C, 1, h, w], motion [1, C, 19, h, w], context [rows, text_dim]."""
+        text = np.zeros((1, self.config.text_len, self.config.text_dim), np.float32)
+        text[0, : len(context)] = context
+        cos, sin = self.tables.sink_tables()
+        modulation, _ = self._modulations(0.0)
+        feeds = {"reference": reference, "motion": motion, "text": text, "modulation": modulation}
+        feeds |= {"cos_sink": cos, "sin_sink": sin, "write_index": np.zeros(1, np.int64)}
+        self.driver.prefill({name: np.asarray(value) for name, value in feeds.items()})
+
+    def velocity(
+        self,
+        block: int,
+        timestep: float,
+        sink_distance: int,
+        latent: Any,
+        audio: Any,
+        *,
+        pose: Any = None,
+        mask: Any = None,
+    ) -> NDArray[np.float32]:
+        """latent [C, F, h, w], audio [A, L, C, 12] -> velocity [C, F, h, w]."""
+        config, tables = self.config, self.tables
+        slot, frame = block % config.window_blocks, block * config.frames_per_block
+        tables.write_block(slot, frame)
+        tables.place_reference(reference_position(frame, sink_distance))
+        cos_q, sin_q = tables.block_tables(frame)
+        modulation, head_modulation = self._modulations(timestep)
+        latent = np.asarray(latent)[None]
+        seen = min(block + 1, config.window_blocks) * config.tokens_per_block
+        feeds = {
+            "latent": latent,
+            "pose": np.zeros_like(latent) if pose is None else pose,
+            "audio_features": audio,
+            "actor_mask": np.ones((1, config.tokens_per_block, 1)) if mask is None else mask,
+            "modulation": modulation,
+            "head_modulation": head_modulation,
+            "dsigma": np.ones(1),
+            "cos_q": cos_q,
+            "sin_q": sin_q,
+            "cos_k": tables.cos_k,
+            "sin_k": tables.sin_k,
+            "write_index": np.array([config.num_sink_tokens + slot * config.tokens_per_block]),
+            "valid_tokens": np.array([config.num_sink_tokens + seen]),
+        }
+        feeds = {name: np.asarray(feed) for name, feed in feeds.items()}
+        return (self.driver.step(feeds) - latent)[0]
+
+    def ring(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ring as the fixtures hold it, K rotated: k and v [1, ring tokens, N, d]."""
+        start = self.config.num_sink_tokens
+        k, v = (self._cache(layer, kv)[:, start:] for kv in "kv")
+        cos, sin = (t[0, start:, None] for t in (self.tables.cos_k, self.tables.sin_k))
+        even, odd = k[..., 0::2], k[..., 1::2]
+        turned = np.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+        return turned.reshape(k.shape), v
+
+    def sink(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """k (not rotated) and v of the sink, [1, sink tokens, N, d]."""
+        end = self.config.num_sink_tokens
+        return self._cache(layer, "k")[:, :end], self._cache(layer, "v")[:, :end]
+
+    def _cache(self, layer: int, kv: str) -> NDArray[np.float32]:
+        return self.driver.caches()[f"cache_{kv}_{layer}"].transpose(0, 2, 1, 3)
+
+    @torch.inference_mode()
+    def _modulations(self, timestep: float) -> tuple[NDArray[np.float32], ...]:
+        return tuple(m.numpy() for m in self.dit.modulations(torch.tensor([timestep])))
+
+
+def reference_position(first_frame: int, sink_distance: int) -> int:
+    """Section 6.5: rests at 30, then always `sink_distance` ahead of the block."""
+    rest = preset().pipeline.sink_position
+    return rest + max(0, first_frame - (rest - sink_distance))

@@ -1,0 +1,68 @@
+"""Drives the exported graphs in ONNX Runtime with the caches written in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs
+from pipeline.config import PipelineConfig
+from tests.golden.dit_stream import Arrays
+
+
+def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxDriver:
+    """One stage's caches as OrtValues that are input and output at once."""
+
+    def __init__(
+        self, step: ort.InferenceSession, prefill: ort.InferenceSession, config: PipelineConfig
+    ) -> None:
+        self._step, self._prefill, self._config = step, prefill, config
+        shape = (1, config.num_heads, config.cache_len, config.head_dim)
+        names = [f"cache_{kv}_{i}" for i in range(config.num_layers) for kv in "kv"]
+        self._caches = {name: _ortvalue(np.zeros(shape, np.float32)) for name in names}
+        self._texts: dict[str, ort.OrtValue] = {}
+
+    def caches(self) -> Arrays:
+        return {name: value.numpy() for name, value in self._caches.items()}
+
+    def prefill(self, feeds: Arrays) -> None:
+        outputs = self._run(self._prefill, feeds, prefill_outputs(self._config))
+        self._texts = {name: value for name, value in outputs.items() if name.startswith("text")}
+
+    def step(self, feeds: Arrays) -> NDArray[np.float32]:
+        outputs = self._run(self._step, feeds, step_outputs(self._config))
+        return outputs["next_latent"].numpy()
+
+    def _run(
+        self, session: ort.InferenceSession, feeds: Arrays, names: list[str]
+    ) -> dict[str, ort.OrtValue]:
+        binding = session.io_binding()
+        for name, feed in feeds.items():
+            dtype = np.float32 if dtype_of(name).is_floating_point else np.int64
+            binding.bind_ortvalue_input(name, _ortvalue(feed.astype(dtype)))
+        wanted = {value.name for value in session.get_inputs()}
+        for name, value in (self._caches | self._texts).items():
+            if name in wanted:
+                binding.bind_ortvalue_input(name, value)
+        for name in names:
+            if name.startswith("present"):
+                binding.bind_ortvalue_output(name, self._caches[name.replace("present", "cache")])
+            else:
+                binding.bind_output(name)
+        session.run_with_iobinding(binding)
+        return dict(zip(names, binding.get_outputs(), strict=True))
+
+
+def _ortvalue(array: NDArray) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

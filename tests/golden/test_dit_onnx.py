@@ -1,0 +1,84 @@
+"""The exported DiT graphs in ONNX Runtime, caches written in place, against the release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from export.dit_graphs import graphs_of
+from export.onnx_file import export_graph
+from networks.checkpoint import save_checkpoint
+from networks.dit import DiT
+from tests.golden.dit_plays import play_forwards, play_run
+from tests.golden.dit_stream import DiTStream, load_dit
+from tests.golden.fixtures import needs_golden, preset
+from tests.golden.onnx_driver import OnnxDriver, open_session
+
+pytestmark = needs_golden
+
+TOLERANCE = 1e-4
+"""Five times eager PyTorch's: another library's kernels; a wrong feature moves 1e-4 to 1."""
+
+
+@pytest.fixture(scope="module")
+def dit() -> DiT:
+    return load_dit()
+
+
+@pytest.fixture(scope="module")
+def folder(dit: DiT, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dit")
+    save_checkpoint(dit, folder / "dit.safetensors")
+    for graph in graphs_of(dit, preset()):
+        export_graph(graph, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def new_stream(dit: DiT, folder: Path):
+    step, prefill = (open_session(folder / f"dit_{name}.onnx") for name in ("step", "prefill"))
+    return lambda: DiTStream(OnnxDriver(step, prefill, preset().pipeline), dit)
+
+
+def test_every_forward_on_a_cache_in_place_equals_the_release(new_stream) -> None:
+    """The export would compute something else, or read a cache before it is written."""
+    errors = play_forwards(new_stream())
+    assert {name: error for name, error in errors.items() if not error <= TOLERANCE} == {}
+
+
+def test_the_whole_run_in_place_equals_the_release(new_stream) -> None:
+    """Four in-place caches would disturb each other, or errors would add up over the run."""
+    errors = play_run([new_stream() for _ in range(preset().pipeline.num_steps)])
+    assert {name: error for name, error in errors.items() if not error <= TOLERANCE} == {}
+
+
+def test_graphs_hold_no_weights_and_name_no_machine(dit: DiT, folder: Path) -> None:
+    """Committed graphs would be large, or would differ from machine to machine."""
+    keys = set(dit.state_dict())
+    for path in sorted(folder.glob("*.onnx")):
+        model = onnx.load(path, load_external_data=False)
+        inside = [t for t in model.graph.initializer if t.data_location != t.EXTERNAL]
+        largest = 8 * preset().pipeline.cache_len  # the key numbers of the mask, int64
+        assert max(len(t.raw_data) for t in inside) <= largest
+        assert {t.name for t in model.graph.initializer if t not in inside} <= keys
+        assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+        assert b".py" not in path.read_bytes()
+
+
+def test_a_cache_is_read_only_through_the_scattered_one(folder: Path) -> None:
+    """In place, any other reader would see the cache before or after the write by chance."""
+    for path in sorted(folder.glob("*.onnx")):
+        graph = onnx.load(path, load_external_data=False).graph
+        readers = [n.op_type for n in graph.node for i in n.input if i.startswith("cache_")]
+        assert set(readers) == {"TensorScatter"}
+        assert len(readers) == 2 * preset().dit.num_layers
+
+
+def test_a_fresh_export_has_the_same_bytes(dit: DiT, folder: Path, tmp_path: Path) -> None:
+    """Every export would show up as a change to the committed graphs."""
+    save_checkpoint(dit, tmp_path / "dit.safetensors")
+    graph = graphs_of(dit, preset())[0]
+    again = export_graph(graph, tmp_path)
+    assert again.read_bytes() == (folder / again.name).read_bytes()

@@ -1,0 +1,76 @@
+"""The umT5 encoder in PyTorch and in ONNX Runtime against the release."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.encoder_graphs import text_graph
+from export.onnx_file import export_graph
+from networks.checkpoint import load_checkpoint
+from networks.presets import PRESETS
+from networks.text_encoder import TextEncoder, distance_buckets
+from tests.golden.fixtures import max_abs, needs_golden, preset, tensors, weights, write_weights
+from tests.golden.onnx_driver import open_session
+
+pytestmark = needs_golden
+
+TOLERANCE = 1e-4
+"""The fixtures' own; float32 sums in another order reach 2e-6."""
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return load_checkpoint(TextEncoder(preset().text), weights("text_encoder"))
+
+
+def test_rows_of_the_prompt(encoder: TextEncoder) -> None:
+    """The position bias alone tells words apart by place; padding must stay unseen."""
+    io = tensors("t5_io")
+    text, num_rows = encoder(io["ids"], io["mask"]), io["out"].shape[1]
+    assert max_abs(text[:, :num_rows], io["out"]) <= TOLERANCE
+    assert not text[:, num_rows:].any()
+
+
+def test_padding_changes_nothing(encoder: TextEncoder) -> None:
+    """Deployments differ in how far they pad."""
+    io = tensors("t5_io")
+    length = int(io["mask"].sum()) + 3
+    text = encoder(io["ids"][:, :length], io["mask"][:, :length])
+    assert max_abs(text[:, : io["out"].shape[1]], io["out"]) <= TOLERANCE
+
+
+def test_distance_buckets_are_exact_when_near_and_shared_when_far() -> None:
+    """A wrong bucket is a small error that no shape shows."""
+    buckets = distance_buckets(32)
+    assert buckets[128 - 9 : 128 + 10] == [
+        *(8, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+        *(17, 18, 19, 20, 21, 22, 23, 24, 24),
+    ]
+    assert (buckets[0], buckets[-1]) == (15, 31)
+
+
+def test_number_of_released_tensors() -> None:
+    """The released file holds 242 tensors and 5,680,910,336 numbers."""
+    with torch.device("meta"):
+        state = TextEncoder(PRESETS["14b"].text).state_dict()
+    assert len(state) == 242
+    assert sum(tensor.numel() for tensor in state.values()) == 5_680_910_336
+
+
+def test_graph(tmp_path: Path) -> None:
+    """The served graph."""
+    io, golden = tensors("t5_io"), preset()
+    pipeline = dataclasses.replace(golden.pipeline, text_len=io["ids"].shape[1])
+    dit = dataclasses.replace(golden.dit, text_len=io["ids"].shape[1], text_dim=golden.text.dim)
+    pipeline = dataclasses.replace(pipeline, text_dim=golden.text.dim)
+    write_weights(tmp_path)
+    padded = dataclasses.replace(golden, dit=dit, pipeline=pipeline)
+    session = open_session(export_graph(text_graph(padded, tmp_path), tmp_path))
+    (text,) = session.run(None, {"token_ids": io["ids"].numpy(), "token_mask": io["mask"].numpy()})
+    num_rows = io["out"].shape[1]
+    assert max_abs(text[:, :num_rows], io["out"]) <= TOLERANCE
+    assert not text[:, num_rows:].any()

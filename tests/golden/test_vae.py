@@ -1,0 +1,262 @@
+"""The VAE in PyTorch and in ONNX Runtime against the release."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from export.onnx_file import export_graph
+from export.vae_graphs import WEIGHTS, graphs, to_uint8
+from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
+from networks.presets import PRESETS, VAEConfig
+from networks.vae import VAE
+from pipeline.picture import fit_picture
+from tests.golden.fixtures import (
+    GOLDEN_ROOT,
+    max_abs,
+    needs_golden,
+    preset,
+    tensors,
+    weights,
+    write_weights,
+)
+from tests.golden.onnx_driver import open_session
+
+pytestmark = needs_golden
+
+TOLERANCE = 2e-5
+"""Float32 sums in another order reach 4e-6 on these latents and frames."""
+ONNX_TOLERANCE = 1e-4
+"""Another library's kernels: five times eager PyTorch's."""
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    return load_checkpoint(VAE(preset().vae), weights("vae"))
+
+
+@pytest.fixture(scope="module")
+def io() -> dict[str, Tensor]:
+    return tensors("vae_io")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vae")
+    write_weights(folder)
+    for graph in graphs(preset(), folder):
+        export_graph(graph, folder)
+    return folder
+
+
+def blocks_of(latent: Tensor) -> list[Tensor]:
+    return list(latent.split(preset().pipeline.frames_per_block, dim=2))
+
+
+def decode_blocks(vae: VAE, warmup: Tensor, blocks: list[Tensor]) -> list[Tensor]:
+    state, frames = vae.decode(warmup)[1], []
+    for block in blocks:
+        video, state = vae.decode(block, state)
+        frames.append(video)
+    return frames
+
+
+def tpp_image() -> np.ndarray:
+    config = preset().pipeline
+    return fit_picture(tensors("tpp_run")["image_uint8"].numpy(), config.height, config.width)
+
+
+def test_keys_and_shapes_of_the_released_network() -> None:
+    """The released checkpoint would not load."""
+    with torch.device("meta"):
+        state = VAE(PRESETS["14b"].vae).state_dict()
+    assert len(state) == 194
+    assert sum(tensor.numel() for tensor in state.values()) == 126_892_531
+    assert list(state["decoder.upsamples.4.shortcut.weight"].shape) == [384, 192, 1, 1, 1]
+    assert list(state["encoder.middle.1.norm.gamma"].shape) == [384, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["image", "video13"])
+def test_clips_encode_as_in_the_release(vae: VAE, io: dict[str, Tensor], name: str) -> None:
+    """Reference pictures and real clips would land elsewhere in latent space."""
+    assert max_abs(vae.encode(io[name][None])[0], io[f"{name}_latent"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("num_frames", [5, 73])
+def test_still_clips_encode_as_in_the_release(
+    vae: VAE, io: dict[str, Tensor], num_frames: int
+) -> None:
+    """Motion latents come from here, by the short way that computes changing frames only."""
+    image, wanted = io["image"][None], io[f"static{num_frames}_latent"]
+    assert max_abs(vae.encode(image, num_frames)[0], wanted) <= TOLERANCE
+    assert max_abs(vae.encode(image.repeat(1, 1, num_frames, 1, 1))[0], wanted) <= TOLERANCE
+
+
+def test_black_frames_encode_as_in_the_release(vae: VAE, io: dict[str, Tensor]) -> None:
+    """A constant input shows what bias and padding alone do."""
+    black = torch.full_like(io["image"][None], -1)
+    assert max_abs(vae.encode(black, 49)[0], io["black49_latent"]) <= TOLERANCE
+
+
+def test_a_number_of_frames_that_is_no_clip_is_refused(vae: VAE, io: dict[str, Tensor]) -> None:
+    """Frames would be dropped in silence."""
+    with pytest.raises(ValueError, match=r"12 frames .* wanted 1 \+ a multiple of 4"):
+        vae.encode(io["video13"][None, :, :12])
+
+
+def test_streamed_blocks_decode_as_in_the_release(vae: VAE, io: dict[str, Tensor]) -> None:
+    """What viewers see."""
+    num_warmup = preset().pipeline.warmup_frames
+    warmup = io["static73_latent"][None, :, :num_warmup]
+    frames = vae.decode(warmup)[0][0].clamp(-1, 1)
+    assert frames.shape[1] == 4 * num_warmup - 3
+    assert max_abs(frames[:, :5], io["stream_warmup_first5"]) <= TOLERANCE
+    assert max_abs(frames[:, -4:], io["stream_warmup_last4"]) <= TOLERANCE
+    for i, video in enumerate(decode_blocks(vae, warmup, blocks_of(io["z_blocks"][None]))):
+        assert max_abs(video[0].clamp(-1, 1), io[f"stream_block{i}_frames"]) <= TOLERANCE
+
+
+def test_streamed_blocks_equal_the_whole_clip(vae: VAE, io: dict[str, Tensor]) -> None:
+    """Blocks of any size must leave no seam."""
+    z = io["z_blocks"][None]
+    whole, _ = vae.decode(z)
+    for size in (1, 2, 4):
+        first, *rest = z.split(size, dim=2)
+        streamed = [vae.decode(first)[0], *decode_blocks(vae, first, rest)]
+        assert max_abs(torch.cat(streamed, 2), whole) <= TOLERANCE
+
+
+def test_the_first_latent_of_a_stream_is_one_frame(vae: VAE, io: dict[str, Tensor]) -> None:
+    """A stale "first frame" flag is the release's own defect."""
+    frames = vae.decode(io["z_blocks"][None, :, :1])[0][0].clamp(-1, 1)
+    assert max_abs(frames, io["decode_noncached_first_latent"]) <= TOLERANCE
+
+
+def test_clips_of_a_batch_do_not_touch(vae: VAE, io: dict[str, Tensor]) -> None:
+    """Rows interleave batch and time, so a wrong stride would mix two clips."""
+    z = torch.cat([io["z_blocks"][None], io["z_blocks"][None].flip(2)])
+    video, _ = vae.decode(z)
+    for i in range(2):
+        assert max_abs(video[i : i + 1], vae.decode(z[i : i + 1])[0]) <= TOLERANCE
+        one = vae.encode(video[i : i + 1])
+        assert max_abs(vae.encode(video)[i : i + 1], one) <= 10 * TOLERANCE  # latents reach 10
+
+
+def test_conditioning_latents_of_the_full_run(vae: VAE) -> None:
+    """The reference is the first motion latent: one encode serves both."""
+    run, config = tensors("tpp_run"), preset().pipeline
+    motion = vae.encode(torch.from_numpy(tpp_image())[:, :, None], 4 * config.motion_frames - 3)
+    assert max_abs(motion[0, :, :1], run["ref_latents_initial"].view_as(motion[0, :, :1])) <= 2e-5
+    assert max_abs(motion[0], run["motion_latents"].view_as(motion[0])) <= TOLERANCE
+
+
+def full_run_video(frames: list[np.ndarray]) -> np.ndarray:
+    """[3, T, H, W] without the 3 frames that the release drops."""
+    return np.concatenate(frames)[3:].transpose(3, 0, 1, 2)
+
+
+def check_full_run(video: np.ndarray, tolerance: float) -> None:
+    run = tensors("tpp_run")
+    first, strided = run["video_first"].numpy(), run["video_strided"].numpy()
+    assert (
+        max_abs(video[:, : first.shape[-3]], first.reshape(3, -1, *first.shape[-2:])) <= tolerance
+    )
+    assert (
+        max_abs(video[:, :, 1::8, 1::8], strided.reshape(3, -1, *strided.shape[-2:])) <= tolerance
+    )
+
+
+def full_run_blocks() -> list[Tensor]:
+    latents = tensors("tpp_run")["final_latents"]  # [clip, block, C, F, h, w]
+    return list(latents.flatten(0, 1).split(1))
+
+
+def test_frames_of_the_full_run(vae: VAE) -> None:
+    """The last stretch of the pipeline, over all clips of a run."""
+    config = preset().pipeline
+    motion = tensors("tpp_run")["motion_latents"]
+    warmup = motion.view(1, *motion.shape[-4:])[:, :, : config.warmup_frames]
+    frames = decode_blocks(vae, warmup, full_run_blocks())
+    check_full_run(
+        full_run_video([f[0].clamp(-1, 1).permute(1, 2, 3, 0).numpy() for f in frames]), 2e-5
+    )
+
+
+def test_frames_round_to_the_nearest_grey() -> None:
+    """Truncation would darken every frame by half a level."""
+    values = torch.tensor([-2.0, -1.0, -0.999, 0.0, 0.999, 1.0, 2.0])
+    assert to_uint8(values).tolist() == [0, 0, 0, 128, 255, 255, 255]
+
+
+def test_decoder_graph_streams_as_pytorch_does(tmp_path: Path) -> None:
+    """The states must go out in the order they come in. A small network shows it."""
+    golden = preset()
+    small = dataclasses.replace(
+        golden, vae=VAEConfig(dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1)
+    )
+    vae = build_seeded(lambda: VAE(small.vae), seed=0)
+    save_checkpoint(vae, tmp_path / WEIGHTS)
+    decode = next(graph for graph in graphs(small, tmp_path) if graph.name == "vae_decoder")
+    session = open_session(export_graph(decode, tmp_path))
+    z = torch.randn(1, *golden.pipeline.latent_shape[1:], generator=torch.manual_seed(0))
+    state = vae.decode(z)[1]
+    feeds = {f"state_{i}": tensor.numpy() for i, tensor in enumerate(state)}
+    for _ in range(3):
+        video, state = vae.decode(z, state)
+        frames, *got = session.run(None, {"latent": z.numpy(), **feeds})
+        assert frames.shape == (video.shape[2], *video.shape[3:], 3)
+        assert max_abs(frames, to_uint8(video[0]).permute(1, 2, 3, 0)) <= 1  # rounding
+        for one, other in zip(got, state, strict=True):
+            assert max_abs(one, other) <= ONNX_TOLERANCE
+        feeds = {f"state_{i}": array for i, array in enumerate(got)}
+
+
+@pytest.mark.slow  # tracing the three graphs takes half a minute
+def test_graphs_play_the_full_run(folder: Path) -> None:
+    """The served graphs, from picture to 8-bit frames."""
+    encoder, warmup, decoder = (
+        open_session(folder / f"vae_{name}.onnx")
+        for name in ("encoder", "decoder_warmup", "decoder")
+    )
+    config, run = preset().pipeline, tensors("tpp_run")
+    (motion,) = encoder.run(None, {"image": tpp_image()})
+    assert max_abs(motion[0], run["motion_latents"].view(motion[0].shape)) <= ONNX_TOLERANCE
+    states = [i.name for i in decoder.get_inputs() if i.name.startswith("state_")]
+    state = warmup.run(
+        [f"next_{name}" for name in states], {"motion": motion[:, :, : config.warmup_frames]}
+    )
+    frames = []
+    for latent in full_run_blocks():
+        feeds = dict(zip(states, state, strict=True))
+        block, *state = decoder.run(
+            ["frames", *(f"next_{name}" for name in states)], {"latent": latent.numpy(), **feeds}
+        )
+        assert block.dtype == np.uint8
+        assert block.shape == (config.video_frames_per_block, config.height, config.width, 3)
+        frames.append(block.astype(np.float32))
+    # Half a level of rounding, and one where the exact value lies between two.
+    check_full_run(full_run_video(frames) / 127.5 - 1, 1.01 / 127.5)
+
+
+@pytest.mark.slow
+def test_graphs_hold_no_weights(folder: Path) -> None:
+    """Weights would be stored twice, and once more per graph."""
+    for name in ("vae_encoder", "vae_decoder_warmup", "vae_decoder"):
+        assert (folder / f"{name}.onnx").stat().st_size < 400_000
+
+
+def test_the_list_of_released_keys_is_met() -> None:
+    """Key for key, where the specification is at hand."""
+    path = GOLDEN_ROOT.parent / "spec" / "live_avatar_vae_keys.json"
+    if not path.is_file():
+        pytest.skip(f"no list of keys at {path}")
+    with torch.device("meta"):
+        state = VAE(PRESETS["14b"].vae).state_dict()
+    shapes = {key: list(tensor.shape) for key, tensor in state.items()}
+    assert shapes == json.loads(path.read_text())["keys"]

@@ -1,0 +1,68 @@
+"""Which of our packages may import which."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+OURS = {"pipeline", "networks", "export", "train", "client", "live_avatar_client", "deploy"}
+OURS |= {"benchmarks", "tests"}
+ARROWS = {  # folder: what it must not import
+    "pipeline": (OURS - {"pipeline"}) | {"torch"},
+    "networks": OURS - {"networks", "pipeline"},
+    "export": OURS - {"export", "networks", "pipeline"},
+    "train": OURS - {"train", "networks", "pipeline"},
+    "client": (OURS - {"live_avatar_client"}) | {"torch"},
+    "deploy": OURS - {"deploy"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    """Every module a file imports, at any depth of its code, with full dotted names."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
+
+
+@pytest.mark.parametrize("folder", sorted(ARROWS))
+def test_imports_follow_the_arrows(folder: str) -> None:
+    """`pipeline` is copied into each model alone: any other import breaks there, and only there."""
+    files = sorted((REPO / folder).rglob("*.py"))
+    assert files
+    found = {
+        f"{file.relative_to(REPO)} imports {name}"
+        for file in files
+        for name in imports(file)
+        if name.split(".")[0] in ARROWS[folder]
+    }
+    assert found == set()
+
+
+def test_networks_know_only_the_config_of_the_pipeline() -> None:
+    """The network definitions are used where nothing of the server is installed."""
+    found = {
+        f"{file.name} imports {name}"
+        for file in sorted((REPO / "networks").rglob("*.py"))
+        for name in imports(file)
+        if name.startswith("pipeline.") and not name.startswith("pipeline.config")
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("path", ["deploy", "export/assemble_repository.py"])
+def test_what_runs_before_the_environment_needs_the_standard_library_only(path: str) -> None:
+    """`make fetch` and `make repository` must not need packages that are not installed yet."""
+    root = REPO / path
+    files = [root] if root.is_file() else sorted(root.glob("*.py"))
+    allowed = set(sys.stdlib_module_names) | {"deploy", "__future__"}
+    found = {name.split(".")[0] for file in files for name in imports(file)} - allowed
+    assert found == set()

@@ -1,0 +1,173 @@
+"""The assembled model repository: complete per model, whole or unchanged, never a stranger's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from export.assemble_repository import MODEL_FILES, REPO, assemble
+
+ARTIFACTS = sorted({name for files in MODEL_FILES.values() for name in files} | {"pipeline.json"})
+
+
+class Workshop:
+    """Small sources and artifacts, and the repository assembled from them."""
+
+    def __init__(self, root: Path) -> None:
+        self.sources, self.artifacts = root / "model_repository", root / "artifacts"
+        self.pipeline, self.out = root / "pipeline", root / "build" / "model_repository"
+        for name in ("live_avatar", "vae_decoder", "dit_stage_0", "dit_stage_1"):
+            self.write(self.sources / name / "1" / "model.py", "import pipeline")
+            self.write(self.sources / name / "1" / "__pycache__" / "model.pyc", "")
+        for name in ("conditioning", "live_avatar", "vae_decoder", "dit_stage_0", "dit_stage_1"):
+            self.write(self.sources / name / "config.pbtxt", f'name: "{name}"')
+            self.write(self.sources / name / "configs" / "cpu.pbtxt", "# cpu")
+        for name in ARTIFACTS:
+            self.write(self.artifacts / name, f"content of {name}")
+        self.write(self.pipeline / "__init__.py", "")
+        self.write(self.pipeline / "stage.py", "# stage")
+        self.write(self.pipeline / "__pycache__" / "stage.pyc", "")
+
+    def write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def assemble(self, models: list[str] | None = None) -> Path:
+        return assemble(
+            self.artifacts, self.out, sources=self.sources, pipeline=self.pipeline, models=models
+        )
+
+    def files(self, model: str = "") -> set[str]:
+        root = self.out / model
+        return {str(path.relative_to(root)) for path in root.rglob("[!.]*") if path.is_file()}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+CONFIGS = {"config.pbtxt", "configs/cpu.pbtxt"}
+CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/stage.py", "1/pipeline.json"}
+
+
+@pytest.mark.parametrize(
+    ("model", "graphs"),
+    [
+        ("live_avatar", set()),
+        ("vae_decoder", {"vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"}),
+        (
+            "dit_stage_1",
+            {"dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", "timesteps.safetensors"},
+        ),
+    ],
+)
+def test_python_model_is_complete_by_itself(
+    workshop: Workshop, model: str, graphs: set[str]
+) -> None:
+    """From a bucket Triton fetches one model's folder: a file left beside it is missing there."""
+    workshop.assemble()
+    assert workshop.files(model) == CONFIGS | CODE | {f"1/{name}" for name in graphs}
+
+
+def test_ensemble_has_an_empty_version_folder(workshop: Workshop) -> None:
+    """Without `1/` Triton finds no version of the ensemble; git cannot keep that folder for us."""
+    workshop.assemble()
+    assert workshop.files("conditioning") == CONFIGS
+    assert (workshop.out / "conditioning" / "1").is_dir()
+
+
+def test_graphs_are_hard_links_and_code_is_copied(workshop: Workshop) -> None:
+    """Symbolic links break in a bucket; linked code would change under a running server."""
+    workshop.assemble()
+    stage = workshop.out / "dit_stage_0" / "1"
+    assert stage.joinpath("dit.safetensors").samefile(workshop.artifacts / "dit.safetensors")
+    assert not stage.joinpath("pipeline/stage.py").samefile(workshop.pipeline / "stage.py")
+    assert not any(path.is_symlink() for path in workshop.out.rglob("*"))
+
+
+def test_artifacts_behind_symbolic_links_are_taken_themselves(workshop: Workshop) -> None:
+    """Weights often lie on another disk behind a link; a link to it would point nowhere."""
+    file = workshop.artifacts / "vae.safetensors"
+    file.rename(workshop.artifacts / "elsewhere")
+    file.symlink_to(workshop.artifacts / "elsewhere")
+    workshop.assemble()
+    copy = workshop.out / "vae_decoder" / "1" / "vae.safetensors"
+    assert not copy.is_symlink()
+    assert copy.read_text() == "content of vae.safetensors"
+
+
+def test_files_are_copied_where_links_are_impossible(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """build/ on another disk than the artifacts must not end in an error."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    workshop.assemble()
+    copy = workshop.out / "vae_decoder" / "1" / "vae.safetensors"
+    assert copy.read_text() == "content of vae.safetensors"
+
+
+def test_tokenizer_goes_to_live_avatar_if_there_is_one(workshop: Workshop) -> None:
+    """The prompt is tokenised there; presets without one must still assemble."""
+    workshop.write(workshop.artifacts / "tokenizer.json", "{}")
+    workshop.assemble()
+    assert "1/tokenizer.json" in workshop.files("live_avatar")
+    assert "1/tokenizer.json" not in workshop.files("vae_decoder")
+
+
+def test_missing_artifact_is_named_and_nothing_changes(workshop: Workshop) -> None:
+    """A half-assembled repository would serve old stages with new ones."""
+    workshop.assemble()
+    before = workshop.files()
+    (workshop.artifacts / "dit_step.onnx").unlink()
+    with pytest.raises(ValueError, match=r"dit_step\.onnx \(for dit_stage_0, dit_stage_1\)"):
+        workshop.assemble()
+    assert workshop.files() == before
+    assert [path.name for path in workshop.out.parent.iterdir()] == ["model_repository"]
+
+
+def test_assembling_again_replaces_all(workshop: Workshop) -> None:
+    """A model or module that was removed from the sources must not stay in the repository."""
+    workshop.assemble()
+    first = workshop.files()
+    workshop.assemble()
+    assert workshop.files() == first
+    (workshop.pipeline / "stage.py").rename(workshop.pipeline / "stages.py")
+    workshop.assemble(["live_avatar"])
+    assert workshop.files() == {
+        f"live_avatar/{name.replace('stage', 'stages')}" for name in CONFIGS | CODE
+    }
+    assert [path.name for path in workshop.out.parent.iterdir()] == ["model_repository"]
+
+
+def test_folder_of_someone_else_is_not_replaced(workshop: Workshop) -> None:
+    """`--out model_repository` would delete the sources."""
+    workshop.write(workshop.out / "letter.txt", "dear")
+    with pytest.raises(ValueError, match="was not assembled by this command"):
+        workshop.assemble()
+    assert workshop.files() == {"letter.txt"}
+
+
+def test_unknown_models_are_named(workshop: Workshop) -> None:
+    """A typing error in --models must not give a repository without that model."""
+    with pytest.raises(ValueError, match="no model 'vae_decodr'"):
+        workshop.assemble(["vae_decodr"])
+    workshop.write(workshop.sources / "upscaler" / "config.pbtxt", "")
+    with pytest.raises(ValueError, match="'upscaler' is not in MODEL_FILES"):
+        workshop.assemble()
+
+
+def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
+    """A model added to model_repository/ and not to the table fails at `make repository` only."""
+    for name in ARTIFACTS:
+        (tmp_path / name).write_text("")
+    out = assemble(tmp_path, tmp_path / "out")
+    names = {path.parent.name for path in out.glob("*/config.pbtxt")}
+    assert names == {path.parent.name for path in REPO.glob("model_repository/*/config.pbtxt")}
+    assert {name.rstrip("_0123456789") for name in names} == set(MODEL_FILES)

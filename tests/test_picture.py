@@ -1,0 +1,149 @@
+"""Reference pictures: formats, orientation, limits, cover resize, the size rule."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pipeline.picture as picture_module
+from pipeline.picture import check_rgb, decode_picture, fit_picture, fit_size
+from tests.golden.fixtures import manifest, needs_golden
+
+
+def pixels(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def encoded(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_png_decodes_to_its_pixels() -> None:
+    """Nothing may be lost on the way in."""
+    rgb = pixels(20, 30)
+    assert np.array_equal(decode_picture(encoded(rgb)), rgb)
+
+
+def test_jpeg_decodes() -> None:
+    """The most common format; grey survives its compression to a few levels."""
+    rgb = np.full((32, 48, 3), 100, np.uint8)
+    got = decode_picture(encoded(rgb, "JPEG", quality=95))
+    assert got.shape == rgb.shape
+    assert np.abs(got.astype(int) - 100).max() <= 2
+
+
+def test_transparency_lies_over_black() -> None:
+    """Hidden colours of transparent pixels would show."""
+    rgba = np.full((4, 4, 4), 200, np.uint8)
+    rgba[:2, :, 3] = 0
+    rgba[2:, :, 3] = 255
+    got = decode_picture(encoded(rgba))
+    assert not got[:2].any()
+    assert (got[2:] == 200).all()
+
+
+def test_grey_palette_and_16_bit_pictures_become_rgb() -> None:
+    """Scanners and screenshots write these."""
+    grey = pixels(8, 9, 1)[..., 0]
+    assert np.array_equal(decode_picture(encoded(grey)), np.repeat(grey[..., None], 3, 2))
+    deep = grey.astype(np.uint16) * 257
+    assert np.array_equal(decode_picture(encoded(deep))[..., 0], grey)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).convert("P").save(buffer, "PNG")
+    assert decode_picture(buffer.getvalue()).shape == (8, 9, 3)
+
+
+def test_exif_orientation_is_applied() -> None:
+    """Phones store portraits lying down."""
+    rgb = pixels(16, 32)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    got = decode_picture(encoded(rgb, "PNG", exif=exif))
+    assert np.array_equal(got, np.rot90(rgb, k=-1))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "image is empty"),
+        (b"hello, I am no picture", "not a PNG or JPEG"),
+        (encoded(pixels(64, 64))[:300], "can't be decoded"),
+        (encoded(pixels(8, 8), "BMP"), "not a PNG or JPEG"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_words(data: bytes, message: str) -> None:
+    """A traceback would tell a client nothing."""
+    with pytest.raises(ValueError, match=message):
+        decode_picture(data)
+
+
+def test_pictures_over_the_limits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes can decode to gigabytes; the size is read before the pixels are."""
+    monkeypatch.setattr(picture_module, "MAX_PIXELS", 99)
+    with pytest.raises(ValueError, match="10 x 10 pixels, wanted at least one and at most 99"):
+        decode_picture(encoded(pixels(10, 10)))
+    with pytest.raises(ValueError, match="10 x 10 pixels"):
+        check_rgb(pixels(10, 10))
+    monkeypatch.setattr(picture_module, "MAX_BYTES", 10)
+    with pytest.raises(ValueError, match=r"image has \d+ bytes, at most 10"):
+        decode_picture(encoded(pixels(4, 4)))
+
+
+def test_huge_pictures_are_refused_before_they_are_decoded() -> None:
+    """A bomb of 30 kB holds a gigabyte of pixels."""
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    with pytest.raises(ValueError, match=r"too large|20000 x 20000 pixels"):
+        decode_picture(buffer.getvalue())
+
+
+@pytest.mark.parametrize("wrong", [pixels(4, 4, 4), np.zeros((4, 4, 3), np.float32)])
+def test_raw_pictures_must_be_rgb_bytes(wrong: np.ndarray) -> None:
+    """Floats or a fourth channel would be read as something else."""
+    with pytest.raises(ValueError, match="wanted uint8"):
+        check_rgb(wrong)
+
+
+def test_a_picture_of_the_right_size_is_not_touched() -> None:
+    """Bit parity with the release depends on it."""
+    rgb = pixels(64, 128)
+    image = fit_picture(rgb, 64, 128)
+    assert image.shape == (1, 3, 64, 128)
+    assert image.dtype == np.float32
+    wanted = rgb.astype(np.float32) / 255 * 2 - 1
+    assert np.array_equal(image[0].transpose(1, 2, 0), wanted)
+    assert (image.min(), image.max()) == (-1, 1)
+
+
+@pytest.mark.parametrize("size", [(30, 200), (200, 30), (1280, 720), (65, 64), (1, 1)])
+def test_pictures_cover_the_frame(size: tuple[int, int]) -> None:
+    """The release leaves black bars where the picture is flatter than the video."""
+    image = fit_picture(np.full((*size, 3), 255, np.uint8), 128, 64)
+    assert image.shape == (1, 3, 128, 64)
+    assert (image == 1).all()
+
+
+def test_the_centre_is_kept() -> None:
+    """Faces are in the middle."""
+    rgb = np.zeros((64, 192, 3), np.uint8)
+    rgb[:, 64:128] = 255
+    assert (fit_picture(rgb, 64, 64) == 1).all()
+
+
+def test_shrinking_averages() -> None:
+    """Without it fine patterns turn into moiré."""
+    rgb = np.zeros((640, 640, 3), np.uint8)
+    rgb[::2] = 255
+    assert np.abs(fit_picture(rgb, 64, 64)[..., 4:-4, :]).max() < 0.05
+
+
+@needs_golden
+def test_video_sizes_are_the_release_s() -> None:
+    """Another size is another video, and a size over the budget does not fit the cache."""
+    for height, width, area, *wanted in manifest()["size_table_h_w_area_to_H_W"]:
+        assert list(fit_size(height, width, area)) == wanted, (height, width, area)

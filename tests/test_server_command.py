@@ -1,0 +1,89 @@
+"""What is checked before a local Triton server starts, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from deploy import server_command, server_log, server_process, triton_wheel
+from deploy.local_server import LocalServer, Ports
+
+
+def fake_python(folder: Path, **facts: object) -> str:
+    """An interpreter that gives these answers to the check."""
+    answer = {"version": "3.12", "libpython_dir": "/lib", "numpy": "1.26.4", "problems": []}
+    script = folder / "python3"
+    script.write_text(f"#!/bin/sh\necho '{json.dumps(answer | facts)}'\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"numpy": "2.3.1"}, r"has numpy 2\.3\.1;.*empty tensors"),
+        ({"numpy": None}, "has no numpy"),
+        ({"problems": ["this Python is too old"]}, "this Python is too old"),
+    ],
+)
+def test_unsuitable_python_is_refused_in_words(
+    tmp_path: Path, facts: dict[str, object], words: str
+) -> None:
+    """With numpy 2 nothing fails: models become ready and answer nothing."""
+    with pytest.raises(RuntimeError, match=words):
+        server_command.inspect_python(fake_python(tmp_path, **facts))
+
+
+def test_missing_interpreter_is_refused_in_words(tmp_path: Path) -> None:
+    """An environment whose base Python was upgraded away no longer runs."""
+    with pytest.raises(RuntimeError, match="make setup"):
+        server_command.inspect_python(str(tmp_path / "python3"))
+
+
+@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+def test_python_without_a_stub_is_refused_in_words(tmp_path: Path) -> None:
+    """Triton would run the stub of another version, which cannot load the interpreter."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.pbtxt").write_text("")
+    server = LocalServer(tmp_path, log_dir=tmp_path, python=fake_python(tmp_path, version="3.9"))
+    with pytest.raises(RuntimeError, match=r"no helper for Python 3\.9"):
+        server.start()
+
+
+def test_empty_repository_is_refused_in_words(tmp_path: Path) -> None:
+    """Triton starts happily with no model at all."""
+    with pytest.raises(RuntimeError, match="make repository"):
+        LocalServer(tmp_path, log_dir=tmp_path).start()
+
+
+def test_taken_port_is_seen_before_the_start() -> None:
+    """The models take seconds to load before Triton finds the port taken."""
+    ports = server_command.free_ports()
+    taken = socket.create_server((server_command.ADDRESS, ports.http))
+    with taken, pytest.raises(RuntimeError, match=f"http port {ports.http}"):
+        server_command.check_ports(ports)
+    server_command.check_ports(ports)
+
+
+@pytest.mark.parametrize("wrong", [{"grpc": 0}, {"http": 65536}, {"metrics": 8001}])
+def test_impossible_ports_are_refused(wrong: dict[str, int]) -> None:
+    """Triton listens on a random port for 0, which no client would find."""
+    with pytest.raises(ValueError, match="port"):
+        Ports(**wrong)
+
+
+def test_log_without_error_lines_shows_its_end(tmp_path: Path) -> None:
+    """A loader error ("cannot open shared object file") stands there without a log level."""
+    log = tmp_path / "server.log"
+    log.write_text("first\n" * 50 + "tritonserver: libz.so.1: cannot open shared object file\n")
+    assert server_log.failure(log).endswith("cannot open shared object file")
+    assert len(server_log.failure(log).splitlines()) < 50
+
+
+def test_process_that_bears_another_token_is_not_ours() -> None:
+    """After a crash the pid in the file may belong to somebody else's process by now."""
+    assert not server_process.is_alive(os.getpid(), "avatar_0123456789ab_")

@@ -1,0 +1,226 @@
+"""What the real server says to bad requests and vanished clients, and that others don't notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+
+from deploy.server import LocalServer
+
+pytestmark = pytest.mark.triton
+ROOT = Path(__file__).parents[1]
+IMAGE = np.frombuffer((ROOT / "examples" / "portrait.png").read_bytes(), np.uint8)
+SECOND = np.zeros(16_000, np.float32)
+
+
+class Stream:
+    """A bare gRPC stream, without the client's manners."""
+
+    def __init__(self, server: LocalServer, session: int) -> None:
+        self.session = session
+        self.client = grpc.InferenceServerClient(server.grpc_url)
+        self.answers: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self.client.start_stream(lambda result, error: self.answers.put((result, error)))
+
+    def send(self, start: bool = False, end: bool = False, **arrays: np.ndarray) -> None:
+        inputs = []
+        for name, array in arrays.items():
+            datatype = {"f": "FP32", "i": f"INT{8 * array.itemsize}", "u": "UINT8"}
+            tensor = grpc.InferInput(name, array.shape, datatype[array.dtype.kind])
+            tensor.set_data_from_numpy(array)
+            inputs.append(tensor)
+        self.client.async_stream_infer(
+            "live_avatar",
+            inputs,
+            sequence_id=self.session,
+            sequence_start=start,
+            sequence_end=end,
+            enable_empty_final_response=True,
+        )
+
+    def answer(self, timeout: float = 20) -> tuple[int, str]:
+        """Number of blocks of the next request that ends, and its error ("" if none)."""
+        blocks = 0
+        while True:
+            result, error = self.answers.get(timeout=timeout)
+            if error is not None:
+                return blocks, str(error)
+            response = result.get_response()
+            if response.parameters["triton_final_response"].bool_param:
+                return blocks, ""
+            blocks += 1
+
+    def ask(self, **kwargs: Any) -> tuple[int, str]:
+        self.send(**kwargs)
+        return self.answer()
+
+    def close(self) -> None:
+        self.client.stop_stream(cancel_requests=True)
+        self.client.close()
+
+
+@pytest.fixture
+def stream(server: LocalServer) -> Iterator[Stream]:
+    stream = Stream(server, session=int.from_bytes(os.urandom(7), "big"))
+    yield stream
+    stream.close()
+    wait_until_free(server)
+
+
+def wait_until_free(server: LocalServer, limit_s: float = 15) -> float:
+    """Seconds until two sessions can be opened, which is all the server has."""
+    began = time.monotonic()
+    while time.monotonic() - began < limit_s:
+        probes = [Stream(server, session=int.from_bytes(os.urandom(7), "big")) for _ in range(2)]
+        for probe in probes:
+            probe.send(start=True, image=IMAGE)
+        failures = [probe.answer()[1] for probe in probes]
+        for probe, failure in zip(probes, failures, strict=True):
+            if not failure:
+                probe.ask(end=True)
+            probe.close()
+        if not any(failures):
+            return time.monotonic() - began
+        time.sleep(0.1)
+    raise AssertionError(f"a session is not free after {limit_s} s")
+
+
+BAD_STARTS = [
+    ({"image": np.arange(100, dtype=np.uint8)}, "image"),
+    ({}, "no picture"),
+    ({"image": IMAGE, "audio": np.full(10, np.nan, np.float32)}, "sample 0 is nan"),
+    ({"image": IMAGE, "audio": np.zeros(0, np.float32)}, "0 samples"),
+    ({"image": IMAGE, "audio": np.zeros(4, np.int16)}, "FP32"),
+    ({"image": IMAGE, "options": np.frombuffer(b'{"speed": 2}', np.uint8)}, "option 'speed'"),
+    ({"image_rgb": np.zeros((0, 4, 3), np.uint8)}, "image"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "words"), BAD_STARTS)
+def test_a_bad_start_is_refused_in_words_and_leaves_nothing(
+    stream: Stream, inputs: dict[str, np.ndarray], words: str
+) -> None:
+    """The slot of the refused session would be lost, or the server."""
+    blocks, error = stream.ask(start=True, **inputs)
+    assert blocks == 0
+    assert words in error
+    assert "Traceback" not in error
+    assert "/" not in error.replace("PNG/JPEG", "").split("model ")[0]
+
+
+def test_eight_hours_of_audio_in_a_start_are_refused_with_the_limit(stream: Stream) -> None:
+    """460,800,000 samples would fill the memory of everybody."""
+    hours = np.zeros(8 * 3600 * 16_000, np.int16)
+    _, error = stream.ask(start=True, image=IMAGE, audio_int16=hours)
+    assert "600 s" in error
+    assert stream.ask(start=True, image=IMAGE, audio=SECOND)[1] == ""
+
+
+def test_bad_audio_in_mid_session_leaves_the_session_usable(stream: Stream) -> None:
+    """One broken chunk of a microphone would end the stream."""
+    assert stream.ask(start=True, image=IMAGE)[1] == ""
+    assert "finite" in stream.ask(audio=np.full(100, np.nan, np.float32))[1]
+    assert stream.ask(audio=SECOND) == (2, "")
+    assert stream.ask(end=True) == (1, "")
+
+
+def test_bad_audio_in_the_end_request_frees_the_session(stream: Stream) -> None:
+    """The sequence is over for Triton, so nobody could end the session any more."""
+    assert stream.ask(start=True, image=IMAGE, audio=SECOND) == (2, "")
+    assert "finite" in stream.ask(end=True, audio=np.full(100, np.nan, np.float32))[1]
+
+
+def test_audio_without_start_is_refused(stream: Stream) -> None:
+    """There is no avatar to move."""
+    assert "START" in stream.ask(audio=SECOND)[1]
+
+
+def test_a_second_end_is_refused(stream: Stream) -> None:
+    """The session is gone; the client should hear so."""
+    assert stream.ask(start=True, image=IMAGE) == (0, "")
+    assert stream.ask(end=True) == (0, "")
+    assert "START" in stream.ask(end=True)[1]
+
+
+def test_one_session_too_many_is_told_the_limit(server: LocalServer, stream: Stream) -> None:
+    """It would wait in silence behind the others."""
+    others = [Stream(server, session=s) for s in (1001, 1002)]
+    try:
+        for other in others:
+            assert other.ask(start=True, image=IMAGE)[1] == ""
+        assert "all 2 sessions" in stream.ask(start=True, image=IMAGE)[1]
+        for other in others:
+            assert other.ask(audio=SECOND, end=True) == (3, "")
+    finally:
+        for other in others:
+            other.close()
+
+
+def test_other_sessions_do_not_notice_bad_ones(server: LocalServer, stream: Stream) -> None:
+    """A neighbour's mistake would be visible in one's own picture."""
+    good = Stream(server, session=2001)
+    try:
+        good.send(start=True, image=IMAGE, audio=np.tile(SECOND, 3))
+        for inputs, _ in BAD_STARTS[:3]:
+            assert stream.ask(start=True, **inputs)[1]
+        assert good.answer() == (6, "")
+        assert good.ask(end=True) == (1, "")
+    finally:
+        good.close()
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from live_avatar_client import Session
+with Session(url=sys.argv[1], image=sys.argv[2]) as session:
+    session.send(np.zeros(int(sys.argv[3]), np.float32))
+    next(iter(session))
+    print("streaming", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("samples", "limit_s"),
+    [(60 * 16_000, 1.0), (7680, 11.0)],
+    ids=["while it is answered", "while it is idle"],
+)
+def test_a_killed_clients_session_is_free_within_the_promise(
+    server: LocalServer, samples: int, limit_s: float
+) -> None:
+    """1 s while a request is open, the idle limit (10 s) when all are answered."""
+    portrait = ROOT / "examples" / "portrait.png"
+    victim = subprocess.Popen(
+        [sys.executable, "-c", KILLED, server.grpc_url, str(portrait), str(samples)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}"},
+    )
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == b"streaming\n"
+    probe = Stream(server, session=3001)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert wait_until_free(server, limit_s + 5) < limit_s + 1.0  # the probe itself takes a while
+    probe.close()
+
+
+def test_the_server_is_healthy_after_all_that(server: LocalServer) -> None:
+    """Health must tell the truth after the tests above."""
+    client = grpc.InferenceServerClient(server.grpc_url)
+    assert client.is_server_ready()
+    index = client.get_model_repository_index(as_json=True)
+    assert {m["state"] for m in index["models"]} == {"READY"}, json.dumps(index)
+    client.close()
