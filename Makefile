@@ -70,7 +70,7 @@ export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET
 bench: setup-dev fetch repository  ## measure the stream, from audio to frames
 	@$(RUN) -m benchmarks.bench_demo
 
-load-test: setup-dev fetch repository  ## measure several sessions at once
+load-test: fetch repository  ## measure 1 and 2 sessions with perf_analyzer and our client
 	@$(RUN) -m benchmarks.load_test
 
 clean: stop  ## remove what was built (build/, out/, caches), not .venv

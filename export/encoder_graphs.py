@@ -8,6 +8,7 @@ import torch
 
 from export.graph import Graph
 from export.onnx_file import read_header
+from networks import text_encoder
 from networks.audio_encoder import AudioEncoder, AudioFeatures, module_key
 from networks.checkpoint import load_checkpoint
 from networks.presets import Preset
@@ -53,7 +54,7 @@ def text_graph(preset: Preset, weights_dir: Path) -> Graph:
     path = weights_dir / "text_encoder.safetensors"
     with torch.device("meta"):
         encoder = TextEncoder(preset.text)
-    load_checkpoint(encoder, path)
+    load_checkpoint(encoder, path, rename=text_encoder.module_key)
     shape = (1, preset.pipeline.text_len)
     return Graph(
         name="text_encoder",
@@ -64,5 +65,5 @@ def text_graph(preset: Preset, weights_dir: Path) -> Graph:
         },
         output_names=["text"],
         weights_file=path.name,
-        key_of={name: name for name in encoder.state_dict()},
+        key_of={text_encoder.module_key(key): key for key in read_header(path)[0]},
     )

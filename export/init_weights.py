@@ -14,7 +14,7 @@ from networks.audio_encoder import AudioEncoder
 from networks.checkpoint import build_seeded, save_checkpoint
 from networks.dit import DiT
 from networks.presets import PRESETS, Preset
-from networks.text_encoder import TextEncoder
+from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from networks.vae import VAE
 
 
@@ -30,10 +30,12 @@ def builders(preset: Preset) -> dict[str, Callable[[], nn.Module]]:
 
 def init_weights(preset: Preset, out_dir: Path, seed: int) -> list[Path]:
     """Write `<component>.safetensors` of every component, float32; equal seeds, equal bytes."""
+    text_keys = {module_key(key): key for key in checkpoint_keys(preset.text)}
     paths = []
     for offset, (name, build) in enumerate(builders(preset).items()):
         path = out_dir / f"{name}.safetensors"
-        save_checkpoint(build_seeded(build, seed + offset), path)
+        module = build_seeded(build, seed + offset)
+        save_checkpoint(module, path, key_of=text_keys if name == "text_encoder" else None)
         paths.append(path)
     return paths
 

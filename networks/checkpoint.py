@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,9 +71,16 @@ def _check(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> N
         raise ValueError(f"{path}: does not fit the network; " + "; ".join(lines))
 
 
-def save_checkpoint(module: nn.Module, path: Path) -> None:
-    """Write the module's state, keys sorted, so that equal weights give equal bytes."""
+def save_checkpoint(
+    module: nn.Module, path: Path, *, key_of: Mapping[str, str] | None = None
+) -> None:
+    """Write the module's state, keys sorted, so that equal weights give equal bytes.
+
+    `key_of` maps the module's names to the checkpoint's where these differ.
+    """
     state = module.state_dict()
+    if key_of is not None:
+        state = {key_of[name]: tensor for name, tensor in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors({key: state[key].detach().contiguous() for key in sorted(state)}, path)
 

@@ -1,117 +1,110 @@
-"""The umT5 encoder under Wan's names (spec/live_avatar section 10).
+"""The umT5 encoder of `transformers`, loaded from Wan's names (spec/live_avatar section 10).
 
-B batch   L tokens, padding included   N heads   D head size
-
-Attention is not scaled, no layer has biases, and each layer owns its relative position bias.
+B batch   L tokens, padding included
 """
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, UMT5Config, UMT5EncoderModel
+from transformers.masking_utils import eager_mask
 
 from networks.presets import TextEncoderConfig
 
-MAX_DISTANCE = 128
-"""Tokens further apart than this share one bucket per side."""
+_LAYER = {
+    "attn.q": "layer.0.SelfAttention.q",
+    "attn.k": "layer.0.SelfAttention.k",
+    "attn.v": "layer.0.SelfAttention.v",
+    "attn.o": "layer.0.SelfAttention.o",
+    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+    "norm1": "layer.0.layer_norm",
+    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+    "ffn.fc2": "layer.1.DenseReluDense.wo",
+    "norm2": "layer.1.layer_norm",
+}
+"""Wan's name of a layer's weight -> transformers'."""
+_WHOLE = {
+    "token_embedding.weight": "shared",
+    "norm.weight": "encoder.final_layer_norm",
+}
+_FUSED = "one_attention_op"
 
 
-def distance_buckets(num_buckets: int) -> list[int]:
-    """Bucket of each distance key - query in -MAX_DISTANCE..MAX_DISTANCE.
-
-    Half of the buckets serve keys after the query. Of each half, half are single distances and the
-    others grow logarithmically.
-    """
-    half = num_buckets // 2
-    exact = half // 2
-    growth = (half - exact) / math.log(MAX_DISTANCE / exact)
-    buckets = []
-    for distance in range(-MAX_DISTANCE, MAX_DISTANCE + 1):
-        bucket = length = abs(distance)
-        if length >= exact:
-            # Where the logarithm is a whole number, rounding must not fall below it.
-            bucket = exact + int(math.log(length / exact) * growth + 1e-9)
-        buckets.append(min(bucket, half - 1) + half * (distance > 0))
-    return buckets
+def module_key(key: str) -> str:
+    """The module's name for one of Wan's checkpoint keys; an unknown key is returned as it is."""
+    if key in _WHOLE:
+        return f"model.{_WHOLE[key]}.weight"
+    blocks, layer, *rest = key.removesuffix(".weight").split(".")
+    name = _LAYER.get(".".join(rest))
+    known = blocks == "blocks" and name is not None
+    return f"model.encoder.block.{layer}.{name}.weight" if known else key
 
 
-class PositionBias(nn.Module):
-    def __init__(self, num_buckets: int, num_heads: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(num_buckets, num_heads)
-
-    def forward(self, length: int) -> Tensor:
-        """Bias [1, N, L, L] of query row and key column."""
-        weight = self.embedding.weight
-        buckets = torch.tensor(distance_buckets(weight.shape[0]), device=weight.device)
-        place = torch.arange(length, device=weight.device)
-        distance = (place - place.unsqueeze(1)).clamp(-MAX_DISTANCE, MAX_DISTANCE)
-        by_distance = weight.index_select(0, buckets)
-        return F.embedding(distance + MAX_DISTANCE, by_distance).permute(2, 0, 1).unsqueeze(0)
-
-
-class Attention(nn.Module):
-    def __init__(self, config: TextEncoderConfig) -> None:
-        super().__init__()
-        self.num_heads = config.num_heads
-        for name in ("q", "k", "v"):
-            self.add_module(name, nn.Linear(config.dim, config.dim_attn, bias=False))
-        self.o = nn.Linear(config.dim_attn, config.dim, bias=False)
-
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        heads = (self.num_heads, -1)
-        q, k, v = (f(x).unflatten(-1, heads).transpose(1, 2) for f in (self.q, self.k, self.v))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-        return self.o(y.transpose(1, 2).flatten(2))
-
-
-class FeedForward(nn.Module):
-    """fc2(fc1(x) * gelu(gate(x)))."""
-
-    def __init__(self, config: TextEncoderConfig) -> None:
-        super().__init__()
-        self.gate = nn.Sequential(nn.Linear(config.dim, config.dim_ffn, bias=False))
-        self.fc1 = nn.Linear(config.dim, config.dim_ffn, bias=False)
-        self.fc2 = nn.Linear(config.dim_ffn, config.dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(x) * F.gelu(self.gate(x), approximate="tanh"))
-
-
-class Layer(nn.Module):
-    def __init__(self, config: TextEncoderConfig) -> None:
-        super().__init__()
-        self.norm1 = nn.RMSNorm(config.dim, eps=1e-6)
-        self.attn = Attention(config)
-        self.norm2 = nn.RMSNorm(config.dim, eps=1e-6)
-        self.ffn = FeedForward(config)
-        self.pos_embedding = PositionBias(config.num_buckets, config.num_heads)
-
-    def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
-        bias = self.pos_embedding(x.shape[1])
-        bias = torch.where(allowed, bias, torch.finfo(x.dtype).min)
-        x = x + self.attn(self.norm1(x), bias)
-        return x + self.ffn(self.norm2(x))
+def checkpoint_keys(config: TextEncoderConfig) -> list[str]:
+    """Wan's keys of all weights."""
+    layers = [f"blocks.{i}.{name}.weight" for i in range(config.num_layers) for name in _LAYER]
+    return ["token_embedding.weight", *layers, "norm.weight"]
 
 
 class TextEncoder(nn.Module):
+    """Token ids to rows of text conditioning."""
+
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocab, config.dim)
-        self.blocks = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
-        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        settings = UMT5Config(
+            vocab_size=config.vocab,
+            d_model=config.dim,
+            d_kv=config.dim_attn // config.num_heads,
+            d_ff=config.dim_ffn,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            relative_attention_num_buckets=config.num_buckets,
+            relative_attention_max_distance=128,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+            layer_norm_epsilon=1e-6,
+            attn_implementation=_FUSED,
+        )
+        self.model = UMT5EncoderModel(settings)
+        # The table of tokens stands in two places; the checkpoint has it once.
+        del self.model.encoder.embed_tokens
 
     def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
         """Rows [B, L, dim]; those of padding, where `token_mask` is 0, are zero.
 
         `token_ids` and `token_mask` are [B, L] int64.
         """
-        # The mask has a row per query: ONNX Runtime wants [B, 1, L, L].
-        allowed = token_mask.bool()[:, None, None].expand(-1, 1, token_ids.shape[1], -1)
-        x = self.token_embedding(token_ids)
-        for block in self.blocks:
-            x = block(x, allowed)
-        return self.norm(x) * token_mask.unsqueeze(-1)
+        rows = self.model.encoder(
+            inputs_embeds=self.model.shared(token_ids), attention_mask=token_mask
+        )
+        return rows.last_hidden_state * token_mask.unsqueeze(-1)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    position_bias: Tensor,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention as one operator, whose output can be reshaped when it is exported."""
+    bias = position_bias if attention_mask is None else position_bias + attention_mask
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """Additive; always there, so that a graph traced without padding knows padding."""
+    return eager_mask(*args, **{**kwargs, "allow_is_bidirectional_skip": False})
+
+
+AttentionInterface.register(_FUSED, _attention)
+AttentionMaskInterface.register(_FUSED, _mask)

@@ -12,7 +12,7 @@ from export.encoder_graphs import text_graph
 from export.onnx_file import export_graph
 from networks.checkpoint import load_checkpoint
 from networks.presets import PRESETS
-from networks.text_encoder import TextEncoder, distance_buckets
+from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from tests.golden.fixtures import max_abs, needs_golden, preset, tensors, weights, write_weights
 from tests.golden.onnx_driver import open_session
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def encoder() -> TextEncoder:
-    return load_checkpoint(TextEncoder(preset().text), weights("text_encoder"))
+    return load_checkpoint(TextEncoder(preset().text), weights("text_encoder"), rename=module_key)
 
 
 def test_rows_of_the_prompt(encoder: TextEncoder) -> None:
@@ -43,14 +43,12 @@ def test_padding_changes_nothing(encoder: TextEncoder) -> None:
     assert max_abs(text[:, : io["out"].shape[1]], io["out"]) <= TOLERANCE
 
 
-def test_distance_buckets_are_exact_when_near_and_shared_when_far() -> None:
-    """A wrong bucket is a small error that no shape shows."""
-    buckets = distance_buckets(32)
-    assert buckets[128 - 9 : 128 + 10] == [
-        *(8, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-        *(17, 18, 19, 20, 21, 22, 23, 24, 24),
-    ]
-    assert (buckets[0], buckets[-1]) == (15, 31)
+def test_every_weight_has_one_of_wans_names() -> None:
+    """A released file would not load, or not whole."""
+    config = preset().text
+    names = [module_key(key) for key in checkpoint_keys(config)]
+    assert sorted(names) == sorted(TextEncoder(config).state_dict())
+    assert sorted(checkpoint_keys(config)) == sorted(tensors("t5_weights"))
 
 
 def test_number_of_released_tensors() -> None:
