@@ -50,18 +50,21 @@ class LocalExecutor:
         ]
 
     def start(self, request: AvatarRequest) -> None:
-        assert request.image is not None
         text = request.text
         if text is None:
             text = self.text_encoder.run(self.tokenizer(request.prompt))["text"]
         else:
             text = pad_text(text, self.config)
-        image = read_picture(request.image, self.config)
-        motion = self.vae_encoder.run({"image": image})["motion"]
+        motion = self.vae_encoder.run({"image": self.picture(request)})["motion"]
         for worker in self.workers[:-1]:
             tensors = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
             self._wait(worker.open, request.session, tensors)
         self._wait(self.workers[-1].open, request.session, {"motion": motion})
+
+    def picture(self, request: AvatarRequest) -> np.ndarray:
+        """The reference image [1, 3, H, W] in [-1, 1]."""
+        assert request.image is not None, "only START requests condition a session"
+        return read_picture(request.image, self.config)
 
     def encode_audio(self, window: AudioWindow) -> np.ndarray:
         return self.audio_encoder.run(
