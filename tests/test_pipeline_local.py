@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.audio_features import StreamingAudio
+from pipeline.audio_features import StreamingAudio, frame_places, num_hidden_frames
 from pipeline.decoder import Decoder
 from pipeline.live_avatar import LiveAvatar
 from pipeline.local import LocalExecutor
@@ -126,6 +127,33 @@ def test_two_interleaved_sessions_equal_two_separate_ones(
     for got, wanted in ((first, piped), (second, other)):
         for a, b in zip(got.blocks, wanted.blocks, strict=True):
             np.testing.assert_array_equal(a.frames, b.frames)
+
+
+def test_streamed_features_equal_the_whole_files_when_the_window_covers_it(
+    executor: LocalExecutor, audio: np.ndarray
+) -> None:
+    """Streaming may only lose what its context and look-ahead leave out."""
+    whole = 10**6
+    config = dataclasses.replace(
+        executor.config, audio_context_frames=whole, audio_lookahead_frames=whole
+    )
+    source = StreamingAudio(config)
+    for start in range(0, len(audio), 1000):
+        source.append(audio[start : start + 1000])
+    assert source.next_window() is None
+    source.finish()
+    blocks = []
+    while (window := source.next_window()) is not None:
+        blocks.append(executor.encode_audio(window))
+    num_frames = NUM_BLOCKS * config.video_frames_per_block
+    index, weight = frame_places(
+        0, num_frames, 0, num_hidden_frames(len(audio)), fps=config.fps, rate=config.sample_rate
+    )
+    normalised = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
+    inputs = {"samples": normalised[None], "frame_index": index, "frame_weight": weight}
+    wanted = executor.audio_encoder.run(inputs)["audio_features"]
+    # Mean and variance are summed in another precision.
+    np.testing.assert_allclose(np.concatenate(blocks, axis=3), wanted, atol=1e-4)
 
 
 def test_sound_reaches_the_picture(

@@ -1,0 +1,82 @@
+"""How much audio before a block must its features see?
+
+The audio encoder attends over its whole window, so a shorter window changes its features. This
+streams a recording with windows of several lengths, and compares each block's features with those
+of one window over the whole recording: relative error (L2 over all layers and frames), and what a
+window costs on one thread.
+
+    python -m benchmarks.bench_audio_context
+
+The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from live_avatar_client.audio import read_audio
+
+from benchmarks.report import machine, table
+from pipeline.audio_features import StreamingAudio
+from pipeline.config import PipelineConfig
+from pipeline.engine import Engine
+
+WHOLE = 10**6
+"""More video frames than any recording here has."""
+
+
+def features(
+    engine: Engine, config: PipelineConfig, audio: np.ndarray, context: int, lookahead: int
+) -> tuple[np.ndarray, float]:
+    """Features [blocks, ...] of the recording, and milliseconds per block (median)."""
+    config = dataclasses.replace(
+        config, audio_context_frames=context, audio_lookahead_frames=lookahead
+    )
+    stream = StreamingAudio(config)
+    stream.append(audio)
+    stream.finish()
+    blocks, times = [], []
+    while (window := stream.next_window()) is not None:
+        began = time.perf_counter()
+        inputs: dict[str, np.ndarray] = {
+            "samples": window.samples,
+            "frame_index": window.frame_index,
+            "frame_weight": window.frame_weight,
+        }
+        blocks.append(engine.run(inputs)["audio_features"])
+        times.append(1e3 * (time.perf_counter() - began))
+    return np.stack(blocks), float(np.median(times))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts/demo"))
+    parser.add_argument("--audio", type=Path, default=Path("examples/speech.flac"))
+    args = parser.parse_args()
+    config = PipelineConfig.load(args.artifacts / "pipeline.json")
+    engine = Engine(args.artifacts / "audio_encoder.onnx")
+    audio = np.concatenate(list(read_audio(args.audio)))
+    whole, _ = features(engine, config, audio, WHOLE, WHOLE)
+    rows, report = [], {"benchmark": "audio_context", **machine()}
+    for context, lookahead in [
+        *((context, 0) for context in (0, 12, 25, 50, 75, 125, 250)),
+        *((125, lookahead) for lookahead in (3, 6, 12, 25)),
+        (WHOLE, WHOLE),
+    ]:
+        got, ms = features(engine, config, audio, context, lookahead)
+        error = float(np.linalg.norm(got - whole) / np.linalg.norm(whole))
+        name = "whole" if context == WHOLE else f"{context / config.fps:g}"
+        ahead = "whole" if lookahead == WHOLE else f"{lookahead / config.fps:g}"
+        rows.append([name, ahead, f"{error:.4f}", f"{ms:.1f}"])
+        report[f"error_{name}_{ahead}"] = round(error, 5)
+    print(table(["context s", "look-ahead s", "relative error", "ms per block"], rows))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The committed artifacts are what the sources export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from export.to_onnx import export_preset
+from networks.presets import PRESETS
+
+DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fresh") / "demo"
+    export_preset(PRESETS["demo"], DEMO, folder)
+    return folder
+
+
+def test_a_fresh_export_gives_the_committed_graphs(fresh: Path) -> None:
+    """The demo would run another network than the one in `networks/`."""
+    committed = {path.name: path.read_bytes() for path in sorted(DEMO.iterdir())}
+    exported = {path.name: path.read_bytes() for path in sorted(fresh.iterdir())}
+    assert sorted(exported) == sorted(committed)
+    assert [name for name in committed if exported[name] != committed[name]] == []
+
+
+def test_graphs_hold_no_paths_of_the_machine_that_made_them(fresh: Path) -> None:
+    """Stack traces in the metadata would name its folders."""
+    for path in fresh.glob("*.onnx"):
+        data = path.read_bytes()
+        assert str(Path.cwd()).encode() not in data, path.name
+        assert b"site-packages" not in data, path.name
