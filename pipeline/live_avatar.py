@@ -86,7 +86,6 @@ class LiveAvatar:
         self.idle_timeout_s = idle_timeout_s
         self.sessions: dict[int, Session] = {}
         self._turns: deque[Session] = deque()
-        self._in_flight = 0
         self._at_stage_0 = 0
         self._encoding = False
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -271,13 +270,13 @@ class LiveAvatar:
             work.session.recalibrated = work.latent[:, :, :1].copy()
 
     def _on_dropped(self, work: _Work, stage: int) -> None:
-        self._in_flight -= 1
+        work.session.in_flight -= 1
         if stage == 0:
             self._at_stage_0 -= 1
 
     def _on_frames(self, work: _Work, frames: np.ndarray) -> None:
-        self._in_flight -= 1
         session = work.session
+        session.in_flight -= 1
         if session.closing:
             return
         drop = session.request.options.drop_first_frames
@@ -344,11 +343,7 @@ class LiveAvatar:
         """Hand out what can be worked on; sessions take turns, block by block."""
         if not self._encoding:
             self._encode_next()
-        limit = LANES * (self.executor.num_stages + 1)
-        while self._at_stage_0 < LANES and self._in_flight < limit:
-            session = self._take_turn(Session.can_dispatch)
-            if session is None:
-                return
+        while self._at_stage_0 < LANES and (session := self._next_session()) is not None:
             self._enter(session)
             if not self._encoding:
                 self._encode_next()
@@ -360,9 +355,14 @@ class LiveAvatar:
                 self._audio.put((session, window))
                 return
 
-    def _take_turn(self, wants: Callable[[Session], bool]) -> Session | None:
+    def _next_session(self) -> Session | None:
+        """Whose block enters now. Busy sessions share the places in the pipeline, so that one with
+        a long backlog does not fill the queue of the slowest stage before another's first block."""
+        num_places = LANES * (self.executor.num_stages + 1)
+        busy = sum(1 for s in self._turns if s.in_flight or s.ready)
+        share = -(-num_places // max(busy, 1))
         for session in self._turns:
-            if wants(session):
+            if session.in_flight < share and session.can_dispatch():
                 self._turns.remove(session)
                 self._turns.append(session)
                 return session
@@ -381,7 +381,7 @@ class LiveAvatar:
             wait_ms=1e3 * (time.perf_counter() - source.ready_at),
         )
         self._at_stage_0 += 1
-        self._in_flight += 1
+        session.in_flight += 1
         self._stages[0].put(work)
 
     def _on_stop(self) -> None:

@@ -83,6 +83,8 @@ class Session:
     num_feature_blocks: int = 0
     next_block: int = 0
     """Next block to enter stage 0."""
+    in_flight: int = 0
+    """Blocks between stage 0's queue and the decoder."""
     next_delivery: int = 0
     recalibrated: np.ndarray | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""

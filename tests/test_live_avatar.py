@@ -104,6 +104,22 @@ def test_two_sessions_take_turns_block_by_block() -> None:
     assert len(long.blocks) == 40
 
 
+def test_a_newcomers_first_block_does_not_wait_behind_a_backlog() -> None:
+    """The pipeline's queues would be full of one session's blocks."""
+    executor = FakeExecutor(step_s=0.01)
+    avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
+    try:
+        long = submit(avatar, 1, start=True, end=True, blocks=60)
+        other = submit(avatar, 2, start=True, end=True, blocks=60)
+        assert (long.wait(), other.wait()) == ("", "")
+    finally:
+        avatar.stop()
+    entered = [session for stage, session, _ in executor.calls if stage == 0]
+    assert entered[20:40].count(2) in range(8, 13)
+    last_stage = [(s, b) for stage, s, b in executor.calls if stage == 3]
+    assert last_stage.index((2, 10)) < last_stage.index((1, 20))
+
+
 def test_the_sink_is_recalibrated_by_the_first_generated_frame(
     avatar: LiveAvatar, executor: FakeExecutor
 ) -> None:
@@ -156,7 +172,7 @@ def test_a_failing_stage_ends_its_session_and_no_other(
     assert healthy.wait() == ""
     assert len(healthy.blocks) == 8
     assert "not open" in submit(avatar, 1, blocks=1).wait()
-    assert avatar._in_flight == 0
+    assert avatar._at_stage_0 == 0
 
 
 def test_a_bad_image_fails_the_start_and_leaves_nothing(
