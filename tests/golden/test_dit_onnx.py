@@ -7,9 +7,6 @@ from pathlib import Path
 import onnx
 import pytest
 
-from export.dit_graphs import graphs_of
-from export.onnx_file import export_graph
-from networks.checkpoint import save_checkpoint
 from networks.dit import DiT
 from tests.golden.dit_plays import play_forwards, play_run
 from tests.golden.dit_stream import DiTStream, load_dit
@@ -28,12 +25,8 @@ def dit() -> DiT:
 
 
 @pytest.fixture(scope="module")
-def folder(dit: DiT, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dit")
-    save_checkpoint(dit, folder / "dit.safetensors")
-    for graph in graphs_of(dit, preset()):
-        export_graph(graph, folder)
-    return folder
+def folder(artifacts: Path) -> Path:
+    return artifacts
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +50,7 @@ def test_the_whole_run_in_place_equals_the_release(new_stream) -> None:
 def test_graphs_hold_no_weights_and_name_no_machine(dit: DiT, folder: Path) -> None:
     """Committed graphs would be large, or would differ from machine to machine."""
     keys = set(dit.state_dict())
-    for path in sorted(folder.glob("*.onnx")):
+    for path in sorted(folder.glob("dit_*.onnx")):
         model = onnx.load(path, load_external_data=False)
         inside = [t for t in model.graph.initializer if t.data_location != t.EXTERNAL]
         largest = 8 * preset().pipeline.cache_len  # the key numbers of the mask, int64
@@ -69,16 +62,8 @@ def test_graphs_hold_no_weights_and_name_no_machine(dit: DiT, folder: Path) -> N
 
 def test_a_cache_is_read_only_through_the_scattered_one(folder: Path) -> None:
     """In place, any other reader would see the cache before or after the write by chance."""
-    for path in sorted(folder.glob("*.onnx")):
+    for path in sorted(folder.glob("dit_*.onnx")):
         graph = onnx.load(path, load_external_data=False).graph
         readers = [n.op_type for n in graph.node for i in n.input if i.startswith("cache_")]
         assert set(readers) == {"TensorScatter"}
         assert len(readers) == 2 * preset().dit.num_layers
-
-
-def test_a_fresh_export_has_the_same_bytes(dit: DiT, folder: Path, tmp_path: Path) -> None:
-    """Every export would show up as a change to the committed graphs."""
-    save_checkpoint(dit, tmp_path / "dit.safetensors")
-    graph = graphs_of(dit, preset())[0]
-    again = export_graph(graph, tmp_path)
-    assert again.read_bytes() == (folder / again.name).read_bytes()

@@ -7,8 +7,8 @@ repository's own work.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,20 +27,15 @@ def run() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def blocks(run: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> list[Block]:
+def blocks(
+    run: dict[str, np.ndarray], artifacts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Block]:
     """Every block of the run, streamed in requests of uneven length."""
-    from export.to_onnx import export_preset
-
-    folder = tmp_path_factory.mktemp("golden")
-    preset = fixtures.preset()
-    preset = dataclasses.replace(
-        preset, pipeline=dataclasses.replace(preset.pipeline, round_rope_to_half=True)
-    )
-    fixtures.write_weights(folder / "weights")
-    export_preset(preset, folder / "weights", folder / "artifacts")
-    assemble(folder / "artifacts", folder / "repository")
+    folder = tmp_path_factory.mktemp("golden_server")
+    assemble(artifacts, folder / "repository")
+    frames_per_block = fixtures.preset().pipeline.video_frames_per_block
     with LocalServer(folder / "repository", log_dir=folder) as server:
-        return list(_stream(server.grpc_url, run, preset.pipeline.video_frames_per_block))
+        return list(_stream(server.grpc_url, run, frames_per_block))
 
 
 def _stream(url: str, run: dict[str, np.ndarray], frames_per_block: int) -> Iterator[Block]:

@@ -24,7 +24,6 @@ from tests.golden.fixtures import (
     preset,
     tensors,
     weights,
-    write_weights,
 )
 from tests.golden.onnx_driver import open_session
 
@@ -44,15 +43,6 @@ def vae() -> VAE:
 @pytest.fixture(scope="module")
 def io() -> dict[str, Tensor]:
     return tensors("vae_io")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("vae")
-    write_weights(folder)
-    for graph in graphs(preset(), folder):
-        export_graph(graph, folder)
-    return folder
 
 
 def blocks_of(latent: Tensor) -> list[Tensor]:
@@ -217,11 +207,10 @@ def test_decoder_graph_streams_as_pytorch_does(tmp_path: Path) -> None:
         feeds = {f"state_{i}": array for i, array in enumerate(got)}
 
 
-@pytest.mark.slow  # tracing the three graphs takes half a minute
-def test_graphs_play_the_full_run(folder: Path) -> None:
+def test_graphs_play_the_full_run(artifacts: Path) -> None:
     """The served graphs, from picture to 8-bit frames."""
     encoder, warmup, decoder = (
-        open_session(folder / f"vae_{name}.onnx")
+        open_session(artifacts / f"vae_{name}.onnx")
         for name in ("encoder", "decoder_warmup", "decoder")
     )
     config, run = preset().pipeline, tensors("tpp_run")
@@ -244,11 +233,10 @@ def test_graphs_play_the_full_run(folder: Path) -> None:
     check_full_run(full_run_video(frames) / 127.5 - 1, 1.01 / 127.5)
 
 
-@pytest.mark.slow
-def test_graphs_hold_no_weights(folder: Path) -> None:
+def test_graphs_hold_no_weights(artifacts: Path) -> None:
     """Weights would be stored twice, and once more per graph."""
     for name in ("vae_encoder", "vae_decoder_warmup", "vae_decoder"):
-        assert (folder / f"{name}.onnx").stat().st_size < 400_000
+        assert (artifacts / f"{name}.onnx").stat().st_size < 400_000
 
 
 def test_the_list_of_released_keys_is_met() -> None:

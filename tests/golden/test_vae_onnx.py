@@ -1,0 +1,121 @@
+"""The VAE in ONNX Runtime against the release, in floats and at the fixtures' own picture size.
+
+The served graphs answer in 8-bit frames; these are the same networks without the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.graph import Graph, keys_under
+from export.onnx_file import export_graph
+from export.vae_graphs import WEIGHTS, Encode, Warmup
+from networks.checkpoint import load_checkpoint
+from networks.vae import VAE
+from tests.golden.fixtures import max_abs, needs_golden, preset, tensors, weights, write_weights
+from tests.golden.onnx_driver import open_session
+
+pytestmark = needs_golden
+
+TOLERANCE = 1e-4
+"""Another library's kernels: five times eager PyTorch's."""
+
+Run = Callable[..., list[np.ndarray]]
+
+
+class Clip(nn.Module):
+    """Encode a clip as it is."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, video: Tensor) -> Tensor:
+        return self.vae.encode(video)
+
+
+class Floats(nn.Module):
+    """Decode latents that follow on `state_*`, if any are given."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latent: Tensor, **states: Tensor) -> tuple[Tensor, ...]:
+        frames, following = self.vae.decode(latent, list(states.values()) or None)
+        return (frames, *following)
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    return load_checkpoint(VAE(preset().vae), weights("vae"))
+
+
+@pytest.fixture(scope="module")
+def io() -> dict[str, Tensor]:
+    return tensors("vae_io")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Export a module for inputs of these shapes, once, and run it on them."""
+    folder = tmp_path_factory.mktemp("vae")
+    write_weights(folder)
+    sessions = {}
+
+    def export_and_run(module: nn.Module, num_outputs: int = 1, **inputs: Tensor) -> list:
+        shapes = tuple(t.shape for t in inputs.values())
+        feeds = {name: t.numpy() for name, t in inputs.items()}
+        if (known := sessions.get((type(module), shapes))) is not None:
+            return known.run(None, feeds)
+        graph = Graph(
+            name=f"graph_{len(sessions)}",
+            module=module,
+            inputs={name: torch.zeros_like(tensor) for name, tensor in inputs.items()},
+            output_names=[f"output_{i}" for i in range(num_outputs)],
+            key_of=keys_under(module, "vae"),
+            weights_file=WEIGHTS,
+        )
+        session = sessions[type(module), shapes] = open_session(export_graph(graph, folder))
+        return session.run(None, feeds)
+
+    return export_and_run
+
+
+def test_a_clip_encodes_as_in_the_release(run: Run, vae: VAE, io: dict[str, Tensor]) -> None:
+    """Real video would land elsewhere in latent space."""
+    (latent,) = run(Clip(vae), video=io["video13"][None])
+    assert max_abs(latent[0], io["video13_latent"]) <= TOLERANCE
+
+
+def test_a_still_encodes_as_in_the_release(run: Run, vae: VAE, io: dict[str, Tensor]) -> None:
+    """Reference and motion latents of every session."""
+    (latent,) = run(Encode(vae, 73), image=io["image"][None, :, 0])
+    assert max_abs(latent[0], io["static73_latent"]) <= TOLERANCE
+    assert max_abs(latent[0, :, :1], io["image_latent"]) <= TOLERANCE
+    assert max_abs(latent[0, :, :2], io["static5_latent"]) <= TOLERANCE
+
+
+def test_blocks_and_the_whole_clip_decode_as_in_the_release(
+    run: Run, vae: VAE, io: dict[str, Tensor]
+) -> None:
+    """The stream's state, its start, and offline = streaming."""
+    warmup = io["static73_latent"][None, :, : preset().pipeline.warmup_frames]
+    blocks = io["z_blocks"][None]
+    wanted = [io[key] for key in sorted(io) if key.startswith("stream_block")]
+    num_states = len(vae.decode(warmup)[1])
+    state = run(Warmup(vae), num_states, motion=warmup)
+    whole, *_ = run(Floats(vae), 1 + num_states, latent=torch.cat([warmup, blocks], 2))
+    head = io["stream_warmup_first5"]
+    assert max_abs(whole[0, :, : head.shape[1]], head) <= TOLERANCE
+    tail = torch.cat(wanted, 1)
+    assert max_abs(whole[0, :, -tail.shape[1] :], tail) <= TOLERANCE
+    for latent, frames in zip(blocks.chunk(len(wanted), 2), wanted, strict=True):
+        states = {f"state_{i}": torch.from_numpy(array) for i, array in enumerate(state)}
+        got, *state = run(Floats(vae), 1 + num_states, latent=latent, **states)
+        assert max_abs(got[0], frames) <= TOLERANCE
