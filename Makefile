@@ -49,11 +49,11 @@ status:  ## say whether the server of make serve is ready
 demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository $(REPOSITORY) --image $(PORTRAIT) --audio $(SPEECH) --out $(OUT)
 
-test: setup-dev fetch repository  ## run the tests, but for the slow ones
+test: lint fetch repository  ## check style and types, run the tests but for the slow ones
 	@$(RUN) -m pytest -m "not slow and not gpu"
 
-test-slow: setup-dev fetch repository  ## run all tests
-	@$(RUN) -m pytest
+test-slow: setup-dev fetch repository  ## run all tests, the slow ones too
+	@$(RUN) -m pytest -m "not gpu"
 
 lint: setup-dev  ## check style and types
 	@$(RUN) -m ruff check .
@@ -67,7 +67,9 @@ format: setup-dev  ## rewrite the sources in the house style
 export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET=demo]
 	@$(RUN) -m export.to_onnx --preset $(PRESET) --weights "$(WEIGHTS)" --out $(ARTIFACTS)
 
-bench: setup-dev fetch repository  ## measure the stream, from audio to frames
+bench: setup-dev fetch repository  ## measure the pipeline, the audio windows, and the whole path
+	@$(RUN) -m benchmarks.bench_orchestration
+	@$(RUN) -m benchmarks.bench_audio_context
 	@$(RUN) -m benchmarks.bench_demo
 
 load-test: fetch repository  ## measure 1 and 2 sessions with perf_analyzer and our client

@@ -156,6 +156,7 @@ class LocalServer:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
+                cwd=self.log_dir,  # a stub imports from here before it looks into its model
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -149,7 +149,8 @@ def environment(python: str, libpython_dir: str, extra: Mapping[str, str]) -> di
     LD_LIBRARY_PATH names first: both must be those of `python`.
     """
     values = dict(os.environ) | dict(extra)
-    values["PATH"] = os.pathsep.join([str(Path(python).parent), values.get("PATH", os.defpath)])
+    ours = str(Path(python).absolute().parent)  # not resolved: an environment's is a link
+    values["PATH"] = os.pathsep.join([ours, values.get("PATH", os.defpath)])
     libraries = [libpython_dir, values.get("LD_LIBRARY_PATH", "")]
     values["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     values.pop("PYTHONHOME", None)

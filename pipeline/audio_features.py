@@ -7,6 +7,7 @@ wav2vec2's hidden frames, one per HOP samples (50 per second). (spec/live_avatar
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +123,7 @@ class StreamingAudio:
         self.num_samples = 0
         """Samples that have come in."""
         self.next_block = 0
-        self._chunks: list[Samples] = []
+        self._chunks: deque[Samples] = deque()
         self._first = 0  # position in the stream of the first sample that is kept
         self._counted_frames = 0  # video frames in the two sums
         self._sum = 0.0
@@ -196,9 +197,13 @@ class StreamingAudio:
 
     def _slice(self, start: int, end: int) -> Samples:
         """Samples start … end - 1 of the stream; what lies after its end is silence."""
-        if len(self._chunks) != 1:
-            self._chunks = [np.concatenate(self._chunks)]
-        samples = self._chunks[0][start - self._first : end - self._first]
+        parts, position = [np.empty(0, np.float32)], self._first
+        for chunk in self._chunks:  # a long backlog stands behind `end` and is not touched
+            if position >= end:
+                break
+            parts.append(chunk[max(start - position, 0) : end - position])
+            position += len(chunk)
+        samples = np.concatenate(parts)
         return np.pad(samples, (0, end - start - len(samples)))
 
     def _moments(self, end: int) -> tuple[float, float]:
@@ -218,6 +223,8 @@ class StreamingAudio:
 
     def _forget(self, position: int) -> None:
         """Drop the samples before `position`."""
-        if position > self._first:
-            self._chunks = [self._chunks[0][position - self._first :].copy()]
+        while self._chunks and self._first + len(self._chunks[0]) <= position:
+            self._first += len(self._chunks.popleft())
+        if self._chunks and position > self._first:
+            self._chunks[0] = self._chunks[0][position - self._first :]
             self._first = position

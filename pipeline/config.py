@@ -88,6 +88,11 @@ class PipelineConfig:
         for name in ("num_steps", "frames_per_block", "window_blocks", "num_layers", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+        if self.recalibrate_block < 1:
+            raise ValueError(
+                f"recalibrate_block is {self.recalibrate_block}, wanted 1 or more: "
+                "block 0 generates the frame that the sink is re-calibrated with"
+            )
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}, wanted an even number")
         if self.sample_rate % self.fps:

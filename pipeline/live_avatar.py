@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ import numpy as np
 
 from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
+from pipeline.inbox import Inbox, Work
 from pipeline.request import AvatarRequest
 from pipeline.session import BlockFrames, BlockInput, OpenRequest, Reply, Session
 
@@ -55,20 +55,6 @@ class Executor(Protocol):
         """Free the session everywhere; never raises."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Work:
-    """A block on its way through the stages."""
-
-    session: Session
-    block: int
-    input: BlockInput
-    latent: np.ndarray
-    sink_distance: np.ndarray
-    reference: np.ndarray | None
-    wait_ms: float
-    stage_ms: list[float] = field(default_factory=list)
-
-
 class LiveAvatar:
     """The orchestrator of `live_avatar`; `submit` may be called from any thread."""
 
@@ -89,7 +75,7 @@ class LiveAvatar:
         self._at_stage_0 = 0
         self._encoding = False
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._stages = [queue.SimpleQueue[_Work | None]() for _ in range(executor.num_stages + 1)]
+        self._stages = [Inbox() for _ in range(executor.num_stages + 1)]
         self._audio: queue.SimpleQueue[tuple[Session, AudioWindow] | None] = queue.SimpleQueue()
         self._threads = [self._spawn("control", self._control), self._spawn("audio", self._encode)]
         self._lanes = [
@@ -131,9 +117,9 @@ class LiveAvatar:
             except Exception as error:
                 self._events.put(partial(self._on_dropped, work, stage))
                 self._events.put(partial(self._fail, work.session, str(error)))
-        inbox.put(None)  # for the other lane
+        inbox.end()  # for the other lane
 
-    def _step(self, stage: int, work: _Work) -> None:
+    def _step(self, stage: int, work: Work) -> None:
         began = time.perf_counter()
         tensors: dict[str, Any] = {
             "latent": work.latent,
@@ -148,7 +134,7 @@ class LiveAvatar:
         if stage in (0, self.executor.num_stages - 1):
             self._events.put(partial(self._on_step, work, stage))
 
-    def _decode(self, work: _Work) -> None:
+    def _decode(self, work: Work) -> None:
         began = time.perf_counter()
         frames = self.executor.decode(work.session.id, work.block, work.latent)
         work.stage_ms.append(1e3 * (time.perf_counter() - began))
@@ -182,8 +168,10 @@ class LiveAvatar:
         self._events.put(partial(self._on_started, session, failure))
 
     def _close(self, session: Session) -> None:
-        self.executor.close(session.id)
-        self._events.put(partial(self._on_closed, session))
+        try:
+            self.executor.close(session.id)
+        finally:
+            self._events.put(partial(self._on_closed, session))
 
     # The control thread
 
@@ -196,14 +184,20 @@ class LiveAvatar:
                 event = self._reap
             if event is None:
                 return
-            try:
-                event()
-            except Exception:
-                logger.exception("live_avatar: an event failed")
-            if (now := time.monotonic()) >= next_tick:
-                self._reap()
-                next_tick = now + _TICK_S
-            self._dispatch()
+            self._guard(None, event)
+            if time.monotonic() >= next_tick:
+                self._guard(None, self._reap)
+                next_tick = time.monotonic() + _TICK_S
+            self._guard(None, self._dispatch)
+
+    def _guard(self, session: Session | None, call: Callable[..., None], *args: Any) -> None:
+        """A fault (of the wire, of memory) ends the session that it struck, never this thread."""
+        try:
+            call(*args)
+        except Exception as error:
+            logger.exception("live_avatar: an event failed")
+            if session is not None:
+                self._fail(session, str(error))
 
     def _on_request(self, request: AvatarRequest, reply: Reply) -> None:
         session = self.sessions.get(request.session)
@@ -221,10 +215,12 @@ class LiveAvatar:
             reply.fail(str(error))
             if session is not None and request.start and not session.requests:
                 self._forget(session)
+            elif session is not None and request.end and not session.ended:
+                self._fail(session, str(error))  # for Triton the sequence is over: no END will come
             return
         session.last_seen = time.monotonic()
         session.requests.append(OpenRequest(reply, session.blocks_known))
-        session.finish_requests()
+        self._guard(session, session.finish_requests)
         if request.start:
             self._spawn(f"start {session.id}", partial(self._start, session))
         self._close_if_complete(session)
@@ -235,7 +231,8 @@ class LiveAvatar:
 
     def _admit(self, request: AvatarRequest, present: Session | None) -> Session:
         if present is not None:
-            raise RuntimeError(f"session {request.session} is open already; END it first")
+            state = "being closed; try again" if present.closing else "open already; END it first"
+            raise RuntimeError(f"session {request.session} is {state}")
         if len(self.sessions) >= self.max_sessions:
             raise RuntimeError(
                 f"all {self.max_sessions} sessions of this server are in use; try again later"
@@ -255,7 +252,9 @@ class LiveAvatar:
             self._fail(session, failure)
             return
         session.started = True
-        session.finish_requests()
+        session.forget_conditions()
+        session.last_seen = time.monotonic()  # conditioning may take longer than the idle limit
+        self._guard(session, session.finish_requests)
         self._close_if_complete(session)
 
     def _on_audio(self, session: Session, block: BlockInput | None) -> None:
@@ -263,18 +262,18 @@ class LiveAvatar:
         if block is not None:
             session.ready.append(block)
 
-    def _on_step(self, work: _Work, stage: int) -> None:
+    def _on_step(self, work: Work, stage: int) -> None:
         if stage == 0:
             self._at_stage_0 -= 1
         if stage == self.executor.num_stages - 1 and work.block == 0:
             work.session.recalibrated = work.latent[:, :, :1].copy()
 
-    def _on_dropped(self, work: _Work, stage: int) -> None:
+    def _on_dropped(self, work: Work, stage: int) -> None:
         work.session.in_flight -= 1
         if stage == 0:
             self._at_stage_0 -= 1
 
-    def _on_frames(self, work: _Work, frames: np.ndarray) -> None:
+    def _on_frames(self, work: Work, frames: np.ndarray) -> None:
         session = work.session
         session.in_flight -= 1
         if session.closing:
@@ -283,17 +282,16 @@ class LiveAvatar:
         first = work.block * self.config.video_frames_per_block - drop
         *stage_ms, decode_ms = work.stage_ms
         total_ms = 1e3 * (time.perf_counter() - work.input.ready_at) + work.input.audio_ms
-        session.deliver(
-            BlockFrames(
-                block=work.block,
-                frame_index=max(0, first),
-                frames=frames[max(0, -first) : work.input.num_frames],
-                latent=work.latent,
-                timings_ms=np.array(
-                    [total_ms, work.wait_ms, work.input.audio_ms, decode_ms, *stage_ms], np.float32
-                ),
-            )
+        done = BlockFrames(
+            block=work.block,
+            frame_index=max(0, first),
+            frames=frames[max(0, -first) : work.input.num_frames],
+            latent=work.latent,
+            timings_ms=np.array(
+                [total_ms, work.wait_ms, work.input.audio_ms, decode_ms, *stage_ms], np.float32
+            ),
         )
+        self._guard(session, session.deliver, done)
         session.last_seen = time.monotonic()
         self._close_if_complete(session)
 
@@ -317,34 +315,39 @@ class LiveAvatar:
     def _forget(self, session: Session) -> None:
         del self.sessions[session.id]
         self._turns.remove(session)
+        for inbox in self._stages:
+            inbox.forget(session)
 
     def _on_closed(self, session: Session) -> None:
         """The session is free everywhere: only now its last requests become final."""
         self._forget(session)
         for open_request in session.requests:
             if session.failed is None:
-                open_request.reply.finish()
+                self._guard(None, open_request.reply.finish)
             else:
-                open_request.reply.fail(session.failed)
+                self._guard(None, open_request.reply.fail, session.failed)
         logger.info("session %d ends after %d blocks", session.id, session.next_delivery)
 
     def _reap(self) -> None:
         """Free sessions whose client is gone: at once if a request is open, else when idle."""
-        now = time.monotonic()
         for session in list(self.sessions.values()):
-            if session.closing:
-                continue
-            if any(r.reply.cancelled() for r in session.requests):
+            if not session.closing:
+                self._guard(session, self._reap_session, session)
+
+    def _reap_session(self, session: Session) -> None:
+        if session.requests:
+            # One stands for all: a client that goes takes its whole stream along.
+            if session.requests[0].reply.cancelled():
                 self._fail(session, f"session {session.id}: the client is gone")
-            elif not session.requests and now - session.last_seen > self.idle_timeout_s:
-                self._fail(session, f"session {session.id} was idle too long")
+        elif time.monotonic() - session.last_seen > self.idle_timeout_s:
+            self._fail(session, f"session {session.id} was idle too long")
 
     def _dispatch(self) -> None:
         """Hand out what can be worked on; sessions take turns, block by block."""
         if not self._encoding:
             self._encode_next()
         while self._at_stage_0 < LANES and (session := self._next_session()) is not None:
-            self._enter(session)
+            self._guard(session, self._enter, session)
             if not self._encoding:
                 self._encode_next()
 
@@ -371,7 +374,7 @@ class LiveAvatar:
     def _enter(self, session: Session) -> None:
         block, source = session.next_block, session.ready.popleft()
         session.next_block += 1
-        work = _Work(
+        work = Work(
             session=session,
             block=block,
             input=source,
@@ -391,6 +394,6 @@ class LiveAvatar:
             self.executor.close(session.id)
         self.sessions.clear()
         for inbox in self._stages:
-            inbox.put(None)
+            inbox.end()
         self._audio.put(None)
         self._events.put(None)

@@ -91,6 +91,8 @@ def parse_request(
     config: PipelineConfig,
 ) -> AvatarRequest:
     """Check a request's tensors (wire names, docs/protocol.md)."""
+    if not isinstance(session, int):  # Triton takes text, too
+        raise ValueError(f"sequence id is the text {session!r}, wanted a 64-bit integer")
     if not start:
         for name in ("image", "image_rgb", "prompt", "text", "seed", "options"):
             if name in inputs:
@@ -139,6 +141,8 @@ def _text(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarra
         raise ValueError(
             f"text is {list(text.shape)}, wanted [1..{config.text_len}, {config.text_dim}]"
         )
+    if text is not None:
+        _check_finite("text", text)
     return text
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -39,13 +40,18 @@ logger = logging.getLogger(__name__)
 
 START = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
 END = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+ALL_SESSIONS = 0
+"""No session has this id; END of it closes all that a stage or the decoder holds."""
 FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class _TritonLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         write = pb.Logger.log_info if record.levelno < logging.WARNING else pb.Logger.log_warn
-        write(self.format(record))
+        try:
+            write(self.format(record))
+        except Exception:
+            self.handleError(record)
 
 
 class _Model:
@@ -124,6 +130,8 @@ class _SessionModel(_Model):
         session, flags, tensors = request.correlation_id(), request.flags(), _inputs(request)
         if flags & START:
             self.worker.open(session, tensors, done)
+        elif flags & END and session == ALL_SESSIONS:
+            self.worker.close_all(done)
         elif flags & END:
             self.worker.close(session, done)
         else:
@@ -131,12 +139,14 @@ class _SessionModel(_Model):
             self.worker.step(session, block, tensors, done)
 
     def _answer(self, sender: Any, result: Any) -> None:
-        if isinstance(result, Exception):
-            response = pb.InferenceResponse(error=pb.TritonError(str(result)))
-        else:
-            tensors = [] if result is None else [pb.Tensor(self.output, result)]
-            response = pb.InferenceResponse(tensors)
-        sender.send(response, flags=FINAL)
+        if not isinstance(result, Exception):
+            try:
+                tensors = [] if result is None else [pb.Tensor(self.output, result)]
+                sender.send(pb.InferenceResponse(tensors), flags=FINAL)
+                return
+            except Exception as error:  # no shared memory for the tensor: an error is smaller
+                result = error
+        sender.send(pb.InferenceResponse(error=pb.TritonError(str(result))), flags=FINAL)
 
     def finalize(self) -> None:
         self.worker.stop()
@@ -242,9 +252,15 @@ class TritonExecutor:
         self.tokenizer = Tokenizer(config, folder)
         holders = len(stages) + 1
         self._pool = ThreadPoolExecutor(max_sessions * holders, thread_name_prefix="open or close")
+        self._first_start = threading.Lock()
+        self._is_first_start = True
 
     def start(self, request: AvatarRequest) -> None:
         assert request.image is not None
+        with self._first_start:
+            if self._is_first_start:  # a process before us may have died with sessions open
+                self.close(ALL_SESSIONS)
+                self._is_first_start = False
         inputs: dict[str, np.ndarray] = {
             **self.tokenizer(request.prompt),
             "image": read_picture(request.image, self.config),

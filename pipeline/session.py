@@ -5,6 +5,7 @@ Touched by the orchestrator's control thread alone, so it has no locks.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,9 @@ from pipeline.audio_features import AudioWindow, StreamingAudio
 from pipeline.config import PipelineConfig
 from pipeline.noise import block_noise, seeded_sink_distance
 from pipeline.request import AvatarRequest
+
+MAX_BACKLOG_SECONDS = 1200
+"""Audio, or blocks for as long, that may wait in a session for their turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +116,11 @@ class Session:
         if self.ended:
             raise RuntimeError(f"session {self.id} has ended; open a new one with START")
         given = request.audio_features is not None
-        if given or request.audio is not None:
-            if self.uses_features not in (None, given):
-                raise ValueError("a session takes audio or audio_features, not one after the other")
+        has_sound = given or request.audio is not None
+        if has_sound and self.uses_features not in (None, given):
+            raise ValueError("a session takes audio or audio_features, not one after the other")
+        self._check_backlog(request)
+        if has_sound:
             self.uses_features = given
         if request.noise is not None:
             self.given_noise.extend(request.noise)
@@ -128,6 +134,25 @@ class Session:
             self.ended = True
             if not self.uses_features:
                 self.audio.finish()
+
+    def _check_backlog(self, request: AvatarRequest) -> None:
+        """ValueError if a client is so far ahead that its input would fill the memory of all."""
+        c, audio, features = self.config, request.audio, request.audio_features
+        block_s = c.samples_per_block / c.sample_rate
+        waiting = {
+            "audio": (self.audio.num_samples_pending / c.sample_rate, audio, 1 / c.sample_rate),
+            "noise": (len(self.given_noise) * block_s, request.noise, block_s),
+            "sink_distance": (len(self.given_distance) * block_s, request.sink_distance, block_s),
+        }
+        if features is not None:
+            waiting["audio_features"] = (len(self.ready) * block_s, features[0, 0, 0], 1 / c.fps)
+        for name, (waits, given, unit_s) in waiting.items():
+            comes = 0.0 if given is None else len(given) * unit_s
+            if comes and waits + comes > MAX_BACKLOG_SECONDS:
+                raise ValueError(
+                    f"{name} for {comes:.2f} s came while {waits:.2f} s wait for their turn, at "
+                    f"most {MAX_BACKLOG_SECONDS} s may wait; send no faster than answers come"
+                )
 
     def _take_features(self, features: np.ndarray, now: float) -> None:
         per_block = self.config.video_frames_per_block
@@ -172,6 +197,18 @@ class Session:
         """What the sink is re-calibrated with before `block`, or None."""
         due = block == self.config.recalibrate_block and self.request.options.recalibrate
         return self.recalibrated if due else None
+
+    def forget_conditions(self) -> None:
+        """Let go of what START carried (a picture may be large) once the stages have it."""
+        self.request = dataclasses.replace(
+            self.request,
+            image=None,
+            text=None,
+            audio=None,
+            audio_features=None,
+            noise=None,
+            sink_distance=None,
+        )
 
     def deliver(self, done: BlockFrames) -> None:
         """Answer with every block whose turn it is; requests that are complete become final."""

@@ -67,6 +67,10 @@ class SessionWorker:
         """Close `session`, open or not; blocks that still wait for their turn get an error."""
         self._calls.put(lambda: self._answer(done, self._close_now, session))
 
+    def close_all(self, done: Done) -> None:
+        """Close every session: whoever opened them is gone."""
+        self._calls.put(lambda: self._answer(done, self._close_all_now))
+
     def stop(self) -> None:
         """End the thread after the calls that are queued, and close every session."""
         self._calls.put(None)
@@ -74,9 +78,11 @@ class SessionWorker:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
-        for session in list(self._open):
-            self._close_now(session)
+            try:
+                call()
+            except Exception:  # of a `done`: the caller is out of reach, the others are not
+                logger.exception("%s could not answer", self.name)
+        self._close_all_now()
 
     def _answer(self, done: Done, call: Callable[..., Any], *args: Any) -> None:
         try:
@@ -112,6 +118,10 @@ class SessionWorker:
             number = state.next_block
             state.next_block += 1
             self._answer(done, lambda t=tensors, n=number: self.device.step(session, n, **t))
+
+    def _close_all_now(self) -> None:
+        for session in list(self._open):
+            self._close_now(session)
 
     def _close_now(self, session: int) -> None:
         state = self._open.pop(session, _Open())

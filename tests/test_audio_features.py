@@ -172,6 +172,17 @@ def test_memory_is_flat_over_an_hour() -> None:
     assert stream.num_samples == 3600 * CONFIG.sample_rate
 
 
+def test_a_long_backlog_is_not_copied_for_every_block() -> None:
+    """Windows are cut on the thread that serves all sessions."""
+    stream = StreamingAudio(CONFIG)
+    for _ in range(10):
+        stream.append(np.zeros(600 * BLOCK, np.float32))
+    backlog = list(stream._chunks)[1:]
+    for _ in range(50):
+        assert stream.next_window() is not None
+    assert all(now is then for now, then in zip(list(stream._chunks)[1:], backlog, strict=True))
+
+
 def test_places_follow_the_clock_of_30_per_second() -> None:
     """Frame k takes feature round(1.2 k), which lies at 5/3 of that in hidden frames."""
     index, weight = frame_places(0, 6, 0, 100, fps=25, rate=16_000)

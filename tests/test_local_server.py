@@ -80,6 +80,22 @@ def doubler(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
+@pytest.mark.triton
+@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+def test_a_model_imports_what_lies_beside_it_and_not_where_the_server_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server started in a checkout would run the checkout's code, not the repository's."""
+    code = DOUBLING.replace("import time\n", "import time\nimport beside\n")
+    repository = write_model(tmp_path / "repository", "doubling", code)
+    (repository / "doubling" / "1" / "beside.py").write_text("")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "beside.py").write_text("raise ValueError('the wrong file')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    with LocalServer(repository, log_dir=tmp_path / "log") as server:
+        assert double(server) == [0.0, 2.0, 4.0]
+
+
 class TestRunning:
     """One server for the facts that leave it as it is."""
 

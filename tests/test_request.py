@@ -77,6 +77,7 @@ BAD_STARTS = [
     ({**IMAGE, "prompt": np.zeros(9000, np.uint8)}, "9000 bytes, at most 8192"),
     ({**IMAGE, "seed": np.array([1, 2])}, "one integer"),
     ({**IMAGE, "text": np.zeros((5, 4), np.float32)}, r"wanted \[1\.\.4, 4\]"),
+    ({**IMAGE, "text": np.full((2, 4), np.nan, np.float32)}, "text has values that are not finite"),
     ({**IMAGE, "options": np.frombuffer(b"{", np.uint8)}, "not JSON"),
     ({**IMAGE, "options": np.frombuffer(b"[]", np.uint8)}, "JSON list, wanted an object"),
     ({**IMAGE, "options": options(speed=2)}, "unknown option 'speed', known are sink_distance"),
@@ -91,3 +92,9 @@ def test_bad_starts_are_refused_in_words(inputs: dict[str, np.ndarray], message:
     """Says what came and what was wanted."""
     with pytest.raises(ValueError, match=message):
         parse(True, **inputs)
+
+
+def test_a_sequence_id_of_text_is_refused() -> None:
+    """Triton lets it pass; the models are called with integers."""
+    with pytest.raises(ValueError, match="the text 'abc', wanted a 64-bit integer"):
+        parse_request(IMAGE, session="abc", start=True, end=False, config=CONFIG)  # type: ignore[arg-type]

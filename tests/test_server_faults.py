@@ -50,7 +50,7 @@ class Stream:
             enable_empty_final_response=True,
         )
 
-    def answer(self, timeout: float = 20) -> tuple[int, str]:
+    def answer(self, timeout: float = 60) -> tuple[int, str]:
         """Number of blocks of the next request that ends, and its error ("" if none)."""
         blocks = 0
         while True:
@@ -142,6 +142,25 @@ def test_bad_audio_in_the_end_request_frees_the_session(stream: Stream) -> None:
     assert "finite" in stream.ask(end=True, audio=np.full(100, np.nan, np.float32))[1]
 
 
+def test_a_sequence_id_of_text_is_refused_in_words(server: LocalServer, stream: Stream) -> None:
+    """Triton lets it pass; the orchestrator counts on integers."""
+    strange = Stream(server, session="abc")  # type: ignore[arg-type]
+    assert "the text 'abc'" in strange.ask(start=True, image=IMAGE)[1]
+    strange.close()
+    assert stream.ask(start=True, image=IMAGE, audio=SECOND) == (2, "")
+
+
+def test_many_refused_starts_do_not_lock_others_out(server: LocalServer, stream: Stream) -> None:
+    """Triton keeps a place for each of them; without one a START waits in silence."""
+    refused = Stream(server, session=0)
+    for number in range(1100):
+        refused.session = 500_000 + number
+        refused.send(start=True)
+    assert all("no picture" in refused.answer()[1] for _ in range(1100))
+    refused.close()
+    assert stream.ask(start=True, image=IMAGE)[1] == ""
+
+
 def test_audio_without_start_is_refused(stream: Stream) -> None:
     """There is no avatar to move."""
     assert "START" in stream.ask(audio=SECOND)[1]
@@ -215,6 +234,31 @@ def test_a_killed_clients_session_is_free_within_the_promise(
     victim.wait()
     assert wait_until_free(server, limit_s + 5) < limit_s + 1.0  # the probe itself takes a while
     probe.close()
+
+
+def kill_and_reload(server: LocalServer, model: str) -> None:
+    """End a model's process and load it again, as an operator would."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in server.stub_pids()}
+    (pid,) = (pid for pid, command in commands.items() if f"/{model}/" in command)
+    os.kill(pid, signal.SIGKILL)
+    with grpc.InferenceServerClient(server.grpc_url) as client:
+        client.unload_model(model)
+        while client.is_model_ready(model):
+            time.sleep(0.05)
+        client.load_model(model)
+
+
+@pytest.mark.parametrize("model", ["dit_stage_1", "vae_decoder", "live_avatar"])
+def test_a_killed_model_is_whole_again_after_a_reload(server: LocalServer, model: str) -> None:
+    """What the dead process or its partners held would be missing, or taken for ever."""
+    before = [Stream(server, session=s) for s in (4001, 4002)]
+    for stream in before:
+        assert stream.ask(start=True, image=IMAGE, audio=SECOND) == (2, "")
+    kill_and_reload(server, model)
+    for stream in before:
+        assert stream.ask(audio=SECOND)[1]
+        stream.close()
+    assert wait_until_free(server) < 12
 
 
 def test_the_server_is_healthy_after_all_that(server: LocalServer) -> None:

@@ -100,3 +100,22 @@ def test_stop_closes_open_sessions(device: Recorder) -> None:
     call(worker.open, 7, {}).get(timeout=5)
     worker.stop()
     assert device.calls[-1] == ("close", 7)
+
+
+def test_an_answer_that_cannot_be_sent_does_not_end_the_thread(worker: SessionWorker) -> None:
+    """Every session of the device would stand still."""
+
+    def broken(result: Any) -> None:
+        raise OSError("no shared memory")
+
+    worker.open(1, {}, broken)
+    assert call(worker.step, 1, 0, {"value": 1}).get(timeout=5) == 10
+
+
+def test_close_all_frees_what_a_dead_caller_left(worker: SessionWorker, device: Recorder) -> None:
+    """Its successor would find every place taken, for ever."""
+    for session in (1, 2):
+        assert call(worker.open, session, {}).get(timeout=5) is None
+    assert call(worker.close_all).get(timeout=5) is None
+    assert device.calls[-2:] == [("close", 1), ("close", 2)]
+    assert call(worker.open, 3, {}).get(timeout=5) is None
