@@ -1,0 +1,66 @@
+"""Pictures of the data for one's own eyes: many faces, all moods, all mouths, and one clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from train.identity import identity
+from train.motion import MOODS, Mouth, head_motion, still_expression, still_mouth, still_pose
+from train.render import render
+
+COLUMNS = 12
+MOUTHS = (  # opening, width, roundness: shapes that speech passes through
+    (0.00, 0.50, 0.00),  # m, silence
+    (0.14, 0.80, 0.00),  # s
+    (0.35, 0.95, 0.00),  # ee
+    (0.60, 0.75, 0.00),  # eh
+    (1.00, 0.55, 0.00),  # ah
+    (0.75, 0.35, 0.45),  # aw
+    (0.45, 0.15, 0.80),  # oh
+    (0.22, 0.05, 1.00),  # oo
+)
+
+
+def still(
+    seed: int, size: int, mood: str, mouth: tuple[float, float, float] | None = None
+) -> np.ndarray:
+    """uint8 [S, S, 3]: a character at rest."""
+    shape = still_mouth() if mouth is None else _mouth(mouth)
+    return render(identity(seed), still_pose(), still_expression(), shape, mood, size).frames[0]
+
+
+def _mouth(values: tuple[float, float, float]) -> Mouth:
+    opening, width, roundness = (np.full(1, v, np.float32) for v in values)
+    return Mouth(opening=opening, width=width, roundness=roundness)
+
+
+def _sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
+    blank = [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
+    rows = [*pictures, *blank]
+    return np.concatenate(
+        [np.concatenate(rows[i : i + columns], 1) for i in range(0, len(rows), columns)]
+    )
+
+
+def write_contact_sheet(path: Path, split: str, seed: int, size: int) -> None:
+    """Faces in their clips' moods and poses, then four of them with every mood and mouth, then
+    consecutive frames of one clip."""
+    from train.data import clip, identity_seed
+
+    keys = [identity_seed(seed + i, split) for i in range(4 * COLUMNS)]
+    moods = list(MOODS)
+    faces = [
+        render(identity(key), head_motion(key, 1), still_expression(), _mouth(MOUTHS[i * 3 % 8]),
+               moods[i % 5], size).frames[0]
+        for i, key in enumerate(keys)
+    ]  # fmt: skip
+    for key in keys[:4]:
+        faces += [still(key, size, mood) for mood in moods[1:]]
+        faces += [still(key, size, "neutral", mouth) for mouth in MOUTHS]
+    take = clip(seed, 50 + 2 * COLUMNS, size, split).frames[50:]
+    sheet = _sheet([*faces, *take], COLUMNS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path, optimize=True)

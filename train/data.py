@@ -1,0 +1,174 @@
+"""Clips of the drawn world: a talking head, its sound, and everything that is true about it.
+
+    python -m train.data --out DIR --clips 200 --seconds 5 --preview contact.png
+
+A clip is made from its seed and split alone. Faces of the splits come from separate ranges of
+identity seeds, voices and sentences from separate lists (`train.speech`). Drawing is faster than
+learning from it, so training may call `clip` directly; shards are for what is read many times.
+
+T video frames   S the picture's side in pixels
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from train.captions import caption
+from train.identity import Identity, identity
+from train.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
+from train.motion import (
+    MOODS,
+    Expression,
+    Mouth,
+    Pose,
+    eye_motion,
+    head_motion,
+    still_expression,
+    still_mouth,
+)
+from train.render import render
+from train.speech import sound
+
+SPLITS = ("train", "dev", "test")
+SEEDS_PER_SPLIT = 1_000_000
+MOOD_WEIGHTS = {"neutral": 0.3, "happy": 0.3, "sad": 0.14, "angry": 0.12, "surprised": 0.14}
+NEUTRAL_REFERENCE = 0.6
+"""Share of clips whose reference picture is neutral, so that only the caption tells the mood."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One take of one character."""
+
+    seed: int
+    split: str
+    identity: Identity
+    mood: str
+    kind: str
+    """What sounds, see `train.speech.KINDS`; "given" for the caller's own audio."""
+    voice: str
+    caption: str
+    frames: np.ndarray
+    """uint8 [T, S, S, 3]."""
+    regions: np.ndarray
+    """uint8 [T, S, S], indices into `train.render.REGIONS`."""
+    reference: np.ndarray
+    """uint8 [S, S, 3]: the character with closed mouth and open eyes, in a pose of its own."""
+    audio: np.ndarray
+    """float32 [640 T], 16 kHz; frame k belongs to samples [640 k, 640 (k + 1))."""
+    mouth: Mouth
+    pose: Pose
+    expression: Expression
+
+
+def identity_seed(seed: int, split: str) -> int:
+    """The character of a clip; never the same for two splits."""
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}, expected one of {SPLITS}")
+    if not 0 <= seed < SEEDS_PER_SPLIT:
+        raise ValueError(f"clip seed is {seed}, expected 0 to {SEEDS_PER_SPLIT - 1}")
+    return SPLITS.index(split) * SEEDS_PER_SPLIT + seed
+
+
+def clip(
+    seed: int,
+    num_frames: int,
+    size: int = 64,
+    split: str = "train",
+    *,
+    audio: np.ndarray | None = None,
+    kind: str | None = None,
+    mood: str | None = None,
+) -> Clip:
+    """Make one clip.
+
+    Args:
+        seed: 0 to 999,999; with the split it decides face, motion, mood and sound.
+        num_frames: T, at 25 frames per second.
+        size: S, pixels.
+        audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
+        kind: one of `train.speech.KINDS` instead of a drawn one.
+        mood: one of `train.motion.MOODS` instead of a drawn one.
+
+    Raises:
+        ValueError: an unknown split, kind or mood, or a seed out of range.
+        RuntimeError: speech is wanted and espeak-ng is not installed.
+    """
+    key = identity_seed(seed, split)
+    who, rng = identity(key), np.random.default_rng([key, 0xC11B])
+    drawn_mood = str(rng.choice(list(MOOD_WEIGHTS), p=list(MOOD_WEIGHTS.values())))
+    mood = drawn_mood if mood is None else mood
+    if mood not in MOODS:
+        raise ValueError(f"mood is {mood!r}, expected one of {tuple(MOODS)}")
+    if audio is None:
+        audio, kind, voice = sound(key, num_frames * SAMPLES_PER_FRAME, split, kind)
+    else:
+        audio, kind, voice = _fitted(audio, num_frames * SAMPLES_PER_FRAME), "given", ""
+    mouth = mouth_curve(audio, num_frames)
+    stress = stress_curve(mouth)
+    pose, expression = head_motion(key, num_frames, stress), eye_motion(key, num_frames, stress)
+    take = render(who, pose, expression, mouth, mood, size)
+    return Clip(
+        seed=seed,
+        split=split,
+        identity=who,
+        mood=mood,
+        kind=kind,
+        voice=voice,
+        caption=caption(who, mood, key),
+        frames=take.frames,
+        regions=take.regions,
+        reference=_reference(who, "neutral" if rng.random() < NEUTRAL_REFERENCE else mood, size),
+        audio=audio,
+        mouth=mouth,
+        pose=pose,
+        expression=expression,
+    )
+
+
+def _fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
+    audio = np.asarray(audio, np.float32)[:num_samples]
+    return np.pad(audio, (0, num_samples - len(audio)))
+
+
+def _reference(who: Identity, mood: str, size: int) -> np.ndarray:
+    """uint8 [S, S, 3]: silent, looking at the camera, in a pose that no clip of it starts with."""
+    pose = head_motion(who.seed + len(SPLITS) * SEEDS_PER_SPLIT, 1)
+    return render(who, pose, still_expression(), still_mouth(), mood, size).frames[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw clips of talking heads into shards.")
+    parser.add_argument("--out", type=Path, help="folder of the shards; none are written without")
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--size", type=int, default=64, help="side of the picture in pixels")
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--seed", type=int, default=0, help="of the first clip")
+    parser.add_argument("--preview", type=Path, help="a contact sheet to draw as PNG")
+    args = parser.parse_args()
+    if args.out is None and args.preview is None:
+        parser.error("nothing to do: give --out, --preview or both")
+    num_frames = round(args.seconds * 25)
+    # These build on this module, which therefore cannot import them at its top.
+    from train.contact_sheet import write_contact_sheet
+    from train.shards import CLIPS_PER_SHARD, write_shards
+
+    if args.preview is not None:
+        write_contact_sheet(args.preview, args.split, args.seed, args.size)
+        print(args.preview)
+    if args.out is not None:
+        shards = write_shards(args.out, args.split, args.clips, num_frames, args.size, args.seed)
+        total = -(-args.clips // CLIPS_PER_SHARD)
+        for path in track(shards, "shards", total, disable=not sys.stderr.isatty()):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Who is drawn: every choice that makes one face, from one seed.
+
+Lengths are in picture units (the picture is two units wide). Colours are RGB in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.palettes import (
+    BACKGROUNDS,
+    BEARDS,
+    CLOTH,
+    CLOTH_PATTERNS,
+    CUT_WEIGHTS,
+    CUTS,
+    EYES,
+    GARMENTS,
+    GLASSES,
+    HAIR_WEIGHTS,
+    HAIRS,
+    SHORT_CUTS,
+    SKINS,
+    WALL,
+    Colour,
+    mix,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """One character. What does not move is here; what moves is in `train.motion`."""
+
+    seed: int
+    skin: Colour
+    hair: Colour
+    hair_name: str
+    cut: str
+    hair_volume: float
+    flip: int
+    """-1 or 1: the side of partings, ponytails and light."""
+    iris: Colour
+    eye_name: str
+    eye_size: tuple[float, float]
+    eye_gap: float
+    """Half the distance between the pupils."""
+    eye_dots: bool
+    """Plain dark eyes without a white."""
+    lashes: bool
+    brow_width: float
+    brow_arch: float
+    glasses: str
+    glasses_colour: Colour
+    beard: str
+    freckles: bool
+    earrings: bool
+    face_width: float
+    jaw: float
+    chin: float
+    nose: str
+    mouth_width: float
+    lip: Colour
+    lip_height: float
+    garment: str
+    cloth: Colour
+    cloth_name: str
+    cloth_second: Colour
+    cloth_pattern: str
+    background: str
+    wall: Colour
+    wall_name: str
+    wall_second: Colour
+    outline: float
+    """Width of the ink line around shapes; 0 for the flat style."""
+    shading: float
+    """Strength of shadows and cheeks, [0, 1]."""
+
+
+class _Chance:
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng([seed, 0x1DE])
+
+    def of(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+    def between(self, low: float, high: float) -> float:
+        return float(self.rng.uniform(low, high))
+
+    def name(self, names: tuple[str, ...], weights: tuple[float, ...] | None = None) -> str:
+        p = None if weights is None else np.asarray(weights, float) / sum(weights)
+        return names[int(self.rng.choice(len(names), p=p))]
+
+    def colour(self, palette: dict[str, tuple[int, int, int]], name: str, spread: float) -> Colour:
+        shifted = np.asarray(palette[name]) / 255 + self.rng.uniform(-spread, spread, 3)
+        r, g, b = np.clip(shifted * self.between(0.95, 1.04), 0, 1)
+        return (float(r), float(g), float(b))
+
+    def apart(
+        self, palette: dict[str, tuple[int, int, int]], others: list[Colour], distance: float
+    ) -> tuple[str, Colour]:
+        """A colour that can be told from the others; the best of many tries if none can."""
+        tries = [self.name(tuple(palette)) for _ in range(24)]
+        colours = [self.colour(palette, name, 0.02) for name in tries]
+        gaps = [min(float(np.abs(np.subtract(c, o)).sum()) for o in others) for c in colours]
+        pick = next((i for i, gap in enumerate(gaps) if gap > distance), int(np.argmax(gaps)))
+        return tries[pick], colours[pick]
+
+
+def identity(seed: int) -> Identity:
+    """The character of a seed >= 0; the same seed gives the same character for ever."""
+    c = _Chance(seed)
+    skin = c.colour(SKINS, c.name(tuple(SKINS)), 0.015)
+    hair_name = c.name(tuple(HAIRS), HAIR_WEIGHTS)
+    hair = c.colour(HAIRS, hair_name, 0.02)
+    cut = c.name(CUTS, CUT_WEIGHTS)
+    if float(np.abs(np.subtract(hair, skin)).sum()) < 0.35:  # a head of one colour has no hair
+        hair_name, hair = "black", c.colour(HAIRS, "black", 0.02)
+    wall_name, wall = c.apart(WALL, [skin, hair], 0.5)
+    cloth_name, cloth = c.apart(CLOTH, [wall, skin], 0.5)
+    bearded = cut in SHORT_CUTS and c.of(0.5)
+    lipstick = not bearded and c.of(0.35)
+    blood = (0.66, 0.16, 0.22) if float(np.mean(skin)) > 0.5 else (0.74, 0.30, 0.33)
+    lip = (0.80, 0.26, 0.32) if lipstick else mix(skin, blood, 0.55)
+    light = float(np.mean(wall)) > 0.55
+    eye_name = c.name(tuple(EYES))
+    return Identity(
+        seed=seed,
+        skin=skin,
+        hair=hair,
+        hair_name=hair_name,
+        cut=cut,
+        hair_volume=c.between(0.9, 1.12),
+        flip=1 if c.of(0.5) else -1,
+        iris=c.colour(EYES, eye_name, 0.03),
+        eye_name=eye_name,
+        eye_size=(c.between(0.118, 0.142), c.between(0.105, 0.145)),
+        eye_gap=c.between(0.225, 0.262),
+        eye_dots=c.of(0.12),
+        lashes=not bearded and c.of(0.5),
+        brow_width=c.between(0.045, 0.075),
+        brow_arch=c.between(0.02, 0.07),
+        glasses=c.name(GLASSES, (7, 1.6, 1.4)),
+        glasses_colour=mix((0.16, 0.14, 0.18), c.colour(CLOTH, "red", 0.2), 0.3 * c.of(0.4)),
+        beard=c.name(BEARDS[1:], (1, 3, 2, 2)) if bearded else "none",
+        freckles=c.of(0.1),
+        earrings=not bearded and c.of(0.3),
+        face_width=c.between(0.53, 0.62),
+        jaw=c.between(0.33, 0.45),
+        chin=c.between(0.64, 0.72),
+        nose=c.name(("curve", "button", "line")),
+        mouth_width=c.between(0.25, 0.30),
+        lip=lip,
+        lip_height=c.between(0.045, 0.065) if lipstick else c.between(0.034, 0.046),
+        garment=c.name(GARMENTS),
+        cloth=cloth,
+        cloth_name=cloth_name,
+        cloth_second=mix(cloth, (0.98, 0.97, 0.94) if float(np.mean(cloth)) < 0.6 else hair, 0.6),
+        cloth_pattern=c.name(CLOTH_PATTERNS, (4, 1.5, 1)),
+        background=c.name(BACKGROUNDS, (4, 3, 0.7, 0.7, 2, 1)),
+        wall=wall,
+        wall_name=wall_name,
+        wall_second=mix(wall, (0.1, 0.12, 0.25) if light else (1, 1, 1), c.between(0.10, 0.20)),
+        outline=c.between(0.018, 0.030) * c.of(0.18),
+        shading=c.between(0.35, 1.0),
+    )

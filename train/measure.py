@@ -1,0 +1,124 @@
+"""How open, wide and round the mouth is in each frame, from the pixels of a known character.
+
+The mouth is compared with drawings of it in a grid of shapes, at rest; between the shapes of the
+grid the difference is linearised. Nothing of the driving sound is used.
+
+    T frames   S the picture's side   K shapes   P values of the crop around the mouth
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.face import HEAD_REST, MOUTH_Y
+from train.features import ellipse
+from train.identity import Identity
+from train.motion import MOODS, Mouth, Pose, still_expression, still_pose
+from train.registration import as_tensor, axes, blur, estimate_pose, straightened, to_unit
+from train.render import render
+
+OPENINGS = np.array([0, 0.06, 0.12, 0.2, 0.3, 0.42, 0.56, 0.7, 0.85, 1.0], np.float32)
+WIDTHS = np.linspace(0, 1, 7, dtype=np.float32)
+ROUNDNESSES = np.linspace(0, 1, 4, dtype=np.float32)
+GRID = (OPENINGS, WIDTHS, ROUNDNESSES)
+BLUR_PIXELS = 0.6
+"""Resampling blurs the frames a little; blurring both alike makes that harmless."""
+REST = torch.tensor([0.0, 0.5, 0.0])
+REST_WEIGHT = 2e-4
+"""Squared error per pixel that leaving the resting shape costs: decides what cannot be seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was read from the pixels."""
+
+    mouth: Mouth
+    pose: Pose
+    mood: str
+    error: np.ndarray
+    """[T]: root mean square difference between the mouth and its nearest drawing, [0, 255]."""
+
+
+@lru_cache(maxsize=16)
+def _bank(who: Identity, mood: str, size: int) -> tuple[Tensor, Tensor]:
+    """Drawings [10, 7, 4, P] of every shape, and the shapes [10, 7, 4, 3]."""
+    shapes = np.stack(np.meshgrid(*GRID, indexing="ij"), -1)
+    flat = shapes.reshape(-1, 3)
+    mouth = Mouth(opening=flat[:, 0], width=flat[:, 1], roundness=flat[:, 2])
+    num = len(flat)
+    drawn = render(who, still_pose(num), still_expression(num), mouth, mood, size)
+    pictures = blur(to_unit(drawn.frames), BLUR_PIXELS)[:, :, around_mouth(size)]
+    return pictures.reshape(*shapes.shape[:3], -1), torch.from_numpy(shapes)
+
+
+def around_mouth(size: int) -> Tensor:
+    """bool [S, S]: the pixels of a face at rest that its mouth can reach."""
+    x, y = axes(size)
+    return ellipse(x, y - HEAD_REST[1] - MOUTH_Y - 0.05, 0.37, 0.22) < 0
+
+
+def _mouths(frames: np.ndarray, pose: Pose) -> Tensor:
+    """[T, P]: the mouth of each frame as if the head were at rest."""
+    size, values = frames.shape[1], as_tensor(pose)
+    mask = around_mouth(size)
+    x, y = (v[mask][None, None] for v in axes(size))
+    # The face is moved on the head; the drawings are not.
+    x, y = x + values[:, 4, None, None], y + values[:, 5, None, None]
+    return straightened(blur(to_unit(frames), BLUR_PIXELS), values, x, y).flatten(1)
+
+
+def _fit(mouths: Tensor, bank: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
+    """Shape [T, 3] and squared error [T] of the best drawing, refined between the drawings."""
+    flat = bank.flatten(0, 2)
+    cost = (flat**2).sum(1) - 2 * mouths @ flat.T
+    cost = cost / mouths.shape[1] + REST_WEIGHT * ((shapes.flatten(0, 2) - REST) ** 2).sum(1)
+    best = cost.argmin(1)
+    index = list(np.unravel_index(best.numpy(), bank.shape[:3]))
+    node, slopes, low, high = shapes.flatten(0, 2)[best], [], [], []
+    for axis, count in enumerate(bank.shape[:3]):
+        beside = [index.copy(), index.copy()]
+        beside[0][axis] = np.maximum(index[axis] - 1, 0)
+        beside[1][axis] = np.minimum(index[axis] + 1, count - 1)
+        a, b = (tuple(torch.from_numpy(i) for i in place) for place in beside)
+        span = (shapes[b] - shapes[a])[:, axis]
+        slopes.append((bank[b] - bank[a]) / span[:, None])
+        low.append((shapes[a][:, axis] + node[:, axis]) / 2 - 0.02)
+        high.append((shapes[b][:, axis] + node[:, axis]) / 2 + 0.02)
+    slope = torch.stack(slopes, 1)
+    difference = mouths - flat[best]
+    normal = slope @ slope.transpose(1, 2) / mouths.shape[1] + REST_WEIGHT * torch.eye(3)
+    gradient = (slope @ difference[..., None])[..., 0] / mouths.shape[1] - REST_WEIGHT * (
+        node - REST
+    )
+    change = torch.linalg.solve(normal, gradient)
+    shape = torch.maximum(torch.minimum(node + change, torch.stack(high, 1)), torch.stack(low, 1))
+    residual = difference - ((shape - node)[:, None] @ slope)[:, 0]
+    return shape.clamp(0, 1), (residual**2).mean(1)
+
+
+@torch.no_grad()
+def read_mouth(
+    frames: np.ndarray, who: Identity, mood: str | None = None, pose: Pose | None = None
+) -> Reading:
+    """Read the mouth from frames uint8 [T, S, S, 3].
+
+    Args:
+        who: the character in the picture.
+        mood: its mood, or None to choose the mood whose drawings fit best.
+        pose: where its head is, or None to estimate that from the frames.
+    """
+    if mood is None:
+        some = frames[:: max(1, len(frames) // 32)]
+        errors = {m: float((read_mouth(some, who, m).error ** 2).mean()) for m in MOODS}
+        mood = min(errors, key=errors.__getitem__)
+    pose = estimate_pose(frames, who, mood) if pose is None else pose
+    bank, shapes = _bank(who, mood, frames.shape[1])
+    shape, squared = _fit(_mouths(frames, pose), bank, shapes)
+    opening, width, roundness = shape.numpy().T
+    mouth = Mouth(opening=opening, width=width, roundness=roundness)
+    return Reading(mouth=mouth, pose=pose, mood=mood, error=255 * squared.sqrt().numpy())

@@ -1,0 +1,110 @@
+"""Short pieces of many clips for training the VAE, drawn by processes in the background.
+
+What a step sees follows from the seed and the step's number alone: clips join a store in order, one
+every `STEPS_PER_CLIP` steps, the oldest leaves when the store is full, and pieces are cut at places
+that a generator seeded by the step chooses. A resumed run draws its store again.
+
+B batch   T frames   S the picture's side in pixels
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.pool import AsyncResult
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.data import Clip, clip
+
+FRAMES = 75
+FIRST_CLIPS = 48
+MOST_CLIPS = 160
+STEPS_PER_CLIP = 6
+AHEAD = 6
+"""Clips that are drawn before they are wanted."""
+SHAPES = ((4, 5), (3, 9), (2, 13))
+"""Batch and frames of a step: short pieces of many characters teach more per frame."""
+SHAPE_WEIGHTS = (0.6, 0.25, 0.15)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    video: Tensor
+    """float32 [B, 3, T, S, S] in [-1, 1]."""
+    regions: Tensor
+    """uint8 [B, T, S, S], indices into `train.render.REGIONS`."""
+
+
+def to_video(frames: np.ndarray) -> Tensor:
+    """uint8 [..., T, S, S, 3] to float32 [..., 3, T, S, S] in [-1, 1]."""
+    return torch.from_numpy(frames).movedim(-1, -4).float() / 127.5 - 1
+
+
+def _start() -> None:
+    torch.set_num_threads(1)
+
+
+def _draw(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    made: Clip = clip(index, FRAMES, size, "train")
+    return made.frames, made.regions
+
+
+class ClipStore:
+    """Use as a context; `batch(step)` must be called with growing steps."""
+
+    def __init__(self, seed: int, size: int, step: int = 0, num_workers: int = 1) -> None:
+        """Continue at `step`; clips are numbered from 100,000 * seed."""
+        self.seed, self.size = seed, size
+        self.next = max(0, self._wanted(step) - MOST_CLIPS)
+        self.clips: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=MOST_CLIPS)
+        self.ordered: deque[AsyncResult] = deque()
+        self.pool = multiprocessing.get_context("spawn").Pool(num_workers, _start)
+        self._order(self._wanted(step) + AHEAD)
+
+    def __enter__(self) -> ClipStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.terminate()
+        self.pool.join()
+
+    @staticmethod
+    def _wanted(step: int) -> int:
+        return FIRST_CLIPS + step // STEPS_PER_CLIP
+
+    def _order(self, until: int) -> None:
+        while self.next < until:
+            index = 100_000 * self.seed + self.next
+            self.ordered.append(self.pool.apply_async(_draw, (index % 1_000_000, self.size)))
+            self.next += 1
+
+    def _receive(self, step: int) -> None:
+        self._order(self._wanted(step) + AHEAD)
+        while len(self.ordered) > AHEAD:
+            self.clips.append(self.ordered.popleft().get())
+
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """What step `step` learns from; `part` tells parallel learners apart."""
+        self._receive(step)
+        rng = np.random.default_rng([self.seed, step])
+        count, length = SHAPES[rng.choice(len(SHAPES), p=SHAPE_WEIGHTS)]
+        rng = np.random.default_rng([self.seed, step, part])
+        frames, regions = [], []
+        for index in rng.choice(len(self.clips), count, replace=False):
+            first, flip = rng.integers(FRAMES - length + 1), rng.random() < 0.5
+            rows = slice(int(first), int(first) + length)
+            turn = (slice(None), slice(None), slice(None, None, -1 if flip else 1))
+            frames.append(self.clips[index][0][rows][turn])
+            regions.append(self.clips[index][1][rows][turn])
+        return Batch(to_video(np.stack(frames)), torch.from_numpy(np.stack(regions)))
+
+    def pieces(self, count: int, length: int) -> Batch:
+        """`count` pieces of `length` frames, evenly from the clips at hand."""
+        self._receive(0) if not self.clips else None
+        taken = [self.clips[i * len(self.clips) // count] for i in range(count)]
+        frames, regions = (np.stack([clip[i][:length] for clip in taken]) for i in (0, 1))
+        return Batch(to_video(frames), torch.from_numpy(regions))
