@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from live_avatar_client.audio import read_audio
 
 from benchmarks.report import machine, table
+from live_avatar_client.audio import read_audio
 from pipeline.audio_features import StreamingAudio
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine

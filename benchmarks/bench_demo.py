@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from live_avatar_client import Session
-from live_avatar_client.audio import read_audio
-from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block
 
 from benchmarks.report import machine, percentiles, table
 from deploy.server import LocalServer
+from live_avatar_client import Session
+from live_avatar_client.audio import read_audio
+from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block
 
 
 def looped(audio: np.ndarray, seconds: float, chunk_s: float = 0.1) -> Iterator[np.ndarray]:

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as grpc
-from live_avatar_client import Session
 
 from benchmarks import sleeping_repository
 from benchmarks.report import machine, percentiles, table
 from deploy.server import LocalServer
+from live_avatar_client import Session
 
 CONFIG = sleeping_repository.CONFIG
 WARMUP_BLOCKS = 12

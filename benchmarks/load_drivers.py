@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from live_avatar_client import Session
-from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 
 from benchmarks import load_sequences
 from benchmarks.load_figures import Track
 from deploy import perf_analyzer
+from live_avatar_client import Session
+from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 
 PROMPT = "a person talks to the camera"
 _CHUNK = SAMPLE_RATE // 10  # samples that our client sends at once

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from live_avatar_client.protocol import FPS
-
 from benchmarks.report import percentiles
+from live_avatar_client.protocol import FPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

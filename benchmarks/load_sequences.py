@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from live_avatar_client.requests import audio_tensors, start_tensors
 
 from benchmarks.load_figures import Track
+from live_avatar_client.requests import audio_tensors, start_tensors
 
 Step = dict[str, dict[str, Any]]
 

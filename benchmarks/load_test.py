@@ -20,10 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from live_avatar_client import AvatarError
-from live_avatar_client.audio import read_audio
-from live_avatar_client.protocol import MODEL, SAMPLE_RATE
-from live_avatar_client.stream import check_health
 
 from benchmarks import load_drivers, load_page
 from benchmarks.load_drivers import Load
@@ -33,6 +29,10 @@ from deploy import perf_analyzer, triton_wheel
 from deploy.local_server import LocalServer, Ports, running_server, say
 from deploy.server_command import ADDRESS
 from deploy.server_health import all_ready
+from live_avatar_client import AvatarError
+from live_avatar_client.audio import read_audio
+from live_avatar_client.protocol import MODEL, SAMPLE_RATE
+from live_avatar_client.stream import check_health
 from pipeline.config import PipelineConfig
 
 REPO = triton_wheel.REPO

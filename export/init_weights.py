@@ -12,17 +12,17 @@ from torch import nn
 from export.to_onnx import preset_named
 from networks.audio_encoder import AudioEncoder
 from networks.checkpoint import build_seeded, save_checkpoint
+from networks.compact_vae import build_vae
 from networks.dit import DiT
 from networks.presets import PRESETS, Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
-from networks.vae import VAE
 
 
 def builders(preset: Preset) -> dict[str, Callable[[], nn.Module]]:
     """Component name (of its safetensors file) -> what builds the network."""
     return {
         "dit": lambda: DiT(preset.dit),
-        "vae": lambda: VAE(preset.vae),
+        "vae": lambda: build_vae(preset.vae),
         "audio_encoder": lambda: AudioEncoder(preset.audio),
         "text_encoder": lambda: TextEncoder(preset.text),
     }

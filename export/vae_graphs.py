@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from export.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
+from networks.compact_vae import CompactVAE, build_vae
 from networks.presets import Preset
 from networks.vae import VAE
 
@@ -18,7 +19,7 @@ WEIGHTS = "vae.safetensors"
 class Encode(nn.Module):
     """Encode a picture as a still clip of 1 + 4 (motion_frames - 1) video frames."""
 
-    def __init__(self, vae: VAE, num_frames: int) -> None:
+    def __init__(self, vae: VAE | CompactVAE, num_frames: int) -> None:
         super().__init__()
         self.vae = vae
         self.num_frames = num_frames
@@ -30,7 +31,7 @@ class Encode(nn.Module):
 class Warmup(nn.Module):
     """Decode the first motion latents from the start of a stream, for the state they leave."""
 
-    def __init__(self, vae: VAE) -> None:
+    def __init__(self, vae: VAE | CompactVAE) -> None:
         super().__init__()
         self.vae = vae
 
@@ -41,7 +42,7 @@ class Warmup(nn.Module):
 class Decode(nn.Module):
     """Decode one block that follows on `state_*` to 8-bit frames [T, H, W, 3]."""
 
-    def __init__(self, vae: VAE) -> None:
+    def __init__(self, vae: VAE | CompactVAE) -> None:
         super().__init__()
         self.vae = vae
 
@@ -58,7 +59,7 @@ def to_uint8(frames: Tensor) -> Tensor:
 def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
     """`vae_encoder`, `vae_decoder_warmup` and `vae_decoder` of a preset."""
     with torch.device("meta"):
-        vae = VAE(preset.vae)
+        vae = build_vae(preset.vae)
     config = preset.pipeline
     channels, height, width = config.latent_channels, config.latent_height, config.latent_width
     num_frames = 1 + config.temporal_stride * (config.motion_frames - 1)

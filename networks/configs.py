@@ -71,6 +71,17 @@ class VAEConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompactVAEConfig:
+    """The compact VAE, stride 4x8x8 as Wan's (`networks.compact_vae`)."""
+
+    dim: int = 64
+    """Channels at an eighth of the picture's side."""
+    fine_dim: int = 48
+    """Channels at a quarter."""
+    z_dim: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AudioEncoderConfig:
     """wav2vec2 with layer norm in the feature extractor and pre-norm layers (section 8)."""
 

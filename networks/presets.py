@@ -9,12 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from networks.configs import AudioEncoderConfig, DiTConfig, TextEncoderConfig, VAEConfig
+from networks.configs import (
+    AudioEncoderConfig,
+    CompactVAEConfig,
+    DiTConfig,
+    TextEncoderConfig,
+    VAEConfig,
+)
 from pipeline.config import PipelineConfig
 
 __all__ = [
     "PRESETS",
     "AudioEncoderConfig",
+    "CompactVAEConfig",
     "DiTConfig",
     "Preset",
     "TextEncoderConfig",
@@ -33,7 +40,7 @@ class Preset:
 
     name: str
     dit: DiTConfig
-    vae: VAEConfig
+    vae: VAEConfig | CompactVAEConfig
     audio: AudioEncoderConfig
     text: TextEncoderConfig
     pipeline: PipelineConfig
@@ -65,7 +72,7 @@ def preset_of(
     name: str,
     *,
     dit: DiTConfig,
-    vae: VAEConfig,
+    vae: VAEConfig | CompactVAEConfig,
     audio: AudioEncoderConfig,
     text: TextEncoderConfig,
     **pipeline: Any,

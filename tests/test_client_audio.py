@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from live_avatar_client.audio import audio_seconds, paced, read_audio
 
 CODECS = {"wav": "pcm_s16le", "flac": "flac", "mp3": "libmp3lame"}

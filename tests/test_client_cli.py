@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from live_avatar_client.cli import main
 from live_avatar_client.figures import Figures
 from live_avatar_client.protocol import Block
-
 from tests.fake_avatar_server import FakeAvatar, serving
 from tests.test_client_audio import tone, write_sound
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from live_avatar_client import VideoWriter
 
+from live_avatar_client import VideoWriter
 from tests.test_client_audio import tone, write_sound
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_avatar_client.protocol import INPUTS
 
 from benchmarks import load_page, load_sequences, load_test
 from benchmarks.load_drivers import Load, run_client, run_perf_analyzer
 from benchmarks.load_figures import Track, figures
 from deploy.server import LocalServer
+from live_avatar_client.protocol import INPUTS
 
 IMAGE = Path(__file__).parents[1] / "examples" / "portrait.png"
 PROFILE = Path(__file__).parent / "data" / "perf_analyzer_profile.json"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from live_avatar_client.protocol import FPS, INPUTS, MODEL, OUTPUTS, SAMPLE_RATE, TensorSpec
 from tritonclient.grpc import model_config_pb2
 
+from live_avatar_client.protocol import FPS, INPUTS, MODEL, OUTPUTS, SAMPLE_RATE, TensorSpec
 from pipeline.config import PipelineConfig
 
 FOLDER = Path(__file__).parents[1] / "model_repository" / "live_avatar"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_avatar_client import Block, Session
-from live_avatar_client.audio import read_audio
 
 from deploy.server import LocalServer
+from live_avatar_client import Block, Session
+from live_avatar_client.audio import read_audio
 
 pytestmark = pytest.mark.triton
 EXAMPLES = Path(__file__).parents[1] / "examples"

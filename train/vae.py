@@ -13,31 +13,25 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
-import os
+import multiprocessing
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
 from train.curve import write_curves
 from train.data import Clip, clip
-from train.muon import Muon
 from train.vae_clips import ClipStore
-from train.vae_loss import LossWeights, start_linear, vae_loss
 from train.vae_scores import GATES, clip_scores, passes, reconstruct, summary
+from train.vae_training import Together, Training
 
-MUON_RATE, ADAM_RATE = 6e-3, 3e-3
-WARM_STEPS = 60
-EMA = 0.998
 DEV_CLIPS, DEV_FRAMES = 12, 49
 TEST_CLIPS, TEST_FRAMES = 32, 125
 PANELS = {
@@ -48,70 +42,6 @@ PANELS = {
     "static flicker (grey levels)": ("static_flicker", "static_flicker_inside"),
     "motion inside latents": ("motion_inside", "motion_inside_along"),
 }
-
-
-def averaged(decay: float, step: int) -> float:
-    """The decay of the running average, shorter at the start."""
-    return min(decay, (1 + step) / (10 + step))
-
-
-class Training:
-    """Network, its average, optimisers and place in the data."""
-
-    def __init__(self, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.seed, self.step, self.minutes, self.cpu_seconds = seed, 0, 0.0, 0.0
-        self.vae, self.weights = CompactVAE(CompactVAEConfig()), LossWeights()
-        matrices = [p for p in self.vae.parameters() if p.dim() > 4]
-        rest = [p for p in self.vae.parameters() if p.dim() <= 4]
-        self.muon = Muon(matrices, MUON_RATE)
-        self.adam = torch.optim.AdamW(rest, ADAM_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-        self.average = copy.deepcopy(self.vae).requires_grad_(False)
-        self.rows: list[dict[str, float]] = []
-
-    def start(self, store: ClipStore) -> None:
-        """The linear start, from data."""
-        start_linear(self.vae, store.pieces(48, 13), self.weights)
-        self.average.load_state_dict(self.vae.state_dict())
-
-    def learn(self, store: ClipStore, progress: float) -> float:
-        """One step at `progress` 0..1 of the schedule; returns the loss."""
-        batch = store.batch(self.step)
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.step)
-        b, _, t, height, width = batch.video.shape
-        shape = (b, self.vae.latent_mean.shape[0], (t - 1) // 4 + 1, height // 8, width // 8)
-        noise = torch.randn(shape, generator=generator)
-        loss = vae_loss(self.vae, batch, self.weights, noise)
-        self.vae.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
-        rate = min(1.0, (self.step + 1) / WARM_STEPS) * (1 + math.cos(math.pi * progress)) / 2
-        for optimiser, highest in ((self.muon, MUON_RATE), (self.adam, ADAM_RATE)):
-            optimiser.param_groups[0]["lr"] = rate * highest
-            optimiser.step()
-        self._average()
-        self.step += 1
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        share = 1 - averaged(EMA, self.step)
-        for mean, p in zip(self.average.parameters(), self.vae.parameters(), strict=True):
-            mean.lerp_(p, share)
-
-    def state(self) -> dict[str, Any]:
-        """What `load` needs."""
-        kept = ("seed", "step", "minutes", "cpu_seconds", "rows")
-        parts = ("vae", "average", "muon", "adam")
-        return {name: getattr(self, name) for name in kept} | {
-            name: getattr(self, name).state_dict() for name in parts
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        for name in ("vae", "average", "muon", "adam"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("seed", "step", "minutes", "cpu_seconds", "rows"):
-            setattr(self, name, state[name])
 
 
 @torch.no_grad()
@@ -126,9 +56,7 @@ def measure_latents(vae: CompactVAE, video: Tensor) -> None:
 
 def evaluate(vae: CompactVAE, clips: list[Clip], *, find_pose: bool = False) -> dict[str, float]:
     """The gate's figures over `clips`, each of 1 + 4n frames."""
-    return summary(
-        [clip_scores(c, reconstruct(vae, c.frames), find_pose=find_pose) for c in clips]
-    )
+    return summary([clip_scores(c, reconstruct(vae, c.frames), find_pose=find_pose) for c in clips])
 
 
 def write_samples(path: Path, vae: CompactVAE, clips: list[Clip]) -> None:
@@ -159,11 +87,6 @@ def save(training: Training, store: ClipStore, dev: list[Clip], out: Path) -> No
     (out / "state.partial").replace(out / "state.pt")
 
 
-def cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 def line(row: dict[str, float], progress: float) -> str:
     shown = ("psnr", "psnr_mouth", "psnr_eyes", "opening", "width", "boundary_ratio")
     figures = " ".join(f"{name} {row[name]:.3f}" for name in shown)
@@ -176,35 +99,61 @@ def line(row: dict[str, float], progress: float) -> str:
 
 
 def train(args: argparse.Namespace) -> None:
+    """Start `threads` learners of one thread each; this process is the first of them."""
     args.out.mkdir(parents=True, exist_ok=True)
-    training = Training(args.seed)
+    together = Together(args.threads) if args.threads > 1 else None
+    spawn = multiprocessing.get_context("spawn")
+    ranks = range(1, args.threads)
+    others = [spawn.Process(target=learner, args=(args, together, rank)) for rank in ranks]
+    for process in others:
+        process.start()
+    try:
+        learner(args, together, 0)
+    except BaseException:
+        for process in others:
+            process.terminate()
+        raise
+    for process in others:
+        process.join()
+
+
+def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
+    """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
+    torch.set_num_threads(1)
+    training = Training(args.seed, together, rank)
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
-    dev = [clip(i, DEV_FRAMES, args.size, "dev") for i in range(DEV_CLIPS)]
-    with ClipStore(training.seed, args.size, training.step) as store:
+    with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
         if not args.resume:
             training.start(store)
-        _loop(training, store, dev, args)
+        if rank:
+            while (progress := training.agree(0.0)) < 1:
+                training.learn(store, progress)
+        else:
+            _lead(training, store, args)
 
 
-def _loop(training: Training, store: ClipStore, dev: list[Clip], args: argparse.Namespace) -> None:
-    begun, processor = time.monotonic() - 60 * training.minutes, cpu_seconds()
+def _lead(training: Training, store: ClipStore, args: argparse.Namespace) -> None:
+    """The first learner's loop: it also keeps time, scores and saves."""
+    dev = [clip(i, DEV_FRAMES, args.size, "dev") for i in range(DEV_CLIPS)]
+    begun, processor = time.monotonic() - 60 * training.minutes, time.process_time()
     spent, losses, saved, scored = training.cpu_seconds, [], time.monotonic(), training.minutes
     while True:
         training.minutes = (time.monotonic() - begun) / 60
-        training.cpu_seconds = spent + cpu_seconds() - processor
+        training.cpu_seconds = spent + args.threads * (time.process_time() - processor)
         progress = training.step / args.steps if args.steps else training.minutes / args.minutes
         if progress >= 1 or training.minutes - scored >= args.every:
             scored = training.minutes
             row = {"step": training.step, "minutes": training.minutes,
-                   "cpu_seconds": training.cpu_seconds, "loss": float(np.mean(losses[-100:]))}
+                   "cpu_seconds": training.cpu_seconds,
+                   "loss": float(np.mean(losses[-100:]))}  # fmt: skip
             training.rows.append(row | evaluate(training.average, dev))
             print(line(training.rows[-1], progress), flush=True)
             write_curves(args.out / "curve.png", training.rows, PANELS)
         if progress >= 1 or time.monotonic() - saved > 180:
             saved = time.monotonic()
             save(training, store, dev, args.out)
-        if progress >= 1:
+        if training.agree(progress) >= 1:
             return
         losses.append(training.learn(store, progress))
 

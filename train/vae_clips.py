@@ -56,13 +56,14 @@ def _draw(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 class ClipStore:
     """Use as a context; `batch(step)` must be called with growing steps."""
 
-    def __init__(self, seed: int, size: int, step: int = 0, num_workers: int = 1) -> None:
-        """Continue at `step`; clips are numbered from 100,000 * seed."""
-        self.seed, self.size = seed, size
-        self.next = max(0, self._wanted(step) - MOST_CLIPS)
-        self.clips: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=MOST_CLIPS)
+    def __init__(self, seed: int, size: int, step: int = 0, part: int = 0, parts: int = 1) -> None:
+        """Continue at `step`. Clips are numbered from 100,000 * seed; of `parts` stores, each for a
+        learner, this one holds every `parts`-th."""
+        self.seed, self.size, self.part, self.parts = seed, size, part, parts
+        self.next = max(0, self._wanted(step) - MOST_CLIPS // parts)
+        self.clips: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=MOST_CLIPS // parts)
         self.ordered: deque[AsyncResult] = deque()
-        self.pool = multiprocessing.get_context("spawn").Pool(num_workers, _start)
+        self.pool = multiprocessing.get_context("spawn").Pool(1, _start)
         self._order(self._wanted(step) + AHEAD)
 
     def __enter__(self) -> ClipStore:
@@ -72,13 +73,12 @@ class ClipStore:
         self.pool.terminate()
         self.pool.join()
 
-    @staticmethod
-    def _wanted(step: int) -> int:
-        return FIRST_CLIPS + step // STEPS_PER_CLIP
+    def _wanted(self, step: int) -> int:
+        return FIRST_CLIPS // self.parts + step // STEPS_PER_CLIP
 
     def _order(self, until: int) -> None:
         while self.next < until:
-            index = 100_000 * self.seed + self.next
+            index = 100_000 * self.seed + self.next * self.parts + self.part
             self.ordered.append(self.pool.apply_async(_draw, (index % 1_000_000, self.size)))
             self.next += 1
 
@@ -87,12 +87,12 @@ class ClipStore:
         while len(self.ordered) > AHEAD:
             self.clips.append(self.ordered.popleft().get())
 
-    def batch(self, step: int, part: int = 0) -> Batch:
-        """What step `step` learns from; `part` tells parallel learners apart."""
+    def batch(self, step: int) -> Batch:
+        """What step `step` learns from; of equal shape in all parts."""
         self._receive(step)
         rng = np.random.default_rng([self.seed, step])
         count, length = SHAPES[rng.choice(len(SHAPES), p=SHAPE_WEIGHTS)]
-        rng = np.random.default_rng([self.seed, step, part])
+        rng = np.random.default_rng([self.seed, step, self.part])
         frames, regions = [], []
         for index in rng.choice(len(self.clips), count, replace=False):
             first, flip = rng.integers(FRAMES - length + 1), rng.random() < 0.5
@@ -104,7 +104,8 @@ class ClipStore:
 
     def pieces(self, count: int, length: int) -> Batch:
         """`count` pieces of `length` frames, evenly from the clips at hand."""
-        self._receive(0) if not self.clips else None
+        if not self.clips:
+            self._receive(0)
         taken = [self.clips[i * len(self.clips) // count] for i in range(count)]
         frames, regions = (np.stack([clip[i][:length] for clip in taken]) for i in (0, 1))
         return Batch(to_video(frames), torch.from_numpy(regions))

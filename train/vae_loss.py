@@ -81,7 +81,7 @@ def temporal_basis() -> Tensor:
 
 @torch.no_grad()
 def start_linear(
-    vae: CompactVAE, batch: Batch, weights: LossWeights, temporal: float = 2.0
+    vae: CompactVAE, batch: Batch, weights: LossWeights, temporal: float = 3.0
 ) -> None:
     """Make the shortcuts a principal component analysis and silence the convolutions.
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_avatar_client import Block, Session
 
 from deploy.server import LocalServer
 from export.assemble_repository import assemble
+from live_avatar_client import Block, Session
 from tests.golden import fixtures
 
 pytestmark = [pytest.mark.triton, fixtures.needs_golden]
