@@ -8,10 +8,8 @@ on a newer release's libraries that lie beside it (deploy/newer_libraries.py).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
@@ -19,7 +17,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from deploy import newer_libraries, server_command
+from deploy import locked_wheel, newer_libraries, server_command
 from deploy.triton_wheel import REPO, say
 
 HOME = REPO / "build" / "perf_analyzer"
@@ -57,7 +55,13 @@ def install(home: Path = HOME, python: str | Path | None = None) -> list[str]:
     cache = home.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     say(f"fetching perf_analyzer {VERSION} (7 MB)")
-    wheel = _download(cache, python or server_command.default_python())
+    # pip would not offer a wheel for a newer C library than the system's
+    wheel = locked_wheel.download(
+        LOCK,
+        cache,
+        python or server_command.default_python(),
+        pip_options=["--platform", _PLATFORM],
+    )
     fresh = home.with_name(f".{home.name}.new-{os.getpid()}")
     try:
         _lay_out(wheel, fresh)
@@ -97,44 +101,13 @@ def _try(program: list[str]) -> None:
         )
 
 
-def _download(cache: Path, python: str | Path) -> Path:
-    wanted = _sha256_wanted()
-    if wheel := _cached(cache, wanted):
-        return wheel
-    arguments = [python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    arguments += ["--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    # pip would not offer a wheel for a newer C library than the system's
-    arguments += ["--platform", _PLATFORM, "--dest", cache, "-r", LOCK]
-    if subprocess.run(arguments, stdin=subprocess.DEVNULL).returncode:
-        raise RuntimeError(
-            f"pip could not download the wheel perf-analyzer {VERSION} (its words are above). "
-            f"Without a network, put that wheel into {cache} by hand and run this again"
-        )
-    if wheel := _cached(cache, wanted):
-        return wheel
-    raise RuntimeError(f"no wheel in {cache} has the sha256 {wanted} of {LOCK.name}")
-
-
-def _cached(cache: Path, sha256: str) -> Path | None:
-    for wheel in cache.glob("perf_analyzer-*.whl"):
-        with wheel.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                return wheel
-    return None
-
-
-def _sha256_wanted() -> str:
-    found = re.search(r"sha256:([0-9a-f]{64})", LOCK.read_text())
-    assert found, f"{LOCK} names no sha256"
-    return found.group(1)
-
-
 def _needs_libraries() -> bool:
     return newer_libraries.glibc_version() < GLIBC
 
 
 def _stamp() -> str:
-    return f"{_sha256_wanted()} {_LAYOUT} {'newer' if _needs_libraries() else 'own'} libraries\n"
+    libraries = "newer" if _needs_libraries() else "own"
+    return f"{locked_wheel.sha256_wanted(LOCK)} {_LAYOUT} {libraries} libraries\n"
 
 
 def _check_platform() -> None:

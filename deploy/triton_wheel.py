@@ -6,15 +6,15 @@ and its helper processes ("stubs"). Only these are unpacked; the wheel's Python 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+from deploy import locked_wheel
 
 REPO = Path(__file__).resolve().parent.parent
 HOME = REPO / "build" / "tritonserver"
@@ -53,7 +53,7 @@ def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
     cache = home.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     say("fetching Triton 2.51.0 (55 MB)")
-    wheel = _download(cache, python)
+    wheel = locked_wheel.download(LOCK, cache, python)
     say(f"unpacking it into {home}")
     unpack(wheel, home)
     wheel.unlink()  # pip's own cache keeps a copy
@@ -96,39 +96,8 @@ def _is_needed(name: str) -> bool:
     return name.startswith((f"{LIBRARIES}/", f"{BACKEND}/", str(SERVER), *stubs))
 
 
-def _download(cache: Path, python: str | Path) -> Path:
-    wanted = _sha256_wanted()
-    if wheel := _cached(cache, wanted):
-        return wheel
-    command = [python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    command += ["--dest", cache, "-r", LOCK]
-    if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
-        raise RuntimeError(
-            "pip could not download the wheel nvidia-pytriton 0.7.0 (its words are above). Without "
-            f"a network, put that wheel into {cache} by hand and run this again"
-        )
-    if wheel := _cached(cache, wanted):
-        return wheel
-    raise RuntimeError(f"no wheel in {cache} has the sha256 {wanted} of {LOCK.name}")
-
-
-def _cached(cache: Path, sha256: str) -> Path | None:
-    for wheel in cache.glob("nvidia_pytriton-*.whl"):
-        with wheel.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                return wheel
-    return None
-
-
-def _sha256_wanted() -> str:
-    found = re.search(r"sha256:([0-9a-f]{64})", LOCK.read_text())
-    assert found, f"{LOCK} names no sha256"
-    return found.group(1)
-
-
 def _stamp() -> str:
-    return f"{_sha256_wanted()} {_LAYOUT}\n"
+    return f"{locked_wheel.sha256_wanted(LOCK)} {_LAYOUT}\n"
 
 
 def _check_platform() -> None:

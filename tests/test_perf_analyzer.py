@@ -21,7 +21,9 @@ def test_second_install_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """`make load-test` installs each time: it must cost nothing, and work without a network."""
     home = tmp_path / "perf_analyzer"
     install_stub(home)
-    monkeypatch.setattr(perf_analyzer, "_download", lambda *_: pytest.fail("pip was called"))
+    monkeypatch.setattr(
+        perf_analyzer.locked_wheel, "download", lambda *_, **__: pytest.fail("pip was called")
+    )
     assert perf_analyzer.install(home) == [str(home / "perf_analyzer")]
 
 
@@ -51,7 +53,7 @@ def test_failed_install_leaves_nothing_behind(
         folder.mkdir()
         raise RuntimeError("no libraries")
 
-    monkeypatch.setattr(perf_analyzer, "_download", lambda *_: tmp_path / "wheel")
+    monkeypatch.setattr(perf_analyzer.locked_wheel, "download", lambda *_, **__: tmp_path / "wheel")
     monkeypatch.setattr(perf_analyzer, "_lay_out", fail)
     with pytest.raises(RuntimeError, match="no libraries"):
         perf_analyzer.install(tmp_path / "build" / "perf_analyzer")
