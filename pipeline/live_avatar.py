@@ -2,10 +2,8 @@
 
     tick n      stage 0: block n   stage 1: block n-1   …   decoder: block n-4
 
-One control thread owns all state and reads events from a queue; it decides with integers. Around
-it stand threads that only wait for models: two per stage, so that the next block is already queued
-at a stage when it finishes one (spec/triton 4), one for the audio encoder, and a short-lived one
-for each session's start and end. (design: orchestration)
+One control thread owns all state and reads events from a queue; it decides with integers and never
+waits for a model. That is what the threads of `pipeline.lanes` do. (design: orchestration)
 """
 
 from __future__ import annotations
@@ -17,42 +15,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
-from pipeline.inbox import Inbox, Work
+from pipeline.inbox import Work
+from pipeline.lanes import LANES, Executor, Lanes
 from pipeline.request import AvatarRequest
 from pipeline.session import BlockFrames, BlockInput, OpenRequest, Reply, Session
 
 logger = logging.getLogger(__name__)
 
-LANES = 2
-"""Blocks at a stage: one that it works on, one queued ahead."""
 _TICK_S = 0.2
-
-
-class Executor(Protocol):
-    """Runs the models. Every call blocks and may come from any thread."""
-
-    num_stages: int
-
-    def start(self, request: AvatarRequest) -> None:
-        """Condition on image and prompt, open the session at every stage and the decoder."""
-
-    def encode_audio(self, window: AudioWindow) -> np.ndarray:
-        """Features [1, L+1, Ca, video frames of a block]."""
-
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
-        """Denoise; tensors as in `Stage.step`. Returns the latent."""
-
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
-        """Frames uint8 [T, H, W, 3]."""
-
-    def close(self, session: int) -> None:
-        """Free the session everywhere; never raises."""
 
 
 class LiveAvatar:
@@ -75,103 +50,48 @@ class LiveAvatar:
         self._at_stage_0 = 0
         self._encoding = False
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._stages = [Inbox() for _ in range(executor.num_stages + 1)]
-        self._audio: queue.SimpleQueue[tuple[Session, AudioWindow] | None] = queue.SimpleQueue()
-        self._threads = [self._spawn("control", self._control), self._spawn("audio", self._encode)]
-        self._lanes = [
-            self._spawn(f"stage {stage} lane {lane}", partial(self._lane, stage))
-            for stage in range(executor.num_stages + 1)
-            for lane in range(LANES)
-        ]
+        self._last_stage = executor.num_stages - 1
+        self._lanes = Lanes(executor, self)
+        self._thread = threading.Thread(target=self._control, name="control", daemon=True)
+        self._thread.start()
 
     def submit(self, request: AvatarRequest, reply: Reply) -> None:
         """Take a request; `reply` gets its blocks and its end."""
-        self._events.put(partial(self._on_request, request, reply))
+        self._post(self._on_request, request, reply)
 
     def abort(self, session: int, message: str) -> None:
         """Fail a session from outside: its END came with a request that can't be read."""
-        self._events.put(partial(self._on_abort, session, message))
+        self._post(self._on_abort, session, message)
 
     def stop(self) -> None:
         """End every session with an error and every thread."""
-        self._events.put(self._on_stop)
-        for thread in self._threads + self._lanes:
-            thread.join()
+        self._post(self._on_stop)
+        self._thread.join()
+        self._lanes.join()
 
-    # Threads that wait for models
+    # What the lanes report, on their threads
 
-    def _spawn(self, name: str, target: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
-        return thread
+    def stepped(self, work: Work, stage: int) -> None:
+        if stage in (0, self._last_stage):
+            self._post(self._on_step, work, stage)
 
-    def _lane(self, stage: int) -> None:
-        inbox = self._stages[stage]
-        run = self._decode if stage == self.executor.num_stages else partial(self._step, stage)
-        while (work := inbox.get()) is not None:
-            if work.session.closing:
-                self._events.put(partial(self._on_dropped, work, stage))
-                continue
-            try:
-                run(work)
-            except Exception as error:
-                self._events.put(partial(self._on_dropped, work, stage))
-                self._events.put(partial(self._fail, work.session, str(error)))
-        inbox.end()  # for the other lane
+    def decoded(self, work: Work, frames: np.ndarray) -> None:
+        self._post(self._on_frames, work, frames)
 
-    def _step(self, stage: int, work: Work) -> None:
-        began = time.perf_counter()
-        tensors: dict[str, Any] = {
-            "latent": work.latent,
-            "audio_features": work.input.audio_features,
-            "sink_distance": work.sink_distance,
-        }
-        if work.reference is not None:
-            tensors["reference"] = work.reference
-        work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
-        work.stage_ms.append(1e3 * (time.perf_counter() - began))
-        self._stages[stage + 1].put(work)
-        if stage in (0, self.executor.num_stages - 1):
-            self._events.put(partial(self._on_step, work, stage))
+    def dropped(self, work: Work, stage: int, failure: str | None) -> None:
+        self._post(self._on_dropped, work, stage, failure)
 
-    def _decode(self, work: Work) -> None:
-        began = time.perf_counter()
-        frames = self.executor.decode(work.session.id, work.block, work.latent)
-        work.stage_ms.append(1e3 * (time.perf_counter() - began))
-        self._events.put(partial(self._on_frames, work, frames))
+    def encoded(self, session: Session, block: BlockInput | None, failure: str | None) -> None:
+        self._post(self._on_audio, session, block, failure)
 
-    def _encode(self) -> None:
-        while (item := self._audio.get()) is not None:
-            session, window = item
-            began = time.perf_counter()
-            try:
-                features = self.executor.encode_audio(window)
-            except Exception as error:
-                self._events.put(partial(self._on_audio, session, None))
-                self._events.put(partial(self._fail, session, str(error)))
-                continue
-            now = time.perf_counter()
-            block = BlockInput(
-                num_frames=window.num_frames,
-                audio_features=features,
-                audio_ms=1e3 * (now - began),
-                ready_at=now,
-            )
-            self._events.put(partial(self._on_audio, session, block))
+    def started(self, session: Session, failure: str | None) -> None:
+        self._post(self._on_started, session, failure)
 
-    def _start(self, session: Session) -> None:
-        failure = None
-        try:
-            self.executor.start(session.request)
-        except Exception as error:
-            failure = str(error)
-        self._events.put(partial(self._on_started, session, failure))
+    def closed(self, session: Session) -> None:
+        self._post(self._on_closed, session)
 
-    def _close(self, session: Session) -> None:
-        try:
-            self.executor.close(session.id)
-        finally:
-            self._events.put(partial(self._on_closed, session))
+    def _post(self, event: Callable[..., None], *args: Any) -> None:
+        self._events.put(partial(event, *args))
 
     # The control thread
 
@@ -222,7 +142,7 @@ class LiveAvatar:
         session.requests.append(OpenRequest(reply, session.blocks_known))
         self._guard(session, session.finish_requests)
         if request.start:
-            self._spawn(f"start {session.id}", partial(self._start, session))
+            self._lanes.start(session)
         self._close_if_complete(session)
 
     def _on_abort(self, session_id: int, message: str) -> None:
@@ -246,7 +166,7 @@ class LiveAvatar:
     def _on_started(self, session: Session, failure: str | None) -> None:
         session.starting = False
         if session.closing:  # the client left meanwhile
-            self._spawn(f"close {session.id}", partial(self._close, session))
+            self._lanes.close(session)
             return
         if failure is not None:
             self._fail(session, failure)
@@ -257,21 +177,25 @@ class LiveAvatar:
         self._guard(session, session.finish_requests)
         self._close_if_complete(session)
 
-    def _on_audio(self, session: Session, block: BlockInput | None) -> None:
+    def _on_audio(self, session: Session, block: BlockInput | None, failure: str | None) -> None:
         self._encoding = session.encoding = False
         if block is not None:
             session.ready.append(block)
+        if failure is not None:
+            self._fail(session, failure)
 
     def _on_step(self, work: Work, stage: int) -> None:
         if stage == 0:
             self._at_stage_0 -= 1
-        if stage == self.executor.num_stages - 1 and work.block == 0:
+        if stage == self._last_stage and work.block == 0:
             work.session.recalibrated = work.latent[:, :, :1].copy()
 
-    def _on_dropped(self, work: Work, stage: int) -> None:
+    def _on_dropped(self, work: Work, stage: int, failure: str | None) -> None:
         work.session.in_flight -= 1
         if stage == 0:
             self._at_stage_0 -= 1
+        if failure is not None:
+            self._fail(work.session, failure)
 
     def _on_frames(self, work: Work, frames: np.ndarray) -> None:
         session = work.session
@@ -310,13 +234,12 @@ class LiveAvatar:
     def _begin_close(self, session: Session) -> None:
         session.closing = True
         if not session.starting:
-            self._spawn(f"close {session.id}", partial(self._close, session))
+            self._lanes.close(session)
 
     def _forget(self, session: Session) -> None:
         del self.sessions[session.id]
         self._turns.remove(session)
-        for inbox in self._stages:
-            inbox.forget(session)
+        self._lanes.forget(session)
 
     def _on_closed(self, session: Session) -> None:
         """The session is free everywhere: only now its last requests become final."""
@@ -355,7 +278,7 @@ class LiveAvatar:
         for session in self._turns:
             if (window := session.next_window()) is not None:
                 self._encoding = session.encoding = True
-                self._audio.put((session, window))
+                self._lanes.encode(session, window)
                 return
 
     def _next_session(self) -> Session | None:
@@ -385,7 +308,7 @@ class LiveAvatar:
         )
         self._at_stage_0 += 1
         session.in_flight += 1
-        self._stages[0].put(work)
+        self._lanes.enter(work)
 
     def _on_stop(self) -> None:
         for session in list(self.sessions.values()):
@@ -393,7 +316,5 @@ class LiveAvatar:
                 open_request.reply.fail("the server is shutting down")
             self.executor.close(session.id)
         self.sessions.clear()
-        for inbox in self._stages:
-            inbox.end()
-        self._audio.put(None)
+        self._lanes.end()
         self._events.put(None)

@@ -241,7 +241,7 @@ class _TritonReply:
 
 
 class TritonExecutor:
-    """Runs the repository's models through BLS (`pipeline.live_avatar.Executor`)."""
+    """Runs the repository's models through BLS (`pipeline.lanes.Executor`)."""
 
     def __init__(
         self, config: PipelineConfig, stages: list[str], folder: Path, max_sessions: int

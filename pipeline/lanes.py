@@ -1,0 +1,184 @@
+"""The threads that wait for models, so that the orchestrator's own thread never does.
+
+Two lanes per stage: while one block is worked on, the next is already queued there (spec/triton
+4). One thread for the audio encoder, and a short-lived one for each session's start and end. They
+hold no state; what they learn goes to `Control`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.audio_features import AudioWindow
+from pipeline.inbox import Inbox, Work
+from pipeline.request import AvatarRequest
+from pipeline.session import BlockInput, Session
+
+LANES = 2
+"""Blocks at a stage: one that it works on, one queued ahead."""
+
+
+class Executor(Protocol):
+    """Runs the models. Every call blocks and may come from any thread."""
+
+    num_stages: int
+
+    def start(self, request: AvatarRequest) -> None:
+        """Condition on image and prompt, open the session at every stage and the decoder."""
+
+    def encode_audio(self, window: AudioWindow) -> np.ndarray:
+        """Features [1, L+1, Ca, video frames of a block]."""
+
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+        """Denoise; tensors as in `Stage.step`. Returns the latent."""
+
+    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        """Frames uint8 [T, H, W, 3]."""
+
+    def close(self, session: int) -> None:
+        """Free the session everywhere; never raises."""
+
+
+class Control(Protocol):
+    """What the lanes report. Called on their threads; must not block."""
+
+    def stepped(self, work: Work, stage: int) -> None:
+        """A stage has denoised a block."""
+
+    def decoded(self, work: Work, frames: np.ndarray) -> None: ...
+
+    def dropped(self, work: Work, stage: int, failure: str | None) -> None:
+        """A block ends at `stage`: its session is closing, or the model failed."""
+
+    def encoded(self, session: Session, block: BlockInput | None, failure: str | None) -> None: ...
+
+    def started(self, session: Session, failure: str | None) -> None: ...
+
+    def closed(self, session: Session) -> None: ...
+
+
+class Lanes:
+    """Threads around an executor; the methods queue work and return at once."""
+
+    def __init__(self, executor: Executor, control: Control) -> None:
+        self._executor = executor
+        self._control = control
+        self._decoder = executor.num_stages
+        self._inboxes = [Inbox() for _ in range(executor.num_stages + 1)]
+        self._windows: queue.SimpleQueue[tuple[Session, AudioWindow] | None] = queue.SimpleQueue()
+        self._threads = [_spawn("audio", self._encode_windows)]
+        self._threads += [
+            _spawn(f"stage {stage} lane {lane}", partial(self._lane, stage))
+            for stage in range(executor.num_stages + 1)
+            for lane in range(LANES)
+        ]
+
+    def enter(self, work: Work) -> None:
+        """Send a block through the stages."""
+        self._inboxes[0].put(work)
+
+    def encode(self, session: Session, window: AudioWindow) -> None:
+        """Turn a window into a block's features."""
+        self._windows.put((session, window))
+
+    def start(self, session: Session) -> None:
+        """Condition a session and open it everywhere."""
+        _spawn(f"start {session.id}", partial(self._start, session))
+
+    def close(self, session: Session) -> None:
+        """Free a session everywhere."""
+        _spawn(f"close {session.id}", partial(self._close, session))
+
+    def forget(self, session: Session) -> None:
+        """Drop what is known of a closed session's blocks."""
+        for inbox in self._inboxes:
+            inbox.forget(session)
+
+    def end(self) -> None:
+        """Let the threads go home after what they are doing."""
+        for inbox in self._inboxes:
+            inbox.end()
+        self._windows.put(None)
+
+    def join(self) -> None:
+        """Wait for them, after `end`."""
+        for thread in self._threads:
+            thread.join()
+
+    def _lane(self, stage: int) -> None:
+        inbox = self._inboxes[stage]
+        run = self._decode if stage == self._decoder else partial(self._step, stage)
+        while (work := inbox.get()) is not None:
+            if work.session.closing:
+                self._control.dropped(work, stage, None)
+                continue
+            try:
+                run(work)
+            except Exception as error:
+                self._control.dropped(work, stage, str(error))
+        inbox.end()  # for the other lane
+
+    def _step(self, stage: int, work: Work) -> None:
+        began = time.perf_counter()
+        tensors: dict[str, Any] = {
+            "latent": work.latent,
+            "audio_features": work.input.audio_features,
+            "sink_distance": work.sink_distance,
+        }
+        if work.reference is not None:
+            tensors["reference"] = work.reference
+        work.latent = self._executor.step(stage, work.session.id, work.block, **tensors)
+        work.stage_ms.append(1e3 * (time.perf_counter() - began))
+        self._inboxes[stage + 1].put(work)
+        self._control.stepped(work, stage)
+
+    def _decode(self, work: Work) -> None:
+        began = time.perf_counter()
+        frames = self._executor.decode(work.session.id, work.block, work.latent)
+        work.stage_ms.append(1e3 * (time.perf_counter() - began))
+        self._control.decoded(work, frames)
+
+    def _encode_windows(self) -> None:
+        while (item := self._windows.get()) is not None:
+            session, window = item
+            began = time.perf_counter()
+            try:
+                features = self._executor.encode_audio(window)
+            except Exception as error:
+                self._control.encoded(session, None, str(error))
+                continue
+            now = time.perf_counter()
+            block = BlockInput(
+                num_frames=window.num_frames,
+                audio_features=features,
+                audio_ms=1e3 * (now - began),
+                ready_at=now,
+            )
+            self._control.encoded(session, block, None)
+
+    def _start(self, session: Session) -> None:
+        failure = None
+        try:
+            self._executor.start(session.request)
+        except Exception as error:
+            failure = str(error)
+        self._control.started(session, failure)
+
+    def _close(self, session: Session) -> None:
+        try:
+            self._executor.close(session.id)
+        finally:
+            self._control.closed(session)
+
+
+def _spawn(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
