@@ -1,0 +1,75 @@
+"""The engine's contract: caches in place, buffers reused, wrong inputs named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import PipelineConfig
+from pipeline.engine import Engine
+
+DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
+
+
+@pytest.fixture(scope="module")
+def prefill() -> Engine:
+    return Engine(DEMO / "dit_prefill.onnx")
+
+
+def inputs(engine: Engine, bound: tuple[str, ...]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    made = {}
+    for name, (shape, dtype) in engine.inputs.items():
+        if not name.startswith(bound):
+            made[name] = rng.standard_normal(shape).astype(dtype)
+    made["write_index"] = np.zeros(1, np.int64)
+    return made
+
+
+def test_a_cache_is_written_in_place_and_nowhere_else(prefill: Engine) -> None:
+    """A copy per layer and block would cost more than the arithmetic saves."""
+    cache = prefill.new_buffers("cache_")
+    for array in cache.values():
+        array[:] = 7.0
+    written = {name.replace("cache_", "present_"): array for name, array in cache.items()}
+    binding = prefill.bind(cache, written)
+    binding.run(inputs(prefill, ("cache_",)))
+    sink = CONFIG.num_sink_tokens
+    for array in cache.values():
+        assert (array[:, :, sink:] == 7.0).all()
+        assert np.abs(array[:, :, :sink] - 7.0).min() > 0
+    assert not any(name.startswith("present_") for name in binding.outputs)
+
+
+def test_output_buffers_are_reused_from_run_to_run(prefill: Engine) -> None:
+    """Memory would be allocated for every block."""
+    cache = prefill.new_buffers("cache_")
+    written = {name.replace("cache_", "present_"): array for name, array in cache.items()}
+    binding = prefill.bind(cache, written)
+    feeds = inputs(prefill, ("cache_",))
+    first = {name: array.ctypes.data for name, array in binding.run(feeds).items()}
+    again = {name: array.ctypes.data for name, array in binding.run(feeds).items()}
+    assert first == again
+
+
+def test_a_wrong_shape_or_name_is_named(prefill: Engine) -> None:
+    """ONNX Runtime's own words don't say which graph."""
+    cache = prefill.new_buffers("cache_")
+    binding = prefill.bind(cache, {})
+    feeds = inputs(prefill, ("cache_",))
+    with pytest.raises(ValueError, match=r"dit_prefill.onnx: motion is float32\[1, 2\], wanted"):
+        binding.run({**feeds, "motion": np.zeros((1, 2), np.float32)})
+    with pytest.raises(ValueError, match="reference is float64"):
+        binding.run({**feeds, "reference": feeds["reference"].astype(np.float64)})
+    del feeds["text"]
+    with pytest.raises(ValueError, match=r"got inputs .* wanted .*'text'"):
+        binding.run(feeds)
+
+
+def test_a_missing_graph_says_how_to_make_it(tmp_path: Path) -> None:
+    """The traceback of the runtime doesn't help an operator."""
+    with pytest.raises(FileNotFoundError, match="make repository"):
+        Engine(tmp_path / "dit_step.onnx")
