@@ -40,6 +40,14 @@ class Decoder:
         but one of this session."""
         return self.sessions[session][block % 2].run({"latent": latent})["frames"]
 
+    def warm_up(self) -> None:
+        """Run both graphs once: the first run would take two or three times as long."""
+        c, nobody = self.config, -1
+        size = (c.latent_height, c.latent_width)
+        self.open(nobody, np.zeros((1, c.latent_channels, c.motion_frames, *size), np.float32))
+        self.step(nobody, 0, np.zeros(c.latent_shape, np.float32))
+        self.close(nobody)
+
     def close(self, session: int) -> None:
         """Free the session's state; unknown sessions are ignored."""
         self.sessions.pop(session, None)

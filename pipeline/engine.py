@@ -60,6 +60,15 @@ class Engine:
         names = list(self.outputs)
         return dict(zip(names, self.session.run(names, self._checked(inputs)), strict=True))
 
+    def warm_up(self, **sizes: int) -> None:
+        """Run a stateless graph once on zeros; `sizes` are those of its dynamic axes, by name."""
+        self.run(
+            {
+                name: np.zeros([sizes[d] if isinstance(d, str) else d for d in shape], dtype)
+                for name, (shape, dtype) in self.inputs.items()
+            }
+        )
+
     def _checked(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: self.check(name, array) for name, array in inputs.items()}
 

@@ -86,6 +86,8 @@ class GraphModel(_Model):
 
     def load(self) -> None:
         self.engine = Engine(self.folder / f"{self.name}.onnx", self.parameter("num_threads", int))
+        c = self.config
+        self.engine.warm_up(num_samples=c.samples_per_block, T=c.video_frames_per_block)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -159,7 +161,9 @@ class StageModel(_SessionModel):
 
     def device(self) -> Stage:
         steps = self.parameter("steps", lambda text: [int(s) for s in text.split(",")])
-        return Stage(self.folder, steps, self.num_threads())
+        stage = Stage(self.folder, steps, self.num_threads())
+        stage.warm_up()
+        return stage
 
 
 class DecoderModel(_SessionModel):
@@ -168,7 +172,9 @@ class DecoderModel(_SessionModel):
     output = "frames"
 
     def device(self) -> Decoder:
-        return Decoder(self.folder, self.num_threads())
+        decoder = Decoder(self.folder, self.num_threads())
+        decoder.warm_up()
+        return decoder
 
 
 class LiveAvatarModel(_Model):

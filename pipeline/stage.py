@@ -117,6 +117,19 @@ class Stage:
         """Free the session's caches; unknown sessions are ignored."""
         self.sessions.pop(session, None)
 
+    def warm_up(self) -> None:
+        """Run every graph once: the first run would take two or three times as long."""
+        c, nobody = self.config, -1
+        channels, *size = c.latent_channels, c.latent_height, c.latent_width
+        motion = np.zeros((1, channels, c.motion_frames, *size), np.float32)
+        text = np.zeros((1, c.text_len, c.text_dim), np.float32)
+        audio = (1, c.audio_layers, c.audio_dim, c.video_frames_per_block)
+        self.open(nobody, motion[:, :, :1].copy(), motion, text)
+        latent = np.zeros(c.latent_shape, np.float32)
+        distance = np.full(c.num_steps, c.sink_position, np.int64)
+        self.step(nobody, 0, latent, np.zeros(audio, np.float32), distance)
+        self.close(nobody)
+
     def _denoise(
         self, step: StepSession, block: int, latent: np.ndarray, audio: np.ndarray, distance: int
     ) -> np.ndarray:

@@ -129,6 +129,14 @@ def test_two_interleaved_sessions_equal_two_separate_ones(
             np.testing.assert_array_equal(a.frames, b.frames)
 
 
+def test_warming_up_leaves_no_session_behind() -> None:
+    """A place would be taken before the first client comes."""
+    stage, decoder = Stage(DEMO, [0]), Decoder(DEMO)
+    stage.warm_up()
+    decoder.warm_up()
+    assert stage.sessions == decoder.sessions == {}
+
+
 def test_streamed_features_equal_the_whole_files_when_the_window_covers_it(
     executor: LocalExecutor, audio: np.ndarray
 ) -> None:
