@@ -3,21 +3,26 @@
 Four kinds of models, each a `TritonPythonModel` for the ten lines of a model.py:
 
     LiveAvatarModel   the public model: requests in, blocks out, BLS to the others
-    StageModel        denoising steps and their caches        (decoupled; START, block n, END)
-    DecoderModel      the VAE decoder and its state           (decoupled; START, block n, END)
+    StageModel        denoising steps and their caches        (START, block n, END)
+    DecoderModel      the VAE decoder and its state           (START, block n, END)
     GraphModel        one stateless graph                     (encoders)
 
 A session's id is the correlation id of every request; START and END are Triton's sequence flags.
+
+Only the public model is decoupled. A BLS call of a decoupled model leaves its response to a thread
+of the backend that frees Python objects without holding the interpreter's lock: a crash with Python
+3.12, a race before.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +48,9 @@ END = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
 ALL_SESSIONS = 0
 """No session has this id; END of it closes all that a stage or the decoder holds."""
 FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+OUT_OF_ORDER = "out of order"
+"""How a device's answer begins when a block has overtaken the one before it."""
+RETRY_S, GIVE_UP_S = 0.001, 60.0
 
 
 class _TritonLog(logging.Handler):
@@ -102,7 +110,7 @@ class GraphModel(_Model):
 
 
 class _SessionModel(_Model):
-    """A device with sessions behind a worker thread; requests are answered by that thread."""
+    """A device with sessions; one request at a time."""
 
     output: str
 
@@ -119,14 +127,20 @@ class _SessionModel(_Model):
         limit = self.parameter("max_sessions", int)
         self.worker = SessionWorker(self.device(), self.name, limit)
 
-    def execute(self, requests: list[Any]) -> None:
-        for request in requests:
-            done = partial(self._answer, request.get_response_sender())
-            try:
-                self._take(request, done)
-            except Exception as error:
-                logger.exception("%s failed", self.name)
-                done(error)
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        try:
+            self._take(request, answer.put)
+            result = answer.get()
+        except Exception as error:
+            logger.exception("%s failed", self.name)
+            result = error
+        if isinstance(result, Exception):
+            return pb.InferenceResponse(error=pb.TritonError(str(result)))
+        return pb.InferenceResponse([] if result is None else [pb.Tensor(self.output, result)])
 
     def _take(self, request: Any, done: Callable[[Any], None]) -> None:
         session, flags, tensors = request.correlation_id(), request.flags(), _inputs(request)
@@ -138,17 +152,10 @@ class _SessionModel(_Model):
             self.worker.close(session, done)
         else:
             block = int(tensors.pop("block")[0])
-            self.worker.step(session, block, tensors, done)
-
-    def _answer(self, sender: Any, result: Any) -> None:
-        if not isinstance(result, Exception):
-            try:
-                tensors = [] if result is None else [pb.Tensor(self.output, result)]
-                sender.send(pb.InferenceResponse(tensors), flags=FINAL)
-                return
-            except Exception as error:  # no shared memory for the tensor: an error is smaller
-                result = error
-        sender.send(pb.InferenceResponse(error=pb.TritonError(str(result))), flags=FINAL)
+            if (wanted := self.worker.next_block(session)) is not None and block > wanted:
+                done(RuntimeError(f"{OUT_OF_ORDER}: block {block} came before block {wanted}"))
+            else:
+                self.worker.step(session, block, tensors, done)
 
     def finalize(self) -> None:
         self.worker.stop()
@@ -327,18 +334,26 @@ class TritonExecutor:
     def _hold(
         self, model: str, session: int, flags: int, inputs: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Call a model that holds sessions; its answer is one response."""
-        request = pb.InferenceRequest(
-            model_name=model,
-            requested_output_names=["frames" if model == "vae_decoder" else "latent"],
-            inputs=_tensors(inputs),
-            correlation_id=session,
-            flags=flags,
-        )
-        answer: dict[str, np.ndarray] = {}
-        for response in request.exec(decoupled=True):
-            answer.update(_outputs(model, response))
-        return answer
+        """Call a model that holds sessions. A block that has overtaken its predecessor on the way
+        is refused, and sent again."""
+        output = "frames" if model == "vae_decoder" else "latent"
+        give_up = time.monotonic() + GIVE_UP_S
+        while True:
+            request = pb.InferenceRequest(
+                model_name=model,
+                requested_output_names=[output],
+                inputs=_tensors(inputs),
+                correlation_id=session,
+                flags=flags,
+            )
+            response = request.exec()
+            if not _is_out_of_order(response) or time.monotonic() > give_up:
+                return _outputs(model, response)
+            time.sleep(RETRY_S)
+
+
+def _is_out_of_order(response: Any) -> bool:
+    return response.has_error() and OUT_OF_ORDER in response.error().message()
 
 
 def _inputs(request: Any) -> dict[str, np.ndarray]:

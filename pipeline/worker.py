@@ -71,6 +71,11 @@ class SessionWorker:
         """Close every session: whoever opened them is gone."""
         self._calls.put(lambda: self._answer(done, self._close_all_now))
 
+    def next_block(self, session: int) -> int | None:
+        """The block whose turn it is once all calls are answered; None if it isn't open."""
+        state = self._open.get(session)
+        return None if state is None else state.next_block
+
     def stop(self) -> None:
         """End the thread after the calls that are queued, and close every session."""
         self._calls.put(None)
