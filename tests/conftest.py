@@ -1,4 +1,4 @@
-"""The real server, once for all tests that need it."""
+"""The real server, once for all tests that need it; the orchestrator on models that only count."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploy.server import LocalServer
+from pipeline.live_avatar import LiveAvatar
+from tests.fake_executor import CONFIG, FakeExecutor
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,3 +23,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     assemble(ROOT / "artifacts" / "demo", folder / "repository")
     with LocalServer(folder / "repository", log_dir=folder) as running:
         yield running
+
+
+@pytest.fixture
+def executor() -> FakeExecutor:
+    """Models that only count."""
+    return FakeExecutor()
+
+
+@pytest.fixture
+def avatar(executor: FakeExecutor) -> Iterator[LiveAvatar]:
+    """The orchestrator of these."""
+    avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=0.5)
+    yield avatar
+    avatar.stop()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import PipelineConfig
+from pipeline.live_avatar import LiveAvatar
 from pipeline.request import AvatarRequest, Options
 from pipeline.session import BlockFrames
 
@@ -109,3 +110,18 @@ def request(session: int, *, blocks: int = 0, **fields: Any) -> AvatarRequest:
         shape = (1, CONFIG.audio_layers, CONFIG.audio_dim, frames)
         values["audio_features"] = np.zeros(shape, np.float32)
     return AvatarRequest(session=session, **values)
+
+
+def submit(avatar: LiveAvatar, session: int, **fields: object) -> FakeReply:
+    """Send a request of `fields`; the reply collects its answers."""
+    reply = FakeReply()
+    avatar.submit(request(session, **fields), reply)  # type: ignore[arg-type]
+    return reply
+
+
+def wait_until(condition: object, timeout: float = 5.0) -> None:
+    """Poll until `condition()` holds; an assertion fails after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not condition() and time.monotonic() < end:  # type: ignore[operator]
+        time.sleep(0.01)
+    assert condition()  # type: ignore[operator]
