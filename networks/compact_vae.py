@@ -189,7 +189,11 @@ class CompactVAE(nn.Module):
     def encode(self, video: Tensor, num_frames: int | None = None) -> Tensor:
         """The posterior's mean, normalised; arguments as for `moments`."""
         mean, _ = self.moments(video, num_frames)
-        return (mean - self.latent_mean.view(-1, 1, 1, 1)) / self.latent_std.view(-1, 1, 1, 1)
+        return self.normalised(mean)
+
+    def normalised(self, latent: Tensor) -> Tensor:
+        """Raw latents [B, C, t, h, w] with the training data's mean and deviation taken out."""
+        return (latent - self.latent_mean.view(-1, 1, 1, 1)) / self.latent_std.view(-1, 1, 1, 1)
 
     def decode(
         self, latent: Tensor, state: list[Tensor] | None = None

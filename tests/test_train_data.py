@@ -125,8 +125,8 @@ def test_a_frame_shows_its_own_samples() -> None:
     samples[20 * SAMPLES_PER_FRAME : 30 * SAMPLES_PER_FRAME] = vowel(750, 1200, 0.4)
     opening = mouth_curve(samples).opening
     # 40 ms of smoothing reach one frame before the sound, the release three behind it.
-    assert opening[:18].max() == 0
-    assert opening[34:].max() == 0
+    assert opening[:17].max() == 0
+    assert opening[36:].max() == 0
     centre = (opening * np.arange(50)).sum() / opening.sum()
     assert abs(centre - 24.5) < 0.6  # half a frame: the release pulls it a little later
 

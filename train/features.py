@@ -20,7 +20,7 @@ from train.palettes import Colour, mix
 Stroke = tuple[Tensor, Colour]
 
 TONGUE: Colour = (0.88, 0.42, 0.44)
-INSIDE: Colour = (0.36, 0.09, 0.13)
+INSIDE: Colour = (0.42, 0.12, 0.16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def draw_mouth(
     """Lips, inside, teeth and tongue; `mouth` is opening, width, roundness, each [T, 1, 1]."""
     opening, width, roundness = mouth
     half = who.mouth_width * (0.55 + 0.66 * width)
-    height = 0.33 * opening * (1 + 0.12 * roundness)
+    height = 0.28 * opening * (1 + 0.12 * roundness)
     lift = mood.lift * (1 - 0.55 * roundness)
     v = y - MOUTH_Y + lift * ((x / who.mouth_width) ** 2 - 0.45).clamp(max=1.2)
     up, low = 0.36 * height, 0.64 * height

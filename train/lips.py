@@ -29,8 +29,8 @@ CHUNK_HOPS = 2000
 """Hops analysed at a time, which bounds the memory."""
 HEARING_DECIBELS = (-56, -46)
 """Below the first the lips stay closed, whatever the level of the clip; above the second not."""
-SMOOTHING_HOPS = 8
-"""Half length of the smoothing, 40 ms: lips make at most about eight gestures a second."""
+SMOOTHING_HOPS = 24
+"""Half length of the smoothing, 120 ms: lips make four to five gestures a second."""
 RELEASE = 0.88
 """Share of the opening that is left one hop later when the sound stops at once."""
 

@@ -18,7 +18,7 @@ EXTENT = 1.32
 """A canvas spans [-EXTENT, EXTENT] in both directions."""
 DENSITY = 2
 """Canvas texels per picture pixel, each way."""
-EDGE_PIXELS = 1.4
+EDGE_PIXELS = 2.2
 """Width of a soft edge in picture pixels: no steps at any motion, and kind to a small codec."""
 FAR = 9.0
 

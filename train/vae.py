@@ -1,6 +1,7 @@
 """Train the demo's VAE on the drawn world, or score it on faces it has never seen.
 
     python -m train.vae --minutes 60 --threads 2 --out out/vae [--resume]
+    python -m train.vae --minutes 60 --encoder-of out/vae/vae.safetensors --out out/decoder
     python -m train.vae --evaluate --out out/vae
 
 OUT receives vae.safetensors (averaged weights and latent statistics, for the exporter), state.pt
@@ -77,7 +78,8 @@ def write_samples(path: Path, vae: CompactVAE, clips: list[Clip]) -> None:
 def save(training: Training, store: ClipStore, dev: list[Clip], out: Path) -> None:
     """Everything in OUT, the state last and in one move."""
     vae = copy.deepcopy(training.average)
-    measure_latents(vae, store.pieces(48, 29).video)
+    if not training.frozen:
+        measure_latents(vae, store.pieces(48, 29).video)
     save_checkpoint(vae, out / "vae.safetensors")
     write_curves(out / "curve.png", training.rows, PANELS)
     write_samples(out / "samples.png", vae, dev[:6])
@@ -120,7 +122,7 @@ def train(args: argparse.Namespace) -> None:
 def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
-    training = Training(args.seed, together, rank)
+    training = Training(args.seed, together, rank, args.encoder_of)
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
@@ -181,6 +183,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=64, help="side of the picture in pixels")
     parser.add_argument("--every", type=float, default=2.0, help="minutes between evaluations")
+    parser.add_argument("--encoder-of", type=Path, help="a VAE whose decoder alone goes on")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--evaluate", action="store_true", help="score OUT/vae.safetensors")
     parser.add_argument("--clips", type=int, default=TEST_CLIPS, help="faces to evaluate on")

@@ -19,12 +19,12 @@ from train.vae_clips import Batch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
-    mouth: float = 3.0
-    eyes: float = 2.5
+    mouth: float = 6.0
+    eyes: float = 3.0
     square: float = 8.0
-    change: float = 4.0
+    change: float = 64.0
     """Of squared errors in the difference between successive frames."""
-    boundary: float = 2.0
+    boundary: float = 1.5
     """How much more that counts where one latent's frames meet the next one's."""
     static: float = 0.3
     """Of changes where the truth does not change at all."""
@@ -44,7 +44,8 @@ def vae_loss(vae: CompactVAE, batch: Batch, weights: LossWeights, noise: Tensor)
     """`noise` [B, C, t, h, w]: standard normal, for the posterior's sample."""
     mean, log_variance = vae.moments(batch.video)
     log_variance = log_variance.clamp(-12, 4)
-    made, _ = vae.decode(mean + (0.5 * log_variance).exp() * noise)
+    sample = mean + (0.5 * log_variance).exp() * noise
+    made, _ = vae.decode(vae.normalised(sample))
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
     return picture_loss(made, batch, weights) + weights.kl * kl
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import math
 import multiprocessing
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
 from train.muon import Muon
@@ -44,9 +46,10 @@ class Together:
 
     def mean(self, tensors: list[Tensor], rank: int) -> None:
         """Replace each tensor by its mean over all learners; equal sums everywhere."""
-        torch.cat([t.flatten() for t in tensors], out=self.rows[rank])
+        size = sum(t.numel() for t in tensors)
+        torch.cat([t.flatten() for t in tensors], out=self.rows[rank, :size])
         self.barrier.wait(self.PATIENCE)
-        mean = self.rows.mean(0)
+        mean = self.rows[:, :size].mean(0)
         self.barrier.wait(self.PATIENCE)
         for t, part in zip(tensors, mean.split([t.numel() for t in tensors]), strict=True):
             t.copy_(part.view_as(t))
@@ -64,13 +67,25 @@ class Together:
 class Training:
     """Network, its average, optimisers and place in the data."""
 
-    def __init__(self, seed: int, together: Together | None = None, rank: int = 0) -> None:
-        """`together`: None for a learner that is alone."""
+    def __init__(
+        self,
+        seed: int,
+        together: Together | None = None,
+        rank: int = 0,
+        encoder_of: Path | None = None,
+    ) -> None:
+        """`together`: None for a learner that is alone. `encoder_of`: go on from that VAE with a
+        frozen encoder, so that latents made with it stay valid while the decoder improves."""
         torch.manual_seed(seed)
         self.together, self.rank = together, rank
         self.seed, self.step, self.minutes, self.cpu_seconds = seed, 0, 0.0, 0.0
         self.vae, self.weights = CompactVAE(CompactVAEConfig()), LossWeights()
-        named = list(self.vae.named_parameters())
+        self.frozen = encoder_of is not None
+        if encoder_of is not None:
+            load_checkpoint(self.vae, encoder_of)
+            self.vae.decoder.requires_grad_(True)
+        named = [(name, p) for name, p in self.vae.named_parameters() if p.requires_grad]
+        self.learned = [p for _, p in named]
         shortcuts = [p for name, p in named if "shortcut.weight" in name]
         matrices = [p for name, p in named if "shortcut" not in name and p.dim() > 4]
         rest = [p for name, p in named if p.dim() <= 4]
@@ -89,6 +104,8 @@ class Training:
 
     def start(self, store: ClipStore) -> None:
         """The linear start, from data; the same in all learners."""
+        if self.frozen:
+            return
         start_linear(self.vae, store.pieces(48, 13), self.weights)
         if self.together is not None:
             # Components of different data do not average: the others add nothing.
@@ -111,8 +128,8 @@ class Training:
         self.vae.zero_grad()
         loss.backward()
         if self.together is not None:
-            self.together.mean([p.grad for p in self.vae.parameters()], self.rank)
-        nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
+            self.together.mean([p.grad for p in self.learned], self.rank)
+        nn.utils.clip_grad_norm_(self.learned, 1.0)
         rate = min(1.0, (self.step + 1) / WARM_STEPS) * (1 + math.cos(math.pi * progress)) / 2
         for optimiser in (self.muon, self.adam):
             for group in optimiser.param_groups:
