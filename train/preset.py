@@ -37,5 +37,5 @@ PRESET = preset_of(
     height=64,
     width=64,
     audio_context_frames=50,
-    audio_lookahead_frames=3,
+    audio_lookahead_frames=2,
 )

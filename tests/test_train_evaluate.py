@@ -1,0 +1,347 @@
+"""The evaluation on streams whose faults are known, and everything around it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the training part needs torch")
+
+from live_avatar_client.video import VideoWriter
+from networks.checkpoint import build_seeded
+from networks.compact_vae import CompactVAE, build_vae
+from networks.configs import CompactVAEConfig
+from train import evaluate as command
+from train.evaluation import Evaluation
+from train.evaluation_gates import compare, gates
+from train.evaluation_models import MissingFileError, Models
+from train.evaluation_run import PIECE, RunScore, Score
+from train.evaluation_settings import FULL, QUICK, Pair, Setting, Sweep
+from train.evaluation_sources import (
+    ArtifactsSource,
+    ReconstructionSource,
+    TruthSource,
+)
+from train.evaluation_takes import Take, take
+from train.evaluation_video import read_sound, read_video
+from train.metrics_change import ChangeMeter
+
+ROOT = Path(__file__).parents[1]
+SPEECH = ROOT / "examples" / "speech.flac"
+NUM_FRAMES = 2 * PIECE
+LAG = 3
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """The example sentence again and again: ten seconds, of which the last is silent."""
+    pytest.importorskip("av")
+    samples = np.resize(read_sound(SPEECH), NUM_FRAMES * 640)
+    samples[-25 * 640 :] = 0
+    return samples
+
+
+@pytest.fixture(scope="module")
+def takes(speech: np.ndarray) -> list[Take]:
+    """Two unseen faces; the second one says the same backwards."""
+    return [take(5, NUM_FRAMES, audio=speech), take(6, NUM_FRAMES, audio=speech[::-1])]
+
+
+@pytest.fixture(scope="module")
+def true_frames(takes: list[Take]) -> np.ndarray:
+    return np.concatenate(list(TruthSource().generate(takes[:1], 0)), 1)[0]
+
+
+def score(takes: list[Take], frames: np.ndarray, length: int = 12) -> Score:
+    """Score the first take's frames as a stream of pieces."""
+    running = RunScore(takes[0], takes)
+    for start in range(0, len(frames), length):
+        running.add(frames[start : start + length])
+    return running.finish()
+
+
+@pytest.fixture(scope="module")
+def truth(takes: list[Take], true_frames: np.ndarray) -> Score:
+    return score(takes, true_frames)
+
+
+@pytest.fixture(scope="module")
+def spoilt(takes: list[Take], true_frames: np.ndarray) -> Score:
+    """Late by three frames, its clothes and skin drifting by 4/255, flickering from latent to
+    latent."""
+    frames = np.concatenate([true_frames[:1].repeat(LAG, 0), true_frames[:-LAG]]).astype(np.int16)
+    frames += (4 * (np.arange(NUM_FRAMES) >= PIECE)).astype(np.int16)[:, None, None, None]
+    frames += (2 * (np.arange(NUM_FRAMES) // 4 % 2)).astype(np.int16)[:, None, None, None]
+    return score(takes, np.clip(frames, 0, 255).astype(np.uint8))
+
+
+def test_the_truth_is_found_true(truth: Score) -> None:
+    """A metric that does not find the renderer perfect judges nothing."""
+    found = truth.figures
+    assert found["opening"] > 0.97
+    assert found["width"] > 0.9
+    assert found["lag"] == 0
+    assert found["open_in_silence"] < 0.05
+    assert found["change"] == pytest.approx(found["change_true"])
+    assert found["head_motion"] == pytest.approx(found["head_motion_true"], rel=0.05)
+    assert found["sharpness"] == pytest.approx(found["sharpness_true"], rel=0.03)
+    # Errors of the pose that was read: a tenth of what a gate allows.
+    for region, limit in (("background", 0.1), ("clothes", 0.3), ("skin", 0.6), ("hair", 0.6)):
+        assert found[f"colour_{region}"] < limit, region
+    assert abs(found["drift_end"]) < 0.3
+    assert found["flicker"] == 0
+    assert found["is_itself"] == 1
+    assert found["margin"] > 0.9
+
+
+def test_a_late_picture_is_late_by_as_many_frames(spoilt: Score) -> None:
+    """Half a second of delay would only look like poor sync."""
+    assert spoilt.figures["lag"] == LAG
+    assert np.argmax(spoilt.curves["lags"]) == LAG + 10
+
+
+def test_drifting_colours_fail_the_gate(spoilt: Score) -> None:
+    """Streams of ten minutes die of it."""
+    assert 3 < spoilt.figures["drift_end"] < 6.2  # 4, and up to 2 of flicker
+    assert spoilt.figures["colour_clothes_end"] > 3
+
+
+def test_flicker_at_borders_fails_the_gate(truth: Score, spoilt: Score) -> None:
+    """It passes for motion."""
+    assert spoilt.figures["flicker"] == pytest.approx(2, abs=0.1)
+    ratios = [s.figures["change_border"] / s.figures["change_inside"] for s in (spoilt, truth)]
+    assert ratios[0] > 1.5 * ratios[1]
+
+
+def test_a_frozen_mouth_has_no_sync(takes: list[Take], true_frames: np.ndarray) -> None:
+    """Heads that only nod would pass."""
+    who = takes[0]
+    short = take(5, PIECE, audio=who.audio)
+    pose, expression = short.motion(0)
+    silent = take(5, PIECE, audio=np.zeros(PIECE * 640))
+    frames = silent.draw(slice(0, PIECE), (pose, expression))
+    found = score([short, takes[1]], frames).figures
+    assert abs(found["opening"]) < 0.2
+    assert found["change"] < found["change_true"]
+
+
+def test_a_stream_that_ends_early_is_no_result(takes: list[Take], true_frames: np.ndarray) -> None:
+    """The first seconds are the easy ones."""
+    running = RunScore(takes[0], [])
+    running.add(true_frames[:50])
+    with pytest.raises(RuntimeError, match="50 frames came"):
+        running.finish()
+
+
+def test_of_a_long_stream_only_the_pieces_asked_for_are_measured(
+    takes: list[Take], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten minutes of poses would take longer than the video."""
+    measured: list[int] = []
+    monkeypatch.setattr(
+        RunScore, "_measure", lambda self, frames, first: measured.append(first // PIECE)
+    )
+    long = take(5, 5 * PIECE, audio=takes[0].audio)
+    running = RunScore(long, [], piece_every=2)
+    for _ in range(0, long.num_frames, 25):
+        running.add(np.zeros((25, 64, 64, 3), np.uint8))
+    assert measured == [0, 1, 3]
+
+
+@pytest.fixture(scope="module")
+def vae() -> CompactVAE:
+    return build_seeded(lambda: build_vae(CompactVAEConfig()), 0)
+
+
+def test_reconstructions_do_not_depend_on_the_pieces_they_are_made_in(
+    takes: list[Take], vae: CompactVAE
+) -> None:
+    """The cap would be that of a stream with seams."""
+    short = [take(5, 70, audio=takes[0].audio)]
+    made = []
+    for piece in (24, 240):
+        source = ReconstructionSource(vae)
+        source.piece = piece
+        made.append(np.concatenate(list(source.generate(short, 0)), 1))
+    assert made[0].shape == (1, 70, 64, 64, 3)
+    assert np.abs(made[0].astype(int) - made[1]).max() <= 1  # sums in another order, then rounding
+
+
+def test_the_served_code_is_judged_to_the_frame(speech: np.ndarray) -> None:
+    """The last block of a stream is rarely whole; sessions follow one another."""
+    pytest.importorskip("onnxruntime")
+    source = ArtifactsSource(ROOT / "artifacts" / "demo")
+    wanted = take(5, 28, audio=speech)
+    try:
+        source.request_s = 1
+        frames = [np.concatenate(list(source.generate([wanted], s)), 1) for s in (0, 1)]
+    finally:
+        source.close()
+    assert frames[0].shape == frames[1].shape == (1, 28, 64, 64, 3)
+    assert not np.array_equal(frames[0], frames[1])
+
+
+def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE) -> None:
+    """A run that goes on after a stop has other neighbours."""
+    from networks.audio_encoder import AudioEncoder
+    from networks.dit import DiT
+    from networks.text_encoder import TextEncoder
+    from train.evaluation_conditions import Encoders
+    from train.evaluation_torch import TorchSource
+    from train.preset import PRESET
+    from train.rollout import RolloutOptions
+
+    encoders = Encoders(
+        PRESET.pipeline,
+        vae,
+        build_seeded(lambda: AudioEncoder(PRESET.audio), 0),
+        build_seeded(lambda: TextEncoder(PRESET.text), 0),
+    )
+    dit = build_seeded(lambda: DiT(PRESET.dit), 0)
+    pair = [take(face, 20, audio=speech) for face in (5, 6)]
+    source = TorchSource(dit, encoders, RolloutOptions(num_steps=1))
+    together = np.concatenate(list(source.generate(pair, 0)), 1)
+    alone = np.concatenate(list(source.generate(pair[1:], 0)), 1)
+    assert together.shape == (2, 24, 64, 64, 3)
+    assert np.abs(together[1].astype(int) - alone[0]).max() <= 1  # sums in another order
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_a_saved_stream_is_read_as_it_was_sent(
+    tmp_path: Path, true_frames: np.ndarray, speech: np.ndarray
+) -> None:
+    """A video judged from outside must not be judged by its file format."""
+    path = tmp_path / "stream.mp4"
+    with VideoWriter(path, audio_path=SPEECH, scale=None) as video:
+        video.write(true_frames[:30])
+    frames = np.concatenate(list(read_video(path, piece=25)))
+    assert frames.shape == (30, 64, 64, 3)
+    assert np.abs(frames.astype(int) - true_frames[:30]).mean() < 2  # lossy, chroma halved
+    assert np.corrcoef(read_sound(path)[:16000], speech[:16000])[0, 1] > 0.95
+    with pytest.raises(ValueError, match="multiple of 48"):
+        next(read_video(path, 48))
+    with pytest.raises(ValueError, match="no pictures"):
+        next(read_video(SPEECH))
+
+
+def tiny(about: str = "the renderer") -> Sweep:
+    def setting(name: str, model: str, seeds: int = 1) -> Setting:
+        return Setting(name=name, about=about, model=model, kind="given", seconds=1, faces=2,
+                       seeds=seeds)  # fmt: skip
+
+    return Sweep(
+        settings=(
+            setting("truth", "truth", 2),
+            setting("student 4", "truth"),
+            setting("teacher 40", "teacher"),
+        ),
+        pairs=(Pair(one="student 4", other="truth", question="Are they the same?"),),
+        num_others=0,
+    )
+
+
+def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of runs would be lost to a stop; a report with missing pictures cannot be sent."""
+    pytest.importorskip("matplotlib")
+    from train.report import write_report
+
+    models = Models(human=SPEECH)
+    first = Evaluation(tiny(), models, tmp_path)
+    results = first.run()
+    assert set(results["truth"]) == {(f, s) for f in (0, 1) for s in (0, 1)}
+    assert results["truth"][0, 0]["diversity"] > 0
+    assert "--weights" in first.missing["teacher 40"]
+
+    def refuse(*_: object) -> Iterator[np.ndarray]:
+        raise AssertionError("a run that is stored was made again")
+
+    monkeypatch.setattr(TruthSource, "generate", refuse)
+    again = Evaluation(tiny(), models, tmp_path)
+    assert again.run() == results
+
+    judged = gates(results)
+    page = write_report(tmp_path / "report.html", again, results, judged, quick=True).read_text()
+    assert "not measured" in page
+    assert "does not discriminate" in page
+    assert page.count('src="data:image/png;base64,') == page.count("src=") > 5
+    listed = json.loads(json.dumps(command.everything(tiny(), results, judged), allow_nan=False))
+    assert listed["settings"]["truth"]["sync"]["value"] > 0.9
+    assert listed["gates"]["lag, frames"]["passed"]
+    differences = compare(results, tiny().pairs[0]).values()
+    assert all(c.value == 0 for c in differences if c.known)
+
+
+def test_figures_of_other_files_or_options_are_not_used_again(tmp_path: Path) -> None:
+    """A better checkpoint would get the figures of the old one."""
+    models = Models(weights=tmp_path)
+    setting = next(s for s in FULL.settings if s.name == "vae")
+    with pytest.raises(MissingFileError, match="not there"):
+        models.fingerprint(setting, 6)
+    (tmp_path / "vae.safetensors").write_bytes(b"one")
+    first = models.fingerprint(setting, 6)
+    assert first == models.fingerprint(setting, 6)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "vae.safetensors").write_bytes(b"two")
+    assert Models(weights=other).fingerprint(setting, 6) != first
+    assert models.fingerprint(setting, 5) != first
+
+
+@pytest.mark.parametrize("sweep", [FULL, QUICK])
+def test_every_comparison_is_between_settings_of_equal_length(sweep: Sweep) -> None:
+    """Drift and chance depend on the length."""
+    settings = {s.name: s for s in sweep.settings}
+    assert len(settings) == len(sweep.settings)
+    for pair in sweep.pairs:
+        if {pair.one, pair.other} <= set(settings):
+            one, other = settings[pair.one], settings[pair.other]
+            assert (one.seconds, one.kind) == (other.seconds, other.kind), pair
+    with pytest.raises(ValueError, match="unknown setting 'window 9'"):
+        sweep.chosen(["window 9"])
+
+
+def test_the_full_sweep_is_what_the_gates_ask_for() -> None:
+    """24 unseen faces, 3 seeds, up to 600 s."""
+    settings = {s.name: s for s in FULL.settings}
+    for name in ("student 4", "teacher 40", "teacher 4"):
+        assert (settings[name].faces, settings[name].seeds, settings[name].seconds) == (24, 3, 60)
+    assert (settings["long"].faces, settings["long"].seconds) == (24, 600)
+    for horizon in (60, 120, 600):  # the piece that ends there is measured
+        assert (horizon // 5) % settings["long"].piece_every == 0
+
+
+def test_a_video_is_judged_by_the_command(
+    tmp_path: Path,
+    true_frames: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stream saved by a client is judged without the model that made it."""
+    path = tmp_path / "stream.mp4"
+    with VideoWriter(path, audio_path=SPEECH, scale=None) as video:
+        video.write(true_frames[:75])
+    arguments = ["evaluate", "--video", str(path), "--face", "5", "--json"]
+    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr(command, "NUM_OTHERS", 0)
+    command.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["opening"] > 0.95
+    assert found["lag"] == 0
+    assert found["colour_skin"] < 3
+    assert all(math.isfinite(v) for v in found.values())
+
+
+def test_pieces_of_the_meter_are_those_of_the_stream(truth: Score, true_frames: np.ndarray) -> None:
+    """What is scored is what was streamed."""
+    meter = ChangeMeter()
+    meter.add(true_frames)
+    assert truth.figures["change"] == pytest.approx(meter.figures()["change"])
+    assert truth.pictures.shape == (128, 128, 3)
+    assert truth.curves["at"].tolist() == list(range(NUM_FRAMES))

@@ -1,0 +1,210 @@
+"""The teacher's lessons and training on a few drawn numbers instead of clips."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from networks.checkpoint import load_checkpoint  # noqa: E402
+from networks.dit import DiT  # noqa: E402
+from train import teacher, teacher_pieces, teacher_scores  # noqa: E402
+from train.flow import clean_from  # noqa: E402
+from train.latent_clips import LatentClips  # noqa: E402
+from train.parallel import velocities  # noqa: E402
+from train.preset import PRESET  # noqa: E402
+from train.teacher_pieces import Lessons, draw_sigmas  # noqa: E402
+from train.teacher_training import Learners, Training, fresh_dit, lesson_loss  # noqa: E402
+
+NUM_CLIPS, NUM_BLOCKS = 4, 3
+CONFIG = PRESET.pipeline
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders "train" and "dev" of one shard each, of numbers that float16 holds exactly."""
+    root, generator = tmp_path_factory.mktemp("clips"), torch.Generator().manual_seed(0)
+    c, frames = CONFIG, NUM_BLOCKS * CONFIG.frames_per_block
+    picture = c.latent_height, c.latent_width
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(NUM_CLIPS, *shape, generator=generator).half()
+
+    tensors = {
+        "latents": normal(c.latent_channels, frames, *picture),
+        "audio_features": normal(NUM_BLOCKS, c.audio_layers, c.audio_dim, c.video_frames_per_block),
+        "text": normal(c.text_len, c.text_dim),
+        "reference": normal(c.latent_channels, 1, *picture),
+        "motion": normal(c.latent_channels, c.motion_frames, *picture),
+        "mouth": normal(NUM_BLOCKS * c.video_frames_per_block, 3),
+        "regions": normal(frames, 2, *picture).abs().clamp(max=1),
+        "first_block": torch.tensor([0, 0, 3, 5]),
+        "empty_text": torch.zeros(c.text_len, c.text_dim).half(),
+    }
+    about = [{"seed": i, "mood": "neutral"} for i in range(NUM_CLIPS)]
+    metadata = {"weights": "none", "clips": json.dumps(about)}
+    for split in ("train", "dev"):
+        (root / split).mkdir()
+        save_file(tensors, root / split / "0.safetensors", metadata=metadata)
+    return root
+
+
+@pytest.fixture
+def lessons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lessons:
+    """Of one shape: four pieces of three blocks."""
+    monkeypatch.setattr(teacher_pieces, "SHAPES", ((NUM_CLIPS, NUM_BLOCKS),) * 3)
+    return Lessons(LatentClips(folder / "train"), seed=1)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of a block, scores of a clip."""
+    monkeypatch.setattr(teacher_pieces, "SHAPES", ((1, 1), (1, 1), (1, 2)))
+    monkeypatch.setattr(teacher_scores, "ERROR_CLIPS", 1)
+    monkeypatch.setattr(teacher_scores, "ERROR_BLOCKS", 1)
+
+
+def test_the_target_leads_from_the_noisy_latents_to_the_clips(lessons: Lessons) -> None:
+    """The network would learn another velocity than the one that the server integrates."""
+    stored = lessons.clips.shards[0].get_tensor("latents").float()
+    for step in range(6):
+        lesson = lessons.lesson(step)
+        clean = clean_from(lesson.noisy, lesson.target, lesson.timesteps / 1000)
+        right = (lesson.weight > 0).all(dim=(1, 3, 4))  # not corrupted
+        for piece, frames in zip(clean, right, strict=True):
+            distance = (stored - piece).abs()[:, :, frames].amax(dim=(1, 2, 3, 4))
+            assert distance.min() <= 1e-5  # rounding of float32
+
+
+def test_corrupted_history_is_an_input_only(lessons: Lessons) -> None:
+    """Blocks that are wrong on purpose would be taught as right."""
+    amounts = []
+    for step in range(12):
+        lesson = lessons.lesson(step)
+        blocks = (lesson.weight > 0).all(dim=(1, 3, 4)).view(-1, NUM_BLOCKS, 3)
+        assert torch.equal(blocks.all(-1), blocks.any(-1))
+        learned = blocks.all(-1)
+        assert learned[:, -1].all()
+        assert (learned[:, 1:] >= learned[:, :-1]).all()  # what is wrong comes first
+        amounts.append(learned.float().mean())
+    assert 0.5 < np.mean(amounts) < 1
+
+
+def test_lessons_follow_from_seed_and_step(lessons: Lessons, folder: Path) -> None:
+    """A resumed run would see other data; learners would all see the same."""
+    again = Lessons(LatentClips(folder / "train"), seed=1)
+    other = Lessons(LatentClips(folder / "train"), seed=1, part=1)
+    one = lessons.lesson(5)
+    assert torch.equal(one.noisy, again.lesson(5).noisy)
+    assert one.starts == again.lesson(5).starts
+    assert not torch.equal(one.noisy, other.lesson(5).noisy)
+    assert one.sink == other.lesson(5).sink
+
+
+def test_half_of_the_noise_levels_are_those_that_are_served() -> None:
+    """Four steps would be sampled at levels that training hardly saw."""
+    sigmas = draw_sigmas(np.random.default_rng(0), 4000, CONFIG)
+    served = torch.from_numpy(teacher_pieces.Schedule(4, CONFIG.shift).sigmas[:-1])
+    near = ((sigmas[:, None] / served - 1).abs() < 0.05).any(1).float().mean()
+    assert 0.5 < near < 0.75  # the other half passes by some of them
+    assert sigmas.min() > 0
+    assert sigmas.max() == 1
+    assert (sigmas < 0.3).float().mean() > 0.05
+
+
+def test_a_fresh_network_lets_the_noise_through(lessons: Lessons) -> None:
+    """Hundreds of steps would go into copying the input to the output."""
+    lesson = lessons.lesson(0)
+    with torch.no_grad():
+        made = velocities(
+            fresh_dit(0), lesson.noisy, lesson.timesteps, lesson.conditions, starts=lesson.starts
+        )
+    likeness = np.corrcoef(made.flatten(), lesson.noisy.flatten())[0, 1]
+    assert likeness > 0.8
+
+
+def test_steps_lower_the_error(lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients, optimisers or their rates would be wrong."""
+    monkeypatch.setattr(teacher_pieces, "SHAPES", ((1, 2),) * 3)
+    training, lesson = Training(0), lessons.lesson(0)
+    monkeypatch.setattr(lessons, "lesson", lambda _step: lesson)
+    losses = [training.learn(lessons, 0.0) for _ in range(8)]
+    assert losses[-1] < 0.97 * losses[0]
+
+
+def options(folder: Path, out: Path, steps: int, resume: bool = False) -> argparse.Namespace:
+    return argparse.Namespace(
+        weights=folder, clips=folder, out=out, minutes=1.0, steps=steps, threads=1, seed=0,
+        every=60.0, resume=resume, start=None, sink_dropout=0.15,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("short")
+def test_a_resumed_run_ends_where_an_unbroken_one_does(folder: Path, tmp_path: Path) -> None:
+    """What is left out of state.pt starts anew."""
+    lessons = Lessons(LatentClips(folder / "train"), 0)
+    unbroken = Training(0)
+    for _ in range(3):
+        unbroken.learn(lessons, 0.5)
+    first, second = Training(0), Training(1)
+    first.learn(lessons, 0.5)
+    torch.save(first.state(), tmp_path / "state.pt")
+    second.load(torch.load(tmp_path / "state.pt", weights_only=False))
+    for _ in range(2):
+        second.learn(lessons, 0.5)
+    for network in ("dit", "average"):
+        wanted, found = (getattr(t, network).state_dict() for t in (unbroken, second))
+        assert all(torch.equal(wanted[name], found[name]) for name in wanted), network
+
+
+@pytest.mark.usefixtures("short")
+def test_the_command_writes_weights_that_can_be_exported(folder: Path, tmp_path: Path) -> None:
+    """An hour of training would end in a file that nobody can load."""
+    teacher.train(options(folder, tmp_path, steps=2))
+    dit = load_checkpoint(DiT(PRESET.dit), tmp_path / "dit.safetensors")
+    assert all(p.isfinite().all() for p in dit.parameters())
+    teacher.train(options(folder, tmp_path, steps=3, resume=True))
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 3]
+    assert {"loss", "error_0", "mouth_2"} <= rows[0].keys()
+    assert (tmp_path / "curve.png").is_file()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_lesson_without_a_sink_leaves_its_parts_alone(lessons: Lessons) -> None:
+    """Reference and motion would get into networks that are said to have none."""
+    lessons.sink_dropout = 1.0
+    dit, lesson = fresh_dit(0), lessons.lesson(0)
+    lesson_loss(dit, lesson).backward()
+    assert dit.frame_packer.proj.weight.grad is None
+    assert dit.patch_embedding.weight.grad is not None
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("sink_dropout", [0.0, 1.0])
+def test_sharing_gradients_changes_nothing_for_one_learner(
+    folder: Path, sink_dropout: float
+) -> None:
+    """Several learners would take each other's gradients for other parameters' ones."""
+    lessons = Lessons(LatentClips(folder / "train"), 0, sink_dropout=sink_dropout)
+    alone, together = Training(0), Training(0, Learners(1))
+    for training in (alone, together):
+        training.learn(lessons, 0.0)
+    wanted, found = alone.dit.state_dict(), together.dit.state_dict()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)

@@ -1,0 +1,208 @@
+"""The layers of `networks.dit.DiT` on a batch of clips, with gradients.
+
+`networks` writes the DiT as it is served: one block, [L, D], a cache that is an input. Here the
+same parameters run on [B, L, D]; who attends to whom is the caller's (`SelfAttention`), so that a
+whole clip at once and one block after another are the same few lines.
+
+B clips   L tokens   F latent frames of a block   S tokens of a latent frame   N heads   d head size
+D = N * d width   C channels   h, w latent size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from networks.block import Block
+from networks.dit import MOTION, NOISY, REFERENCE, DiT
+from networks.layers import PatchEmbedding, Projections
+from pipeline.config import PipelineConfig
+from pipeline.rope import Positions, grid, sink_grid, tables
+from train.quick_layers import attend, gelu, rms_norm
+
+KeysValues: TypeAlias = tuple[Tensor, Tensor]
+"""k (before RoPE unless said otherwise) and v, each [B, N, tokens, d]."""
+
+SelfAttention: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Layer and q, k, v [B, N, L, d] before RoPE -> what was attended, [B, N, L, d]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What B streams show and say."""
+
+    reference: Tensor
+    """[B, C, 1, h, w]."""
+    motion: Tensor
+    """[B, C, motion frames, h, w], oldest first."""
+    text: Tensor
+    """[B, text_len, text_dim]."""
+    audio: Tensor
+    """[B, audio layers, audio width, video frames of all blocks]."""
+
+
+def block_rotation(config: PipelineConfig, first_frame: int, num_frames: int) -> Tensor:
+    """Turns of the tokens of `num_frames` latent frames, complex [L, d/2]; first_frame 0, 1, …."""
+    positions = grid(tuple(range(first_frame, first_frame + num_frames)), config.token_grid)
+    return _turns(config, positions)
+
+
+def sink_rotation(config: PipelineConfig, reference_position: int) -> Tensor:
+    """Turns of the sink's tokens, complex [num_sink_tokens, d/2]."""
+    return _turns(config, sink_grid(config, reference_position))
+
+
+def _turns(config: PipelineConfig, positions: Positions) -> Tensor:
+    cos, sin = tables(positions, config.head_dim, config.round_rope_to_half)
+    return torch.complex(torch.from_numpy(cos), torch.from_numpy(sin))
+
+
+def sink_distance_of(config: PipelineConfig, given: int | None) -> int:
+    """`given`, or the distance that is served; its largest if every step draws one."""
+    if given is None:
+        given = config.sink_distance
+    return config.sink_distance_max if given is None else given
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn adjacent channel pairs of x [..., L, d] by `turns` [..., L, d/2] complex."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2)
+
+
+def embed(dit: DiT, latents: Tensor) -> Tensor:
+    """Noisy latents [B, C, T, h, w], without a pose -> tokens [B, T * S, D]."""
+    x = _patches(dit.patch_embedding, latents)
+    return x + (dit.cond_encoder.bias + dit.trainable_cond_mask.weight[NOISY])
+
+
+def _patches(embedding: PatchEmbedding, x: Tensor) -> Tensor:
+    """[B, C, T, h, w] -> tokens [B, L, D]: time and batch are one axis to a patch of one frame."""
+    assert embedding.kernel_size[0] == 1
+    batch, channels, frames, height, width = x.shape
+    x = x.transpose(0, 1).reshape(1, channels, batch * frames, height, width)
+    return embedding(x).reshape(batch, -1, embedding.out_channels)
+
+
+def text_keys_values(dit: DiT, text: Tensor) -> list[KeysValues]:
+    """text [B, text_len, text_dim] -> K and V of every layer's cross-attention."""
+    rows = dit.text_embedding(text)
+    return [_keys_values(block.cross_attn, rows) for block in dit.blocks]
+
+
+def sink_keys_values(
+    dit: DiT,
+    reference: Tensor,
+    motion: Tensor,
+    text: list[KeysValues],
+    modulation: Tensor,
+    config: PipelineConfig,
+) -> list[KeysValues]:
+    """K and V of the sink in every layer; `modulation` [1, 6, D] is that of timestep 0."""
+    kinds = dit.trainable_cond_mask.weight
+    packed = torch.stack([dit.frame_packer(clip[None]) for clip in motion])
+    parts = [_patches(dit.patch_embedding, reference) + kinds[REFERENCE], packed + kinds[MOTION]]
+    turns = sink_rotation(config, config.sink_position)
+    kept: list[KeysValues] = []
+
+    def among_themselves(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        kept.append((k, v))
+        return attend(rotate(q, turns), rotate(k, turns), v)
+
+    run_blocks(dit, torch.cat(parts, dim=1), modulation, among_themselves, text)
+    return kept
+
+
+def run_blocks(
+    dit: DiT,
+    x: Tensor,
+    modulation: Tensor,
+    self_attention: SelfAttention,
+    text: list[KeysValues],
+    audio: Tensor | None = None,
+) -> Tensor:
+    """All transformer blocks on x [B, L, D] with modulation [B or 1, 6, D].
+
+    `audio` as in `Conditions`, of the video frames that the L tokens are; None for the sink.
+    """
+    tokens = None if audio is None else _audio_tokens(dit, audio)
+    for layer, block in enumerate(dit.blocks):
+        x = _run_block(block, layer, x, modulation, self_attention, text[layer])
+        if tokens is not None and layer in dit.config.inject_layers:
+            index = dit.config.inject_layers.index(layer)
+            spoken = dit.audio_injector(index, x.flatten(0, 1), tokens, x.new_ones(1, 1, 1))
+            x = spoken.view_as(x)
+    return x
+
+
+def _audio_tokens(dit: DiT, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Local and global tokens of all frames of all clips, as of one long block: [1, B * T, ...]."""
+    # Two convolutions of stride 2 make a latent frame of four video frames; a block hears its own.
+    length = 4 * dit.config.frames_per_block
+    pieces = audio.unflatten(-1, (-1, length)).movedim(-2, 1).flatten(0, 1)
+    local, overall = dit.casual_audio_encoder(pieces)
+    return local.flatten(0, 1)[None], overall.flatten(0, 1)[None]
+
+
+def _run_block(
+    block: Block,
+    layer: int,
+    x: Tensor,
+    modulation: Tensor,
+    self_attention: SelfAttention,
+    text: KeysValues,
+) -> Tensor:
+    parts = (block.modulation + modulation)[:, :, None].unbind(1)
+    shift1, scale1, gate1, shift2, scale2, gate2 = parts
+    attention = block.self_attn
+    normed = _modulated_norm(x, shift1, scale1, block.eps)
+    k, v = _keys_values(attention, normed)
+    attended = self_attention(layer, _queries(attention, normed), k, v)
+    x = torch.addcmul(x, gate1, _projected(attention, attended))
+    attention = block.cross_attn
+    attended = attend(_queries(attention, block.norm3(x)), *text)
+    x = x + _projected(attention, attended)
+    first, _, last = block.ffn
+    fed = last(gelu(first(_modulated_norm(x, shift2, scale2, block.eps))))
+    return torch.addcmul(x, gate2, fed)
+
+
+def _queries(attention: Projections, x: Tensor) -> Tensor:
+    """x [B, L, D] -> [B, N, L, d]."""
+    q = rms_norm(attention.q(x), attention.norm_q.weight, attention.norm_q.eps)
+    return _heads(attention, q)
+
+
+def _keys_values(attention: Projections, x: Tensor) -> KeysValues:
+    """x [B, L, D] -> k and v, each [B, N, L, d]."""
+    k = rms_norm(attention.k(x), attention.norm_k.weight, attention.norm_k.eps)
+    return _heads(attention, k), _heads(attention, attention.v(x))
+
+
+def _heads(attention: Projections, x: Tensor) -> Tensor:
+    return x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+
+
+def _projected(attention: Projections, attended: Tensor) -> Tensor:
+    """[B, N, L, d] -> [B, L, D]."""
+    return attention.o(attended.transpose(1, 2).flatten(2))
+
+
+def _modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
+
+
+def velocity_of(dit: DiT, x: Tensor, head_modulation: Tensor, shape: torch.Size) -> Tensor:
+    """Tokens [B, L, D] and modulation [B or 1, D] -> velocity [B, C, T, h, w] = `shape`."""
+    head = dit.head
+    shift, scale = (head.modulation + head_modulation[:, None])[:, :, None].unbind(1)
+    x = head.head(_modulated_norm(x, shift, scale, head.eps))
+    batch, channels, frames, height, width = shape
+    p = head.patch
+    x = x.reshape(batch, frames, height // p, width // p, p, p, channels)
+    return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(shape)

@@ -1,0 +1,173 @@
+"""Judge a trained avatar on faces, voices and sentences that it has never seen.
+
+    python -m train.evaluate --out OUT --weights DIR --student FILE [--teacher FILE] [--quick]
+    python -m train.evaluate --video FILE --audio FILE --face 3 [--out OUT]
+
+OUT receives report.html (one file with its plots and pictures) and results.json with every run's
+figures; a run that was stopped goes on. What lacks its files is left out and reported as not
+measured. `--only truth vae` needs a VAE alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from train.data import SPLITS
+from train.evaluation import Evaluation
+from train.evaluation_gates import Gate, Results, compare, gates, says
+from train.evaluation_metrics import METRICS
+from train.evaluation_models import Models
+from train.evaluation_run import RunScore
+from train.evaluation_settings import FULL, QUICK, Sweep
+from train.evaluation_statistics import Estimate
+from train.evaluation_store import Store
+from train.evaluation_takes import take
+from train.evaluation_video import read_sound, read_video
+
+NUM_OTHERS = 4
+"""Characters and sounds that a single video is compared with."""
+
+
+def as_json(value: Estimate) -> dict[str, float | int | None]:
+    """JSON has no nan."""
+    ends = {"value": value.value, "low": value.low, "high": value.high}
+    plain = {name: round(v, 5) if math.isfinite(v) else None for name, v in ends.items()}
+    return {**plain, "faces": value.num_faces}
+
+
+def everything(sweep: Sweep, results: Results, judged: list[Gate]) -> dict[str, object]:
+    """Every figure with its interval."""
+    figures = {
+        name: {m.name: as_json(m.estimate(runs)) for m in METRICS} for name, runs in results.items()
+    }
+    return {
+        "settings": figures,
+        "gates": {g.name: as_json(g.found) | {"wanted": g.wanted, "passed": g.passed}
+                  for g in judged},
+        "differences": {
+            f"{p.one} against {p.other}": {
+                metric: as_json(change) | {"says": says(change)}
+                for metric, change in compare(results, p).items() if change.known
+            }
+            for p in sweep.pairs if p.one in results and p.other in results
+        },
+    }  # fmt: skip
+
+
+def print_gates(judged: list[Gate]) -> None:
+    for gate in judged:
+        print(f"{gate.name:66} {gate.found!s:28} {gate.wanted:12} {gate.verdict}")
+
+
+def judge_video(args: argparse.Namespace) -> dict[str, float]:
+    """Figures of one saved stream."""
+    audio = read_sound(args.audio)
+    pieces = list(read_video(args.video, args.size))
+    num_frames = min(sum(map(len, pieces)), -(-len(audio) // 640))
+    wanted = take(args.face, num_frames, size=args.size, split=args.split, audio=audio,
+                  mood=args.mood)  # fmt: skip
+    others = [
+        take(args.face + i, num_frames, size=args.size, split=args.split)
+        for i in range(1, NUM_OTHERS + 1)
+    ]
+    score = RunScore(wanted, others)
+    for frames in pieces:
+        score.add(frames)
+    found = score.finish()
+    runs = {(args.face, 0): found.figures}
+    for metric in METRICS:
+        value = metric.estimate(runs)
+        if value.known:
+            print(f"{metric.title:60} {value.value:8.3f}")
+    if args.out is not None:
+        Store(args.out).put_apart("video", found)
+    return found.figures
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Judge a trained avatar on unseen faces.")
+    parser.add_argument("--out", type=Path, help="folder of the report and the results")
+    parser.add_argument("--weights", type=Path, help="folder: vae, audio_encoder, text_encoder")
+    for name, about in (
+        ("student", "the few-step DiT (safetensors); DIR/dit.safetensors if left out"),
+        ("teacher", "the many-step DiT"),
+        ("uncorrupted", "a student trained without history corruption"),
+        ("sinkless", "a student trained without the sink"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, help=about)
+    parser.add_argument("--artifacts", type=Path, help="exported graphs, run by the served code")
+    parser.add_argument("--human", type=Path, help="a recording to speak, reported apart")
+    parser.add_argument("--guidance", type=float, default=1.0, help="audio guidance of the teacher")
+    parser.add_argument("--teacher-history", choices=("own level", "clean"), default="own level",
+                        help="what the teacher's blocks see of the ones before")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="a few minutes, less certain")
+    parser.add_argument("--only", nargs="+", default=[], metavar="SETTING")
+    parser.add_argument("--faces", type=int, help="at most so many faces per setting")
+    parser.add_argument("--seeds", type=int, help="at most so many seeds per face")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="all figures in the last line")
+    parser.add_argument("--video", type=Path, help="judge this saved stream instead")
+    parser.add_argument("--audio", type=Path, help="what it speaks; its own track if left out")
+    parser.add_argument("--face", type=int, default=0, help="clip seed of the video's character")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--mood", help="of the video, if it is not the clip's")
+    parser.add_argument("--size", type=int, default=64, help="side of the generated picture")
+    return parser
+
+
+def main() -> None:
+    parser = options()
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    try:
+        if args.video is not None:
+            args.audio = args.audio or args.video
+            figures = judge_video(args)
+            if args.json:
+                print(json.dumps({k: v for k, v in figures.items() if math.isfinite(v)}))
+            return
+        if args.out is None:
+            parser.error("--out is wanted")
+        evaluate(args)
+    except ValueError as error:
+        sys.exit(f"evaluate: {error}")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from train.report import write_report
+
+    sweep = (QUICK if args.quick else FULL).resized(args.faces, args.seeds)
+    if args.only:
+        sweep = sweep.chosen(args.only)
+    names = ("student", "teacher", "uncorrupted", "sinkless")
+    given = {name: getattr(args, name) for name in names}
+    if given["student"] is None and args.weights is not None:
+        student = args.weights / "dit.safetensors"
+        given["student"] = student if student.is_file() else None
+    models = Models(
+        weights=args.weights, checkpoints={n: p for n, p in given.items() if p is not None},
+        artifacts=args.artifacts, human=args.human, guidance=args.guidance,
+        teacher_history=args.teacher_history, batch=sweep.batch,
+        num_threads=args.threads,
+    )  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    evaluation = Evaluation(sweep, models, args.out)
+    results = evaluation.run()
+    judged = gates(results)
+    path = write_report(args.out / "report.html", evaluation, results, judged, quick=args.quick)
+    print_gates(judged)
+    print(f"{path}, {(time.monotonic() - begun) / 60:.1f} minutes")
+    if args.json:
+        print(json.dumps(everything(sweep, results, judged)))
+
+
+if __name__ == "__main__":
+    main()

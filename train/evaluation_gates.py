@@ -1,0 +1,155 @@
+"""What the shipped student must reach, and what the figures say about it.
+
+A verdict follows from the figure; "surely" is added only if its whole interval is on that side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.evaluation_metrics import BY_NAME, METRICS, Metric, worst_face
+from train.evaluation_run import HORIZONS_S
+from train.evaluation_settings import (
+    CAP,
+    LONG,
+    STUDENT,
+    TEACHER,
+    TEACHER_IN_4,
+    Pair,
+)
+from train.evaluation_statistics import (
+    UNKNOWN,
+    Estimate,
+    Runs,
+    bootstrap,
+    by_face,
+    mean,
+    ratio,
+)
+
+Results = Mapping[str, Runs]
+"""Setting -> (face, seed) -> figures."""
+
+ALLOWED = 0.05
+"""Share by which the student may be worse than the many-step teacher."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    name: str
+    low: float
+    high: float
+    """Both ends are allowed."""
+    found: Estimate
+
+    @property
+    def wanted(self) -> str:
+        if self.low == -np.inf:
+            return f"≤ {self.high:g}"
+        return f"≥ {self.low:g}" if self.high == np.inf else f"{self.low:g} to {self.high:g}"
+
+    @property
+    def passed(self) -> bool | None:
+        """None if it was not measured."""
+        return self.low <= self.found.value <= self.high if self.found.known else None
+
+    @property
+    def verdict(self) -> str:
+        if self.passed is None:
+            return "not measured"
+        inside = self.low <= self.found.low and self.found.high <= self.high
+        outside = self.found.high < self.low or self.found.low > self.high
+        if self.passed:
+            return "passes, surely" if inside else "passes, interval reaches beyond"
+        return "FAILS, surely" if outside else "FAILS, interval reaches inside"
+
+
+def gates(results: Results) -> list[Gate]:
+    """All gates, with what was measured for them."""
+    student, cap = results.get(STUDENT, {}), results.get(CAP, {})
+    of = {name: metric.estimate(student) for name, metric in BY_NAME.items()}
+    share = bootstrap(ratio, [by_face(student, "opening"), by_face(cap, "opening")])
+    listed = [
+        Gate("lip sync, mean", 0.85, np.inf, of["sync"]),
+        Gate("lip sync, share of the VAE's cap", 0.9, np.inf, share),
+        Gate("lip sync, worst face", 0.75, np.inf, worst_face(student, "opening")),
+        Gate("lip sync with other sounds", -np.inf, 0.10, of["chance"]),
+        Gate("lag, frames", -1, 1, of["lag"]),
+        Gate("mouth width", 0.5, np.inf, of["width"]),
+        Gate("motion energy / truth", 0.8, 1.2, of["motion"]),
+        Gate("boundary ratio / the VAE's", 0.9, 1.1, _boundary(student, cap)),
+        Gate("seam of blocks / the VAE's", 0.9, 1.1, _seam(student, cap)),
+    ]
+    limits = {"background": 3, "clothes": 3, "skin": 6, "hair": 6}
+    listed += [
+        Gate(f"colour of {name}, /255", -np.inf, limit, of[name]) for name, limit in limits.items()
+    ]
+    long = results.get(LONG, {})
+    for horizon in HORIZONS_S:
+        # All horizons from the same long runs; without them, from the short ones as far as they go.
+        name = f"drift_{horizon}s"
+        drift = bootstrap(mean, [by_face(long, name)])
+        found = drift if drift.known else bootstrap(mean, [by_face(student, name)])
+        listed.append(Gate(f"worst region's drift at {horizon} s, /255", -np.inf, 1.5, found))
+    return listed + _against_teacher(results)
+
+
+def _boundary(student: Runs, cap: Runs) -> Estimate:
+    return _ratio_of_ratios(student, cap, BY_NAME["boundary"])
+
+
+def _seam(student: Runs, cap: Runs) -> Estimate:
+    return _ratio_of_ratios(student, cap, BY_NAME["seam"])
+
+
+def _ratio_of_ratios(one: Runs, other: Runs, metric: Metric) -> Estimate:
+    names = [name for name in (metric.figure, metric.over) if name]
+    columns = [by_face(runs, name) for runs in (one, other) for name in names]
+    return bootstrap(lambda a, b, c, d: ratio(a, b) / ratio(c, d), columns)
+
+
+def _against_teacher(results: Results) -> list[Gate]:
+    """Relative worsening of every metric against the many-step teacher."""
+    pair = Pair(one=STUDENT, other=TEACHER, question="")
+    rows = [
+        Gate(f"worse than the 40-step teacher: {metric}", -np.inf, ALLOWED, change)
+        for metric, change in compare(results, pair).items()
+    ]
+    quick = compare(results, Pair(one=STUDENT, other=TEACHER_IN_4, question="")).values()
+    words = [says(change) for change in quick]
+    counts = [
+        Estimate(n, n, n) if set(words) != {"not measured"} else UNKNOWN
+        for n in (words.count("better"), words.count("worse"))
+    ]
+    rows.append(Gate("metrics surely better than the teacher's 4 steps", 1, np.inf, counts[0]))
+    rows.append(Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0, counts[1]))
+    return rows
+
+
+def compare(results: Results, pair: Pair) -> dict[str, Estimate]:
+    """Every metric's worsening from `pair.other` to `pair.one`, as a share of its scale."""
+    one, other = results.get(pair.one, {}), results.get(pair.other, {})
+    changes = {}
+    for metric in METRICS:
+        change = metric.worsening(one, other)
+        scale = 1.0 if metric.better == "one" else metric.scale
+        if scale is None:
+            scale = abs(metric.estimate(other, set(one) & set(other)).value)
+        known = change.known and scale > 0
+        changes[metric.title] = (
+            Estimate(change.value / scale, change.low / scale, change.high / scale,
+                     change.num_faces) if known else UNKNOWN
+        )  # fmt: skip
+    return changes
+
+
+def says(change: Estimate) -> str:
+    """What an interval allows to say about a worsening."""
+    if not change.known:
+        return "not measured"
+    if change.low > 0:
+        return "worse"
+    return "better" if change.high < 0 else "does not discriminate"

@@ -1,0 +1,136 @@
+"""From the files that were given to the source of frames that a setting asks for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+
+from networks.checkpoint import load_checkpoint
+from networks.compact_vae import build_vae
+from networks.dit import DiT
+from train.evaluation_conditions import Encoders
+from train.evaluation_settings import Setting
+from train.evaluation_sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
+from train.preset import PRESET
+
+WORLD = (
+    *("body", "data", "evaluation_run", "evaluation_sources", "evaluation_takes", "face"),
+    *("features", "hair", "identity", "lips", "measure", "metrics_change", "metrics_mouth"),
+    *("metrics_picture", "motion", "palettes", "registration", "render", "sentences", "shapes"),
+    *("speech",),
+)
+"""Modules whose change makes old figures worthless."""
+
+
+class MissingFileError(ValueError):
+    """A setting can't be measured with the files that were given."""
+
+
+@cache
+def digest(path: Path) -> str:
+    """Of a file, or of a folder's files."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class Models:
+    """What is there to be judged."""
+
+    weights: Path | None = None
+    """Folder with vae, audio_encoder and text_encoder.safetensors; the VAE alone will do for the
+    cap."""
+    checkpoints: dict[str, Path] = field(default_factory=dict)
+    """DiT files: student, teacher, sinkless, uncorrupted."""
+    artifacts: Path | None = None
+    human: Path | None = None
+    guidance: float = 1.0
+    """Of the teacher, as its history; see `train.rollout.RolloutOptions`."""
+    teacher_history: str = "own level"
+    batch: int = 8
+    num_threads: int = 1
+    _encoders: Encoders | None = None
+    _dits: dict[str, DiT] = field(default_factory=dict)
+
+    def needed(self, setting: Setting) -> list[Path]:
+        """The files that a setting's frames follow from; `MissingFileError` if one is not there."""
+        files: list[Path] = []
+        if setting.kind == "given":
+            files.append(_given(self.human, "a recording (--human)"))
+        if setting.model == "served":
+            files.append(_given(self.artifacts, "an artifacts folder (--artifacts)"))
+        elif setting.model != "truth":
+            folder = _given(self.weights, "trained weights (--weights)")
+            names = ["vae"]
+            if setting.model != "vae":
+                names += ["audio_encoder", "text_encoder"]
+                checkpoint = self.checkpoints.get(setting.model)
+                files.append(_given(checkpoint, f"a checkpoint (--{setting.model})"))
+            files += [_given(folder / f"{name}.safetensors", name) for name in names]
+        return files
+
+    def rollout(self, setting: Setting) -> dict[str, object]:
+        """Of a setting; `MissingFileError` if there is no such option."""
+        from train.rollout import RolloutOptions
+
+        options = dict(setting.rollout)
+        if setting.model == "teacher":
+            options["guidance"] = self.guidance
+            options["history"] = self.teacher_history
+        known = {f.name for f in fields(RolloutOptions)}
+        if unknown := sorted(set(options) - known):
+            raise MissingFileError(f"the rollout has no option {unknown[0]}")
+        return options
+
+    def fingerprint(self, setting: Setting, num_others: int) -> str:
+        """Equal for equal figures: of files, options and the code that measures."""
+        own = Path(__file__).parent
+        rolled = setting.model not in ("truth", "vae", "served")
+        files = self.needed(setting) + [own / f"{name}.py" for name in WORLD]
+        if rolled:
+            files += [own / "rollout.py", own / "batched_dit.py"]
+        options = sorted(self.rollout(setting).items()) if rolled else []
+        asked = (setting.model, options, setting.kind, setting.seconds,
+                 setting.piece_every, num_others)  # fmt: skip
+        text = "".join(digest(file) for file in files) + repr(asked)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def source(self, setting: Setting) -> Source:
+        self.needed(setting)
+        if setting.model == "truth":
+            return TruthSource()
+        if setting.model == "served":
+            assert self.artifacts is not None
+            return ArtifactsSource(self.artifacts, num_threads=self.num_threads)
+        assert self.weights is not None
+        if setting.model == "vae":
+            vae = load_checkpoint(build_vae(PRESET.vae), self.weights / "vae.safetensors")
+            return ReconstructionSource(vae)
+        return self._rolled_out(setting)
+
+    def _rolled_out(self, setting: Setting) -> Source:
+        from train.evaluation_torch import TorchSource
+        from train.rollout import RolloutOptions
+
+        if self._encoders is None:
+            assert self.weights is not None
+            self._encoders = Encoders.load(self.weights, PRESET)
+        if setting.model not in self._dits:
+            path = self.checkpoints[setting.model]
+            self._dits[setting.model] = load_checkpoint(DiT(PRESET.dit), path)
+        options = RolloutOptions(**self.rollout(setting))
+        dit = self._dits[setting.model]
+        return TorchSource(dit, self._encoders, options, batch=self.batch)
+
+
+def _given(path: Path | None, what: str) -> Path:
+    if path is None:
+        raise MissingFileError(f"no {what.removeprefix('a ').removeprefix('an ')} was given")
+    if not path.exists():
+        raise MissingFileError(f"{path} is not there: {what}")
+    return path

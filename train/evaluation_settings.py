@@ -1,0 +1,159 @@
+"""What is compared: every setting of the evaluation, in its full and its quick form."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+TRUTH, CAP, LONG = "truth", "vae", "long"
+STUDENT, TEACHER, TEACHER_IN_4 = "student 4", "teacher 40", "teacher 4"
+"""Settings that gates and plots ask for by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One way to make frames, over some faces and seeds."""
+
+    name: str
+    about: str
+    model: str
+    """truth, vae, served, or the name of a checkpoint."""
+    rollout: tuple[tuple[str, object], ...] = ()
+    """Fields of `train.rollout.RolloutOptions` that differ from its defaults."""
+    kind: str = "speech"
+    """What sounds: see `train.speech.KINDS`; "given" is the caller's file."""
+    seconds: int
+    faces: int
+    seeds: int
+    piece_every: int = 1
+    """Of pieces of five seconds, the first and every so many-th are measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two settings whose difference is asked for, over the faces and seeds that both have."""
+
+    one: str
+    other: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    settings: tuple[Setting, ...]
+    pairs: tuple[Pair, ...]
+    first_face: int = 0
+    """Seed in the test split."""
+    num_others: int = 6
+    """Other faces and sounds that each run is compared with."""
+    batch: int = 8
+    """Streams side by side."""
+
+    def chosen(self, names: list[str]) -> Sweep:
+        """Only these settings; ValueError for an unknown name."""
+        known = {s.name: s for s in self.settings}
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"unknown setting {unknown[0]!r}, known are {', '.join(known)}")
+        kept = tuple(s for s in self.settings if s.name in names)
+        return dataclasses.replace(self, settings=kept)
+
+    def resized(self, faces: int | None, seeds: int | None) -> Sweep:
+        """With at most so many faces and seeds in every setting."""
+        settings = tuple(
+            dataclasses.replace(s, faces=min(s.faces, faces or s.faces),
+                                seeds=min(s.seeds, seeds or s.seeds))
+            for s in self.settings
+        )  # fmt: skip
+        return dataclasses.replace(self, settings=settings)
+
+
+PAIRS = (
+    Pair(one=STUDENT, other=TEACHER, question="Does distillation cost anything?"),
+    Pair(one=STUDENT, other=TEACHER_IN_4, question="Does distillation buy anything at 4 steps?"),
+    Pair(one="student 3", other=STUDENT, question="3 steps against 4"),
+    Pair(one="student 2", other=STUDENT, question="2 steps against 4"),
+    Pair(one="student 1", other=STUDENT, question="1 step against 4"),
+    Pair(one="no sink", other=STUDENT, question="Without the sink, everything else equal"),
+    Pair(
+        one="no sink, window 5",
+        other=STUDENT,
+        question="Without the sink, its tokens given to the window",
+    ),
+    Pair(
+        one="no sink",
+        other="window 3",
+        question="Without the sink, at the same number of cached tokens",
+    ),
+    Pair(
+        one="sink at first only",
+        other=STUDENT,
+        question="The sink is forgotten like any block",
+    ),
+    Pair(
+        one="trained without sink",
+        other=STUDENT,
+        question="Never had a sink, in training either",
+    ),
+    Pair(one="window 1", other=STUDENT, question="A window of 1 block against 4"),
+    Pair(one="window 2", other=STUDENT, question="A window of 2 blocks against 4"),
+    Pair(one="window 3", other=STUDENT, question="A window of 3 blocks against 4"),
+    Pair(
+        one="clean history",
+        other=STUDENT,
+        question="Clean-history caches against timestep forcing",
+    ),
+    Pair(
+        one="uncorrupted",
+        other=STUDENT,
+        question="Trained without history corruption",
+    ),
+    Pair(one="served", other=STUDENT, question="The exported graphs against torch"),
+)
+
+
+def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tuple[Setting, ...]:
+    """`few`: faces of what only needs a look, and seeds are one there and in the ablations."""
+
+    def of(name: str, about: str, model: str = "student", **more: object) -> Setting:
+        values = {"seconds": seconds, "faces": faces, "seeds": 1} | more
+        return Setting(name=name, about=about, model=model, **values)  # type: ignore[arg-type]
+
+    def steps(count: int) -> tuple[tuple[str, object], ...]:
+        return (("num_steps", count),)
+
+    no_sink = ("sink", False)
+    return (
+        of(TRUTH, "the renderer itself: the metrics' own error", "truth"),
+        of(CAP, "true clips through the VAE and back: the cap", "vae"),
+        of(STUDENT, "what is shipped: 4 steps, sink, timestep forcing", seeds=seeds),
+        of(TEACHER, "40 steps", "teacher", rollout=steps(40), seeds=seeds),
+        of(TEACHER_IN_4, "the teacher in the student's 4 steps", "teacher", seeds=seeds),
+        *(of(f"student {n}", f"{n} steps", rollout=steps(n)) for n in (3, 2, 1)),
+        of("no sink", "sink left out", rollout=(no_sink,)),
+        of("no sink, window 5", "sink left out, window one block longer",
+           rollout=(no_sink, ("window_blocks", 5))),
+        of("sink at first only", "sink seen by the first 4 blocks only",
+           rollout=(("sink_blocks", 4),)),
+        of("trained without sink", "another checkpoint", "sinkless", rollout=(no_sink,)),
+        *(of(f"window {n}", f"window of {n}", rollout=(("window_blocks", n),)) for n in (3, 2, 1)),
+        of("clean history", "caches hold what the last step made", rollout=(("history", "clean"),)),
+        of("uncorrupted", "another checkpoint", "uncorrupted"),
+        of("silence", "a silent microphone", kind="silence", seconds=min(20, seconds)),
+        of("served", "the exported graphs in the served code", "served", faces=few),
+        of(LONG, "the student for a long time", seconds=long_s, piece_every=4),
+        of("human", "a recorded human voice", kind="given", faces=few),
+        of("human, vae", "the cap for that voice", "vae", kind="given", faces=few),
+    )  # fmt: skip
+
+
+FULL = Sweep(settings=_settings(60, 600, 24, 3, 8), pairs=PAIRS)
+QUICK = Sweep(
+    settings=tuple(
+        s
+        for s in _settings(15, 60, 4, 1, 2)
+        if s.name not in ("student 3", "student 2", "no sink, window 5", "window 3", "window 2")
+    ),
+    pairs=PAIRS,
+    num_others=3,
+    batch=4,
+)

@@ -1,0 +1,185 @@
+"""Where frames come from that are to be judged: the truth, the VAE, or the served pipeline.
+
+B takes side by side   T frames   S the picture's side
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from networks.compact_vae import CompactVAE
+from networks.vae import VAE
+from pipeline.live_avatar import LiveAvatar
+from pipeline.local import LocalExecutor
+from pipeline.request import AvatarRequest, Options
+from pipeline.session import BlockFrames
+from train.evaluation_takes import Take
+from train.vae_clips import to_video
+
+Array = np.ndarray
+
+
+class Source(Protocol):
+    """Something that makes frames for takes."""
+
+    batch: int
+    """Takes that are best asked for together."""
+
+    def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
+        """uint8 [B, T, S, S, 3] piece by piece, in order, at least as many as the takes have.
+
+        All takes have the same length. Equal seeds give equal frames.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; nothing is generated afterwards."""
+        ...
+
+
+def sampling_seed(take: Take, seed: int) -> int:
+    """The session seed of a take: faces must not share their noise, nor their luck."""
+    return 1000 * take.face + seed
+
+
+class TruthSource:
+    """The renderer itself: what does not find this perfect is no metric."""
+
+    batch = 1
+    piece = 125
+
+    def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
+        motions = [take.motion(seed) for take in takes]
+        length = takes[0].num_frames
+        for start in range(0, length, self.piece):
+            rows = slice(start, min(start + self.piece, length))
+            drawn = [take.draw(rows, m) for take, m in zip(takes, motions, strict=True)]
+            yield np.stack(drawn)
+
+    def close(self) -> None:
+        pass
+
+
+def to_frames(video: torch.Tensor) -> Array:
+    """float [B, 3, T, S, S] in about [-1, 1] to uint8 [B, T, S, S, 3], rounded as served."""
+    pixels = ((video.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return pixels.permute(0, 2, 3, 4, 1).contiguous().numpy()
+
+
+class ReconstructionSource:
+    """True clips through the VAE and back: no model that works in its latents does better.
+
+    The first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent
+    as it does when streaming. The encoder goes over pieces with more history than it can see, which
+    gives what the whole clip would.
+    """
+
+    batch = 1
+    lead = 1 + 4 * 7
+    """Frames before the clip."""
+    piece, history = 240, 64
+    """Frames encoded together, and before them again; multiples of four."""
+
+    def __init__(self, vae: CompactVAE | VAE) -> None:
+        self.vae = vae
+
+    @torch.no_grad()
+    def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
+        motions = [take.motion(seed) for take in takes]
+        length = takes[0].num_frames
+
+        def frames(start: int, stop: int) -> torch.Tensor:
+            """Frames of the stream, of which 0 is the clip's: the first and last are held."""
+            held = np.clip(np.arange(start, stop), 0, length - 1)
+            low, high = int(held[0]), int(held[-1]) + 1
+            drawn = [t.draw(slice(low, high), m) for t, m in zip(takes, motions, strict=True)]
+            return to_video(np.stack(drawn)[:, held - low])
+
+        latent = self.vae.encode(frames(-self.lead, 0))
+        _, state = self.vae.decode(latent)
+        for start in range(0, length, self.piece):
+            size = min(self.piece, -(-(length - start) // 4) * 4)
+            before = min(self.history, self.lead - 1 + start)
+            latent = self.vae.encode(frames(start - before - 1, start + size))
+            made, state = self.vae.decode(latent[:, :, 1 + before // 4 :], state)
+            yield to_frames(made)[:, : length - start]
+
+    def close(self) -> None:
+        pass
+
+
+class _Answers:
+    """The reply of one request, read by the thread that asked."""
+
+    def __init__(self, answers: queue.SimpleQueue[BlockFrames | str]) -> None:
+        self.answers = answers
+
+    def send(self, block: BlockFrames) -> None:
+        self.answers.put(block)
+
+    def finish(self) -> None:
+        self.answers.put("")
+
+    def fail(self, message: str) -> None:
+        self.answers.put(message or "failed")
+
+    def cancelled(self) -> bool:
+        return False
+
+
+class ArtifactsSource:
+    """The served code on an artifacts folder, in this process: what a client would get."""
+
+    batch = 1
+    request_s = 20
+    """Seconds of sound in a request; the next one is sent when the last is answered."""
+
+    def __init__(self, folder: Path, *, num_threads: int = 1) -> None:
+        self.folder, self.num_threads = folder, num_threads
+        self.executor: LocalExecutor | None = None
+
+    def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
+        if self.executor is None:  # loaded when it is first wanted
+            self.executor = LocalExecutor(self.folder, num_threads=self.num_threads)
+        (take,) = takes
+        avatar = LiveAvatar(
+            self.executor.config, self.executor, max_sessions=1, idle_timeout_s=3600
+        )
+        try:
+            yield from self._stream(avatar, take, seed)
+        finally:
+            avatar.stop()
+
+    def close(self) -> None:
+        if self.executor is not None:
+            self.executor.stop()
+
+    def _stream(self, avatar: LiveAvatar, take: Take, seed: int) -> Iterator[Array]:
+        config = avatar.config
+        size = self.request_s * config.sample_rate
+        for start in range(0, len(take.audio), size):
+            audio = np.clip(take.audio[start : start + size], -1, 1)
+            last = start + size >= len(take.audio)
+            answers: queue.SimpleQueue[BlockFrames | str] = queue.SimpleQueue()
+            opening = {}
+            if not start:
+                opening = {
+                    "image": take.reference,
+                    "prompt": take.caption,
+                    "seed": sampling_seed(take, seed),
+                    "options": Options(sink_distance=config.sink_distance),
+                }
+            avatar.submit(
+                AvatarRequest(session=1, start=not start, end=last, audio=audio, **opening),
+                _Answers(answers),
+            )
+            while isinstance(answer := answers.get(), BlockFrames):
+                yield answer.frames[None]
+            if answer:
+                raise RuntimeError(f"{self.folder}: {answer}")

@@ -1,0 +1,111 @@
+"""What a model is asked for, and everything that is true about it: takes of unseen characters.
+
+A take is a clip that is not drawn yet: its length does not cost memory, and its frames are drawn
+where they are wanted.
+
+T video frames   S the picture's side in pixels
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+
+from train.data import clip, identity_seed
+from train.identity import Identity
+from train.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
+from train.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion
+from train.render import render
+from train.speech import sound
+
+Curves = TypeVar("Curves", Pose, Expression, Mouth)
+
+OTHER_TAKE = 10_000_000
+"""Between the seeds of the motions that the same character could as well have made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Take:
+    """One character with one sound; a clip without its frames (see `train.data.Clip`)."""
+
+    face: int
+    """Seed in the split."""
+    split: str
+    size: int
+    identity: Identity
+    mood: str
+    caption: str
+    reference: np.ndarray
+    """uint8 [S, S, 3]."""
+    audio: np.ndarray
+    """float32 [640 T], 16 kHz."""
+    mouth: Mouth
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.mouth.opening)
+
+    def motion(self, seed: int) -> tuple[Pose, Expression]:
+        """How head and eyes move; another seed is another performance of the same sound."""
+        key = identity_seed(self.face, self.split) + seed * OTHER_TAKE
+        stress = stress_curve(self.mouth)
+        return head_motion(key, self.num_frames, stress), eye_motion(key, self.num_frames, stress)
+
+    def draw(self, rows: slice, motion: tuple[Pose, Expression]) -> np.ndarray:
+        """The true frames uint8 [rows, S, S, 3] with a motion as `motion` gives."""
+        pose, expression = (part(of, rows) for of in motion)
+        mouth = part(self.mouth, rows)
+        return render(self.identity, pose, expression, mouth, self.mood, self.size).frames
+
+
+def part(curves: Curves, rows: slice) -> Curves:
+    """The rows of every curve."""
+    return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
+
+
+def take(
+    face: int,
+    num_frames: int,
+    *,
+    size: int = 64,
+    split: str = "test",
+    audio: np.ndarray | None = None,
+    kind: str = "speech",
+    mood: str | None = None,
+) -> Take:
+    """The take of a face's seed in its split.
+
+    Args:
+        num_frames: T, at 25 per second.
+        audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
+        kind: the drawn sound, one of `train.speech.KINDS`.
+        mood: one of `train.motion.MOODS` instead of the face's own.
+
+    Raises:
+        ValueError: an unknown split, kind or mood, or a seed out of range.
+        RuntimeError: speech is wanted and espeak-ng is not installed.
+    """
+    still = clip(face, 1, size, split, audio=np.zeros(1), mood=mood)
+    length = num_frames * SAMPLES_PER_FRAME
+    if audio is None:
+        audio, _, _ = sound(identity_seed(face, split), length, split, kind)
+    audio = np.asarray(audio, np.float32)[:length]
+    audio = np.pad(audio, (0, length - len(audio)))
+    return Take(
+        face=face,
+        split=split,
+        size=size,
+        identity=still.identity,
+        mood=still.mood,
+        caption=still.caption,
+        reference=still.reference,
+        audio=audio,
+        mouth=mouth_curve(audio, num_frames),
+    )
+
+
+def frames_of(seconds: float) -> int:
+    """Video frames of a duration."""
+    return round(seconds * FPS)

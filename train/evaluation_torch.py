@@ -1,0 +1,51 @@
+"""Frames from a DiT checkpoint, rolled out in torch.
+
+B takes   C channels   h w latent size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from networks.dit import DiT
+from pipeline.noise import block_noise
+from train.evaluation_conditions import Encoders
+from train.evaluation_sources import sampling_seed, to_frames
+from train.evaluation_takes import Take
+from train.rollout import RolloutOptions, stream
+
+
+class TorchSource:
+    """A checkpoint with the options of its rollout."""
+
+    def __init__(
+        self, dit: DiT, encoders: Encoders, options: RolloutOptions, *, batch: int = 8
+    ) -> None:
+        self.dit, self.encoders, self.options, self.batch = dit, encoders, options, batch
+
+    @torch.no_grad()
+    def generate(self, takes: Sequence[Take], seed: int) -> Iterator[np.ndarray]:
+        conditions, vae = self.encoders.conditions(takes), self.encoders.vae
+        # As in the served decoder: the still picture runs up to block 0 and is thrown away.
+        warm = conditions.motion[:, :, : self.encoders.config.warmup_frames]
+        _, state = vae.decode(warm)
+        noise = self._noise(takes, seed, conditions.audio.shape[-1])
+        for latents in stream(self.dit, conditions, self.options, noise=noise):
+            frames, state = vae.decode(latents, state)
+            yield to_frames(frames)
+
+    def close(self) -> None:
+        pass
+
+    def _noise(self, takes: Sequence[Take], seed: int, num_frames: int) -> torch.Tensor:
+        """[B, C, blocks * F, h, w]: what the server draws, whoever else is in the batch."""
+        config = self.encoders.config
+        blocks = range(num_frames // config.video_frames_per_block)
+        drawn = [
+            [block_noise(sampling_seed(take, seed), n, config.latent_shape) for n in blocks]
+            for take in takes
+        ]
+        return torch.from_numpy(np.stack([np.concatenate(one, 2)[0] for one in drawn]))

@@ -1,0 +1,189 @@
+"""What the DiT learns from: clips of the drawn world as latents, audio features and text rows.
+
+    python -m train.latent_clips --weights DIR --out DIR --clips 2000 --blocks 8 --split train
+
+How a clip is placed in its stream stands in `train.latent_takes`. Shards are float16 and belong to
+the weights that they were made with; a changed decoder of the VAE leaves them valid.
+
+n blocks of F latents and 4 F video frames   C latent channels   h w latent size   L + 1 hidden
+states of width Ca   B batch
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from networks.presets import Preset
+from train.data import SPLITS
+from train.encoder_features import block_features
+from train.latent_takes import Networks, draw_take, tensors
+from train.preset import PRESET
+
+CLIPS_PER_SHARD = 16
+TEXT_DROPOUT = 0.1
+PER_CLIP = ("text", "reference", "motion")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentBatch:
+    """Pieces of n blocks each, float32 but for the last two."""
+
+    latents: Tensor
+    """[B, C, F n, h, w], normalised; latent k shows video frames 4 k .. 4 k + 3 of the piece."""
+    audio_features: Tensor
+    """[B, n, L + 1, Ca, 4 F], block by block."""
+    text: Tensor
+    """[B, text_len, text_dim], zero rows after the prompt."""
+    reference: Tensor
+    """[B, C, 1, h, w]."""
+    motion: Tensor
+    """[B, C, 19, h, w], the reference picture held still."""
+    mouth: Tensor
+    """[B, 4 F n, 3]: opening, width and roundness of each video frame."""
+    regions: Tensor
+    """[B, F n, 2, h, w] in [0, 1]: share of a latent's pixels that show mouth and eyes."""
+    first_block: Tensor
+    """int64 [B]: the piece's first block as counted in its stream."""
+    starts: Tensor
+    """bool [B]: whether that is the stream's very first block."""
+
+
+@torch.inference_mode()
+def write_shard(path: Path, seeds: range, split: str, num_blocks: int, networks: Networks) -> None:
+    """One safetensors file of float16, clips in front; what is said of them in its metadata."""
+    takes = [draw_take(seed, split, num_blocks, networks) for seed in seeds]
+    features = block_features(networks.audio, [w for take in takes for w in take.windows])
+    parts = features.split(num_blocks)
+    clips = [tensors(t, f, networks) for t, f in zip(takes, parts, strict=True)]
+    stacked = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
+    stacked["empty_text"] = networks.text_rows("")
+    stored = {n: t.half() if t.is_floating_point() else t for n, t in stacked.items()}
+    about = [
+        {"seed": t.clip.seed, "mood": t.clip.mood, "kind": t.kind, "voice": t.voice,
+         "caption": t.clip.caption} for t in takes
+    ]  # fmt: skip
+    metadata = {"weights": networks.digest, "split": split, "clips": json.dumps(about)}
+    partial = path.with_suffix(".partial")
+    save_file({n: t.contiguous() for n, t in stored.items()}, partial, metadata=metadata)
+    partial.rename(path)
+
+
+def write_shards(
+    folder: Path, split: str, num_clips: int, num_blocks: int, networks: Networks, seed: int = 0
+) -> Iterator[Path]:
+    """Make what is missing; yields every shard's path. ValueError if one is of other weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(seed, seed + num_clips, CLIPS_PER_SHARD):
+        seeds = range(start, min(start + CLIPS_PER_SHARD, seed + num_clips))
+        path = folder / f"{split}_{num_blocks}b_{seeds[0]:06d}_{seeds[-1]:06d}.safetensors"
+        if path.exists():
+            with safe_open(path, "pt") as shard:
+                made_with = shard.metadata()["weights"]
+            if made_with != networks.digest:
+                raise ValueError(f"{path} was made with weights {made_with}, these are "
+                                 f"{networks.digest}; take another folder")  # fmt: skip
+        else:
+            write_shard(path, seeds, split, num_blocks, networks)
+        yield path
+
+
+class LatentClips:
+    """The clips of a folder. Shards stay on disk, in the system's memory once they were read."""
+
+    def __init__(self, folder: Path, preset: Preset = PRESET) -> None:
+        self.config = preset.pipeline
+        self.shards = [safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors"))]
+        if not self.shards:
+            raise ValueError(f"{folder}: no shards, `python -m train.latent_clips` makes them")
+        self.clips: list[tuple[int, int]] = []
+        """Shard and row of every clip."""
+        self.num_blocks = 10**9
+        """Of the shortest clip."""
+        for number, shard in enumerate(self.shards):
+            rows, blocks = shard.get_slice("audio_features").get_shape()[:2]
+            self.clips += [(number, row) for row in range(rows)]
+            self.num_blocks = min(self.num_blocks, blocks)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def batch(
+        self,
+        rng: np.random.Generator,
+        batch: int,
+        blocks: int,
+        text_dropout: float = TEXT_DROPOUT,
+    ) -> LatentBatch:
+        """Pieces of `blocks` blocks, from different clips if there are enough, at random places.
+
+        `text_dropout`: share of pieces that get the rows of an empty prompt.
+        """
+        if not 1 <= blocks <= self.num_blocks:
+            raise ValueError(f"pieces of {blocks} blocks, clips have {self.num_blocks}")
+        chosen = rng.choice(len(self), batch, replace=batch > len(self))
+        pieces = []
+        for clip_index in chosen:
+            begin = int(rng.integers(self.num_blocks - blocks + 1))
+            piece = self._piece(int(clip_index), begin, blocks)
+            if rng.random() < text_dropout:
+                shard = self.shards[self.clips[clip_index][0]]
+                piece["text"] = shard.get_tensor("empty_text").float()
+            pieces.append(piece)
+        return LatentBatch(
+            **{f.name: torch.stack([p[f.name] for p in pieces]) for f in fields(LatentBatch)}
+        )
+
+    def _piece(self, index: int, begin: int, blocks: int) -> dict[str, Tensor]:
+        number, row = self.clips[index]
+        shard, c = self.shards[number], self.config
+
+        def rows(per_block: int) -> slice:
+            return slice(begin * per_block, (begin + blocks) * per_block)
+
+        latents, frames = rows(c.frames_per_block), rows(c.video_frames_per_block)
+        piece = {name: shard.get_slice(name)[row] for name in PER_CLIP}
+        piece |= {
+            "latents": shard.get_slice("latents")[row, :, latents],
+            "audio_features": shard.get_slice("audio_features")[row, rows(1)],
+            "mouth": shard.get_slice("mouth")[row, frames],
+            "regions": shard.get_slice("regions")[row, latents],
+        }
+        piece = {name: tensor.float() for name, tensor in piece.items()}
+        first = shard.get_tensor("first_block")[row] + begin
+        return piece | {"first_block": first, "starts": first == 0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the DiT's training clips.")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of three safetensors")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--blocks", type=int, default=8, help="blocks of a clip")
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--seed", type=int, default=0, help="of the first clip")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    networks = Networks(args.weights, PRESET)
+    begun = time.process_time()
+    shards = write_shards(args.out, args.split, args.clips, args.blocks, networks, args.seed)
+    total, bar = -(-args.clips // CLIPS_PER_SHARD), sys.stderr.isatty()
+    for path in track(shards, "shards", total, disable=not bar):
+        print(path, flush=True)
+    print(f"{(time.process_time() - begun) / args.clips:.2f} CPU-s per clip")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""One clip of the DiT's training: drawn, placed in a stream, and seen by the frozen networks.
+
+Everything is made as a live stream makes it. Most clips are cut from the middle of a stream: the
+sound began some blocks earlier, and features see it. The others start their stream: before them is
+silence that the audio encoder never gets. Either way the VAE encodes some frames before the first
+block and drops their latents, so that all latents are those of mid-stream.
+
+n blocks of F latents and 4 F video frames   C latent channels   h w latent size   S picture's side
+L + 1 hidden states of width Ca
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from export.vae_graphs import Encode
+from networks import audio_encoder, text_encoder
+from networks.audio_encoder import AudioEncoder
+from networks.checkpoint import load_checkpoint
+from networks.compact_vae import build_vae
+from networks.presets import Preset
+from networks.text_encoder import TextEncoder
+from pipeline.audio_features import AudioWindow
+from pipeline.text import Tokenizer
+from train.data import Clip, clip, identity_seed
+from train.encoder_features import stream_windows
+from train.render import REGIONS
+from train.speech import sound
+from train.vae_clips import to_video
+
+LEAD_FRAMES = 9
+"""Video frames before the first block that the VAE encodes; 1 + a multiple of 4."""
+START_SHARE = 0.3
+"""Share of clips that start their stream."""
+MOST_BLOCKS_BEFORE = 10
+FOCUS = ("mouth", "eyes")
+"""Regions whose share of each latent is kept, to weigh errors with."""
+
+
+class Networks:
+    """The frozen networks of a folder of weights."""
+
+    FILES = ("vae.safetensors", "audio_encoder.safetensors", "text_encoder.safetensors")
+
+    def __init__(self, folder: Path, preset: Preset) -> None:
+        vae, audio, text = (folder / name for name in self.FILES)
+        config = preset.pipeline
+        self.folder, self.config = folder, config
+        self.vae = load_checkpoint(build_vae(preset.vae), vae)
+        rename = audio_encoder.module_key
+        self.audio = load_checkpoint(AudioEncoder(preset.audio), audio, rename=rename)
+        rename = text_encoder.module_key
+        self.text = load_checkpoint(TextEncoder(preset.text), text, rename=rename)
+        self.hold = Encode(self.vae, 1 + config.temporal_stride * (config.motion_frames - 1))
+        self.tokenizer = Tokenizer(config, folder)
+        self.digest = self._digest()
+
+    def _digest(self) -> str:
+        """Tells weights and audio windows apart; what only decodes does not count."""
+        parts = {"audio": self.audio, "text": self.text, "vae": self.vae}
+        windows = (self.config.audio_context_frames, self.config.audio_lookahead_frames)
+        digest = hashlib.sha256(repr(windows).encode())
+        for part, module in parts.items():
+            for name, tensor in sorted(module.state_dict().items()):
+                if not (part == "vae" and name.startswith("decoder")):
+                    digest.update(f"{part}.{name}".encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def text_rows(self, prompt: str) -> Tensor:
+        """[text_len, text_dim]."""
+        return self.text(**{k: torch.from_numpy(v) for k, v in self.tokenizer(prompt).items()})[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A clip, and where it lies in its stream."""
+
+    clip: Clip
+    """LEAD_FRAMES, the blocks, and as many frames as the lookahead has."""
+    windows: list[AudioWindow]
+    """Of its blocks."""
+    first_block: int
+    kind: str
+    voice: str
+
+
+def draw_take(seed: int, split: str, num_blocks: int, networks: Networks) -> Take:
+    """Clip `seed` of a split, `num_blocks` long, at a place in its stream that the seed decides."""
+    config, key = networks.config, identity_seed(seed, split)
+    rng = np.random.default_rng([key, 0x1A7])
+    per_block, size = config.video_frames_per_block, config.samples_per_frame
+    starts = rng.random() < START_SHARE
+    first = 0 if starts else int(rng.integers(1, MOST_BLOCKS_BEFORE + 1))
+    # The mouth's muscles know what comes next: frames after the last block are drawn and dropped.
+    after = config.audio_lookahead_frames
+    length = (first + num_blocks) * per_block + after
+    samples, kind, voice = sound(key, length * size, split)
+    begin = first * per_block - LEAD_FRAMES
+    heard = np.pad(samples, (max(0, -begin * size), 0))[max(0, begin * size) :]
+    num_frames = LEAD_FRAMES + num_blocks * per_block + after
+    drawn = clip(seed, num_frames, config.height, split, audio=heard)
+    windows = stream_windows(samples, range(first, first + num_blocks), config)
+    return Take(clip=drawn, windows=windows, first_block=first, kind=kind, voice=voice)
+
+
+def _region_shares(labels: np.ndarray, networks: Networks) -> Tensor:
+    """uint8 [4 T, S, S] to [T, 2, h, w]."""
+    c = networks.config
+    cells = labels.reshape(-1, c.temporal_stride, c.latent_height, c.spatial_stride,
+                           c.latent_width, c.spatial_stride)  # fmt: skip
+    shares = [(cells == REGIONS.index(name)).mean((1, 3, 5)) for name in FOCUS]
+    return torch.from_numpy(np.stack(shares, 1))
+
+
+def tensors(take: Take, features: Tensor, networks: Networks) -> dict[str, Tensor]:
+    """What `train.latent_clips.LatentBatch` holds of one take, without a batch dimension.
+
+    `features` [n, L + 1, Ca, 4 F]. Regions are kept in `regions`, in the order of FOCUS.
+    """
+    drawn, config = take.clip, networks.config
+    blocks = len(take.windows) * config.video_frames_per_block
+    seen = slice(LEAD_FRAMES, LEAD_FRAMES + blocks)
+    latents = networks.vae.encode(to_video(drawn.frames[: seen.stop])[None])[0]
+    leading = 1 + (LEAD_FRAMES - 1) // config.temporal_stride
+    motion = networks.hold(to_video(drawn.reference[None])[None, :, 0])[0]
+    return {
+        "latents": latents[:, leading:],
+        "audio_features": features,
+        "text": networks.text_rows(drawn.caption),
+        "reference": motion[:, :1],
+        "motion": motion,
+        "mouth": torch.from_numpy(np.stack(astuple(drawn.mouth), 1)[seen]),
+        "regions": _region_shares(drawn.regions[seen], networks),
+        "first_block": torch.tensor(take.first_block),
+    }

@@ -1,0 +1,193 @@
+"""What a step of the teacher's training learns from: noisy pieces of clips, and what to answer.
+
+All blocks of a piece share one noise level, as the blocks in a step's KV cache do. What a stream
+will meet is practised here: sinks that are missing or show the first generated frame, prompts and
+sound that are missing, places far into a stream, and history that is not quite right.
+
+B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import PipelineConfig
+from pipeline.schedule import Schedule
+from train.batched_dit import Conditions
+from train.flow import add_noise, shifted
+from train.latent_clips import LatentBatch, LatentClips
+from train.preset import PRESET
+
+SHAPES = ((8, 2), (4, 4), (3, 6))
+"""Pieces of a step and blocks of each: many characters and noise levels, or long history."""
+SHAPE_WEIGHTS = (0.3, 0.4, 0.3)
+STEP_WEIGHTS = (0.3, 0.3, 0.32, 0.08)
+"""Of the served schedule's levels; the last one changes next to nothing."""
+SERVED_SHARE = 0.5
+"""Share of pieces near a level of the served schedule; the others are anywhere."""
+JITTER = 0.02
+AUDIO_DROPOUT, SINK_DROPOUT = 0.1, 0.15
+RECALIBRATED = 0.45
+"""Share of pieces from mid-stream whose reference is another frame of their clip."""
+CORRUPTED = 0.3
+MOST_CORRUPTION = 0.6
+"""Standard deviation, in that of latents, of what is wrong in corrupted history."""
+FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
+"""Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
+MOUTH_WEIGHT, EYES_WEIGHT = 6.0, 1.0
+"""Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """A step's input and target."""
+
+    noisy: Tensor
+    """[B, C, n * F, h, w]."""
+    timesteps: Tensor
+    """[B]."""
+    conditions: Conditions
+    starts: list[int]
+    """First block of each piece, as counted in its stream."""
+    sink: bool
+    target: Tensor
+    """Velocity, as `noisy`."""
+    weight: Tensor
+    """[B, 1, n * F, h, w]; 0 where history was corrupted."""
+
+
+def draw_sigmas(rng: np.random.Generator, count: int, config: PipelineConfig) -> Tensor:
+    """Noise levels [count] in (0, 1]: half near those that are served, half from everywhere."""
+    served = rng.choice(Schedule(4, config.shift).sigmas[:-1], count, p=STEP_WEIGHTS)
+    served = served * (1 + JITTER * rng.standard_normal(count))
+    anywhere = shifted(torch.from_numpy(rng.random(count)), config.shift).numpy()
+    sigmas = np.where(rng.random(count) < SERVED_SHARE, served, anywhere)
+    return torch.from_numpy(np.clip(sigmas, 1e-3, 1.0).astype(np.float32))
+
+
+def level_weight(sigma: Tensor) -> Tensor:
+    """Of the squared error of a velocity: towards 0 noise it cannot be known, and no longer
+    matters."""
+    return sigma**2 / (sigma**2 + 0.05) + 0.02
+
+
+class Lessons:
+    """Lessons from a folder of clips; a lesson follows from the seed, the step and the part."""
+
+    def __init__(
+        self,
+        clips: LatentClips,
+        seed: int,
+        part: int = 0,
+        sink_dropout: float = SINK_DROPOUT,
+        config: PipelineConfig = PRESET.pipeline,
+    ) -> None:
+        """`part`: number of the learner, each of which has lessons of its own."""
+        self.clips, self.seed, self.part, self.config = clips, seed, part, config
+        self.sink_dropout = sink_dropout
+
+    def lesson(self, step: int) -> Lesson:
+        """Of equal shape, and with or without a sink, in all parts."""
+        common = np.random.default_rng([self.seed, step])
+        batch, blocks = SHAPES[common.choice(len(SHAPES), p=SHAPE_WEIGHTS)]
+        sink = common.random() >= self.sink_dropout
+        rng = np.random.default_rng([self.seed, step, self.part])
+        blocks = min(blocks, self.clips.num_blocks)
+        clips = self.clips.batch(rng, batch, self.clips.num_blocks)
+        begins = rng.integers(self.clips.num_blocks - blocks + 1, size=batch)
+        return self._lesson(rng, clips, begins, blocks, sink)
+
+    def _lesson(
+        self,
+        rng: np.random.Generator,
+        clips: LatentBatch,
+        begins: np.ndarray,
+        blocks: int,
+        sink: bool,
+    ) -> Lesson:
+        frames, generator = self.config.frames_per_block, _generator(rng)
+        spans = [slice(b * frames, (b + blocks) * frames) for b in begins]
+        clean = torch.stack([x[:, s] for x, s in zip(clips.latents, spans, strict=True)])
+        regions = torch.stack([x[s] for x, s in zip(clips.regions, spans, strict=True)])
+        sigma = draw_sigmas(rng, len(clean), self.config)
+        noise = torch.randn(clean.shape, generator=generator)
+        wrong, learned = self._corruption(rng, clean, generator)
+        weight = 1 + MOUTH_WEIGHT * regions[:, :, 0] + EYES_WEIGHT * regions[:, :, 1]
+        weight = weight * level_weight(sigma)[:, None, None, None]
+        return Lesson(
+            noisy=add_noise(clean + wrong, noise, sigma),
+            timesteps=1000 * sigma,
+            conditions=self._conditions(rng, clips, begins, blocks),
+            starts=[self._place(rng, int(f) + int(b))
+                    for f, b in zip(clips.first_block, begins, strict=True)],
+            sink=sink,
+            target=noise - clean,
+            weight=(weight[:, None] * learned),
+        )  # fmt: skip
+
+    def _place(self, rng: np.random.Generator, block: int) -> int:
+        """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""
+        if block == 0 or rng.random() >= FAR_SHARE:
+            return block
+        return int(np.exp(rng.uniform(np.log(block), np.log(FARTHEST_BLOCK))))
+
+    def _corruption(
+        self, rng: np.random.Generator, clean: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1].
+
+        In some pieces the first blocks are wrong, in grain and colour, by a random amount. They
+        are history for the others, who have to answer as if nothing had happened.
+        """
+        batch, channels, frames = clean.shape[:3]
+        blocks = frames // self.config.frames_per_block
+        wrong = torch.randn(clean.shape, generator=generator)
+        wrong += torch.randn(batch, channels, 1, 1, 1, generator=generator)
+        amount = torch.zeros(batch, 1, frames, 1, 1)
+        for row in amount if blocks > 1 else ():
+            if rng.random() < CORRUPTED:
+                until = int(rng.integers(1, blocks)) * self.config.frames_per_block
+                row[:, :until] = rng.uniform(0, MOST_CORRUPTION) / 2**0.5
+        return wrong * amount, (amount == 0).float()
+
+    def _conditions(
+        self, rng: np.random.Generator, clips: LatentBatch, begins: np.ndarray, blocks: int
+    ) -> Conditions:
+        references, sounds = [], []
+        for row, begin in enumerate(begins):
+            heard = clips.audio_features[row, begin : begin + blocks].movedim(0, -2).flatten(-2)
+            sounds.append(heard * float(rng.random() >= AUDIO_DROPOUT))
+            reference = clips.reference[row]
+            started = clips.first_block[row] + begin > 0
+            if started and rng.random() < RECALIBRATED:
+                frame = self._other_frame(rng, int(begin), blocks)
+                reference = clips.latents[row, :, frame : frame + 1]
+            references.append(reference)
+        return Conditions(
+            reference=torch.stack(references),
+            motion=clips.motion,
+            text=clips.text,
+            audio=torch.stack(sounds),
+        )
+
+    def _other_frame(self, rng: np.random.Generator, begin: int, blocks: int) -> int:
+        """A latent frame of the clip outside the piece, or inside if there is none."""
+        frames = self.config.frames_per_block
+        inside = range(begin * frames, (begin + blocks) * frames)
+        others = [f for f in range(self.clips.num_blocks * frames) if f not in inside]
+        return int(rng.choice(others or list(inside)))
+
+
+def weighted_error(velocity: Tensor, lesson: Lesson) -> Tensor:
+    """Mean squared error of the velocity over what is learned."""
+    squared = (velocity - lesson.target).square().mean(1, keepdim=True)
+    learned = (lesson.weight > 0).sum().clamp(min=1)
+    return (squared * lesson.weight).sum() / learned
+
+
+def _generator(rng: np.random.Generator) -> torch.Generator:
+    return torch.Generator().manual_seed(int(rng.integers(2**62)))

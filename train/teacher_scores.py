@@ -1,0 +1,126 @@
+"""How a teacher does on faces and voices it does not learn from: errors of its velocity, and the
+mouths of short streams.
+
+B clips   n blocks   F latent frames of a block   C channels   h, w latent size   T video frames
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from networks.compact_vae import CompactVAE
+from networks.dit import DiT
+from networks.vae import VAE
+from pipeline.schedule import Schedule
+from train.batched_dit import Conditions
+from train.data import identity_seed
+from train.evaluation_sources import to_frames
+from train.flow import add_noise
+from train.identity import identity
+from train.latent_clips import LatentClips
+from train.measure import read_mouth
+from train.metrics_mouth import correlation
+from train.parallel import velocities
+from train.preset import PRESET
+from train.rollout import RolloutOptions, stream
+
+ERROR_CLIPS, ERROR_BLOCKS = 8, 4
+STREAMS, STREAM_BLOCKS = 4, 6
+LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
+"""Served noise levels whose errors are measured; the fourth changes next to nothing."""
+
+
+class DevClips:
+    """The first clips of a folder of split "dev"."""
+
+    def __init__(self, folder: Path, vae: CompactVAE | VAE | None = None) -> None:
+        """Without `vae` nobody looks at mouths."""
+        shard = LatentClips(folder).shards[0]
+        names = ("latents", "audio_features", "text", "reference", "motion", "mouth", "regions")
+        stored = {name: shard.get_tensor(name)[:ERROR_CLIPS].float() for name in names}
+        self.latents, self.regions = stored["latents"], stored["regions"]
+        self.mouth = stored["mouth"].numpy()
+        self.conditions = Conditions(
+            reference=stored["reference"],
+            motion=stored["motion"],
+            text=stored["text"],
+            audio=stored["audio_features"].movedim(1, -2).flatten(-2),
+        )
+        self.about = json.loads(shard.metadata()["clips"])
+        self.vae = vae
+
+    def _conditions(self, rows: int, blocks: int) -> Conditions:
+        c, length = self.conditions, blocks * PRESET.pipeline.video_frames_per_block
+        return Conditions(
+            reference=c.reference[:rows],
+            motion=c.motion[:rows],
+            text=c.text[:rows],
+            audio=c.audio[:rows, ..., :length],
+        )
+
+    @torch.no_grad()
+    def scores(self, dit: DiT, samples: Path | None = None) -> dict[str, float]:
+        """Squared errors of the velocity at the served levels, "error_0" …, and of where there is
+        mouth, "mouth_0" …; with a VAE also the correlations "opening" and "width" of `frames`,
+        which are drawn into `samples`."""
+        found = self._errors(dit)
+        if self.vae is None:
+            return found
+        frames = self.frames(dit)
+        if samples is not None:
+            self.write_samples(samples, frames)
+        return found | self.read(frames)
+
+    def _errors(self, dit: DiT) -> dict[str, float]:
+        frames = ERROR_BLOCKS * PRESET.pipeline.frames_per_block
+        clean = self.latents[:, :, :frames]
+        mouth = self.regions[:, :frames, 0]
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        conditions, found = self._conditions(len(clean), ERROR_BLOCKS), {}
+        for number, level in enumerate(LEVELS):
+            sigma = torch.full((len(clean),), float(level))
+            noisy, starts = add_noise(clean, noise, sigma), [0] * len(clean)
+            made = velocities(dit, noisy, 1000 * sigma, conditions, starts=starts)
+            error = (made - noise + clean).square().mean(1)
+            found[f"error_{number}"] = float(error.mean())
+            found[f"mouth_{number}"] = float((error * mouth).sum() / mouth.sum())
+        return found
+
+    @torch.no_grad()
+    def frames(self, dit: DiT) -> np.ndarray:
+        """uint8 [B, T, S, S, 3]: streams as served, of `STREAM_BLOCKS` blocks."""
+        assert self.vae is not None
+        conditions = self._conditions(STREAMS, STREAM_BLOCKS)
+        _, state = self.vae.decode(conditions.motion[:, :, : PRESET.pipeline.warmup_frames])
+        made = []
+        for latents in stream(dit, conditions, RolloutOptions()):
+            video, state = self.vae.decode(latents, state)
+            made.append(to_frames(video))
+        return np.concatenate(made, 1)
+
+    def read(self, frames: np.ndarray) -> dict[str, float]:
+        """Mean correlations of the mouths in `frames` with the true ones."""
+        found: dict[str, list[float]] = {"opening": [], "width": []}
+        for made, true, about in zip(frames, self.mouth, self.about, strict=False):
+            who = identity(identity_seed(about["seed"], "dev"))
+            mouth = read_mouth(made, who, about["mood"]).mouth
+            for column, name in enumerate(found):
+                found[name].append(correlation(getattr(mouth, name), true[: len(made), column]))
+        return {name: float(np.nanmean(values)) for name, values in found.items()}
+
+    def write_samples(self, path: Path, frames: np.ndarray) -> None:
+        """Every sixth frame of the streams, a row each, the truth's latents decoded above."""
+        assert self.vae is not None
+        with torch.no_grad():
+            warm = self.conditions.motion[: len(frames), :, : PRESET.pipeline.warmup_frames]
+            _, state = self.vae.decode(warm)
+            length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
+            video, _ = self.vae.decode(self.latents[: len(frames), :, :length], state)
+        pairs = zip(to_frames(video), frames, strict=True)
+        rows = [np.concatenate(list(clip[::6]), 1) for pair in pairs for clip in pair]
+        Image.fromarray(np.concatenate(rows)).save(path)
