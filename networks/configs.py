@@ -53,6 +53,39 @@ class DiTConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WanConfig:
+    """The Wan 2.1 text-to-video transformer, causal or not (spec/rolling_forcing section 2)."""
+
+    dim: int
+    ffn_dim: int
+    freq_dim: int
+    """Width of the sinusoidal timestep embedding."""
+    num_heads: int
+    num_layers: int
+    channels: int = 16
+    """Latent channels of noise and output."""
+    patch_size: int = 2
+    """Side of the square patch in latent pixels; the temporal patch is 1."""
+    text_dim: int
+    text_len: int
+    """Rows of the text conditioning; those after the prompt are zero and are attended to."""
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads or self.head_dim % 2:
+            raise ValueError(
+                f"dim {self.dim} over {self.num_heads} heads is not an even head size; RoPE turns "
+                "pairs of channels"
+            )
+        if self.freq_dim % 2:
+            raise ValueError(f"freq_dim is {self.freq_dim}, wanted an even number")
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VAEConfig:
     """The Wan VAE, stride 4x8x8 (spec/live_avatar section 9)."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from networks.audio_tokens import AudioInjector, AudioTokens
 from networks.block import Block, CacheView, Head, Rotation
 from networks.configs import DiTConfig
-from networks.layers import PatchEmbedding, seen_mask
+from networks.layers import PatchEmbedding, seen_mask, sinusoids
 from networks.motion import FramePacker
 
 NOISY, REFERENCE, MOTION = 0, 1, 2
@@ -63,10 +63,7 @@ class DiT(nn.Module):
 
     def modulations(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Timesteps [T] in 0..1000 -> modulation [T, 6, D] of blocks and [T, D] of the head."""
-        half = self.config.freq_dim // 2
-        powers = torch.arange(half, dtype=torch.float64, device=timesteps.device) / half
-        angles = timesteps.double()[:, None] * 10_000.0**-powers
-        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        waves = sinusoids(timesteps, self.config.freq_dim)
         head_modulation = self.time_embedding(waves.to(self.time_embedding[0].weight.dtype))
         blocks = self.time_projection(head_modulation)
         return blocks.reshape(-1, 6, self.config.dim), head_modulation

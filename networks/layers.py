@@ -64,6 +64,19 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tenso
     return F.layer_norm(x, (x.shape[-1],), 1 + scale, shift, eps)
 
 
+def framewise_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """LayerNorm(x) * (1 + scale) + shift for frames x [G, S, D], shift and scale [G, 1, D]."""
+    return F.layer_norm(x, (x.shape[-1],), eps=eps) * (1 + scale) + shift
+
+
+def sinusoids(timesteps: Tensor, width: int) -> Tensor:
+    """Timesteps [T] in 0..1000 -> their cosines, then sines, float64 [T, width]."""
+    half = width // 2
+    powers = torch.arange(half, dtype=torch.float64, device=timesteps.device) / half
+    angles = timesteps.double()[:, None] * 10_000.0**-powers
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
 def patchify(x: Tensor, kernel: tuple[int, int, int]) -> Tensor:
     """[1, C, T, h, w] -> [tokens, C * kt * kh * kw], tokens in (frame, row, column) order."""
     _, channels, *sizes = x.shape

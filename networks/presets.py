@@ -102,18 +102,18 @@ _DEMO = preset_of(
     "demo",
     dit=DiTConfig(
         dim=128,
-        ffn_dim=384,
+        ffn_dim=512,
         freq_dim=64,
         num_heads=2,
-        num_layers=4,
+        num_layers=6,
         patch_size=1,
         text_dim=64,
-        text_len=64,
+        text_len=160,
         audio_dim=64,
         audio_layers=5,
-        inject_layers=(0, 2),
+        inject_layers=(0, 2, 4),
     ),
-    vae=VAEConfig(dim=8),
+    vae=CompactVAEConfig(),
     audio=AudioEncoderConfig(
         hidden_size=64,
         num_hidden_layers=4,
@@ -128,6 +128,8 @@ _DEMO = preset_of(
     width=64,
     # benchmarks/bench_audio_context: longer windows cost more and change nothing.
     audio_context_frames=50,
+    # Lips begin to move before the sound: 80 ms are what the audio encoder needs to see it.
+    audio_lookahead_frames=2,
 )
 
 _14B = preset_of(

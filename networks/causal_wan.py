@@ -1,0 +1,228 @@
+"""Wan 2.1's text-to-video transformer, causal variant (spec/rolling_forcing section 2).
+
+B batch   C latent channels   F latent frames   h, w latent size   S tokens of a latent frame
+L = F * S tokens   N heads   d head size   D width   G = B * F frames of a batch
+
+`CausalWan` holds the released checkpoint's tensors. Calling it is the full-sequence forward without
+a cache, which training differentiates: bidirectional, under a mask, or teacher-forced. `velocity`
+is what every use shares; `networks.wan_stream` has the uses with a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from networks.block import Block, Head
+from networks.configs import WanConfig
+from networks.layers import PatchEmbedding, attend, framewise_norm, rotate, sinusoids
+from networks.wan_sight import Sight, block_causal, rope_tables, teacher_forcing
+
+__all__ = ["CausalWan", "KeysValues", "Recall", "Sight", "block_causal", "wan_key"]
+
+KeysValues = tuple[Tensor, Tensor]
+"""K (before RoPE) and V of one layer, each [B, N, tokens, d]."""
+Recall = Callable[[int, Tensor, Tensor], KeysValues]
+"""Layer number and its tokens' own K and V -> K (before RoPE) and V of all that is attended."""
+
+
+class WanBlock(Block):
+    """A transformer block whose timestep differs from frame to frame."""
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        sight: Sight,
+        text: KeysValues,
+        recall: Callable[[Tensor, Tensor], KeysValues],
+    ) -> Tensor:
+        """x [G, S, D], modulation [G, 6, D], text K and V [B, N, text_len, d] -> x."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self._rows(modulation)
+        attended = self._attend(framewise_norm(x, shift1, scale1, self.eps), sight, recall)
+        x = x + gate1 * attended.view_as(x)
+        length = sight.cos_q.shape[1]
+        queries = self.cross_attn.queries(self.norm3(x).flatten(0, 1), length)
+        x = x + self.cross_attn.project(attend(queries, *text)).view_as(x)
+        normed = framewise_norm(x, shift2, scale2, self.eps)
+        return x + gate2 * self.ffn(normed.flatten(0, 1)).view_as(x)
+
+    def own_keys_values(self, x: Tensor, modulation: Tensor, sight: Sight) -> KeysValues:
+        """K (before RoPE) and V of the tokens themselves."""
+        shift, scale, *_ = self._rows(modulation)
+        tokens = framewise_norm(x, shift, scale, self.eps).flatten(0, 1)
+        return self.self_attn.keys_values(tokens, sight.cos_q.shape[1])
+
+    def _rows(self, modulation: Tensor) -> tuple[Tensor, ...]:
+        """Shift, scale, gate of attention and of FFN, each [G, 1, D]."""
+        return (self.modulation + modulation).unsqueeze(2).unbind(1)
+
+    def _attend(
+        self, x: Tensor, sight: Sight, recall: Callable[[Tensor, Tensor], KeysValues]
+    ) -> Tensor:
+        tokens, length = x.flatten(0, 1), sight.cos_q.shape[1]
+        queries = rotate(self.self_attn.queries(tokens, length), sight.cos_q, sight.sin_q)
+        k, v = recall(*self.self_attn.keys_values(tokens, length))
+        keys = rotate(k, sight.cos_k, sight.sin_k)
+        return self.self_attn.project(attend(queries, keys, v, sight.seen))
+
+
+class WanHead(Head):
+    """Tokens to velocity, modulated frame by frame."""
+
+    def forward(self, x: Tensor, head_modulation: Tensor, shape: torch.Size) -> Tensor:
+        """x [G, S, D], head_modulation [G, D] -> [B, C, F, h, w] = `shape`."""
+        shift, scale = (self.modulation + head_modulation.unsqueeze(1)).unsqueeze(2).unbind(1)
+        x = self.head(framewise_norm(x, shift, scale, self.eps).flatten(0, 1))
+        batch, channels, frames, height, width = shape
+        p = self.patch
+        x = x.reshape(batch, frames, height // p, width // p, p, p, channels)
+        return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, channels, frames, height, width)
+
+
+class CausalWan(nn.Module):
+    """All tensors of a Wan 2.1 checkpoint, under its keys (the release prefixes them `model.`)."""
+
+    def __init__(self, config: WanConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, patch = config.dim, config.patch_size
+        self.patch_embedding = PatchEmbedding(config.channels, dim, (1, patch, patch))
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(WanBlock(config) for _ in range(config.num_layers))
+        self.head = WanHead(config)
+
+    def reset_parameters(self) -> None:
+        """Scales of a fresh network beyond PyTorch's own: the output starts small."""
+        width = self.config.dim**-0.5
+        for block in self.blocks:
+            nn.init.normal_(block.modulation, std=width)
+        nn.init.normal_(self.head.modulation, std=width)
+        nn.init.normal_(self.head.head.weight, std=0.1 * width)
+        nn.init.zeros_(self.head.head.bias)
+
+    def forward(
+        self, latent: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor | None = None
+    ) -> Tensor:
+        """Velocity (noise - clean) of a whole clip, without a cache; differentiable.
+
+        latent [B, C, F, h, w], timesteps [B, F] in 0..1000, text [B, text_len, text_dim], velocity
+        as latent. `seen` [1, 1, L, L] bool, see `block_causal`; None: every frame sees every other.
+        """
+        positions = torch.arange(latent.shape[2], device=latent.device)
+        return self._at_positions(latent, timesteps, text, positions, seen)
+
+    def teacher_forced(
+        self,
+        latent: Tensor,
+        clean: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        frames_per_block: int = 3,
+        clean_timesteps: Tensor | None = None,
+    ) -> Tensor:
+        """Velocity of a noisy clip whose blocks see the clean blocks before them, and themselves.
+
+        latent and clean [B, C, F, h, w]; timesteps and clean_timesteps [B, F], None: zeros.
+        """
+        frames = latent.shape[2]
+        if clean_timesteps is None:
+            clean_timesteps = torch.zeros_like(timesteps)
+        positions = torch.arange(frames, device=latent.device).repeat(2)
+        seen = teacher_forcing(
+            frames, frames_per_block, self.tokens_per_frame(latent), latent.device
+        )
+        both, times = torch.cat([clean, latent], 2), torch.cat([clean_timesteps, timesteps], 1)
+        return self._at_positions(both, times, text, positions, seen)[:, :, frames:]
+
+    def velocity(
+        self,
+        latent: Tensor,
+        modulation: Tensor,
+        head_modulation: Tensor,
+        sight: Sight,
+        texts: list[KeysValues],
+        recall: Recall,
+    ) -> Tensor:
+        """latent [B, C, F, h, w], modulation [G, 6, D], head_modulation [G, D] -> velocity."""
+        x = self.tokens(latent)
+        for i, (block, text) in enumerate(zip(self.blocks, texts, strict=True)):
+            x = block(x, modulation, sight, text, partial(recall, i))
+        return self.head(x, head_modulation, latent.shape)
+
+    def store(
+        self,
+        latent: Tensor,
+        modulation: Tensor,
+        sight: Sight,
+        texts: list[KeysValues],
+        recall: Recall,
+    ) -> None:
+        """The same for what `recall` keeps of it: ends at the last layer's K and V, before its
+        text, which is not among `texts`.
+        """
+        x = self.tokens(latent)
+        *blocks, last = self.blocks
+        for i, (block, text) in enumerate(zip(blocks, texts, strict=True)):
+            x = block(x, modulation, sight, text, partial(recall, i))
+        recall(len(blocks), *last.own_keys_values(x, modulation, sight))
+
+    def tokens(self, latent: Tensor) -> Tensor:
+        """latent [B, C, F, h, w] -> tokens [G, S, D], (row, column) within a frame."""
+        batch, channels, frames, *size = latent.shape
+        if batch > 1:  # frames of all clips in one row: a patch covers one frame
+            latent = latent.transpose(0, 1).reshape(1, channels, batch * frames, *size)
+        x = self.patch_embedding(latent)
+        return x.reshape(-1, self.tokens_per_frame(latent), self.config.dim)
+
+    def modulations(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Timesteps [T] in 0..1000 -> modulation [T, 6, D] of blocks and [T, D] of the head."""
+        waves = sinusoids(timesteps, self.config.freq_dim)
+        head_modulation = self.time_embedding(waves.to(self.time_embedding[0].weight.dtype))
+        blocks = self.time_projection(head_modulation)
+        return blocks.reshape(-1, 6, self.config.dim), head_modulation
+
+    def text_keys_values(self, text: Tensor) -> list[KeysValues]:
+        """text [B, text_len, text_dim], zero rows after the prompt -> K and V of every layer."""
+        rows = self.text_embedding(text.flatten(0, 1))
+        return [block.cross_attn.keys_values(rows, text.shape[1]) for block in self.blocks]
+
+    def tokens_per_frame(self, latent: Tensor) -> int:
+        patch = self.config.patch_size
+        return (latent.shape[3] // patch) * (latent.shape[4] // patch)
+
+    def rope(self, positions: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """cos, sin [1, L, d/2] of frames at temporal `positions` [F], sized as `latent`."""
+        patch = self.config.patch_size
+        grid = (latent.shape[3] // patch, latent.shape[4] // patch)
+        return rope_tables(positions, grid, self.config.head_dim, latent.dtype)
+
+    def _at_positions(
+        self,
+        latent: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        positions: Tensor,
+        seen: Tensor | None,
+    ) -> Tensor:
+        cos, sin = self.rope(positions, latent)
+        sight = Sight(cos_q=cos, sin_q=sin, cos_k=cos, sin_k=sin, seen=seen)
+        modulation, head_modulation = self.modulations(timesteps.flatten())
+        texts = self.text_keys_values(text)
+        return self.velocity(
+            latent, modulation, head_modulation, sight, texts, lambda _, k, v: (k, v)
+        )
+
+
+def wan_key(key: str) -> str:
+    """The released checkpoint's key without its prefixes."""
+    return key.replace("_fsdp_wrapped_module.", "").removeprefix("model.")

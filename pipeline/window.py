@@ -1,0 +1,209 @@
+"""Text-to-video streams on one device: every tick denoises a window of blocks and finishes one.
+
+A stream's caches, its prompt's K/V and the blocks in flight live here. Integers come from
+`rolling_plan`; a tick runs the graph of clean passes for the block that was finished before and
+the window's graph, then adds noise for the next level (spec/rolling_forcing sections 3 and 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from pipeline.engine import Buffers, Engine
+from pipeline.rolling_config import RollingConfig
+from pipeline.rolling_plan import Pass
+from pipeline.rolling_schedule import Levels
+from pipeline.rolling_session import FinishedBlock, Noise, WindowSession
+from pipeline.rope import grid, tables
+
+
+class WindowStage:
+    """All levels of a text-to-video preset; methods are called by one thread."""
+
+    def __init__(
+        self, config: RollingConfig, engines: Mapping[str, Engine], constants: Buffers
+    ) -> None:
+        """`engines` holds dit_window, dit_clean, dit_text and, if the config re-caches,
+        dit_recache; `constants` is window_timesteps.safetensors.
+        """
+        self.config = config
+        self.engines = engines
+        self.levels = Levels(config)
+        self.modulation = constants["modulation"]
+        self.head_modulation = constants["head_modulation"]
+        self._check_timesteps(constants["timesteps"])
+        self.sessions: dict[int, WindowSession] = {}
+        # With an adjacent sink the same few positions return for ever.
+        self._block_tables = lru_cache(maxsize=4 * config.cache_blocks)(self._compute_tables)
+
+    @classmethod
+    def load(cls, folder: Path, num_threads: int = 1) -> WindowStage:
+        """Load rolling.json, window_timesteps.safetensors and the graphs."""
+        config = RollingConfig.load(folder / "rolling.json")
+        names = ["dit_window", "dit_clean", "dit_text"]
+        names += ["dit_recache"] if config.recache != "none" else []
+        engines = {name: Engine(folder / f"{name}.onnx", num_threads) for name in names}
+        return cls(config, engines, load_file(folder / "window_timesteps.safetensors"))
+
+    def open(self, session: int, text: np.ndarray, noise: Noise) -> None:
+        """Start a stream: text [1, text_len, text_dim] with zero rows after the prompt."""
+        state = WindowSession(self.config, self.engines, noise)
+        state.text_pass.run({"text": text})
+        self.sessions[session] = state
+
+    def switch(self, session: int, text: np.ndarray) -> None:
+        """From the next tick on another prompt holds, for the blocks in flight too. If the config
+        says so, the cached blocks are run again under it first.
+        """
+        state = self.sessions[session]
+        state.text_pass.run({"text": text})
+        state.switched = True
+
+    def step(self, session: int) -> FinishedBlock | None:
+        """Run the stream's next tick; a new block enters unless `end` was called.
+
+        None while the window still fills. RuntimeError after the last tick.
+        """
+        state = self.sessions[session]
+        if state.done:
+            raise RuntimeError(f"session {session}: all {state.num_blocks} blocks are finished")
+        plan = state.plan.switch_tick if state.switched else state.plan.tick
+        tick = plan(state.next_tick, state.num_blocks)
+        state.switched = False
+        if tick.store is not None:
+            self.store(state, tick.store)
+        for each in tick.denoise:
+            self.denoise(state, each)
+        state.next_tick += 1
+        if tick.finished is None:
+            return None
+        return self._finish(state, tick.finished)
+
+    def end(self, session: int) -> None:
+        """No more blocks enter; those in flight are finished by further steps."""
+        state = self.sessions[session]
+        if state.num_blocks is None:
+            state.num_blocks = state.next_tick
+
+    def drain(self, session: int) -> Iterator[FinishedBlock]:
+        """End the stream and finish its blocks in flight."""
+        self.end(session)
+        while not self.sessions[session].done:
+            block = self.step(session)
+            if block is not None:
+                yield block
+
+    def close(self, session: int) -> None:
+        """Free the stream's memory; unknown sessions are ignored."""
+        self.sessions.pop(session, None)
+
+    def warm_up(self) -> None:
+        """Run every graph in every shape once: a first run would take longer."""
+        c, nobody = self.config, -1
+        zeros = np.zeros(c.latent_shape, np.float32)
+        text = np.zeros((1, c.text_len, c.text_dim), np.float32)
+        self.open(nobody, text, lambda block, level: zeros)
+        for _ in range(c.window_blocks + c.cache_blocks):
+            self.step(nobody)
+        if c.recache != "none":
+            self.switch(nobody, text)
+        for _ in self.drain(nobody):
+            pass
+        self.close(nobody)
+
+    def denoise(self, state: WindowSession, each: Pass) -> None:
+        """One level further for every block of the pass."""
+        assert each.levels is not None
+        for block in each.blocks:
+            if block not in state.in_flight:
+                state.in_flight[block] = state.noise(block, 0)
+        latent = np.concatenate([state.in_flight[block] for block in each.blocks], axis=2)
+        velocities = self.velocity(state, each, latent)
+        frames = self.config.frames_per_block
+        for i, (block, level) in enumerate(zip(each.blocks, each.levels, strict=True)):
+            velocity = velocities[:, :, i * frames : (i + 1) * frames]
+            noise = partial(state.noise, block)
+            noisy = state.in_flight[block]
+            state.in_flight[block] = self.levels.advance(level, noisy, velocity, noise)
+
+    def velocity(self, state: WindowSession, each: Pass, latent: np.ndarray) -> np.ndarray:
+        """The network on a window: latent [1, C, frames, h, w] -> velocity, valid until the next
+        call for as many frames.
+        """
+        assert each.levels is not None
+        num_blocks = len(each.blocks)
+        if num_blocks not in state.windows:
+            state.velocities[num_blocks] = np.zeros(latent.shape, np.float32)
+            state.windows[num_blocks] = self.engines["dit_window"].bind(
+                {**state.cache, **state.text}, {"velocity": state.velocities[num_blocks]}
+            )
+        rows = np.repeat(each.levels, self.config.frames_per_block)
+        state.windows[num_blocks].run(
+            {
+                "latent": latent,
+                "modulation": self.modulation[rows],
+                "head_modulation": self.head_modulation[rows],
+                **self._sight(each),
+            }
+        )
+        return state.velocities[num_blocks]
+
+    def store(self, state: WindowSession, each: Pass) -> None:
+        """Write the K/V of finished blocks into the cache."""
+        config = self.config
+        latent = np.concatenate([state.finished[block] for block in each.blocks], axis=2)
+        context = np.full(latent.shape[2], config.num_levels)  # the row after the levels'
+        inputs = {
+            "latent": latent,
+            "modulation": self.modulation[context],
+            "write_index": np.array([each.write_slot * config.tokens_per_block], np.int64),
+            **self._sight(each),
+        }
+        graph = "dit_clean"
+        if each.stored != each.blocks or len(each.blocks) > 1:
+            graph = "dit_recache"
+            stored = range(each.stored.start - each.blocks.start, len(each.blocks))
+            inputs["stored"] = np.array(stored, np.int64)
+        state.storing[graph].run(inputs)
+
+    def _finish(self, state: WindowSession, block: int) -> FinishedBlock:
+        latent = state.in_flight.pop(block)
+        state.finished[block] = latent
+        keep = 1 if self.config.recache == "none" else self.config.cache_blocks
+        state.finished.pop(block - keep, None)
+        return FinishedBlock(block=block, latent=latent)
+
+    def _sight(self, each: Pass) -> Buffers:
+        """Tables of a pass's own frames and of the cached blocks it sees, and their slots."""
+        step = self.config.frames_per_block
+        own = [self._block_tables(each.position + i * step) for i in range(len(each.blocks))]
+        history = [self._block_tables(key.position) for key in each.history]
+        shape = (len(history), self.config.tokens_per_block, self.config.head_dim // 2)
+        return {
+            "cos": np.concatenate([cos for cos, _ in own]),
+            "sin": np.concatenate([sin for _, sin in own]),
+            "cos_history": np.array([cos for cos, _ in history], np.float32).reshape(shape),
+            "sin_history": np.array([sin for _, sin in history], np.float32).reshape(shape),
+            "slots": np.array([key.slot for key in each.history], np.int64),
+        }
+
+    def _compute_tables(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """cos and sin [F, S, d/2] of a block whose first frame stands at `position`."""
+        c = self.config
+        frames = tuple(range(position, position + c.frames_per_block))
+        cos, sin = tables(grid(frames, c.token_grid), c.head_dim)
+        shape = (c.frames_per_block, c.tokens_per_frame, c.head_dim // 2)
+        return cos.reshape(shape), sin.reshape(shape)
+
+    def _check_timesteps(self, found: np.ndarray) -> None:
+        wanted = [*self.levels.timesteps.tolist(), self.config.context_timestep]
+        if len(found) != len(wanted) or not np.allclose(found, wanted, rtol=1e-6, atol=1e-4):
+            raise ValueError(
+                f"window_timesteps.safetensors is for timesteps {found.tolist()}, rolling.json "
+                f"wants {wanted}; export it anew"
+            )

@@ -1,0 +1,109 @@
+"""The rolling-forcing fixtures: where they lie, their presets, and stages that play them.
+
+Every size comes from a set's config.json, so that another set of the same layout passes the tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.typing import NDArray
+
+from networks.causal_wan import CausalWan
+from networks.rolling_presets import RollingPreset, golden_rolling_preset
+from pipeline.rolling_config import RollingConfig
+from pipeline.rolling_plan import Pass
+from pipeline.window import WindowStage
+from tests.golden.fixtures import GOLDEN_ROOT
+
+ROLLING = GOLDEN_ROOT / "rolling_forcing"
+_ABSENT = f"no fixtures at {ROLLING}; set GOLDEN_ROOT"
+needs_rolling = pytest.mark.skipif(not (ROLLING / "README.md").is_file(), reason=_ABSENT)
+
+Arrays = dict[str, NDArray[Any]]
+STREAMS = ("d5_evict", "d5_short_batch2", "d4_ctxnoise", "d5_long60")
+TOLERANCE = 2e-5
+"""Float32 sums in another order over a whole stream reach 2.3e-6; the smallest wrong rule moves
+2e-3."""
+
+
+def rolling_file(*parts: str) -> Path:
+    path = ROLLING.joinpath(*parts)
+    if not path.is_file():
+        pytest.skip(_ABSENT)
+    return path
+
+
+@functools.cache
+def facts(folder: str) -> dict[str, Any]:
+    return json.loads(rolling_file(folder, "config.json").read_text())
+
+
+@functools.cache
+def arrays(folder: str, name: str) -> Arrays:
+    from safetensors.numpy import load_file
+
+    return load_file(rolling_file(folder, f"{name}.safetensors"))
+
+
+def preset(folder: str, **stream: Any) -> RollingPreset:
+    return golden_rolling_preset(facts(folder)["config"], **stream)
+
+
+def weights(folder: str) -> Path:
+    sibling = facts(folder)["config"].get("weights_from", folder)
+    return rolling_file(sibling, "weights.safetensors")
+
+
+@functools.cache
+def network(folder: str) -> CausalWan:
+    from export.wan_graphs import load_wan
+
+    return load_wan(preset(folder), weights(folder))
+
+
+def torch_stage(folder: str, **stream: Any) -> RecordingStage:
+    """A stage whose graphs are eager PyTorch modules; `stream` differs from the fixture's rules."""
+    from export.wan_graphs import graphs_of, timestep_tables
+    from tests.golden.torch_engine import TorchEngine
+
+    wan, config = network(folder), preset(folder, **stream).stream
+    engines = {graph.name: TorchEngine(graph) for graph in graphs_of(wan, config)}
+    constants = {name: t.numpy() for name, t in timestep_tables(wan, config).items()}
+    return RecordingStage(config, engines, constants)
+
+
+def onnx_stage(folder: str, out: Path, **stream: Any) -> RecordingStage:
+    """A stage on graphs exported into `out`, caches written in place."""
+    from export.onnx_file import export_graph
+    from export.wan_graphs import export_inputs
+
+    for graph in export_inputs(preset(folder, **stream), network(folder), out):
+        export_graph(graph, out)
+    return RecordingStage.load(out)
+
+
+class RecordingStage(WindowStage):
+    """Notes each pass in order: a window's input and velocity, the last layer's cache after a
+    storing pass.
+    """
+
+    def __init__(self, config: RollingConfig, engines: Any, constants: Any) -> None:
+        super().__init__(config, engines, constants)
+        self.windows: list[tuple[Pass, NDArray[Any], NDArray[Any]]] = []
+        self.stored: list[tuple[Pass, Arrays]] = []
+
+    def velocity(self, state: Any, each: Any, latent: Any) -> Any:
+        velocity = super().velocity(state, each, latent)
+        self.windows.append((each, latent.copy(), velocity.copy()))
+        return velocity
+
+    def store(self, state: Any, each: Any) -> None:
+        super().store(state, each)
+        last = self.config.num_layers - 1
+        cache = {kv: state.cache[f"cache_{kv}_{last}"].copy() for kv in "kv"}
+        self.stored.append((each, cache))

@@ -1,0 +1,121 @@
+"""The exported window graphs in ONNX Runtime, caches written in place, against the release."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from export.wan_graphs import export_inputs
+from tests.golden.fixtures import max_abs
+from tests.golden.rolling_fixtures import (
+    TOLERANCE,
+    RecordingStage,
+    arrays,
+    facts,
+    needs_rolling,
+    network,
+    onnx_stage,
+    preset,
+)
+from tests.golden.rolling_plays import longlive_rules, play, play_case, self_forcing_rules
+
+pytestmark = needs_rolling
+
+SLOW = pytest.mark.slow  # each set of graphs takes half a minute to export
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Graphs of `d5_evict`, which `d5_long60` shares; played by the first test."""
+    out = tmp_path_factory.mktemp("rolling")
+    onnx_stage("d5_evict", out)
+    return out
+
+
+@pytest.mark.parametrize("stream", ["d5_evict", "d5_long60"])
+def test_a_stream_on_a_cache_in_place_equals_the_release(folder: Path, stream: str) -> None:
+    """Every window shape, every number of cached blocks from none on, and the clean pass."""
+    latents = play(RecordingStage.load(folder), stream)
+    assert max_abs(latents, arrays(stream, "final")["latents"]) <= TOLERANCE
+
+
+@SLOW
+@pytest.mark.parametrize("stream", ["d5_short_batch2", "d4_ctxnoise"])
+def test_other_sizes_equal_the_release(tmp_path: Path, stream: str) -> None:
+    """Another number of levels, a noisy context, two streams that take turns on one stage."""
+    latents = play(onnx_stage(stream, tmp_path), stream)
+    assert max_abs(latents, arrays(stream, "final")["latents"]) <= TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def longlive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Graphs of a sequential stream that runs its cache again."""
+    out = tmp_path_factory.mktemp("longlive")
+    onnx_stage("longlive_switch", out, **longlive_rules(facts("longlive_switch")["cases"][0]))
+    return out
+
+
+def _under_rules(folder: Path, source: str, rules: dict, out: Path) -> RecordingStage:
+    """The graphs of `folder` with another set's weights and rules, if the sizes are the same."""
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    wanted, given = preset(source, **rules), preset("longlive_switch")
+    if wanted.wan != given.wan:
+        pytest.skip(f"{source} has other sizes than longlive_switch")
+    export_inputs(wanted, network(source), out)
+    stage = RecordingStage.load(out)
+    caches = stage.engines["dit_window"].new_buffers("cache_k_0").values()
+    assert {cache.shape[2] for cache in caches} == {wanted.stream.cache_len}
+    return stage
+
+
+@SLOW
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_prompt_switches_in_place_equal_the_release(
+    longlive: Path, tmp_path: Path, number: int
+) -> None:
+    """Absolute and relative positions, old and new sink: one set of graphs serves them all."""
+    case = facts("longlive_switch")["cases"][number]
+    stage = _under_rules(longlive, "longlive_switch", longlive_rules(case), tmp_path)
+    latents = play_case(stage, "longlive_switch", "longlive", case)
+    wanted = arrays("longlive_switch", "longlive")[f"{case['case']}.latents"]
+    assert max_abs(latents, wanted) <= TOLERANCE
+
+
+@SLOW
+def test_self_forcing_in_place_equals_the_release(longlive: Path, tmp_path: Path) -> None:
+    """Other weights in the same file, other rules in rolling.json, the same graphs."""
+    rules = longlive_rules(facts("longlive_switch")["cases"][0])
+    fits = [
+        case
+        for case in facts("self_forcing")["cases"]
+        if self_forcing_rules(case)["span_frames"] == rules["span_frames"]
+        and case["sink_size"] == rules["sink_frames"]
+    ]
+    assert fits
+    for case in fits:
+        stage = _under_rules(longlive, "self_forcing", self_forcing_rules(case), tmp_path)
+        latents = play_case(stage, "self_forcing", "self_forcing", case)
+        wanted = arrays("self_forcing", "self_forcing")[f"{case['case']}.latents"]
+        assert max_abs(latents, wanted) <= TOLERANCE
+
+
+def test_graphs_hold_no_weights_and_name_no_machine(folder: Path) -> None:
+    """Weights would be stored four times, or graphs differ from machine to machine."""
+    for path in sorted(folder.glob("*.onnx")):
+        model = onnx.load(path, load_external_data=False)
+        inside = [t for t in model.graph.initializer if t.data_location != t.EXTERNAL]
+        # A norm without weights has a row of ones, the rest are shapes.
+        assert max(len(t.raw_data) for t in inside) <= 4 * preset("d5_evict").wan.dim
+        assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+        assert b".py" not in path.read_bytes()
+
+
+def test_a_clean_pass_reads_its_cache_only_through_the_scattered_one(folder: Path) -> None:
+    """In place, any other reader would see the cache before or after the write by chance."""
+    graph = onnx.load(folder / "dit_clean.onnx", load_external_data=False).graph
+    readers = [n.op_type for n in graph.node for i in n.input if i.startswith("cache_")]
+    assert set(readers) == {"TensorScatter"}
+    assert len(readers) == 2 * preset("d5_evict").wan.num_layers

@@ -1,0 +1,224 @@
+"""Rolling Forcing in eager PyTorch against the release: streams, windows, caches, and faults."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import networks.causal_wan as causal_wan
+from networks.causal_wan import CausalWan, block_causal
+from pipeline.rolling_plan import Pass, RollingPlan
+from pipeline.rolling_schedule import clean_of
+from pipeline.rope import grid, tables
+from tests.golden.fixtures import max_abs
+from tests.golden.rolling_fixtures import (
+    STREAMS,
+    TOLERANCE,
+    RecordingStage,
+    arrays,
+    needs_rolling,
+    preset,
+    torch_stage,
+)
+from tests.golden.rolling_plays import play, turned
+
+pytestmark = needs_rolling
+
+FAULT = 100 * TOLERANCE
+"""What the smallest of the faults below moves."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@functools.cache
+def played(folder: str) -> tuple[RecordingStage, NDArray[Any]]:
+    """A stage that has played the fixture's stream, and the latents."""
+    stage = torch_stage(folder)
+    return stage, play(stage, folder)
+
+
+@pytest.mark.parametrize("folder", STREAMS)
+def test_a_stream_equals_the_release(folder: str) -> None:
+    """Any rule of the window, the cache or the sampler would be wrong."""
+    _, latents = played(folder)
+    assert max_abs(latents, arrays(folder, "final")["latents"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("folder", STREAMS)
+def test_every_window_equals_the_release(folder: str) -> None:
+    """Tells in which window a stream leaves the release."""
+    (stage, latents), data = played(folder), arrays(folder, "windows")
+    rows = len(latents)
+    compared = 0
+    for i, (each, latent, velocity) in enumerate(stage.windows):
+        tick, row = divmod(i, rows)
+        wanted = {
+            name: data[key][row : row + 1]
+            for name in ("input", "timestep", "flow", "x0")
+            if (key := f"w{tick:03d}.denoise.{name}") in data
+        }
+        levels = np.repeat(each.levels, stage.config.frames_per_block)
+        sigmas = stage.levels.sigmas[levels][:, None, None]
+        got = {
+            "input": turned(latent),
+            "timestep": stage.levels.timesteps[levels][None],
+            "flow": turned(velocity),
+            "x0": turned(latent - sigmas * velocity),
+        }
+        for name, array in wanted.items():
+            tolerance = 1e-3 if name == "timestep" else TOLERANCE
+            assert max_abs(got[name], array) <= tolerance, (tick, name)
+        compared += len(wanted)
+    assert compared == rows * len(data)
+
+
+def _own_attention(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Notes what every attention returns, [1, N, L, d]."""
+    results, attend = [], causal_wan.attend
+
+    def noting(*args: Any) -> torch.Tensor:
+        results.append(attend(*args))
+        return results[-1]
+
+    monkeypatch.setattr(causal_wan, "attend", noting)
+    return results
+
+
+@pytest.mark.parametrize("folder", ["d5_evict", "d4_ctxnoise"])
+def test_attention_of_the_last_layer_equals_the_release(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys in the cache's order, and positions counted from the sink, must not matter."""
+    data, last = arrays(folder, "attention"), preset(folder).wan.num_layers - 1
+    results = _own_attention(monkeypatch)
+    by_tick: dict[int, torch.Tensor] = {}
+
+    class Stage(RecordingStage):
+        def velocity(self, state: Any, each: Pass, latent: Any) -> Any:
+            results.clear()
+            velocity = super().velocity(state, each, latent)
+            by_tick[state.next_tick] = results[2 * last]  # the layers' self and cross in turn
+            return velocity
+
+    stage = torch_stage(folder)
+    play(Stage(stage.config, stage.engines, _constants(stage)), folder)
+    wanted = {key: array for key, array in data.items() if "denoise" in key and "out" in key}
+    assert wanted
+    for key, array in wanted.items():
+        assert max_abs(by_tick[int(key[1:4])].transpose(1, 2), array) <= TOLERANCE, key
+
+
+def _constants(stage: RecordingStage) -> dict[str, Any]:
+    timesteps = [*stage.levels.timesteps, stage.config.context_timestep]
+    return {
+        "timesteps": np.array(timesteps, np.float32),
+        "modulation": stage.modulation,
+        "head_modulation": stage.head_modulation,
+    }
+
+
+@pytest.mark.parametrize("folder", ["d5_evict", "d4_ctxnoise"])
+def test_the_cache_holds_what_the_release_holds(folder: str) -> None:
+    """Slot by slot: ours stay where they are, the release shifts them and stores rotated keys."""
+    data, (stage, _) = arrays(folder, "attention"), played(folder)
+    config, last = stage.config, stage.config.num_layers - 1
+    stored = {each.blocks.start: cache for each, cache in stage.stored}
+    compared = 0
+    for key in (k for k in data if k.endswith(f"update.layer{last}.cache_v")):
+        block = int(key[1:4]) - config.num_levels + 1
+        if block not in stored:
+            continue  # the clean pass after the last block, which nobody reads
+        for kv in "kv":
+            got = _in_stream_order(stored[block][kv], block, config, rotated=kv == "k")
+            wanted = data[key.removesuffix("v") + kv]
+            assert max_abs(got, wanted[:, : got.shape[1]]) <= TOLERANCE, (key, kv)
+            compared += 1
+    assert compared >= 4
+
+
+def _in_stream_order(cache: Any, newest: int, config: Any, rotated: bool) -> Any:
+    """cache [1, N, K, d] -> [1, tokens, N, d]: the sink, then the ring's blocks, oldest first."""
+    plan, size = RollingPlan(config), config.tokens_per_block
+    blocks = [0, *range(max(1, newest - config.ring_blocks + 1), newest + 1)]
+    blocks = blocks[: newest + 1]
+    parts = []
+    for block in blocks:
+        part = cache[:, :, plan.slot(block) * size :][:, :, :size].transpose(0, 2, 1, 3)
+        if rotated and block:
+            first = block * config.frames_per_block
+            frames = tuple(range(first, first + config.frames_per_block))
+            cos, sin = (
+                t[None, :, None] for t in tables(grid(frames, config.token_grid), config.head_dim)
+            )
+            even, odd = part[..., 0::2], part[..., 1::2]
+            part = np.stack([even * cos - odd * sin, even * sin + odd * cos], -1).reshape(
+                part.shape
+            )
+        parts.append(part)
+    return np.concatenate(parts, axis=1)
+
+
+RULES = {
+    "no sink": {"sink_frames": 0},
+    "no recent history in a full window": {"span_frames": 18},
+    "the sink keeps its first position": {"sink_position": "true"},
+    "the clean pass keeps seeing the sink": {"clean_sees_sink": True},
+}
+
+
+@pytest.mark.parametrize("fault", RULES)
+def test_another_rule_is_noticed(fault: str) -> None:
+    """The comparison would let a wrong cache policy pass."""
+    latents = play(torch_stage("d5_evict", **RULES[fault]), "d5_evict")
+    assert max_abs(latents, arrays("d5_evict", "final")["latents"]) > FAULT
+
+
+def test_a_causal_window_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a window must see each other both ways."""
+    velocity, config = CausalWan.velocity, preset("d5_evict").stream
+
+    def masked(self: CausalWan, latent: Any, *args: Any) -> torch.Tensor:
+        modulation, head, sight, *rest = args
+        own = block_causal(latent.shape[2], config.frames_per_block, config.tokens_per_frame)
+        history = sight.cos_k.shape[1] - own.shape[-1]
+        seen = torch.nn.functional.pad(own, (history, 0), value=True)
+        sight = dataclasses.replace(sight, seen=seen)
+        return velocity(self, latent, modulation, head, sight, *rest)
+
+    monkeypatch.setattr(CausalWan, "velocity", masked)
+    latents = play(torch_stage("d5_evict"), "d5_evict")
+    assert max_abs(latents, arrays("d5_evict", "final")["latents"]) > FAULT
+
+
+def test_a_clean_pass_without_history_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cached K/V depend on the blocks before them."""
+    clean_pass = RollingPlan.clean_pass
+
+    def alone(self: RollingPlan, block: int) -> Pass:
+        return dataclasses.replace(clean_pass(self, block), history=())
+
+    monkeypatch.setattr(RollingPlan, "clean_pass", alone)
+    latents = play(torch_stage("d5_evict"), "d5_evict")
+    assert max_abs(latents, arrays("d5_evict", "final")["latents"]) > FAULT
+
+
+def test_the_clean_prediction_is_what_the_last_level_leaves() -> None:
+    """A window's output is a velocity; the finished block is the latent it predicts."""
+    stage, latents = played("d4_ctxnoise")
+    each, latent, velocity = stage.windows[-1]
+    assert list(each.levels) == [stage.config.num_levels - 1]
+    clean = clean_of(latent, velocity, float(stage.levels.sigmas[-1]))
+    assert max_abs(turned(clean), latents[:, -stage.config.frames_per_block :]) == 0

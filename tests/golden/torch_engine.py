@@ -1,0 +1,51 @@
+"""An engine's interface around an eager PyTorch module, so that drivers run on either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from export.graph import Graph
+from pipeline.engine import Buffers
+
+
+class TorchEngine:
+    """What `pipeline.engine.Engine` offers a driver, for the module of a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.module: nn.Module = graph.module
+        self.output_names = list(graph.output_names)
+        self.inputs = dict(graph.inputs)
+
+    def new_buffers(self, *prefixes: str) -> Buffers:
+        return {
+            name: np.zeros(tuple(example.shape), np.float32)
+            for name, example in self.inputs.items()
+            if name.startswith(prefixes)
+        }
+
+    def bind(self, reads: Buffers, writes: Buffers) -> TorchBinding:
+        return TorchBinding(self, reads, writes)
+
+
+class TorchBinding:
+    """Runs the module and copies what it returns into the bound memory."""
+
+    def __init__(self, engine: TorchEngine, reads: Buffers, writes: Buffers) -> None:
+        self._engine, self._reads, self._writes = engine, reads, writes
+
+    @torch.inference_mode()
+    def run(self, inputs: Mapping[str, np.ndarray]) -> None:
+        arrays = {**self._reads, **inputs}
+        assert set(arrays) == set(self._engine.inputs), "a driver feeds exactly the inputs"
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(arrays[name]))
+            for name in self._engine.inputs
+        }
+        values = self._engine.module(**tensors)
+        values = values if isinstance(values, tuple) else (values,)
+        for name, value in zip(self._engine.output_names, values, strict=True):
+            self._writes[name][...] = value.numpy()

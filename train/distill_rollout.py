@@ -1,0 +1,209 @@
+"""The student on its own history, all blocks of a clip at once.
+
+Timestep forcing lets a roll-out run level by level instead of block by block: at a step, a block
+attends to earlier blocks' inputs of that same step, and all of these are known once the step before
+has run over the whole clip. `train.rollout.stream` gives the same latents, one block at a time.
+
+History corruption (Live Avatar, arXiv 2512.04677; spec/live_avatar 14): noise on the cached K and V
+of earlier blocks, in training alone, so that the student does not trust its own history too much.
+
+B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
+N heads   L = n * F * S tokens of a clip   d head size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from networks.dit import DiT
+from pipeline.config import PipelineConfig
+from pipeline.schedule import Schedule
+from train.batched_dit import (
+    Conditions,
+    KeysValues,
+    embed,
+    rotate,
+    run_blocks,
+    sink_distance_of,
+    sink_keys_values,
+    text_keys_values,
+    velocity_of,
+)
+from train.parallel import WindowAttention, velocities
+from train.quick_layers import attend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a block attends to beside itself; the ablations of serving and training."""
+
+    config: PipelineConfig
+    """Levels, window and sink of the stream."""
+    sink: bool = True
+    """False: reference and motion are not seen."""
+    corruption: float = 0.0
+    """Largest standard deviation of the noise on history, in units of K's and V's own."""
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.config.num_steps, self.config.shift)
+
+
+def clip_velocity(
+    dit: DiT,
+    latents: Tensor,
+    timesteps: Tensor,
+    conditions: Conditions,
+    starts: Sequence[int],
+    around: Surroundings,
+) -> Tensor:
+    """What the teacher, the critic, and the student in its regression say of a whole clip."""
+    return velocities(
+        dit,
+        latents,
+        timesteps,
+        conditions,
+        starts=starts,
+        sink=around.sink,
+        config=around.config,
+    )
+
+
+class History(WindowAttention):
+    """Attention to earlier blocks as to a cache: constant, noisy, and with a sink that may change.
+
+    `spread` [B, n]: standard deviation of the noise on each block as history. From block
+    `recalibrated_from` of the clip on, `later_sink` takes the place of `sink`.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        sink: list[KeysValues] | None,
+        starts: Sequence[int],
+        num_blocks: int,
+        spread: Tensor,
+        generator: torch.Generator,
+        later_sink: list[KeysValues] | None = None,
+        recalibrated_from: int | None = None,
+    ) -> None:
+        distance = sink_distance_of(around.config, None)
+        super().__init__(around.config, sink, starts, num_blocks, distance)
+        self.sinks = [sink] * num_blocks
+        if recalibrated_from is not None:
+            self.sinks[recalibrated_from:] = [later_sink] * len(self.sinks[recalibrated_from:])
+        self.spread, self.generator = spread, generator
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q, k, v [B, N, L, d] before RoPE -> [B, N, L, d]."""
+        queries = rotate(q, self.turns).chunk(self.num_blocks, 2)
+        keys, values = (x.chunk(self.num_blocks, 2) for x in (rotate(k, self.turns), v))
+        past_k, past_v = self._cached(keys), self._cached(values)
+        attended = []
+        for j, query in enumerate(queries):
+            seen = slice(max(0, j - self.window + 1), j)
+            seen_k, seen_v = [*past_k[seen], keys[j]], [*past_v[seen], values[j]]
+            sink = self.sinks[j]
+            if sink is not None:
+                sink_k, sink_v = sink[layer]
+                seen_k.append(rotate(sink_k, self.sink_turns[j]))
+                seen_v.append(sink_v)
+            attended.append(attend(query, torch.cat(seen_k, 2), torch.cat(seen_v, 2)))
+        return torch.cat(attended, 2)
+
+    def _cached(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        past = [block.detach() for block in blocks[:-1]]  # the last one is nobody's history
+        if not self.spread.any():
+            return past
+        return [
+            block
+            + torch.randn(block.shape, generator=self.generator)
+            * (spread * block.std())[:, None, None, None]
+            for block, spread in zip(past, self.spread.unbind(1), strict=False)
+        ]
+
+
+class Rollout:
+    """Clips of B streams by one network; all but the last step of each block is constant."""
+
+    def __init__(
+        self,
+        dit: DiT,
+        conditions: Conditions,
+        starts: Sequence[int],
+        around: Surroundings,
+        generator: torch.Generator,
+    ) -> None:
+        """`generator` draws the corruption. Text and sink are constant too, as in `stream`."""
+        self.dit, self.conditions, self.starts = dit, conditions, starts
+        self.around, self.generator = around, generator
+        schedule = around.schedule
+        self.sigmas = schedule.sigmas.tolist()
+        with torch.no_grad():
+            self.text = text_keys_values(dit, conditions.text)
+            self.sink = self._sink(conditions.reference) if around.sink else None
+
+    def clean(self, noise: Tensor, exit_step: int, recalibrated_from: int | None = None) -> Tensor:
+        """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to.
+
+        From block `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None:
+        it stays.
+        """
+        config = self.around.config
+        num_blocks = noise.shape[2] // config.frames_per_block
+        later = None
+        if recalibrated_from is not None and recalibrated_from < num_blocks and self.around.sink:
+            with torch.no_grad():  # the first block depends on no other: it runs ahead, alone
+                first = self._levels(noise[:, :, : config.frames_per_block], exit_step, None, None)
+                later = self._sink(first[:, :, :1])
+        return self._levels(noise, exit_step, later, None if later is None else recalibrated_from)
+
+    def _levels(
+        self,
+        latents: Tensor,
+        exit_step: int,
+        later_sink: list[KeysValues] | None,
+        recalibrated_from: int | None,
+    ) -> Tensor:
+        num_blocks = latents.shape[2] // self.around.config.frames_per_block
+        spread = torch.rand(len(latents), num_blocks, generator=self.generator)
+        attention = History(
+            self.around,
+            self.sink,
+            self.starts,
+            num_blocks,
+            spread * self.around.corruption,
+            self.generator,
+            later_sink,
+            recalibrated_from,
+        )
+        for step in range(exit_step + 1):
+            last = step == exit_step
+            with torch.set_grad_enabled(last and torch.is_grad_enabled()):
+                velocity = self._velocity(latents, step, attention)
+                reached = 0.0 if last else self.sigmas[step + 1]
+                latents = latents + (reached - self.sigmas[step]) * velocity
+        return latents
+
+    def _velocity(self, latents: Tensor, step: int, attention: History) -> Tensor:
+        timestep = torch.from_numpy(self.around.schedule.timesteps[step : step + 1])
+        modulation, head = self.dit.modulations(timestep)
+        video_frames = latents.shape[2] * self.around.config.temporal_stride
+        audio = self.conditions.audio[..., :video_frames]
+        tokens = embed(self.dit, latents)
+        x = run_blocks(self.dit, tokens, modulation, attention, self.text, audio)
+        return velocity_of(self.dit, x, head, latents.shape)
+
+    def _sink(self, reference: Tensor) -> list[KeysValues]:
+        clean, _ = self.dit.modulations(torch.zeros(1))
+        motion, config = self.conditions.motion, self.around.config
+        return sink_keys_values(self.dit, reference, motion, self.text, clean, config)
+
+
+def with_window(config: PipelineConfig, window_blocks: int | None) -> PipelineConfig:
+    """The stream with another number of visible blocks; None: its own."""
+    return config if window_blocks is None else replace(config, window_blocks=window_blocks)

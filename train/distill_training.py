@@ -1,0 +1,201 @@
+"""What learns in distillation: the student, its average and the critic.
+
+Stage A teaches the student the teacher's way from noise to clean (regression on trajectories),
+stage B pushes the student's own roll-outs towards the teacher's distribution (spec/distillation 2
+and 3.4). All draws follow from the seed and the step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from networks.dit import DiT
+from train.distill_data import Scene, Trajectories, generator_of, guided_velocity, scene_of
+from train.distill_rollout import Rollout, Surroundings, clip_velocity
+from train.dmd import critic_loss, generator_loss, score_timesteps
+from train.flow import over_latent
+from train.latent_clips import LatentClips
+from train.vae_training import averaged
+
+Figures = dict[str, float]
+ODE, DMD = 2, 3
+"""Tell apart the draws of the two stages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Numbers of both stages; rates and updates as the papers' where a small network allows."""
+
+    blocks: int = 5
+    """Blocks of a clip."""
+    around: Surroundings
+    ode_batch: int = 4
+    ode_rate: float = 5e-4
+    ode_target: str = "clean"
+    """What a step is taught to reach: `clean`, as in the papers, or the student's `next` level."""
+    ode_guidance: float = 1.0
+    """Of the teacher's trajectories, on sound; 1 is none, anything else doubles their cost."""
+    dmd_batch: int = 3
+    exits: int = 3
+    """Roll-outs end at one of the first `exits` steps. The served schedule's last step weighs its
+    velocity with 0.009: nothing would be learned there."""
+    generator_rate: float = 1e-4
+    critic_rate: float = 2e-4
+    critic_updates: int = 5
+    """Per update of the student."""
+    critic_lead: int = 10
+    """Updates of the critic before the student's first."""
+    rollouts: int = 2
+    """Kept for the critic; each meets several of its updates, with other noise."""
+    guidance: float = 1.5
+    """Of the teacher as the real score, on sound; 1 is none."""
+    recalibrate: bool = True
+    """From a random block on, the reference is the roll-out's own first frame."""
+    ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        if self.ode_target not in ("clean", "next"):
+            raise ValueError(f"ode_target is {self.ode_target!r}, wanted 'clean' or 'next'")
+        steps = self.around.config.num_steps
+        if not 1 <= self.exits <= steps:
+            raise ValueError(f"exits is {self.exits}, wanted 1..{steps}")
+        for name in ("blocks", "ode_batch", "dmd_batch", "critic_updates", "rollouts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+
+
+class Distillation:
+    """Networks, optimisers and place; `teacher` is frozen."""
+
+    def __init__(self, teacher: DiT, recipe: Recipe, seed: int) -> None:
+        self.teacher, self.recipe, self.seed = teacher.requires_grad_(False), recipe, seed
+        self.student, self.critic = (learning_copy(teacher) for _ in range(2))
+        self.average = copy.deepcopy(teacher)
+        self.ode_step = self.dmd_step = 0
+        self.minutes, self.cpu_seconds = 0.0, 0.0
+        self.rows: list[Figures] = []
+        self.samples: deque[tuple[Tensor, Scene]] = deque(maxlen=recipe.rollouts)
+        self.regression = optimiser(self.student, recipe.ode_rate, (0.9, 0.99))
+        self.generation = optimiser(self.student, recipe.generator_rate, (0.0, 0.999))
+        self.criticism = optimiser(self.critic, recipe.critic_rate, (0.0, 0.999))
+
+    def regress(self, trajectories: Trajectories, progress: float) -> Figures:
+        """One step of stage A at `progress` 0..1: each clip at a level of its own."""
+        recipe, around = self.recipe, self.recipe.around
+        rng = np.random.default_rng([self.seed, ODE, self.ode_step])
+        states, weight, scene = trajectories.batch(rng, recipe.ode_batch)
+        rows = torch.arange(len(states))
+        level = torch.from_numpy(rng.integers(around.config.num_steps, size=len(states)))
+        sigmas = torch.from_numpy(around.schedule.sigmas)
+        aim = level + 1 if recipe.ode_target == "next" else torch.full_like(level, len(sigmas) - 1)
+        x, timesteps = states[rows, level], torch.from_numpy(around.schedule.timesteps)[level]
+        velocity = clip_velocity(self.student, x, timesteps, scene.conditions, scene.starts, around)
+        reached = x + over_latent(sigmas[aim] - sigmas[level], x) * velocity
+        loss = ((reached - states[rows, aim]) ** 2 * weight).mean() / weight.mean()
+        for group in self.regression.param_groups:
+            group["lr"] = recipe.ode_rate * (1 + np.cos(np.pi * min(progress, 1))) / 2
+        descend(loss, self.student, self.regression, clip=1.0)
+        self._follow(self.ode_step)
+        self.ode_step += 1
+        return {"ode_loss": float(loss.detach())}
+
+    def match(self, clips: LatentClips) -> Figures:
+        """One critic update of stage B, and before it the student's if its turn has come."""
+        recipe, step = self.recipe, self.dmd_step
+        if step == 0:
+            self.student.load_state_dict(self.average.state_dict())
+        figures = {}
+        turn, place = divmod(step, recipe.critic_updates)
+        if place == 0 and step >= recipe.critic_lead:
+            figures = self._improve_student(clips, turn)
+        elif place % max(1, recipe.critic_updates // recipe.rollouts) == 0 or not self.samples:
+            with torch.no_grad():
+                self.samples.append(self.roll_out(clips, 0))
+        latents, scene = self.samples[step % len(self.samples)]
+        noise, timesteps = self._noise_levels(latents, 1)
+        loss = critic_loss(latents, noise, timesteps, self._score(self.critic, scene))
+        descend(loss, self.critic, self.criticism, clip=10.0)
+        self.dmd_step += 1
+        return figures | {"critic_loss": float(loss.detach())}
+
+    def roll_out(self, clips: LatentClips, purpose: int) -> tuple[Tensor, Scene]:
+        """The student's clean latents [B, C, n * F, h, w] on new scenes, with a gradient if on."""
+        recipe = self.recipe
+        rng = np.random.default_rng([self.seed, DMD, self.dmd_step, purpose])
+        pieces = clips.batch(rng, recipe.dmd_batch, recipe.blocks)
+        scene = scene_of(rng, pieces)
+        generator = generator_of(self.seed, DMD, self.dmd_step, purpose)
+        noise = torch.randn(pieces.latents.shape, generator=generator)
+        rollout = Rollout(self.student, scene.conditions, scene.starts, recipe.around, generator)
+        last = min(recipe.around.config.recalibrate_block, recipe.blocks - 1)
+        change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
+        return rollout.clean(noise, int(rng.integers(recipe.exits)), change), scene
+
+    def _improve_student(self, clips: LatentClips, turn: int) -> Figures:
+        latents, scene = self.roll_out(clips, 2)
+        noise, timesteps = self._noise_levels(latents, 3)
+        real = guided_velocity(self.teacher, scene, self.recipe.around, self.recipe.guidance)
+        fake = self._score(self.critic, scene)
+        loss, gradient = generator_loss(latents, noise, timesteps, fake, real)
+        descend(loss, self.student, self.generation, clip=10.0)
+        self._follow(turn)
+        self.samples.append((latents.detach(), scene))
+        return {"gradient": gradient}
+
+    def _score(self, network: DiT, scene: Scene):
+        return guided_velocity(network, scene, self.recipe.around, 1.0)
+
+    def _noise_levels(self, latents: Tensor, purpose: int) -> tuple[Tensor, Tensor]:
+        """Noise as latents and a timestep per clip, moved towards the noise by the served shift."""
+        generator = generator_of(self.seed, DMD, self.dmd_step, purpose)
+        noise = torch.randn(latents.shape, generator=generator)
+        raw = torch.randint(1000, (len(latents),), generator=generator)
+        return noise, score_timesteps(raw, self.recipe.around.config.shift)
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        share = 1 - averaged(self.recipe.ema, step)
+        of = (list(network.parameters()) for network in (self.average, self.student))
+        torch._foreach_lerp_(*of, share)
+
+    def state(self) -> dict[str, Any]:
+        """What `load` needs."""
+        return {name: getattr(self, name) for name in PLAIN} | {
+            name: getattr(self, name).state_dict() for name in PARTS
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])
+        for name in PLAIN:
+            setattr(self, name, state[name])
+
+
+PLAIN = ("seed", "ode_step", "dmd_step", "minutes", "cpu_seconds", "rows", "samples")
+PARTS = ("student", "average", "critic", "regression", "generation", "criticism")
+
+
+def learning_copy(network: DiT) -> DiT:
+    """A copy with gradients, but for the pose's weight: no pose is ever given."""
+    copied = copy.deepcopy(network).requires_grad_(True)
+    copied.cond_encoder.weight.requires_grad_(False)
+    return copied
+
+
+def optimiser(network: DiT, rate: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+    learned = [p for p in network.parameters() if p.requires_grad]
+    return torch.optim.AdamW(learned, rate, betas=betas, weight_decay=0.01)
+
+
+def descend(loss: Tensor, network: DiT, steps: torch.optim.Optimizer, clip: float) -> None:
+    network.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    steps.step()
