@@ -10,6 +10,14 @@ SPEECH ?= examples/speech.flac
 OUT ?= out/demo.mp4
 REPOSITORY ?= build/model_repository
 ARTIFACTS ?= artifacts/$(PRESET)
+BACKEND ?= cpu
+GPUS ?= 5
+SESSIONS ?= 1
+ENGINES ?= build/engines/$(PRESET)
+GPU_MEMORY_GB ?= 80
+PRECISION ?= bf16
+ASSEMBLE_cpu := export.assemble_repository
+ASSEMBLE_gpu := export.engine_repository --gpus $(GPUS) --sessions $(SESSIONS) --engines $(ENGINES)
 
 RUN := $(VENV)/bin/python3
 SERVER := $(RUN) -m deploy.local_server
@@ -18,10 +26,10 @@ export GRPC_PORT HTTP_PORT METRICS_PORT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev fetch repository serve stop status demo test test-slow lint format \
-	export bench load-test clean
+	export engines compile-check gpu-plan doctor bench load-test clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 16
 
 setup:  ## make .venv with what the server, the client and the demo need
 	@$(PYTHON) deploy/check_python.py
@@ -34,8 +42,8 @@ setup-dev:  ## make .venv with tests, linters, torch and ONNX export too
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository from artifacts/$PRESET
-	@$(RUN) -m export.assemble_repository --artifacts $(ARTIFACTS) --out $(REPOSITORY)
+repository: setup  ## assemble build/model_repository; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --artifacts $(ARTIFACTS) --out $(REPOSITORY)
 
 serve: fetch repository  ## start the server in the background; returns when it is ready
 	@$(SERVER) start --repository $(REPOSITORY)
@@ -66,6 +74,19 @@ format: setup-dev  ## rewrite the sources in the house style
 
 export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET=demo]
 	@$(RUN) -m export.to_onnx --preset $(PRESET) --weights "$(WEIGHTS)" --out $(ARTIFACTS)
+
+engines: setup  ## build TensorRT plans from $ARTIFACTS on this machine's GPU, inside the image
+	@$(RUN) -m export.build_engine --graphs $(ARTIFACTS) --out $(ENGINES)
+
+compile-check: setup-dev  ## build the graphs with TensorRT-RTX, without a GPU
+	@$(RUN) -m export.engine_check
+
+gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1
+	@$(RUN) -m export.engine_estimate --preset $(PRESET) --precision $(PRECISION) --gpus $(GPUS) \
+		--gpu-memory-gb $(GPU_MEMORY_GB) --sessions $(SESSIONS)
+
+doctor:  ## say what this machine has and lacks for a server, and how to fix it
+	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
 
 bench: setup-dev fetch repository  ## measure the pipeline, the audio windows, and the whole path
 	@$(RUN) -m benchmarks.bench_orchestration

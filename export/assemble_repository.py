@@ -16,9 +16,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 REPO = Path(__file__).resolve().parent.parent
 PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
+TIMESTEPS = "timesteps.safetensors"
 MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
 
 # what each model loads from the artifacts; dit_stage stands for dit_stage_0, dit_stage_1, ...
@@ -29,9 +31,25 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
     "vae_encoder": ("vae_encoder.onnx", "vae.safetensors"),
     "vae_decoder": ("vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"),
-    "dit_stage": ("dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", "timesteps.safetensors"),
+    "dit_stage": ("dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", TIMESTEPS),
 }
 OPTIONAL_FILES: dict[str, tuple[str, ...]] = {"live_avatar": ("tokenizer.json",)}
+
+
+class Deployment(Protocol):
+    """What a deployment on GPUs has in place of the graphs (`export.engine_repository`)."""
+
+    def models(self) -> list[str]:
+        """Models of the repository."""
+
+    def is_python(self, model: str) -> bool:
+        """Whether the model's `model.py` is served; False where Triton runs a plan by itself."""
+
+    def config(self, model: str, text: str) -> str:
+        """The model's config.pbtxt, from that of the sources."""
+
+    def files(self, model: str) -> dict[str, Path]:
+        """Name in the model's version folder -> file that becomes it."""
 
 
 def assemble(
@@ -41,22 +59,24 @@ def assemble(
     sources: Path = REPO / "model_repository",
     pipeline: Path = REPO / "pipeline",
     models: Sequence[str] | None = None,
+    deployment: Deployment | None = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
 
     artifacts: folder of the exported graphs, their safetensors and pipeline.json.
     models: names to take from `sources` (None: all).
+    deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before. A repository is built
     beside `out` and renamed at the end, so a server never loads half of one.
     """
-    names = _chosen(sources, models)
-    _check_artifacts(artifacts, sources, names)
+    names = _chosen(sources, deployment.models() if deployment else models)
+    _check_artifacts(artifacts, sources, names, deployment)
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
     try:
         for name in names:
-            _assemble_model(sources / name, fresh / name, artifacts, pipeline)
+            _assemble_model(sources / name, fresh / name, artifacts, pipeline, deployment)
         (fresh / MARK).touch()
         _replace(fresh, out)
     finally:
@@ -84,24 +104,30 @@ def _kind(model: str) -> str:
     return re.sub(r"_\d+$", "", model)
 
 
-def _is_python(source: Path) -> bool:
+def _is_python(source: Path, deployment: Deployment | None) -> bool:
+    if deployment is not None and not deployment.is_python(source.name):
+        return False
     return (source / "1" / "model.py").exists()  # an ensemble has no code
 
 
-def _files(source: Path, artifacts: Path) -> list[str]:
+def _files(source: Path, artifacts: Path, deployment: Deployment | None) -> list[str]:
     """The artifacts of one model, those it cannot do without first checked by the caller."""
     kind = _kind(source.name)
     wanted = list(MODEL_FILES[kind])
+    if deployment is not None:  # the weights are in the plans
+        wanted = [name for name in wanted if name == TIMESTEPS]
     wanted += [name for name in OPTIONAL_FILES.get(kind, ()) if (artifacts / name).exists()]
-    return [PIPELINE_CONFIG, *wanted] if _is_python(source) else wanted
+    return [PIPELINE_CONFIG, *wanted] if _is_python(source, deployment) else wanted
 
 
-def _check_artifacts(artifacts: Path, sources: Path, names: Sequence[str]) -> None:
+def _check_artifacts(
+    artifacts: Path, sources: Path, names: Sequence[str], deployment: Deployment | None
+) -> None:
     if not artifacts.is_dir():
         raise ValueError(f"there is no folder {artifacts}. Export writes it: make export")
     missing: dict[str, list[str]] = {}
     for name in names:
-        for file in _files(sources / name, artifacts):
+        for file in _files(sources / name, artifacts, deployment):
             if not (artifacts / file).is_file():
                 missing.setdefault(file, []).append(name)
     if missing:
@@ -117,18 +143,27 @@ def _check_replaceable(out: Path) -> None:
         raise ValueError(f"{out} was not assembled by this command (no {MARK}): not replaced")
 
 
-def _assemble_model(source: Path, target: Path, artifacts: Path, pipeline: Path) -> None:
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", ".gitkeep")
-    shutil.copytree(source, target, ignore=ignore)
+def _assemble_model(
+    source: Path, target: Path, artifacts: Path, pipeline: Path, deployment: Deployment | None
+) -> None:
+    ignored = ["__pycache__", "*.pyc", ".gitkeep"]
+    if deployment is not None:  # no graphs for a CPU in here
+        ignored += ["configs", *([] if _is_python(source, deployment) else ["model.py"])]
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*ignored))
     version = target / "1"
     version.mkdir(exist_ok=True)  # Triton wants it for an ensemble too; git keeps no empty folder
-    if _is_python(source):
+    if _is_python(source, deployment):
         for module in sorted(pipeline.rglob("*.py")):
             copy = version / "pipeline" / module.relative_to(pipeline)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(module, copy)  # a link would change under a server when edited
-    for name in _files(source, artifacts):
+    for name in _files(source, artifacts, deployment):
         _link_or_copy(artifacts / name, version / name)
+    if deployment is not None:
+        config = target / "config.pbtxt"
+        config.write_text(deployment.config(source.name, config.read_text()))
+        for name, path in deployment.files(source.name).items():
+            _link_or_copy(path, version / name)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

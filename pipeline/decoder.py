@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import PipelineConfig
-from pipeline.engine import Binding, Engine
+from pipeline.engine import BoundGraph, Engine, EngineLoader
 
 
 class Decoder:
     """`open`, `step` and `close` are called by one thread."""
 
-    def __init__(self, folder: Path, num_threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, num_threads: int = 1, load_engine: EngineLoader = Engine
+    ) -> None:
         """Load pipeline.json, vae_decoder.onnx and vae_decoder_warmup.onnx."""
         self.config = PipelineConfig.load(folder / "pipeline.json")
-        self.engine = Engine(folder / "vae_decoder.onnx", num_threads)
-        self.warmup_engine = Engine(folder / "vae_decoder_warmup.onnx", num_threads)
-        self.sessions: dict[int, list[Binding]] = {}
+        self.engine = load_engine(folder / "vae_decoder.onnx", num_threads)
+        self.warmup_engine = load_engine(folder / "vae_decoder_warmup.onnx", num_threads)
+        self.sessions: dict[int, list[BoundGraph]] = {}
 
     def open(self, session: int, motion: np.ndarray) -> None:
         """Warm up from motion latents [1, C, motion_frames, h, w]."""

@@ -8,8 +8,9 @@ other output has one buffer that is reused from run to run. (spec/engines 2, 3, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -22,8 +23,30 @@ _DTYPES: dict[str, type[np.generic]] = {
     "tensor(uint8)": np.uint8,
 }
 
-Buffers = dict[str, np.ndarray]
-"""Named memory that graphs read and write; a session's caches are such a set."""
+Buffers = dict[str, Any]
+"""Named memory that graphs read and write; a session's caches are such a set. Arrays here, device
+buffers in `pipeline.tensorrt_engine`."""
+
+
+class BoundGraph(Protocol):
+    """A graph on one set of buffers."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
+        """Run with the inputs that are not bound; the outputs hold until the next run."""
+
+
+class LoadedGraph(Protocol):
+    """What a stage or a decoder asks of an engine."""
+
+    def new_buffers(self, *prefixes: str) -> Buffers:
+        """Zeroed memory for every input whose name starts with one of `prefixes`."""
+
+    def bind(self, reads: Buffers, writes: Buffers) -> BoundGraph:
+        """Bind `reads` as inputs and `writes` as outputs for as long as the result lives."""
+
+
+EngineLoader = Callable[[Path, int], LoadedGraph]
+"""From the path of a graph and the cores that may run it: `Engine`, or a loader of plans."""
 
 
 class Engine:

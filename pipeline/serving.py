@@ -36,7 +36,7 @@ from pipeline.engine import Engine
 from pipeline.live_avatar import LiveAvatar
 from pipeline.picture import read_picture
 from pipeline.request import AvatarRequest, parse_request
-from pipeline.session import BlockFrames
+from pipeline.answering import BlockFrames
 from pipeline.stage import Stage
 from pipeline.text import Tokenizer, pad_text
 from pipeline.worker import SessionWorker
@@ -69,6 +69,7 @@ class _Model:
         logging.basicConfig(handlers=[_TritonLog()], level=logging.INFO, format="%(message)s")
         self.name = args["model_name"]
         self.folder = Path(args["model_repository"]) / args["model_version"]
+        self.gpu = int(args["model_instance_device_id"])
         self.config = PipelineConfig.load(self.folder / "pipeline.json")
         entries = json.loads(args["model_config"]).get("parameters", {})
         self.parameters = {key: entry["string_value"] for key, entry in entries.items()}
@@ -114,11 +115,18 @@ class _SessionModel(_Model):
 
     output: str
 
-    def num_threads(self) -> int:
-        """Cores that ONNX Runtime may use, once the configuration asks for ONNX Runtime."""
-        if (engine := self.parameter("engine", str)) != "onnxruntime":
-            raise ValueError(f"{self.name}: engine {engine!r} is not built, wanted 'onnxruntime'")
-        return int(self.parameter("num_threads", int))
+    def engine_options(self) -> dict[str, Any]:
+        """Which engine runs the graphs, and on what: the instance's GPU, or a number of cores."""
+        if (engine := self.parameter("engine", str)) == "tensorrt":
+            # Only here: TensorRT and CUDA need not be there on a CPU.
+            from pipeline.tensorrt_engine import plan_loader
+
+            return {"load_engine": plan_loader(self.gpu)}
+        if engine != "onnxruntime":
+            raise ValueError(
+                f"{self.name}: engine is {engine!r}, wanted 'onnxruntime' or 'tensorrt'"
+            )
+        return {"num_threads": self.parameter("num_threads", int)}
 
     def device(self) -> Any:
         raise AssertionError("every model has its own")
@@ -168,7 +176,7 @@ class StageModel(_SessionModel):
 
     def device(self) -> Stage:
         steps = self.parameter("steps", lambda text: [int(s) for s in text.split(",")])
-        stage = Stage(self.folder, steps, self.num_threads())
+        stage = Stage(self.folder, steps, **self.engine_options())
         stage.warm_up()
         return stage
 
@@ -179,7 +187,7 @@ class DecoderModel(_SessionModel):
     output = "frames"
 
     def device(self) -> Decoder:
-        decoder = Decoder(self.folder, self.num_threads())
+        decoder = Decoder(self.folder, **self.engine_options())
         decoder.warm_up()
         return decoder
 

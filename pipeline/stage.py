@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from pipeline.config import PipelineConfig
-from pipeline.engine import Binding, Buffers, Engine
+from pipeline.engine import BoundGraph, Buffers, Engine, EngineLoader
 from pipeline.rope import RopeTables
 from pipeline.schedule import Schedule
 from pipeline.sink_cache import SinkCache
@@ -44,8 +44,8 @@ class StepSession:
         written = {name.replace("cache_", "present_", 1): array for name, array in cache.items()}
         tables = {"cos_k": self.rope.cos_k, "sin_k": self.rope.sin_k}
         self.cache = cache
-        self.denoise: Binding = stage.step_engine.bind({**cache, **text, **tables}, written)
-        self.prefill: Binding = stage.prefill_engine.bind(cache, {**written, **text})
+        self.denoise: BoundGraph = stage.step_engine.bind({**cache, **text, **tables}, written)
+        self.prefill: BoundGraph = stage.prefill_engine.bind(cache, {**written, **text})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +60,13 @@ class StageSession:
 class Stage:
     """Denoising steps `steps` of a preset; `open`, `step` and `close` are called by one thread."""
 
-    def __init__(self, folder: Path, steps: list[int], num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        steps: list[int],
+        num_threads: int = 1,
+        load_engine: EngineLoader = Engine,
+    ) -> None:
         """Load pipeline.json, dit_step.onnx, dit_prefill.onnx and timesteps.safetensors."""
         self.config = PipelineConfig.load(folder / "pipeline.json")
         if not steps or any(not 0 <= s < self.config.num_steps for s in steps):
@@ -68,8 +74,8 @@ class Stage:
                 f"steps is {steps}, wanted some of 0..{self.config.num_steps - 1}, in order"
             )
         self.steps = steps
-        self.step_engine = Engine(folder / "dit_step.onnx", num_threads)
-        self.prefill_engine = Engine(folder / "dit_prefill.onnx", num_threads)
+        self.step_engine = load_engine(folder / "dit_step.onnx", num_threads)
+        self.prefill_engine = load_engine(folder / "dit_prefill.onnx", num_threads)
         table = load_file(folder / "timesteps.safetensors")
         schedule = Schedule(self.config.num_steps, self.config.shift)
         self.constants = [_constants(table, schedule, step) for step in steps]

@@ -1,0 +1,277 @@
+"""ONNX graphs to TensorRT plans, each with its manifest: one builder for all models.
+
+    python -m export.build_engine --graphs artifacts/demo --out build/engines/demo
+    python -m export.build_engine --graphs … --out … --rtx --compute-capability 8.9
+
+TensorRT reads the precision from the graph and the sizes from pipeline.json. A plan belongs to the
+GPU it was built on; with `--rtx` TensorRT-RTX builds it for a named compute capability, without a
+GPU, to see that it can be built. The timing cache is kept per GPU type beside the plans.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from export.engine_network import (
+    check_fused,
+    check_log,
+    digest,
+    element_types,
+    input_shapes,
+    output_shapes,
+    parse,
+    precision,
+    read_model,
+)
+from export.engine_packages import load_tensorrt
+from export.engine_profiles import axis_ranges, profile
+from pipeline.config import PipelineConfig
+from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.tensorrt_engine import Gpu
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a phase, its steps done and its steps in all."""
+STREAMED = ("dit_prefill",)
+"""Graphs that run once per session and may leave their weights in host memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What plans are built with and for."""
+
+    rtx: bool = False
+    compute_capabilities: tuple[tuple[int, int], ...] = ()
+    """For TensorRT-RTX; TensorRT builds for the GPU that is there."""
+    stream_weights: bool = False
+    """Let the graphs of `STREAMED` leave their weights in host memory."""
+
+    def __post_init__(self) -> None:
+        if self.rtx != bool(self.compute_capabilities):
+            raise ValueError("a compute capability goes with --rtx, and --rtx with one or more")
+
+
+class EngineBuilder:
+    """Builds plans for one target; the libraries are loaded once."""
+
+    def __init__(self, target: Target, on_progress: Progress = lambda *_: None) -> None:
+        self.target, self.on_progress = target, on_progress
+        self.trt = load_tensorrt(target.rtx)
+        self.gpu = None if target.rtx else Gpu(0)
+
+    def machine(self) -> Machine:
+        if self.gpu is not None:
+            return self.gpu.machine()
+        targets = ",".join(f"{major}.{minor}" for major, minor in self.target.compute_capabilities)
+        return Machine(
+            gpu="none",
+            compute_capability=targets,
+            tensorrt=self.trt.__version__,
+            library="tensorrt_rtx",
+        )
+
+    def build(self, graph: Path, plan: Path, config: PipelineConfig) -> Manifest:
+        """Write `plan` and its manifest; ValueError names what TensorRT refuses or leaves out."""
+        from polygraphy.backend.trt import engine_bytes_from_network
+        from polygraphy.logger import G_LOGGER
+
+        G_LOGGER.severity = G_LOGGER.WARNING
+        start, model, log = time.monotonic(), read_model(graph), _log(self.trt)
+        builder, network, parser = parse(self.trt, log, graph)
+        check_fused(network, model, graph.name)
+        streams = self.target.stream_weights and graph.stem in STREAMED
+        settings = self._settings(input_shapes(model), config, plan.parent, streams)
+        cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
+        try:
+            with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed
+                warnings.simplefilter("ignore", DeprecationWarning)
+                built = engine_bytes_from_network(
+                    (builder, network, parser), config=settings, save_timing_cache=cache
+                )
+        except Exception as error:
+            reasons = "; ".join(log.errors) or str(error)
+            raise ValueError(f"{graph.name} cannot be built: {reasons}") from error
+        check_log(log.warnings, graph.name)
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_bytes(built)
+        manifest = self._describe(graph, model, plan, config, streams, time.monotonic() - start)
+        manifest.save(manifest_path(plan))
+        return manifest
+
+    def _settings(
+        self, inputs: dict[str, list[int | str]], config: PipelineConfig, out: Path, streams: bool
+    ) -> Any:
+        from polygraphy.backend import trt as polygraphy_trt
+
+        shapes = polygraphy_trt.Profile()
+        for name, (low, usual, high) in profile(inputs, config).items():
+            shapes.add(name, min=low, opt=usual, max=high)
+        options: dict[str, Any] = {
+            "profiles": [shapes],
+            "weight_streaming": streams or None,
+            "progress_monitor": _monitor(self.trt, self.on_progress),
+        }
+        if self.target.rtx:
+            from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+            targets = list(self.target.compute_capabilities)
+            return CreateConfigRTX(compute_capabilities=targets, **options)
+        cache = self._timing_cache(out)
+        if cache.is_file():
+            options["load_timing_cache"] = str(cache)
+        return polygraphy_trt.CreateConfig(**options)
+
+    def _timing_cache(self, folder: Path) -> Path:
+        gpu = self.machine().gpu.replace(" ", "_")
+        return folder / f"timing_{gpu}_{self.trt.__version__}.cache"
+
+    def _describe(
+        self,
+        graph: Path,
+        model: Any,
+        plan: Path,
+        config: PipelineConfig,
+        streams: bool,
+        seconds: float,
+    ) -> Manifest:
+        sha, weights_bytes = digest(graph, model)
+        types, ranges = element_types(model), axis_ranges(config)
+
+        def specs(shapes: dict[str, list[int | str]]) -> dict[str, TensorSpec]:
+            made = {}
+            for name, shape in shapes.items():
+                low, high = (
+                    tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
+                )
+                made[name] = TensorSpec(dtype=types[name], smallest=low, largest=high)
+            return made
+
+        flags = ["STRONGLY_TYPED", *(["WEIGHT_STREAMING"] if streams else [])]
+        return Manifest(
+            graph=graph.stem,
+            machine=self.machine(),
+            gpu_memory_bytes=self.gpu.memory()[1] if self.gpu else 0,
+            opset=model.opset_import[0].version,
+            precision=precision(model),
+            weights_sha256=sha,
+            weights_bytes=weights_bytes,
+            scratch_bytes=self._scratch_bytes(plan),
+            plan_bytes=plan.stat().st_size,
+            builder_flags=tuple(flags),
+            build_seconds=round(seconds, 2),
+            inputs=specs(input_shapes(model)),
+            outputs=specs(output_shapes(model)),
+            streams_weights=streams,
+        )
+
+    def _scratch_bytes(self, plan: Path) -> int:
+        """Activation memory, which only a loaded engine knows; 0 without a GPU."""
+        if self.gpu is None:
+            return 0
+        engine = self.gpu.runtime.deserialize_cuda_engine(plan.read_bytes())
+        return int(engine.device_memory_size_v2)
+
+
+def _log(trt: Any) -> Any:
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name in ("ERROR", "INTERNAL_ERROR"):
+                self.errors.append(message)
+            elif severity.name == "WARNING":
+                self.warnings.append(message)
+
+    return Log()
+
+
+def _monitor(trt: Any, on_progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, num_steps: int) -> None:
+            self.steps[phase] = num_steps
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            on_progress(phase, step + 1, self.steps[phase])
+            return True  # go on
+
+        def phase_finish(self, phase: str) -> None:
+            self.steps.pop(phase, None)
+
+    return Monitor()
+
+
+def build_all(
+    builder: EngineBuilder, graphs: Path, out: Path, only: list[str] | None = None
+) -> list[Manifest]:
+    """Build every graph of a folder, or those in `only`, one after another."""
+    config = PipelineConfig.load(graphs / "pipeline.json")
+    names = only or sorted(path.stem for path in graphs.glob("*.onnx"))
+    if not names:
+        raise ValueError(f"{graphs} has no graphs; export writes them: make export")
+    for name in names:
+        if not (graphs / f"{name}.onnx").is_file():
+            raise ValueError(f"{graphs} has no graph {name}.onnx")
+    made = []
+    for name in names:
+        print(f"building {name}", file=sys.stderr, flush=True)
+        made.append(builder.build(graphs / f"{name}.onnx", out / f"{name}.plan", config))
+        manifest = made[-1]
+        size = manifest.plan_bytes / 1e6
+        print(f"{name}: {manifest.precision}, {manifest.build_seconds:.1f} s, {size:.1f} MB")
+    return made
+
+
+def capability(text: str) -> tuple[int, int]:
+    """`8.9` -> (8, 9)."""
+    major, dot, minor = text.partition(".")
+    if not (dot and major.isdigit() and minor.isdigit()):
+        raise ValueError(f"compute capability is {text!r}, wanted two numbers such as 8.9")
+    return int(major), int(minor)
+
+
+def say_progress(phase: str, step: int, steps: int) -> None:
+    print(f"\r  {phase[:60]}: {step}/{steps}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def main(
+    graphs: Annotated[Path, typer.Option(help="folder of the exported graphs")],
+    out: Annotated[Path, typer.Option(help="folder of the plans")],
+    only: Annotated[list[str] | None, typer.Option(help="graphs to build, not all")] = None,
+    rtx: Annotated[bool, typer.Option(help="use TensorRT-RTX, which needs no GPU")] = False,
+    compute_capability: Annotated[
+        list[str] | None, typer.Option(help="with --rtx: the GPUs' architecture, such as 8.9")
+    ] = None,
+    stream_weights: Annotated[
+        bool, typer.Option(help="leave the weights of dit_prefill in host memory")
+    ] = False,
+) -> None:
+    """Build TensorRT plans and their manifests."""
+    try:
+        target = Target(
+            rtx=rtx,
+            compute_capabilities=tuple(map(capability, compute_capability or ())),
+            stream_weights=stream_weights,
+        )
+        progress = say_progress if sys.stderr.isatty() else lambda *_: None
+        build_all(EngineBuilder(target, progress), graphs, out, only)
+    except (ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

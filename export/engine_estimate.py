@@ -1,0 +1,146 @@
+"""The memory table of engines that are not built yet, from the preset's shapes.
+
+    python -m export.engine_estimate --preset 14b --precision fp8 --gpus 5 --gpu-memory-gb 80
+
+Weights and caches are exact; scratch memory is an estimate that only a built engine settles.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Annotated
+
+import torch
+import typer
+
+from export.engine_memory import EngineSize, check_fits, format_table, memory_table
+from export.engine_placement import place
+from export.fp8 import fp8_layers
+from export.init_weights import builders
+from export.to_onnx import preset_named
+from networks.compact_vae import CompactVAE, build_vae
+from networks.dit import DiT
+from networks.dit_inputs import prefill_inputs, step_inputs
+from networks.presets import Preset
+from networks.vae import VAE
+
+WIDE = 2
+"""Bytes of bfloat16 and float16."""
+ONLY_PREFILL = ("frame_packer.", "text_embedding.")
+ONLY_STEP = ("casual_audio_encoder.", "audio_injector.", "head.", "cond_encoder.")
+NEITHER = ("time_embedding.", "time_projection.")
+"""Their results are in timesteps.safetensors."""
+TEXT_KV = (".cross_attn.k.", ".cross_attn.v.", ".cross_attn.norm_k.")
+"""Parts of every block that the prefill alone runs."""
+
+
+def sizes_of(preset: Preset, precision: str) -> dict[str, EngineSize]:
+    """By graph name; `precision` is bf16, fp16 or fp8 (of the DiT's linear layers)."""
+    if precision not in ("bf16", "fp16", "fp8"):
+        raise ValueError(f"precision is {precision!r}, wanted bf16, fp16 or fp8")
+    return {**_dit_sizes(preset, precision == "fp8"), **_vae_sizes(preset), **_encoders(preset)}
+
+
+def _dit_sizes(preset: Preset, narrow: bool) -> dict[str, EngineSize]:
+    with torch.device("meta"):
+        dit = DiT(preset.dit)
+    narrow_keys = {f"{name}.weight" for name in fp8_layers(dit)} if narrow else set()
+    weights = {
+        key: tensor.numel() * (1 if key in narrow_keys else WIDE)
+        for key, tensor in dit.state_dict().items()
+        if not key.startswith(NEITHER)
+    }
+    step = sum(
+        size
+        for key, size in weights.items()
+        if not key.startswith(ONLY_PREFILL) and not any(part in key for part in TEXT_KV)
+    )
+    prefill = sum(size for key, size in weights.items() if not key.startswith(ONLY_STEP))
+    c, d = preset.pipeline, preset.dit
+    shapes = step_inputs(c)
+    cache, text = (_elements(shapes, name) * WIDE for name in ("cache_", "text_"))
+    queries, keys = c.tokens_per_block, c.cache_len
+    # Rotated keys of a layer, the mask, the widest activation twice.
+    scratch = keys * d.dim * WIDE + queries * keys + 2 * queries * d.ffn_dim * WIDE
+    wire = {n: s for n, s in shapes.items() if not n.startswith(("cache_", "text_"))}
+    filled = {n: s for n, s in prefill_inputs(c).items() if not n.startswith("cache_")}
+    return {
+        "dit_step": EngineSize(
+            weights=step,
+            scratch=scratch,
+            shared=text,
+            state=cache,
+            binding=_elements(wire) * 4,
+        ),
+        "dit_prefill": EngineSize(weights=prefill, scratch=scratch, binding=_elements(filled) * 4),
+    }
+
+
+def _elements(shapes: dict[str, tuple[int, ...]], prefix: str = "") -> int:
+    return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))
+
+
+def _vae_sizes(preset: Preset) -> dict[str, EngineSize]:
+    c = preset.pipeline
+    with torch.device("meta"):
+        vae: VAE | CompactVAE = build_vae(preset.vae)
+        h, w = c.latent_height, c.latent_width
+        motion = torch.zeros(1, c.latent_channels, c.warmup_frames, h, w)
+        state = sum(tensor.numel() for tensor in vae.decode(motion)[1]) * WIDE
+    parts = {
+        name: sum(p.numel() for n, p in vae.named_parameters() if n.startswith(name)) * WIDE
+        for name in ("encoder.", "decoder.")
+    }
+    # Three frames side by side before the widest convolution, with its input and its result.
+    pixels = c.video_frames_per_block * c.height * c.width
+    scratch = 5 * preset.vae.dim * pixels * WIDE
+    frames = 3 * pixels + 4 * math.prod(c.latent_shape)
+    decoder = EngineSize(
+        weights=parts["decoder."], scratch=scratch, state=2 * state, binding=frames
+    )
+    warmup = EngineSize(weights=parts["decoder."], scratch=scratch)
+    encoder = EngineSize(weights=parts["encoder."], scratch=scratch)
+    return {"vae_decoder": decoder, "vae_decoder_warmup": warmup, "vae_encoder": encoder}
+
+
+def _encoders(preset: Preset) -> dict[str, EngineSize]:
+    made = {}
+    for name in ("audio_encoder", "text_encoder"):
+        with torch.device("meta"):
+            network = builders(preset)[name]()
+        weights = sum(p.numel() for p in network.parameters()) * WIDE
+        made[name] = EngineSize(weights=weights, scratch=0)
+    return made
+
+
+def main(
+    preset: Annotated[str, typer.Option(help="which sizes")] = "14b",
+    precision: Annotated[str, typer.Option(help="bf16, fp16 or fp8")] = "bf16",
+    gpus: Annotated[int, typer.Option(help="how many GPUs")] = 5,
+    gpu_memory_gb: Annotated[float, typer.Option(help="memory of each")] = 80,
+    sessions: Annotated[int, typer.Option(help="how many must fit")] = 1,
+    stream_weights: Annotated[
+        bool, typer.Option(help="leave the weights of dit_prefill in host memory")
+    ] = False,
+) -> None:
+    """Print the memory table; exit code 1 if the sessions do not fit."""
+    chosen = preset_named(preset)
+    try:
+        sizes = sizes_of(chosen, precision)
+        if stream_weights:
+            prefill = sizes["dit_prefill"]
+            sizes["dit_prefill"] = EngineSize(
+                weights=0, scratch=prefill.scratch, binding=prefill.binding
+            )
+        placement = place(chosen.pipeline.num_steps, gpus)
+        rows = memory_table(placement, sizes, int(gpu_memory_gb * 1e9))
+        print(format_table(rows))
+        check_fits(rows, sessions)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,133 @@
+"""A graph as TensorRT understands it, and what it must not have lost on the way.
+
+A graph that parses and builds may still not do what it says: an attention that was taken apart
+needs memory for its scores (49 million per head at the released sizes), a cache that is not updated
+in place is copied, an input that no layer reads does nothing. All three are errors here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+FUSED = {"Attention": "ATTENTION_OUTPUT", "TensorScatter": "KV_CACHE_UPDATE"}
+"""ONNX operator -> the layer of TensorRT that does it in one piece."""
+IGNORED_INPUT = "Unused Input"
+"""How TensorRT's warning about an input that no layer reads begins."""
+
+
+def parse(trt: Any, log: Any, path: Path) -> tuple[Any, Any, Any]:
+    """Builder, network and parser of an ONNX file; ValueError names every node that was refused."""
+    builder = trt.Builder(log)
+    network = builder.create_network(_flags(trt))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(path)):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        words = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
+        raise ValueError(f"{path.name} is refused: {'; '.join(words)}")
+    return builder, network, parser
+
+
+def _flags(trt: Any) -> int:
+    """Strong typing, which from TensorRT 11 on is all there is and needs no flag."""
+    strong = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if strong is None else 1 << int(strong)
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The graph without its weights."""
+    return onnx.load(path, load_external_data=False)
+
+
+def check_fused(network: Any, model: onnx.ModelProto, name: str) -> None:
+    """ValueError if an attention or a cache update was taken apart by the parser."""
+    nodes = Counter(node.op_type for node in model.graph.node)
+    layers = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
+    for operator, layer in FUSED.items():
+        if layers[layer] != nodes[operator]:
+            raise ValueError(
+                f"{name}: {nodes[operator]} {operator} nodes became {layers[layer]} {layer} "
+                "layers: some were taken apart"
+            )
+
+
+def check_log(warnings: list[str], name: str) -> None:
+    """ValueError if TensorRT said that it leaves something out."""
+    if ignored := [text for text in warnings if IGNORED_INPUT in text]:
+        raise ValueError(f"{name}: {'; '.join(ignored)}")
+
+
+def input_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    """Name -> sizes, or names of axes that are open."""
+    return {value.name: _shape(value) for value in model.graph.input}
+
+
+def output_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    return {value.name: _shape(value) for value in model.graph.output}
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    sizes = value.type.tensor_type.shape.dim
+    return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in sizes]
+
+
+TYPES: Mapping[int, str] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.INT64: "int64",
+    onnx.TensorProto.INT32: "int32",
+    onnx.TensorProto.UINT8: "uint8",
+    onnx.TensorProto.BOOL: "bool",
+}
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, str]:
+    """Name of every input and output -> its element type."""
+    values = (*model.graph.input, *model.graph.output)
+    return {value.name: TYPES[value.type.tensor_type.elem_type] for value in values}
+
+
+def precision(model: onnx.ModelProto) -> str:
+    """What most of the weights' bytes are stored in: `fp8`, `bf16`, `fp16` or `fp32`."""
+    names = {
+        onnx.TensorProto.FLOAT8E4M3FN: "fp8",
+        onnx.TensorProto.BFLOAT16: "bf16",
+        onnx.TensorProto.FLOAT16: "fp16",
+        onnx.TensorProto.FLOAT: "fp32",
+        onnx.TensorProto.INT8: "int8",
+        onnx.TensorProto.FLOAT4E2M1: "nvfp4",
+    }
+    counts: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        if tensor.data_type in names:
+            counts[names[tensor.data_type]] += weight_bytes(tensor)
+    return counts.most_common(1)[0][0] if counts else "none"
+
+
+def weight_bytes(tensor: onnx.TensorProto) -> int:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return int(entries["length"]) if "length" in entries else len(tensor.raw_data)
+
+
+def digest(path: Path, model: onnx.ModelProto) -> tuple[str, int]:
+    """sha256 of the graph and of all weights it points to, and the weights' bytes."""
+    sha, total = hashlib.sha256(path.read_bytes()), 0
+    for tensor in model.graph.initializer:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        total += weight_bytes(tensor)
+        if not entries:
+            continue
+        with (path.parent / entries["location"]).open("rb") as file:
+            file.seek(int(entries["offset"]))
+            left = int(entries["length"])
+            while left:
+                piece = file.read(min(left, 1 << 24))
+                sha.update(piece)
+                left -= len(piece)
+    return sha.hexdigest(), total

@@ -1,0 +1,91 @@
+"""What builds engines: TensorRT where there is a GPU, TensorRT-RTX where there is none.
+
+    python -m export.engine_packages        installs TensorRT-RTX into build/engines/packages, once
+
+TensorRT-RTX has TensorRT's parser, network and builder and needs no driver, so the same graphs are
+compiled by the same code on any machine. It is large (95 MB) and nothing else needs it: it lies in
+a folder of its own and not in the virtual environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parent.parent
+LOCK = REPO / "requirements" / "engines.lock"
+PACKAGES = REPO / "build" / "engines" / "packages"
+
+
+def is_installed(folder: Path = PACKAGES) -> bool:
+    stamp = folder / ".stamp"
+    return stamp.is_file() and stamp.read_text() == _stamp()
+
+
+def install(folder: Path = PACKAGES) -> Path:
+    """Bring `folder` to what the lock says, unless it is there; RuntimeError if pip fails."""
+    if is_installed(folder):
+        return folder
+    print("installing TensorRT-RTX and Polygraphy (95 MB)", file=sys.stderr)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    try:
+        done = subprocess.run([*command, "--target", fresh, "-r", LOCK], stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise RuntimeError(f"pip could not install {LOCK.name} (its words are above)")
+        (fresh / ".stamp").write_text(_stamp())
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _stamp() -> str:
+    return f"{sys.version_info[:2]} {hashlib.sha256(LOCK.read_bytes()).hexdigest()}\n"
+
+
+def load_tensorrt(rtx: bool, folder: Path = PACKAGES) -> Any:
+    """The module `tensorrt`, or TensorRT-RTX in its stead, for this process and for Polygraphy.
+
+    Call it before Polygraphy is imported. RuntimeError says what to install.
+    """
+    if not rtx:
+        try:
+            import tensorrt
+        except ImportError as error:
+            raise RuntimeError(
+                f"TensorRT is not here ({error}); build inside the image of deploy/Dockerfile, "
+                "or try the graphs without a GPU: --rtx"
+            ) from None
+        return tensorrt
+    if not is_installed(folder):
+        raise RuntimeError("TensorRT-RTX is not here: python -m export.engine_packages")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
+    import tensorrt_rtx_bindings
+
+    # Its package `tensorrt_rtx` is an sdist that does nothing but import this one.
+    sys.modules["tensorrt_rtx"] = tensorrt_rtx_bindings
+    return tensorrt_rtx_bindings
+
+
+def main() -> int:
+    try:
+        install()
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

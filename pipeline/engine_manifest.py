@@ -1,0 +1,126 @@
+"""What a compiled engine is tied to, written beside its plan and compared before it is loaded.
+
+A plan runs on the GPU architecture and the TensorRT version it was built with, and nowhere else.
+The manifest says so in words before TensorRT says it in a number. (spec/engines 5)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BYTES = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "uint8": 1,
+    "int8": 1,
+    "bool": 1,
+    "float8": 1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """An input or output: element type, and the smallest and the largest shape of its profile."""
+
+    dtype: str
+    smallest: tuple[int, ...]
+    largest: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in BYTES:
+            raise ValueError(f"element type {self.dtype!r}, known are {', '.join(BYTES)}")
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes at its largest."""
+        return BYTES[self.dtype] * math.prod(self.largest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The part of a machine that a plan depends on."""
+
+    gpu: str
+    compute_capability: str
+    """`9.0` for an H100."""
+    tensorrt: str
+    library: str = "tensorrt"
+    """`tensorrt`, or `tensorrt_rtx`, whose plans are another format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One plan: what it was made from, with what, for what."""
+
+    graph: str
+    machine: Machine
+    gpu_memory_bytes: int
+    """Memory of the GPU it was built on; 0 where there was none."""
+    opset: int
+    precision: str
+    weights_sha256: str
+    """Of the graph and of every weight it points to, in order."""
+    weights_bytes: int
+    scratch_bytes: int
+    """Activation memory of one execution context."""
+    plan_bytes: int
+    builder_flags: tuple[str, ...]
+    build_seconds: float
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    streams_weights: bool = False
+    """Weights may stay in host memory and are brought along for each call."""
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """ValueError names the file and what is wrong with it."""
+        if not path.is_file():
+            raise FileNotFoundError(f"manifest {path} is missing; `make engines` writes it")
+        try:
+            return cls._read(json.loads(path.read_text()))
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"{path}: {error}; build the engine anew: make engines") from error
+
+    @classmethod
+    def _read(cls, values: dict[str, Any]) -> Manifest:
+        machine = Machine(**values.pop("machine"))
+        flags = tuple(values.pop("builder_flags"))
+        inputs, outputs = (
+            {name: _tensor(entry) for name, entry in values.pop(side).items()}
+            for side in ("inputs", "outputs")
+        )
+        return cls(machine=machine, builder_flags=flags, inputs=inputs, outputs=outputs, **values)
+
+    def check(self, machine: Machine) -> None:
+        """ValueError that names every difference to the machine that loads the plan."""
+        wanted, found = dataclasses.asdict(self.machine), dataclasses.asdict(machine)
+        wrong = [
+            f"{name} {wanted[name]} (here: {found[name]})"
+            for name in wanted
+            if wanted[name] != found[name]
+        ]
+        if wrong:
+            raise ValueError(
+                f"{self.graph}.plan was built for {', '.join(wrong)}: build it here, make engines"
+            )
+
+
+def manifest_path(plan: Path) -> Path:
+    """`dit_step.plan` -> `dit_step.manifest.json`."""
+    return plan.with_suffix(".manifest.json")
+
+
+def _tensor(values: dict[str, Any]) -> TensorSpec:
+    shapes = {key: tuple(values[key]) for key in ("smallest", "largest")}
+    return TensorSpec(dtype=values["dtype"], **shapes)

@@ -1,0 +1,215 @@
+"""The engine builder: what it refuses, what it writes down, and one real build without a GPU."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from export.build_engine import Target, capability
+from export.engine_check import CASES, slice_of, write_zeros
+from export.engine_network import (
+    check_fused,
+    check_log,
+    digest,
+    element_types,
+    input_shapes,
+    precision,
+    read_model,
+)
+from export.engine_packages import LOCK, PACKAGES, is_installed, load_tensorrt
+from export.engine_profiles import axis_ranges, profile
+from networks.presets import PRESETS
+from pipeline.audio_features import FIELD, num_hidden_frames
+from pipeline.config import PipelineConfig
+from pipeline.engine_manifest import Manifest, manifest_path
+
+DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
+needs_rtx = pytest.mark.skipif(
+    not is_installed(), reason=f"no TensorRT-RTX in {PACKAGES.parent.name}; make compile-check"
+)
+
+
+def network(*layers: str) -> types.SimpleNamespace:
+    """A parsed network with layers of these types."""
+    made = [types.SimpleNamespace(type=types.SimpleNamespace(name=name)) for name in layers]
+    return types.SimpleNamespace(num_layers=len(made), get_layer=made.__getitem__)
+
+
+def graph(*operators: str) -> onnx.ModelProto:
+    nodes = [helper.make_node(name, ["x"], [f"y{i}"]) for i, name in enumerate(operators)]
+    return helper.make_model(helper.make_graph(nodes, "g", [], []))
+
+
+def small_graph(path: Path, dtype: int = TensorProto.FLOAT16) -> Path:
+    """A matrix product with a dynamic number of rows, `dtype` throughout."""
+    x = helper.make_tensor_value_info("samples", dtype, ["num_samples", 8])
+    y = helper.make_tensor_value_info("y", dtype, ["num_samples", 8])
+    weight = helper.make_tensor("w", dtype, [8, 8], bytes(8 * 8 * 2), raw=True)
+    node = helper.make_node("MatMul", ["samples", "w"], ["y"])
+    model = helper.make_model(
+        helper.make_graph([node], "g", [x], [y], [weight]),
+        opset_imports=[helper.make_opsetid("", 24)],
+        ir_version=11,
+    )
+    onnx.save(model, path)
+    return path
+
+
+def test_an_attention_that_was_taken_apart_is_refused() -> None:
+    """Its scores alone would need gigabytes at the released sizes."""
+    check_fused(network("ATTENTION_OUTPUT", "CAST"), graph("Attention", "Cast"), "g")
+    with pytest.raises(ValueError, match="2 Attention nodes became 1 ATTENTION_OUTPUT"):
+        check_fused(network("ATTENTION_OUTPUT"), graph("Attention", "Attention"), "g")
+
+
+def test_a_cache_that_would_be_copied_is_refused() -> None:
+    """12 GB per block and step instead of 2.6."""
+    with pytest.raises(ValueError, match="TensorScatter nodes became 0 KV_CACHE_UPDATE"):
+        check_fused(network("SCATTER"), graph("TensorScatter"), "g")
+
+
+def test_an_input_that_no_layer_reads_is_refused() -> None:
+    """It parsed and built once already, and a GPU would have seen empty cache slots."""
+    check_log(["Make sure input write_index has Int64 binding."], "g")
+    with pytest.raises(ValueError, match="Unused Input: nonpad_kv_seqlen"):
+        check_log(["Unused Input: nonpad_kv_seqlen"], "g")
+
+
+def test_every_open_axis_of_every_graph_has_a_range() -> None:
+    """A new axis would get a default that fits nothing."""
+    for path in DEMO.glob("*.onnx"):
+        shapes = input_shapes(read_model(path))
+        made = profile(shapes, CONFIG)
+        opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
+        assert set(made) == opened
+        for low, usual, high in made.values():
+            assert all(a <= b <= c for a, b, c in zip(low, usual, high, strict=True))
+    with pytest.raises(ValueError, match="input x: no range for axis 'batch'"):
+        profile({"x": ["batch", 2]}, CONFIG)
+
+
+def test_the_audio_window_fits_its_range() -> None:
+    """The last block of a long stream would be refused by the engine."""
+    low, _, high = axis_ranges(CONFIG)["num_samples"]
+    c = CONFIG
+    frames = c.audio_context_frames + c.video_frames_per_block + c.audio_lookahead_frames
+    assert low == FIELD
+    assert num_hidden_frames(low) == 1
+    assert high >= frames * c.samples_per_frame
+
+
+@pytest.mark.parametrize("text", ["89", "8", "x.y", "8.9.0", ""])
+def test_a_malformed_compute_capability_is_refused(text: str) -> None:
+    """`89` would be read as an architecture that does not exist."""
+    with pytest.raises(ValueError, match="wanted two numbers"):
+        capability(text)
+
+
+def test_a_compute_capability_goes_with_rtx() -> None:
+    """TensorRT builds for the GPU that is there, whatever it is told."""
+    assert Target(rtx=True, compute_capabilities=(capability("8.9"),)).rtx
+    for wrong in ({"rtx": True}, {"compute_capabilities": ((8, 9),)}):
+        with pytest.raises(ValueError, match="--rtx"):
+            Target(**wrong)
+
+
+def test_a_changed_weight_changes_the_digest(tmp_path: Path) -> None:
+    """A plan of last week's weights would be taken for this week's."""
+    path = small_graph(tmp_path / "a.onnx")
+    before = digest(path, read_model(path))
+    assert before[1] == 8 * 8 * 2
+    model = onnx.load(path)
+    model.graph.initializer[0].raw_data = b"\1" + model.graph.initializer[0].raw_data[1:]
+    onnx.save(model, path)
+    assert digest(path, read_model(path))[0] != before[0]
+
+
+def test_a_changed_external_weight_changes_the_digest(tmp_path: Path) -> None:
+    """The weights lie outside the graph's file."""
+    for name in ("vae_encoder.onnx", "vae.safetensors"):
+        (tmp_path / name).write_bytes((DEMO / name).read_bytes())
+    path = tmp_path / "vae_encoder.onnx"
+    model = read_model(path)
+    before = digest(path, model)
+    offset = next(
+        int(entry.value)
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "offset"
+    )
+    data = bytearray((tmp_path / "vae.safetensors").read_bytes())
+    data[offset] ^= 1
+    (tmp_path / "vae.safetensors").write_bytes(data)
+    assert digest(path, model)[0] != before[0]
+    assert digest(path, model)[1] == before[1]
+
+
+def test_the_precision_is_that_of_the_weights(tmp_path: Path) -> None:
+    """The manifest would say something else than what is computed."""
+    assert precision(read_model(DEMO / "dit_step.onnx")) == "fp32"
+    assert precision(read_model(small_graph(tmp_path / "a.onnx"))) == "fp16"
+    assert element_types(read_model(DEMO / "dit_step.onnx"))["write_index"] == "int64"
+
+
+def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
+    """The traceback of an import helps nobody."""
+    with pytest.raises(RuntimeError, match=r"deploy/Dockerfile.*--rtx"):
+        load_tensorrt(rtx=False)
+    with pytest.raises(RuntimeError, match=r"python -m export.engine_packages"):
+        load_tensorrt(rtx=True, folder=tmp_path)
+
+
+def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
+    """A narrower one would not show that the kernels exist at the released sizes."""
+    made, full = slice_of(PRESETS["14b"]), PRESETS["14b"]
+    assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
+    assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
+    assert made.dit.num_layers == 2
+    path = write_zeros(made, tmp_path)
+    assert path.stat().st_size > 2_000_000_000
+    assert path.stat().st_blocks * 512 < 1_000_000  # a file of holes
+
+
+def test_the_cases_have_names_of_their_own() -> None:
+    """Two of one name would be one line of the report."""
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names)
+    assert {case.precision for case in CASES} == {"bf16", "fp16", "fp8"}
+
+
+def test_the_lock_names_both_interpreters() -> None:
+    """Python 3.12 would find no TensorRT-RTX."""
+    assert LOCK.read_text().count("--hash=sha256:") == 4
+
+
+@needs_rtx
+def test_a_graph_is_built_without_a_gpu(tmp_path: Path) -> None:
+    """The builder, end to end: plan, manifest, dynamic axis."""
+    from export.build_engine import EngineBuilder
+
+    builder = EngineBuilder(Target(rtx=True, compute_capabilities=((8, 9),)))
+    plan = tmp_path / "small.plan"
+    made = builder.build(small_graph(tmp_path / "small.onnx"), plan, CONFIG)
+    assert Manifest.load(manifest_path(plan)) == made
+    assert made.plan_bytes == plan.stat().st_size > 0
+    assert (made.machine.library, made.machine.compute_capability) == ("tensorrt_rtx", "8.9")
+    assert made.inputs["samples"].smallest[0] == FIELD < made.inputs["samples"].largest[0]
+
+
+@needs_rtx
+def test_an_operator_that_tensorrt_lacks_is_named(tmp_path: Path) -> None:
+    """`failed to build` is no help among a thousand nodes."""
+    from export.build_engine import EngineBuilder
+
+    model = onnx.load(small_graph(tmp_path / "small.onnx"))
+    model.graph.node[0].op_type = "DoesNotExist"
+    onnx.save(model, tmp_path / "bad.onnx")
+    builder = EngineBuilder(Target(rtx=True, compute_capabilities=((8, 9),)))
+    with pytest.raises(ValueError, match=r"bad.onnx is refused: .*DoesNotExist"):
+        builder.build(tmp_path / "bad.onnx", tmp_path / "bad.plan", CONFIG)
+    assert not (tmp_path / "bad.plan").exists()

@@ -1,0 +1,141 @@
+"""The doctor: every finding names a fix, and nothing it cannot see makes it fall over."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy import doctor
+
+SMI = """0, NVIDIA H100 80GB HBM3, 81559, 9.0, 580.65.06
+1, NVIDIA H100 80GB HBM3, 81559, 9.0, 580.65.06
+"""
+TOPOLOGY = """ \tGPU0\tGPU1
+ GPU0\tX\tOK
+ GPU1\tOK\tX
+"""
+
+
+def machine(smi: str = SMI) -> doctor.Run:
+    """A machine whose nvidia-smi answers with `smi`."""
+
+    def run(command: Sequence[str]) -> str | None:
+        return TOPOLOGY if "topo" in command else smi
+
+    return run
+
+
+def absent(command: Sequence[str]) -> str | None:
+    return None
+
+
+def test_a_machine_without_a_gpu_is_reported_and_not_a_problem(tmp_path: Path) -> None:
+    """Who serves the demo on a laptop would be told that something is wrong."""
+    findings = doctor.examine([], tmp_path, absent)
+    assert findings[0].state == doctor.NOTE
+    assert "configs/cpu.pbtxt" in findings[0].text
+    assert not any(f.state == doctor.PROBLEM for f in findings if f.what in ("GPUs", "TensorRT"))
+
+
+def test_gpus_are_listed_with_memory_and_architecture() -> None:
+    """The plans depend on the architecture, the sessions on the memory."""
+    gpus = doctor.read_gpus(machine())
+    findings = doctor.check_driver(gpus)
+    assert [f.state for f in findings] == [doctor.OK] * 3
+    assert findings[1].text == "NVIDIA H100 80GB HBM3, 80 GiB, sm 9.0"
+    assert doctor.check_peers(gpus, machine())[0].text.startswith("2 of 2")
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "No devices were found", "0, a, b"])
+def test_unexpected_words_of_nvidia_smi_are_no_gpu(text: str) -> None:
+    """A traceback is no diagnosis."""
+    assert doctor.read_gpus(machine(text)) == []
+
+
+def test_an_old_driver_is_a_problem_with_a_fix() -> None:
+    """The container starts and every CUDA call fails."""
+    driver = doctor.check_driver(doctor.read_gpus(machine(SMI.replace("580.65", "535.10"))))[0]
+    assert driver.state == doctor.PROBLEM
+    assert "535.10.06, wanted 580" in driver.text
+    assert driver.fix
+
+
+def test_gpus_of_two_kinds_are_a_problem() -> None:
+    """One set of plans loads on one kind."""
+    mixed = SMI.replace("1, NVIDIA H100 80GB HBM3", "1, NVIDIA L4")
+    findings = doctor.check_driver(doctor.read_gpus(machine(mixed)))
+    assert findings[-1].state == doctor.PROBLEM
+    assert "CUDA_VISIBLE_DEVICES" in findings[-1].fix
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [((11, 4, 0), doctor.OK), ((10, 9, 0), doctor.PROBLEM), (None, doctor.PROBLEM)],
+)
+def test_tensorrt_must_be_new_enough(version: tuple[int, int, int] | None, state: str) -> None:
+    """Strong typing and cache updates are of TensorRT 11."""
+    assert doctor.check_tensorrt(version, has_gpu=True).state == state
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [("2.75.0\n", doctor.OK), ("2.60.0", doctor.PROBLEM)]
+)
+def test_triton_must_be_new_enough(version: str, state: str, tmp_path: Path) -> None:
+    """Older ones lose streams in silence."""
+    assert doctor.check_triton(version, True, tmp_path / "none").state == state
+
+
+def test_a_full_disk_and_a_small_shm_are_problems(tmp_path: Path) -> None:
+    """A container's default of 64 MB lets the server start and fail later."""
+    assert doctor.check_disk(tmp_path, wanted_gb=1e9).state == doctor.PROBLEM
+    small = doctor.check_shm(tmp_path, wanted_mb=10**9)
+    assert "--shm-size" in small.fix
+    assert doctor.check_shm(tmp_path / "none").state == doctor.PROBLEM
+
+
+def test_a_taken_port_is_a_problem_and_a_free_one_is_not() -> None:
+    """Triton's own words for this come after a minute of loading."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert doctor.check_port(port).state == doctor.PROBLEM
+    assert doctor.check_port(port).state == doctor.OK
+
+
+def test_plans_of_another_gpu_are_a_problem(tmp_path: Path) -> None:
+    """They refuse to load, after the server has started."""
+    entry = {"machine": {"gpu": "NVIDIA L4", "compute_capability": "8.9"}}
+    (tmp_path / "dit_step.manifest.json").write_text(json.dumps(entry))
+    (finding,) = doctor.check_plans(tmp_path, doctor.read_gpus(machine()))
+    assert finding.state == doctor.PROBLEM
+    assert "NVIDIA L4, sm 8.9; here: NVIDIA H100" in finding.text
+    assert doctor.check_plans(tmp_path, [])[0].state == doctor.NOTE
+
+
+def test_every_problem_names_a_fix(tmp_path: Path) -> None:
+    """That is what the report is for."""
+    findings = doctor.examine([], tmp_path, machine(SMI.replace("580.65", "1.0")))
+    assert all(finding.fix for finding in findings if finding.state == doctor.PROBLEM)
+    assert "-> " in doctor.report(findings)
+
+
+def test_it_runs_here() -> None:
+    """Before anything is installed: with nothing but the interpreter."""
+    command = [sys.executable, "-I", "-c"]
+    code = f"import sys; sys.path.insert(0, {str(doctor.REPO)!r}); from deploy.doctor import main"
+    done = subprocess.run(
+        [*command, f"{code}; sys.argv[1:] = ['--ports', '0']; sys.exit(main())"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert "shared memory" in done.stdout

@@ -1,0 +1,333 @@
+"""The TensorRT engine on a stand-in GPU: addresses, aliases, order of calls, errors, release."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import PipelineConfig
+from pipeline.decoder import Decoder
+from pipeline.engine import Engine
+from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.stage import Stage
+from pipeline.tensorrt_engine import (
+    Gpu,
+    TensorRTBinding,
+    TensorRTEngine,
+    from_bfloat16,
+    plan_loader,
+    to_bfloat16,
+)
+from tests.fake_gpu import FakeCuda, FakeTensorRT, write_plan
+
+DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
+MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plans")
+    for name in ("dit_step", "dit_prefill", "vae_decoder", "vae_decoder_warmup"):
+        write_plan(DEMO / f"{name}.onnx", folder, MACHINE, {"actors": 2})
+    for name in ("pipeline.json", "timesteps.safetensors"):
+        shutil.copy(DEMO / name, folder)
+    return folder
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def gpu(cuda: FakeCuda) -> Gpu:
+    return Gpu(0, cuda, FakeTensorRT(cuda))
+
+
+@pytest.fixture
+def prefill(plans: Path, gpu: Gpu) -> TensorRTEngine:
+    return TensorRTEngine(plans / "dit_prefill.plan", gpu)
+
+
+def bound(engine: TensorRTEngine) -> TensorRTBinding:
+    cache = engine.new_buffers("cache_")
+    return engine.bind(cache, {n.replace("cache_", "present_"): b for n, b in cache.items()})
+
+
+def feeds(engine: TensorRTEngine) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    made = {
+        name: rng.standard_normal(shape).astype(dtype)
+        for name, (shape, dtype) in engine.inputs.items()
+        if not name.startswith("cache_")
+    }
+    return {**made, "write_index": np.zeros(1, np.int64)}
+
+
+def stream(stage: Stage, num_blocks: int) -> list[np.ndarray]:
+    """Latents of a session's first blocks."""
+    c, rng = CONFIG, np.random.default_rng(0)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    size = (c.latent_channels, c.motion_frames, c.latent_height, c.latent_width)
+    motion = random(1, *size)
+    stage.open(7, motion[:, :, :1].copy(), motion, random(1, c.text_len, c.text_dim))
+    latents = []
+    for block in range(num_blocks):
+        audio = random(1, c.audio_layers, c.audio_dim, c.video_frames_per_block)
+        distance = np.full(c.num_steps, c.sink_position)
+        latent = stage.step(7, block, random(*c.latent_shape), audio, distance)
+        latents.append(latent.copy())
+    return latents
+
+
+def test_a_stage_on_plans_equals_a_stage_on_onnx_runtime(plans: Path, cuda: FakeCuda) -> None:
+    """Wrong bytes at a wrong address give a picture, and a wrong one. Three blocks: the first run,
+    the captured one, a launch of it."""
+    load = plan_loader(0, cuda, FakeTensorRT(cuda))
+    wanted = stream(Stage(DEMO, [0, 1]), 3)
+    found = stream(Stage(plans, [0, 1], load_engine=load), 3)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert cuda.count()["cudaGraphInstantiate"] == 2  # one per step; a prefill runs once
+    assert cuda.count()["cudaGraphLaunch"] == 2 * 2
+
+
+def test_a_decoder_on_plans_equals_one_on_onnx_runtime(plans: Path, cuda: FakeCuda) -> None:
+    """Two sets of state swap their roles from block to block."""
+    c, rng = CONFIG, np.random.default_rng(0)
+    size = (c.latent_channels, c.motion_frames, c.latent_height, c.latent_width)
+    motion = rng.standard_normal((1, *size)).astype(np.float32)
+    latents = rng.standard_normal((5, *c.latent_shape)).astype(np.float32)
+    frames = []
+    load = plan_loader(0, cuda, FakeTensorRT(cuda))
+    for decoder in (Decoder(DEMO), Decoder(plans, load_engine=load)):
+        decoder.open(7, motion)
+        frames.append([decoder.step(7, i, latent).copy() for i, latent in enumerate(latents)])
+    np.testing.assert_array_equal(frames[0], frames[1])
+
+
+def test_a_closed_session_gives_its_memory_back(plans: Path, cuda: FakeCuda) -> None:
+    """At 14B a session holds 13 GB: one leak, and the next session finds no place."""
+    stage = Stage(plans, [0, 1], load_engine=plan_loader(0, cuda, FakeTensorRT(cuda)))
+    stream(stage, 2)
+    stage.close(7)
+    gc.collect()
+    before = (cuda.used, len(cuda.pinned), len(cuda.graphs))
+    stream(stage, 2)
+    assert cuda.used > before[0] + 2 * 4 * 2 * 475_136  # K and V of four layers, for two steps
+    stage.close(7)
+    assert (cuda.used, len(cuda.pinned), len(cuda.graphs)) == before
+
+
+def test_nothing_is_allocated_while_blocks_are_denoised(plans: Path, cuda: FakeCuda) -> None:
+    """An allocation waits for the whole device, and a captured graph holds fixed addresses."""
+    stage = Stage(plans, [0], load_engine=plan_loader(0, cuda, FakeTensorRT(cuda)))
+    stream(stage, 1)
+    before = cuda.count()
+    c = CONFIG
+    audio = np.zeros((1, c.audio_layers, c.audio_dim, c.video_frames_per_block), np.float32)
+    for block in (1, 2, 3):
+        latent = np.zeros(c.latent_shape, np.float32)
+        stage.step(7, block, latent, audio, np.full(c.num_steps, c.sink_position))
+    after = cuda.count()
+    for call in ("cudaMalloc", "cudaMallocHost", "cudaFree"):
+        assert after[call] == before[call]
+    addresses = [call for call in after if call.startswith("set_tensor_address")]
+    assert all(after[call] == before[call] for call in addresses)
+
+
+def test_a_cache_and_its_successor_have_one_address(prefill: TensorRTEngine) -> None:
+    """A copy of 12 GB per block otherwise, or none and a cache that never fills."""
+    context = bound(prefill)._context
+    caches = [name for name in prefill.inputs if name.startswith("cache_")]
+    assert caches
+    for name in caches:
+        assert context.addresses[name] == context.addresses[name.replace("cache_", "present_")]
+
+
+def test_calls_come_in_order(prefill: TensorRTEngine, cuda: FakeCuda) -> None:
+    """Inputs before the run, outputs after it, then the wait."""
+    binding = bound(prefill)
+    binding.run(feeds(prefill))
+    cuda.calls.clear()
+    binding.run(feeds(prefill))
+    work = [c for c in cuda.calls if not c.startswith(("cudaGraphDestroy", "cudaGraphInst"))]
+    num_fed, num_out = len(feeds(prefill)), len(binding.outputs)
+    assert work == [
+        *["cudaMemcpyAsync"] * num_fed,
+        *["cudaStreamBeginCapture", "execute_async_v3", "cudaStreamEndCapture"],
+        "cudaGraphLaunch",
+        *["cudaMemcpyAsync"] * num_out,
+        "cudaStreamSynchronize",
+    ]
+
+
+def test_a_new_shape_is_told_to_the_context_and_captured_anew(plans: Path, gpu: Gpu) -> None:
+    """A captured graph would go on with the old shape."""
+    engine = TensorRTEngine(plans / "dit_step.plan", gpu)
+    cache = engine.new_buffers("cache_", "text_")
+    written = {n.replace("cache_", "present_"): b for n, b in cache.items() if n[0] == "c"}
+    binding = engine.bind(cache, written)
+    for actors in (1, 1, 2):
+        inputs = {
+            name: np.zeros([actors, *shape[1:]] if name in DYNAMIC else shape, dtype)
+            for name, (shape, dtype) in engine.inputs.items()
+            if name not in cache
+        }
+        binding.run({**inputs, "valid_tokens": np.ones(1, np.int64)})
+    calls = gpu.cuda.calls
+    assert calls.count("set_input_shape audio_features") == 2
+    assert calls.count("cudaGraphInstantiate") == 1
+    assert calls.count("cudaGraphExecDestroy") == 1
+
+
+DYNAMIC = ("audio_features", "actor_mask")
+
+
+def test_a_plan_that_does_not_write_in_place_is_refused(plans: Path, cuda: FakeCuda) -> None:
+    """It would read a cache while it overwrites it."""
+    trt = FakeTensorRT(cuda)
+    trt.in_place = False
+    engine = TensorRTEngine(plans / "dit_prefill.plan", Gpu(0, cuda, trt))
+    with pytest.raises(ValueError, match="present_k_0 is written in place of None"):
+        bound(engine)
+
+
+def test_a_cache_bound_to_two_buffers_is_refused(prefill: TensorRTEngine) -> None:
+    """What a block writes would be lost before the next one."""
+    cache, other = prefill.new_buffers("cache_"), prefill.new_buffers("cache_")
+    written = {name.replace("cache_", "present_"): b for name, b in other.items()}
+    with pytest.raises(ValueError, match="in place of cache_k_0, but is bound to the buffer of No"):
+        prefill.bind(cache, written)
+
+
+def test_too_little_memory_is_told_in_numbers(plans: Path) -> None:
+    """An operator needs to know how much is missing."""
+    cuda = FakeCuda(total_bytes=2_000_000)
+    engine = TensorRTEngine(plans / "dit_prefill.plan", Gpu(0, cuda, FakeTensorRT(cuda)))
+    with pytest.raises(RuntimeError, match=r"out of memory \(error 2\); wanted .* GB, .* of 0.002"):
+        engine.new_buffers("cache_")
+
+
+def test_an_error_of_the_device_is_told_in_its_words(
+    prefill: TensorRTEngine, cuda: FakeCuda
+) -> None:
+    """A session that failed must not look like one that went well."""
+    binding = bound(prefill)
+    cuda.failing["cudaStreamSynchronize"] = 700
+    with pytest.raises(RuntimeError, match=r"GPU 0: cudaStreamSynchronize failed: an illegal"):
+        binding.run(feeds(prefill))
+
+
+def test_a_refused_execution_is_an_error(prefill: TensorRTEngine, gpu: Gpu) -> None:
+    """TensorRT says False, not more."""
+    binding = bound(prefill)
+    gpu.trt.refuses.add("execute_async_v3")
+    with pytest.raises(RuntimeError, match=r"dit_prefill.plan: TensorRT failed"):
+        binding.run(feeds(prefill))
+
+
+def test_a_failed_capture_leaves_the_stream_usable(prefill: TensorRTEngine, gpu: Gpu) -> None:
+    """A stream in capture mode refuses everything, for every session."""
+    binding = bound(prefill)
+    binding.run(feeds(prefill))
+    gpu.trt.refuses.add("execute_async_v3")
+    with pytest.raises(RuntimeError):
+        binding.run(feeds(prefill))
+    assert gpu.cuda.recording is None
+
+
+def test_wrong_inputs_are_named(prefill: TensorRTEngine) -> None:
+    """The same words as ONNX Runtime's engine."""
+    binding, right = bound(prefill), feeds(prefill)
+    with pytest.raises(ValueError, match=r"dit_prefill.plan: motion is float32\[1, 2\], wanted fl"):
+        binding.run({**right, "motion": np.zeros((1, 2), np.float32)})
+    with pytest.raises(ValueError, match="reference is float64"):
+        binding.run({**right, "reference": right["reference"].astype(np.float64)})
+    del right["text"]
+    with pytest.raises(ValueError, match=r"got inputs .* wanted .*'text'"):
+        binding.run(right)
+
+
+def test_every_thread_chooses_its_device(gpu: Gpu, cuda: FakeCuda) -> None:
+    """A model loads on one thread and works on another, whose device would be GPU 0."""
+    cuda.calls.clear()
+    thread = threading.Thread(target=gpu.memory)
+    thread.start()
+    thread.join()
+    gpu.memory()
+    assert cuda.calls == ["cudaSetDevice", "cudaMemGetInfo", "cudaMemGetInfo"]
+
+
+def test_a_plan_of_another_machine_is_refused_with_both_values(plans: Path, gpu: Gpu) -> None:
+    """TensorRT's own words name a number, not what to do."""
+    path = plans / "other.plan"
+    shutil.copy(plans / "dit_prefill.plan", path)
+    text = manifest_path(plans / "dit_prefill.plan").read_text()
+    manifest_path(path).write_text(text.replace("11.0.0", "10.9.0").replace('"9.0"', '"12.0"'))
+    words = r"compute_capability 12.0 \(here: 9.0\), tensorrt 10.9.0 \(here: 11.0.0\)"
+    with pytest.raises(ValueError, match=words):
+        TensorRTEngine(path, gpu)
+
+
+def test_a_manifest_is_read_as_it_was_written(plans: Path, tmp_path: Path) -> None:
+    """The server would compare with something else than the builder wrote."""
+    manifest = Manifest.load(plans / "dit_prefill.manifest.json")
+    manifest.save(tmp_path / "again.json")
+    assert Manifest.load(tmp_path / "again.json") == manifest
+    (tmp_path / "again.json").write_text("{}")
+    with pytest.raises(ValueError, match="make engines"):
+        Manifest.load(tmp_path / "again.json")
+
+
+def test_a_missing_plan_or_manifest_says_how_to_make_it(gpu: Gpu, tmp_path: Path) -> None:
+    """The traceback does not help an operator."""
+    with pytest.raises(FileNotFoundError, match="make engines"):
+        TensorRTEngine(tmp_path / "dit_step.plan", gpu)
+    (tmp_path / "dit_step.plan").touch()
+    with pytest.raises(FileNotFoundError, match="make engines"):
+        TensorRTEngine(tmp_path / "dit_step.plan", gpu)
+
+
+def test_without_the_libraries_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU configuration on a CPU would answer with the traceback of an import."""
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(RuntimeError, match=r"engine 'tensorrt' needs .*configs/cpu.pbtxt"):
+        plan_loader(0)
+
+
+def test_bfloat16_is_rounded_to_even_and_back() -> None:
+    """numpy has no such type; torch's conversion is the reference."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    numbers = (rng.standard_normal(4096) * 10.0 ** rng.integers(-30, 30, 4096)).astype(np.float32)
+    special = np.array([0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, np.inf, -np.inf], np.float32)
+    numbers = np.concatenate([numbers, special])
+    wanted = torch.from_numpy(numbers).bfloat16()
+    np.testing.assert_array_equal(to_bfloat16(numbers), wanted.view(torch.uint16).numpy())
+    np.testing.assert_array_equal(from_bfloat16(to_bfloat16(numbers)), wanted.float().numpy())
+    assert np.isnan(from_bfloat16(to_bfloat16(np.array([np.nan], np.float32)))).all()
+
+
+def test_a_tensor_of_an_unknown_type_is_named() -> None:
+    """Its size in memory would be a guess."""
+    with pytest.raises(ValueError, match="float3"):
+        TensorSpec(dtype="float3", smallest=(1,), largest=(1,))
+
+
+def test_both_engines_answer_to_the_same_calls(prefill: TensorRTEngine) -> None:
+    """A stage does not know which one it has."""
+    other = Engine(DEMO / "dit_prefill.onnx")
+    for name in ("new_buffers", "bind", "check", "inputs", "outputs", "path"):
+        assert hasattr(prefill, name), name
+        assert hasattr(other, name), name
