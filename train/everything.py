@@ -1,0 +1,132 @@
+"""Everything from nothing: train all parts of the demo avatar in turn, judge it, export it.
+
+    python -m train.everything --out build/train --hours 6 [--threads 2] [--seed 0]
+
+One folder of OUT per stage. A stage that ended leaves a file `done` and is skipped next time; one
+that was stopped goes on from its last save. Hours are shared out among the stages that learn; the
+clips, the judgement and the export come on top. OUT/artifacts is what `artifacts/demo` holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SHARES = {"vae": 0.36, "audio": 0.10, "text": 0.04, "teacher": 0.32, "student": 0.18}
+"""Of the hours. A decoder that goes on alone would improve pictures without touching the rest."""
+TRAIN_CLIPS, DEV_CLIPS = 1600, 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A command of `python -m`, and what makes its folder ready."""
+
+    name: str
+    command: list[str]
+    state: Path | None = None
+    """What a stopped run goes on from, with `--resume`; None: the command sees for itself."""
+    prepare: Callable[[], object] = lambda: None
+
+
+def stages(out: Path, hours: float, threads: int, seed: int) -> list[Stage]:
+    """The recipe, in order."""
+    weights, clips, demo = out / "weights", out / "clips", out / "demo"
+    minutes = {name: str(60 * hours * share) for name, share in SHARES.items()}
+    same = ["--seed", str(seed)]
+    learners = [*same, "--threads", str(threads)]
+
+    def encoder(name: str) -> Stage:
+        return Stage(
+            name=name,
+            command=[
+                "train.encoders",
+                name,
+                "--minutes",
+                minutes[name],
+                "--out",
+                str(weights),
+                *same,
+            ],
+            state=weights / name / "state.pt",
+        )
+
+    def latents(split: str, count: int) -> Stage:
+        return Stage(
+            name=f"clips_{split}",
+            command=["train.latent_clips", "--weights", str(weights), "--out", str(clips / split),
+                     "--split", split, "--clips", str(count)],
+            prepare=lambda: shutil.copy(out / "vae" / "vae.safetensors", weights),
+        )  # fmt: skip
+
+    def learn(name: str, module: str, *options: str) -> Stage:
+        return Stage(
+            name=name,
+            command=[module, "--minutes", minutes[name], "--out", str(out / name), *options],
+            state=out / name / "state.pt",
+        )
+
+    def gather() -> None:
+        shutil.copytree(weights, demo, dirs_exist_ok=True, ignore=lambda _, n: {"audio", "text"})
+        shutil.copy(out / "student" / "dit.safetensors", demo)
+
+    given = ["--weights", str(weights), "--clips", str(clips)]
+    teacher = str(out / "teacher" / "dit.safetensors")
+    return [
+        learn("vae", "train.vae", *learners),
+        encoder("audio"),
+        encoder("text"),
+        latents("train", TRAIN_CLIPS),
+        latents("dev", DEV_CLIPS),
+        learn("teacher", "train.teacher", *given, *learners),
+        learn("student", "train.distill", *given, *learners, "--teacher", teacher),
+        Stage(
+            name="artifacts",
+            command=["export.to_onnx", "--preset", "demo", "--weights", str(demo),
+                     "--out", str(out / "artifacts")],
+            prepare=gather,
+        ),
+        Stage(
+            name="report",
+            command=["train.evaluate", "--quick", "--out", str(out / "report"), "--weights",
+                     str(weights), "--teacher", teacher,
+                     "--student", str(out / "student" / "dit.safetensors")],
+        ),
+    ]  # fmt: skip
+
+
+def run(stage: Stage, done: Path) -> None:
+    """CalledProcessError if the stage fails; it goes on from its last save when called again."""
+    stage.prepare()
+    resume = stage.state is not None and stage.state.is_file()
+    command = [sys.executable, "-m", *stage.command, *(["--resume"] if resume else [])]
+    print(f"== {stage.name}{' goes on' if resume else ''}: {' '.join(command[1:])}", flush=True)
+    subprocess.run(command, check=True)
+    done.parent.mkdir(parents=True, exist_ok=True)
+    done.touch()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the demo avatar from nothing.")
+    parser.add_argument("--out", type=Path, default=Path("build/train"))
+    parser.add_argument("--hours", type=float, default=6.0, help="of all stages that learn")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    args = parser.parse_args()
+    for stage in stages(args.out, args.hours, args.threads, args.seed):
+        done = args.out / "done" / stage.name
+        if args.list:
+            print(f"{'done ' if done.exists() else '     '}python -m {' '.join(stage.command)}")
+        elif done.exists():
+            print(f"== {stage.name}: done before")
+        else:
+            run(stage, done)
+
+
+if __name__ == "__main__":
+    main()
