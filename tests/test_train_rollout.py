@@ -172,6 +172,18 @@ def test_a_window_of_one_block_and_no_sink_make_blocks_alone() -> None:
     assert torch.equal(made[:, :, frames:], other[:, :, frames:])
 
 
+def test_a_forgotten_sink_changes_later_blocks_only() -> None:
+    """The ablation would hide the face from the start, or never."""
+    preset = tiny_preset()
+    dit, frames = random_dit(preset.dit), preset.pipeline.frames_per_block
+    conditions, noise = random_conditions(preset, 1, 3), noise_of(preset, 1, 3)
+    with torch.no_grad():
+        kept = rolled(dit, preset, conditions, noise)
+        forgotten = rolled(dit, preset, conditions, noise, sink_blocks=2)
+    assert torch.equal(kept[:, :, : 2 * frames], forgotten[:, :, : 2 * frames])
+    assert not torch.allclose(kept[:, :, 2 * frames :], forgotten[:, :, 2 * frames :], atol=1e-3)
+
+
 def test_a_seed_gives_each_row_the_served_noise() -> None:
     """A torch stream and a served one of the same seed would not compare."""
     preset = tiny_preset()
@@ -202,6 +214,6 @@ def test_forty_steps_stay_finite() -> None:
 
 def test_options_that_cannot_be_meant_are_refused() -> None:
     """A misspelt history would be another experiment."""
-    for wrong in ({"history": "own"}, {"window_blocks": 0}, {"exit_step": 4}):
+    for wrong in ({"history": "own"}, {"window_blocks": 0}, {"exit_step": 4}, {"sink_blocks": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             RolloutOptions(**wrong)

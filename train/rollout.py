@@ -50,6 +50,8 @@ class RolloutOptions:
     history: Literal["own level", "clean"] = "own level"
     sink: bool = True
     """False: reference and motion are not seen."""
+    sink_blocks: int | None = None
+    """Only so many blocks see the sink, then it is forgotten like any block; None: all do."""
     recalibrate: bool = True
     """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
     sink_distance: int | None = None
@@ -66,6 +68,8 @@ class RolloutOptions:
             raise ValueError(f"history is {self.history!r}, wanted 'own level' or 'clean'")
         if self.window_blocks is not None and self.window_blocks < 1:
             raise ValueError(f"window_blocks is {self.window_blocks}, wanted 1 or more")
+        if self.sink_blocks is not None and self.sink_blocks < 1:
+            raise ValueError(f"sink_blocks is {self.sink_blocks}, wanted 1 or more")
         if self.exit_step is not None and not 0 <= self.exit_step < self.num_steps:
             raise ValueError(f"exit_step is {self.exit_step}, wanted 0..{self.num_steps - 1}")
 
@@ -195,6 +199,8 @@ class _Streams:
 
     def _recalibrate(self, block: int, latent: Tensor) -> None:
         """After a block: note the first frame, or take it for the reference of the next block."""
+        if block + 1 == self.options.sink_blocks:
+            self.sink = None
         if block == 0:
             self.first_frame = latent[:, :, :1]
         due = self.sink is not None and self.options.recalibrate

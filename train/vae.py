@@ -122,7 +122,7 @@ def train(args: argparse.Namespace) -> None:
 def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
-    training = Training(args.seed, together, rank, args.encoder_of)
+    training = Training(args.seed, together, rank, args.encoder_of, args.rate)
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
@@ -184,6 +184,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the picture in pixels")
     parser.add_argument("--every", type=float, default=2.0, help="minutes between evaluations")
     parser.add_argument("--encoder-of", type=Path, help="a VAE whose decoder alone goes on")
+    parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--evaluate", action="store_true", help="score OUT/vae.safetensors")
     parser.add_argument("--clips", type=int, default=TEST_CLIPS, help="faces to evaluate on")

@@ -73,11 +73,13 @@ class Training:
         together: Together | None = None,
         rank: int = 0,
         encoder_of: Path | None = None,
+        rate: float = 1.0,
     ) -> None:
         """`together`: None for a learner that is alone. `encoder_of`: go on from that VAE with a
-        frozen encoder, so that latents made with it stay valid while the decoder improves."""
+        frozen encoder, so that latents made with it stay valid while the decoder improves.
+        `rate`: what all learning rates are multiplied by."""
         torch.manual_seed(seed)
-        self.together, self.rank = together, rank
+        self.together, self.rank, self.rate = together, rank, rate
         self.seed, self.step, self.minutes, self.cpu_seconds = seed, 0, 0.0, 0.0
         self.vae, self.weights = CompactVAE(CompactVAEConfig()), LossWeights()
         self.frozen = encoder_of is not None
@@ -131,6 +133,7 @@ class Training:
             self.together.mean([p.grad for p in self.learned], self.rank)
         nn.utils.clip_grad_norm_(self.learned, 1.0)
         rate = min(1.0, (self.step + 1) / WARM_STEPS) * (1 + math.cos(math.pi * progress)) / 2
+        rate *= self.rate
         for optimiser in (self.muon, self.adam):
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["highest"]
