@@ -22,8 +22,8 @@ from train import latent_takes
 from train.latent_clips import LatentBatch, LatentClips, write_shards
 from train.latent_takes import LEAD_FRAMES, Networks, Take, draw_take
 from train.preset import PRESET
-from train.render import REGIONS
 from train.vae_clips import to_video
+from train.world.render import REGIONS
 
 CONFIG = PRESET.pipeline
 FIRST, CLIPS, BLOCKS = 4, 3, 2

@@ -10,16 +10,23 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from train import speech
 from train.data import SPLITS, clip, identity_seed
-from train.identity import identity
-from train.lips import SAMPLES_PER_FRAME, mouth_curve
-from train.measure import read_mouth
-from train.motion import Pose, eye_motion, head_motion, still_expression, still_mouth, still_pose
-from train.registration import estimate_pose
-from train.render import REGIONS, render
-from train.sentences import SENTENCES
-from train.shards import read_shard, write_shards
+from train.world import speech
+from train.world.identity import identity
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve
+from train.world.measure import read_mouth
+from train.world.motion import (
+    Pose,
+    eye_motion,
+    head_motion,
+    still_expression,
+    still_mouth,
+    still_pose,
+)
+from train.world.registration import estimate_pose
+from train.world.render import REGIONS, render
+from train.world.sentences import SENTENCES
+from train.world.shards import read_shard, write_shards
 
 SPEECH = Path(__file__).parents[1] / "examples" / "speech.flac"
 RATE = 16_000

@@ -17,19 +17,19 @@ from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig
 from train import evaluate as command
-from train.evaluation import Evaluation
-from train.evaluation_gates import compare, gates
-from train.evaluation_models import MissingFileError, Models
-from train.evaluation_run import PIECE, RunScore, Score
-from train.evaluation_settings import FULL, QUICK, Pair, Setting, Sweep
-from train.evaluation_sources import (
+from train.evaluation.gates import compare, gates
+from train.evaluation.loop import Evaluation
+from train.evaluation.metrics_change import ChangeMeter
+from train.evaluation.models import MissingFileError, Models
+from train.evaluation.run import PIECE, RunScore, Score
+from train.evaluation.settings import FULL, QUICK, Pair, Setting, Sweep
+from train.evaluation.sources import (
     ArtifactsSource,
     ReconstructionSource,
     TruthSource,
 )
-from train.evaluation_takes import Take, take
-from train.evaluation_video import read_sound, read_video
-from train.metrics_change import ChangeMeter
+from train.evaluation.takes import Take, take
+from train.evaluation.video import read_sound, read_video
 
 ROOT = Path(__file__).parents[1]
 SPEECH = ROOT / "examples" / "speech.flac"
@@ -191,8 +191,8 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     from networks.audio_encoder import AudioEncoder
     from networks.dit import DiT
     from networks.text_encoder import TextEncoder
-    from train.evaluation_conditions import Encoders
-    from train.evaluation_torch import TorchSource
+    from train.evaluation.conditions import Encoders
+    from train.evaluation.torch_source import TorchSource
     from train.preset import PRESET
     from train.rollout import RolloutOptions
 
@@ -250,7 +250,7 @@ def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
 ) -> None:
     """Hours of runs would be lost to a stop; a report with missing pictures cannot be sent."""
     pytest.importorskip("matplotlib")
-    from train.report import write_report
+    from train.evaluation.report import write_report
 
     models = Models(human=SPEECH)
     first = Evaluation(tiny(), models, tmp_path)

@@ -7,13 +7,11 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from train.evaluation_gates import Gate, says
-from train.evaluation_metrics import BY_NAME, worst_face
-from train.evaluation_run import diversity
-from train.evaluation_statistics import Estimate, bootstrap, by_face, mean, ratio
-from train.metrics_change import ChangeMeter, flicker
-from train.metrics_mouth import LARGEST_LAG, best_lag, lag_curve, mouth_scores, silent
-from train.metrics_picture import (
+from train.evaluation.gates import Gate, says
+from train.evaluation.metrics import BY_NAME, worst_face
+from train.evaluation.metrics_change import ChangeMeter, flicker
+from train.evaluation.metrics_mouth import LARGEST_LAG, best_lag, lag_curve, mouth_scores, silent
+from train.evaluation.metrics_picture import (
     Drawing,
     box_sum,
     colour_errors,
@@ -21,7 +19,9 @@ from train.metrics_picture import (
     sharpness,
     shrunk,
 )
-from train.render import REGIONS
+from train.evaluation.run import diversity
+from train.evaluation.statistics import Estimate, bootstrap, by_face, mean, ratio
+from train.world.render import REGIONS
 
 SIZE = 32
 

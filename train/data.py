@@ -3,8 +3,8 @@
     python -m train.data --out DIR --clips 200 --seconds 5 --preview contact.png
 
 A clip is made from its seed and split alone. Faces of the splits come from separate ranges of
-identity seeds, voices and sentences from separate lists (`train.speech`). Drawing is faster than
-learning from it, so training may call `clip` directly; shards are for what is read many times.
+identity seeds, voices and sentences from separate lists (`train.world.speech`). Drawing is faster
+than learning from it, so training may call `clip` directly; shards are for what is read many times.
 
 T video frames   S the picture's side in pixels
 """
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from train.captions import caption
-from train.identity import Identity, identity
-from train.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
-from train.motion import (
+from train.world.captions import caption
+from train.world.identity import Identity, identity
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
+from train.world.motion import (
     MOODS,
     Expression,
     Mouth,
@@ -32,8 +32,8 @@ from train.motion import (
     still_expression,
     still_mouth,
 )
-from train.render import render
-from train.speech import sound
+from train.world.render import render
+from train.world.speech import sound
 
 SPLITS = ("train", "dev", "test")
 SEEDS_PER_SPLIT = 1_000_000
@@ -51,13 +51,13 @@ class Clip:
     identity: Identity
     mood: str
     kind: str
-    """What sounds, see `train.speech.KINDS`; "given" for the caller's own audio."""
+    """What sounds, see `train.world.speech.KINDS`; "given" for the caller's own audio."""
     voice: str
     caption: str
     frames: np.ndarray
     """uint8 [T, S, S, 3]."""
     regions: np.ndarray
-    """uint8 [T, S, S], indices into `train.render.REGIONS`."""
+    """uint8 [T, S, S], indices into `train.world.render.REGIONS`."""
     reference: np.ndarray
     """uint8 [S, S, 3]: the character with closed mouth and open eyes, in a pose of its own."""
     audio: np.ndarray
@@ -93,8 +93,8 @@ def clip(
         num_frames: T, at 25 frames per second.
         size: S, pixels.
         audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
-        kind: one of `train.speech.KINDS` instead of a drawn one.
-        mood: one of `train.motion.MOODS` instead of a drawn one.
+        kind: one of `train.world.speech.KINDS` instead of a drawn one.
+        mood: one of `train.world.motion.MOODS` instead of a drawn one.
 
     Raises:
         ValueError: an unknown split, kind or mood, or a seed out of range.
@@ -157,8 +157,8 @@ def main() -> None:
         parser.error("nothing to do: give --out, --preview or both")
     num_frames = round(args.seconds * 25)
     # These build on this module, which therefore cannot import them at its top.
-    from train.contact_sheet import write_contact_sheet
-    from train.shards import CLIPS_PER_SHARD, write_shards
+    from train.world.contact_sheet import write_contact_sheet
+    from train.world.shards import CLIPS_PER_SHARD, write_shards
 
     if args.preview is not None:
         write_contact_sheet(args.preview, args.split, args.seed, args.size)

@@ -1,8 +1,8 @@
 """The audio encoder's lesson: the mouth of every video frame, from what a live stream would send.
 
-Windows are cut and normalised as those of the server; targets are `train.lips.mouth_curve` of the
-whole sound. Some sounds get louder and softer, so that the recent past tells the level.
-What a step sees follows from the seed and the step's number alone.
+Windows are cut and normalised as those of the server; targets are the mouth curve
+(`train.world.lips`) of the whole sound. Some sounds get louder and softer, so that the recent past
+tells the level. What a step sees follows from the seed and the step's number alone.
 
 B windows   T video frames of a window, context and block   L layers   C width
 """
@@ -27,8 +27,8 @@ from pipeline.audio_features import frame_places, num_hidden_frames
 from pipeline.config import PipelineConfig
 from train.data import identity_seed
 from train.encoder_features import features_at, hidden_states, stream_windows
-from train.lips import SAMPLES_PER_FRAME, mouth_curve
-from train.speech import sound
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve
+from train.world.speech import sound
 
 SHAPES = ("opening", "width", "roundness")
 SPREAD = torch.tensor([0.25, 0.12, 0.15])

@@ -23,11 +23,11 @@ from networks.checkpoint import save_checkpoint
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.text import Tokenizer
-from train.captions import caption, clothes, looks
 from train.data import identity_seed
-from train.identity import Identity, identity
-from train.motion import MOODS
-from train.palettes import (
+from train.world.captions import caption, clothes, looks
+from train.world.identity import Identity, identity
+from train.world.motion import MOODS
+from train.world.palettes import (
     BACKGROUNDS,
     BEARDS,
     CLOTH,

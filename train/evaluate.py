@@ -20,16 +20,16 @@ from pathlib import Path
 import torch
 
 from train.data import SPLITS
-from train.evaluation import Evaluation
-from train.evaluation_gates import Gate, Results, compare, gates, says
-from train.evaluation_metrics import METRICS
-from train.evaluation_models import Models
-from train.evaluation_run import RunScore
-from train.evaluation_settings import FULL, QUICK, Sweep
-from train.evaluation_statistics import Estimate
-from train.evaluation_store import Store
-from train.evaluation_takes import take
-from train.evaluation_video import read_sound, read_video
+from train.evaluation.gates import Gate, Results, compare, gates, says
+from train.evaluation.loop import Evaluation
+from train.evaluation.metrics import METRICS
+from train.evaluation.models import Models
+from train.evaluation.run import RunScore
+from train.evaluation.settings import FULL, QUICK, Sweep
+from train.evaluation.statistics import Estimate
+from train.evaluation.store import Store
+from train.evaluation.takes import take
+from train.evaluation.video import read_sound, read_video
 
 NUM_OTHERS = 4
 """Characters and sounds that a single video is compared with."""
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from train.report import write_report
+    from train.evaluation.report import write_report
 
     sweep = (QUICK if args.quick else FULL).resized(args.faces, args.seeds)
     if args.only:

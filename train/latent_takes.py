@@ -30,9 +30,9 @@ from pipeline.audio_features import AudioWindow
 from pipeline.text import Tokenizer
 from train.data import Clip, clip, identity_seed
 from train.encoder_features import stream_windows
-from train.render import REGIONS
-from train.speech import sound
 from train.vae_clips import to_video
+from train.world.render import REGIONS
+from train.world.speech import sound
 
 LEAD_FRAMES = 9
 """Video frames before the first block that the VAE encodes; 1 + a multiple of 4."""

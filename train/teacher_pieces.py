@@ -38,7 +38,7 @@ MOST_CORRUPTION = 0.6
 """Standard deviation, in that of latents, of what is wrong in corrupted history."""
 FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
 """Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
-MOUTH_WEIGHT, EYES_WEIGHT = 6.0, 1.0
+MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 1.0
 """Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""
 
 

@@ -19,15 +19,15 @@ from networks.vae import VAE
 from pipeline.schedule import Schedule
 from train.batched_dit import Conditions
 from train.data import identity_seed
-from train.evaluation_sources import to_frames
+from train.evaluation.metrics_mouth import correlation
+from train.evaluation.sources import to_frames
 from train.flow import add_noise
-from train.identity import identity
 from train.latent_clips import LatentClips
-from train.measure import read_mouth
-from train.metrics_mouth import correlation
 from train.parallel import velocities
 from train.preset import PRESET
 from train.rollout import RolloutOptions, stream
+from train.world.identity import identity
+from train.world.measure import read_mouth
 
 ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 4, 6

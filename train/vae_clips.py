@@ -36,7 +36,7 @@ class Batch:
     video: Tensor
     """float32 [B, 3, T, S, S] in [-1, 1]."""
     regions: Tensor
-    """uint8 [B, T, S, S], indices into `train.render.REGIONS`."""
+    """uint8 [B, T, S, S], indices into `train.world.render.REGIONS`."""
 
 
 def to_video(frames: np.ndarray) -> Tensor:

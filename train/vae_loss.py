@@ -13,8 +13,8 @@ from torch import Tensor
 
 from networks.compact_vae import GROUP, PATCH, CompactVAE
 from networks.vae import frames_first
-from train.render import REGIONS
 from train.vae_clips import Batch
+from train.world.render import REGIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

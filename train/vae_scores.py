@@ -11,9 +11,9 @@ import torch
 from networks.compact_vae import GROUP, CompactVAE
 from networks.vae import VAE
 from train.data import Clip
-from train.measure import read_mouth
-from train.render import REGIONS
 from train.vae_clips import to_video
+from train.world.measure import read_mouth
+from train.world.render import REGIONS
 
 MOVING = 8
 """Grey levels from which a change counts as motion."""

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.face import HEAD_REST, MOUTH_Y
-from train.identity import Identity
-from train.motion import Pose, still_expression, still_mouth
-from train.render import REGIONS, render
+from train.world.face import HEAD_REST, MOUTH_Y
+from train.world.identity import Identity
+from train.world.motion import Pose, still_expression, still_mouth
+from train.world.render import REGIONS, render
 
 TURNS = np.linspace(-0.1, 0.1, 9, dtype=np.float32)
 NODS = np.linspace(-0.07, 0.07, 7, dtype=np.float32)

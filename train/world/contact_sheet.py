@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from train.identity import identity
-from train.motion import MOODS, Mouth, head_motion, still_expression, still_mouth, still_pose
-from train.render import render
+from train.world.identity import identity
+from train.world.motion import MOODS, Mouth, head_motion, still_expression, still_mouth, still_pose
+from train.world.render import render
 
 COLUMNS = 12
 MOUTHS = (  # opening, width, roundness: shapes that speech passes through

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from train.evaluation_gates import Results
-from train.evaluation_models import MissingFileError, Models
-from train.evaluation_run import RunScore
-from train.evaluation_settings import Setting, Sweep
-from train.evaluation_sources import Source
-from train.evaluation_store import Key, Store
-from train.evaluation_takes import Take, frames_of, take
-from train.evaluation_video import read_sound
+from train.evaluation.gates import Results
+from train.evaluation.models import MissingFileError, Models
+from train.evaluation.run import RunScore
+from train.evaluation.settings import Setting, Sweep
+from train.evaluation.sources import Source
+from train.evaluation.store import Key, Store
+from train.evaluation.takes import Take, frames_of, take
+from train.evaluation.video import read_sound
 
 FRAME_MS = {"truth": 3.0, "vae": 13.0, "served": 9.0}
 STEP_MS, DECODE_MS, METRICS_MS = 0.7, 3.0, 4.5

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.palettes import (
+from train.world.palettes import (
     BACKGROUNDS,
     BEARDS,
     CLOTH,
@@ -31,7 +31,7 @@ from train.palettes import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One character. What does not move is here; what moves is in `train.motion`."""
+    """One character. What does not move is here; what moves is in `train.world.motion`."""
 
     seed: int
     skin: Colour

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from train import report_plots
-from train.evaluation import Evaluation
-from train.evaluation_gates import Gate, Results, compare, says
-from train.evaluation_metrics import METRICS
-from train.evaluation_settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH, Setting
-from train.evaluation_statistics import LEVEL, Estimate
+from train.evaluation import report_plots
+from train.evaluation.gates import Gate, Results, compare, says
+from train.evaluation.loop import Evaluation
+from train.evaluation.metrics import METRICS
+from train.evaluation.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH, Setting
+from train.evaluation.statistics import LEVEL, Estimate
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; color: #222 }

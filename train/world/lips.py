@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.motion import Mouth
+from train.world.motion import Mouth
 
 Array = np.ndarray
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.face import HEAD_REST, MOUTH_Y
-from train.features import ellipse
-from train.identity import Identity
-from train.motion import MOODS, Mouth, Pose, still_expression, still_pose
-from train.registration import as_tensor, axes, blur, estimate_pose, straightened, to_unit
-from train.render import render
+from train.world.face import HEAD_REST, MOUTH_Y
+from train.world.features import ellipse
+from train.world.identity import Identity
+from train.world.motion import MOODS, Mouth, Pose, still_expression, still_pose
+from train.world.registration import as_tensor, axes, blur, estimate_pose, straightened, to_unit
+from train.world.render import render
 
 OPENINGS = np.array([0, 0.06, 0.12, 0.2, 0.3, 0.42, 0.56, 0.7, 0.85, 1.0], np.float32)
 WIDTHS = np.linspace(0, 1, 7, dtype=np.float32)

@@ -10,9 +10,9 @@ from pathlib import Path
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
-from train.evaluation_conditions import Encoders
-from train.evaluation_settings import Setting
-from train.evaluation_sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
+from train.evaluation.conditions import Encoders
+from train.evaluation.settings import Setting
+from train.evaluation.sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
 from train.preset import PRESET
 
 WORLD = (
@@ -114,7 +114,7 @@ class Models:
         return self._rolled_out(setting)
 
     def _rolled_out(self, setting: Setting) -> Source:
-        from train.evaluation_torch import TorchSource
+        from train.evaluation.torch_source import TorchSource
         from train.rollout import RolloutOptions
 
         if self._encoders is None:

@@ -19,7 +19,7 @@ from pipeline.live_avatar import LiveAvatar
 from pipeline.local import LocalExecutor
 from pipeline.request import AvatarRequest, Options
 from pipeline.session import BlockFrames
-from train.evaluation_takes import Take
+from train.evaluation.takes import Take
 from train.vae_clips import to_video
 
 Array = np.ndarray

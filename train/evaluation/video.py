@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from train.speech import RATE
+from train.world.speech import RATE
 
 
 def read_sound(path: Path) -> np.ndarray:

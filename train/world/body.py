@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.identity import Identity
-from train.palettes import mix
-from train.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
+from train.world.identity import Identity
+from train.world.palettes import mix
+from train.world.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
 
 PALE = (0.98, 0.96, 0.91)
 INK = (0.10, 0.05, 0.12)

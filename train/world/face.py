@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.body import paint_body, paint_wall
-from train.hair import haircut
-from train.identity import Identity
-from train.palettes import Colour, mix
-from train.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
+from train.world.body import paint_body, paint_wall
+from train.world.hair import haircut
+from train.world.identity import Identity
+from train.world.palettes import Colour, mix
+from train.world.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
 
 HEAD_REST = (0.0, -0.07)
 """Picture coordinates of the head's origin at rest."""
@@ -27,7 +27,7 @@ INK: Colour = (0.17, 0.12, 0.15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """Texels [5, side, side] of each layer (see `train.shapes.Canvas`), back to front."""
+    """Texels [5, side, side] of each layer (see `train.world.shapes.Canvas`), back to front."""
 
     wall: Array
     back: Array

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train import features
-from train.face import EYE_Y, HEAD_REST, MOUTH_Y, Layers, paint
-from train.identity import Identity
-from train.motion import MOODS, Expression, Mood, Mouth, Pose
-from train.shapes import EDGE_PIXELS, EXTENT
+from train.world import features
+from train.world.face import EYE_Y, HEAD_REST, MOUTH_Y, Layers, paint
+from train.world.identity import Identity
+from train.world.motion import MOODS, Expression, Mood, Mouth, Pose
+from train.world.shapes import EDGE_PIXELS, EXTENT
 
 REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")
 """Meaning of the label maps, by index."""

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from train.sentences import SENTENCES
+from train.world.sentences import SENTENCES
 
 Array = np.ndarray
 

@@ -70,7 +70,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mouth:
-    """The mouth of each frame, all [T] in [0, 1] (see `train.lips`)."""
+    """The mouth of each frame, all [T] in [0, 1] (see `train.world.lips`)."""
 
     opening: Array
     width: Array

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.face import EYE_Y, INK, MOUTH_Y, WHITE, ink_of
-from train.identity import Identity
-from train.motion import Mood
-from train.palettes import Colour, mix
+from train.world.face import EYE_Y, INK, MOUTH_Y, WHITE, ink_of
+from train.world.identity import Identity
+from train.world.motion import Mood
+from train.world.palettes import Colour, mix
 
 Stroke = tuple[Tensor, Colour]
 

@@ -14,11 +14,11 @@ from typing import TypeVar
 import numpy as np
 
 from train.data import clip, identity_seed
-from train.identity import Identity
-from train.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
-from train.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion
-from train.render import render
-from train.speech import sound
+from train.world.identity import Identity
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
+from train.world.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion
+from train.world.render import render
+from train.world.speech import sound
 
 Curves = TypeVar("Curves", Pose, Expression, Mouth)
 
@@ -80,8 +80,8 @@ def take(
     Args:
         num_frames: T, at 25 per second.
         audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
-        kind: the drawn sound, one of `train.speech.KINDS`.
-        mood: one of `train.motion.MOODS` instead of the face's own.
+        kind: the drawn sound, one of `train.world.speech.KINDS`.
+        mood: one of `train.world.motion.MOODS` instead of the face's own.
 
     Raises:
         ValueError: an unknown split, kind or mood, or a seed out of range.

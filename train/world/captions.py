@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.identity import Identity
+from train.world.identity import Identity
 
 _CUTS = {
     "short": "short {} hair",

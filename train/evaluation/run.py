@@ -11,13 +11,20 @@ from functools import lru_cache
 
 import numpy as np
 
-from train.evaluation_takes import Take, part
-from train.measure import read_mouth
-from train.metrics_change import ChangeMeter, flicker
-from train.metrics_mouth import lag_curve, mouth_scores
-from train.metrics_picture import COLOURED, Drawing, colour_errors, drawing, likeness, sharpness
-from train.motion import FPS, Mouth, Pose
-from train.registration import estimate_pose
+from train.evaluation.metrics_change import ChangeMeter, flicker
+from train.evaluation.metrics_mouth import lag_curve, mouth_scores
+from train.evaluation.metrics_picture import (
+    COLOURED,
+    Drawing,
+    colour_errors,
+    drawing,
+    likeness,
+    sharpness,
+)
+from train.evaluation.takes import Take, part
+from train.world.measure import read_mouth
+from train.world.motion import FPS, Mouth, Pose
+from train.world.registration import estimate_pose
 
 Array = np.ndarray
 

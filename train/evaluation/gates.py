@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation_metrics import BY_NAME, METRICS, Metric, worst_face
-from train.evaluation_run import HORIZONS_S
-from train.evaluation_settings import (
+from train.evaluation.metrics import BY_NAME, METRICS, Metric, worst_face
+from train.evaluation.run import HORIZONS_S
+from train.evaluation.settings import (
     CAP,
     LONG,
     STUDENT,
@@ -20,7 +20,7 @@ from train.evaluation_settings import (
     TEACHER_IN_4,
     Pair,
 )
-from train.evaluation_statistics import (
+from train.evaluation.statistics import (
     UNKNOWN,
     Estimate,
     Runs,

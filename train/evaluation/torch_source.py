@@ -12,9 +12,9 @@ import torch
 
 from networks.dit import DiT
 from pipeline.noise import block_noise
-from train.evaluation_conditions import Encoders
-from train.evaluation_sources import sampling_seed, to_frames
-from train.evaluation_takes import Take
+from train.evaluation.conditions import Encoders
+from train.evaluation.sources import sampling_seed, to_frames
+from train.evaluation.takes import Take
 from train.rollout import RolloutOptions, stream
 
 

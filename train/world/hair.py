@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.identity import Identity
-from train.shapes import Array, closed, curve, outline
+from train.world.identity import Identity
+from train.world.shapes import Array, closed, curve, outline
 
 Lines = list[Array]
 

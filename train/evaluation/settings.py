@@ -21,7 +21,7 @@ class Setting:
     rollout: tuple[tuple[str, object], ...] = ()
     """Fields of `train.rollout.RolloutOptions` that differ from its defaults."""
     kind: str = "speech"
-    """What sounds: see `train.speech.KINDS`; "given" is the caller's file."""
+    """What sounds: see `train.world.speech.KINDS`; "given" is the caller's file."""
     seconds: int
     faces: int
     seeds: int

@@ -26,7 +26,7 @@ from pipeline.config import PipelineConfig
 from pipeline.text import Tokenizer
 from train.batched_dit import Conditions
 from train.encoder_features import block_features
-from train.evaluation_takes import Take
+from train.evaluation.takes import Take
 from train.vae_clips import to_video
 
 MOTION_FRAMES = 73

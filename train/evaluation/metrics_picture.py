@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.identity import Identity
-from train.motion import Mouth, Pose, still_expression
-from train.render import REGIONS, render
+from train.world.identity import Identity
+from train.world.motion import Mouth, Pose, still_expression
+from train.world.render import REGIONS, render
 
 Array = np.ndarray
 
