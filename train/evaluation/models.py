@@ -15,13 +15,14 @@ from train.evaluation.settings import Setting
 from train.evaluation.sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
 from train.preset import PRESET
 
-WORLD = (
-    *("body", "data", "evaluation_run", "evaluation_sources", "evaluation_takes", "face"),
-    *("features", "hair", "identity", "lips", "measure", "metrics_change", "metrics_mouth"),
-    *("metrics_picture", "motion", "palettes", "registration", "render", "sentences", "shapes"),
-    *("speech",),
+TRAIN = Path(__file__).parent.parent
+MEASURING = (
+    TRAIN / "data.py",
+    *sorted((TRAIN / "world").glob("*.py")),
+    *sorted((TRAIN / "evaluation").glob("metrics_*.py")),
+    *(TRAIN / "evaluation" / f"{name}.py" for name in ("run", "sources", "takes")),
 )
-"""Modules whose change makes old figures worthless."""
+"""Code whose change makes old figures worthless."""
 
 
 class MissingFileError(ValueError):
@@ -89,11 +90,10 @@ class Models:
 
     def fingerprint(self, setting: Setting, num_others: int) -> str:
         """Equal for equal figures: of files, options and the code that measures."""
-        own = Path(__file__).parent
         rolled = setting.model not in ("truth", "vae", "served")
-        files = self.needed(setting) + [own / f"{name}.py" for name in WORLD]
+        files = [*self.needed(setting), *MEASURING]
         if rolled:
-            files += [own / "rollout.py", own / "batched_dit.py"]
+            files += [TRAIN / "rollout.py", TRAIN / "batched_dit.py"]
         options = sorted(self.rollout(setting).items()) if rolled else []
         asked = (setting.model, options, setting.kind, setting.seconds,
                  setting.piece_every, num_others)  # fmt: skip
