@@ -10,6 +10,7 @@ SPEECH ?= examples/speech.flac
 OUT ?= out/demo.mp4
 REPOSITORY ?= build/model_repository
 ARTIFACTS ?= artifacts/$(PRESET)
+HOURS ?= 6
 BACKEND ?= cpu
 GPUS ?= 5
 SESSIONS ?= 1
@@ -26,7 +27,7 @@ export GRPC_PORT HTTP_PORT METRICS_PORT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev fetch repository serve stop status demo test test-slow lint format \
-	export engines compile-check gpu-plan doctor bench load-test clean
+	export engines compile-check gpu-plan doctor verify train-demo bench load-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 16
@@ -87,6 +88,12 @@ gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_
 
 doctor:  ## say what this machine has and lacks for a server, and how to fix it
 	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
+
+verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, block by block
+	@$(RUN) -m export.verify --preset $(PRESET) --artifacts $(ARTIFACTS)
+
+train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOURS=6, needs espeak-ng
+	@$(RUN) -m train.everything --out build/train --hours $(HOURS)
 
 bench: setup-dev fetch repository  ## measure the pipeline, the audio windows, and the whole path
 	@$(RUN) -m benchmarks.bench_orchestration

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
+from export.checkpoint_files import open_weights
 from export.graph import Graph
-from export.onnx_file import read_header
 from networks import text_encoder
 from networks.audio_encoder import AudioEncoder, AudioFeatures, module_key
 from networks.checkpoint import load_checkpoint
+from networks.configs import TextEncoderConfig
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder
 
@@ -44,18 +45,23 @@ def audio_graph(preset: Preset, weights_dir: Path) -> Graph:
         # From the file's keys: it may bear the old names of the weight norm.
         key_of={
             f"encoder.{name}": key
-            for key in read_header(path)[0]
+            for key in open_weights(weights_dir, path.stem).infos
             if (name := module_key(key)) is not None
         },
     )
 
 
 def text_graph(preset: Preset, weights_dir: Path) -> Graph:
+    return text_graph_of(preset.text, preset.pipeline.text_len, weights_dir)
+
+
+def text_graph_of(config: TextEncoderConfig, text_len: int, weights_dir: Path) -> Graph:
+    """A prompt of up to `text_len` tokens."""
     path = weights_dir / "text_encoder.safetensors"
     with torch.device("meta"):
-        encoder = TextEncoder(preset.text)
+        encoder = TextEncoder(config)
     load_checkpoint(encoder, path, rename=text_encoder.module_key)
-    shape = (1, preset.pipeline.text_len)
+    shape = (1, text_len)
     return Graph(
         name="text_encoder",
         module=encoder,
@@ -65,5 +71,7 @@ def text_graph(preset: Preset, weights_dir: Path) -> Graph:
         },
         output_names=["text"],
         weights_file=path.name,
-        key_of={text_encoder.module_key(key): key for key in read_header(path)[0]},
+        key_of={
+            text_encoder.module_key(key): key for key in open_weights(weights_dir, path.stem).infos
+        },
     )

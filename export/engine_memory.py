@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from export.engine_placement import Placement
-from pipeline.engine_manifest import Manifest, TensorSpec
+from pipeline.engine_manifest import ON_DEVICE, Manifest, TensorSpec
 
 PROCESS_BYTES = 500_000_000
 """A CUDA context with TensorRT's libraries in one process: an allowance, not a measurement."""
@@ -43,8 +43,7 @@ def engine_size(manifest: Manifest) -> EngineSize:
     states = _bytes(manifest.inputs, ("cache_", "state_"))
     text = _bytes(manifest.inputs, ("text_k_", "text_v_"))
     every = sum(spec.num_bytes for spec in (*manifest.inputs.values(), *manifest.outputs.values()))
-    device = ("cache_", "present_", "text_k_", "text_v_", "state_", "next_state_")
-    kept = _bytes({**manifest.inputs, **manifest.outputs}, device)
+    kept = _bytes({**manifest.inputs, **manifest.outputs}, ON_DEVICE)
     return EngineSize(
         weights=0 if manifest.streams_weights else max(manifest.plan_bytes, manifest.weights_bytes),
         scratch=manifest.scratch_bytes,

@@ -1,34 +1,51 @@
 """Weights to a folder of ONNX graphs: `python -m export.to_onnx --preset demo --weights A --out B`.
 
 The out folder then holds all that a model repository is assembled from: the graphs, the safetensors
-they point into, `timesteps.safetensors` and `pipeline.json`.
+they point into, `timesteps.safetensors` and `pipeline.json`. No network is loaded: it is traced
+with fake tensors, and weights whose element type already fits are not copied where A is B.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export import dit_graphs, encoder_graphs, vae_graphs
+from export.checkpoint_cli import failing_in_words
+from export.checkpoint_files import SafetensorsWeights, Weights, open_weights
+from export.checkpoint_fit import check_fits
+from export.checkpoint_writer import component_files, link_or_copy, write_component
+from export.fp8 import SCALE, Fp8Weights, fp8_layers, make_fp8
 from export.graph import Graph
+from export.merge_lora import as_stored
 from export.onnx_file import export_graph
+from export.precision import TYPES, RoundedWeights, in_precision
+from export.rolling_to_onnx import export_rolling_preset
+from export.time_mlp import load_time_mlp
 from networks.checkpoint import save_tensors
+from networks.dit import DiT
 from networks.presets import PRESETS, Preset
+from networks.rolling_presets import ROLLING_PRESETS
 
 __all__ = ["export_graph", "export_preset"]
 
-SOURCES: tuple[Callable[[Preset, Path], list[Graph]], ...] = (
-    dit_graphs.graphs,
-    vae_graphs.graphs,
-    encoder_graphs.graphs,
-)
+COMPONENTS: dict[str, Callable[[Preset, Path], list[Graph]]] = {
+    "dit": dit_graphs.graphs,
+    "vae": vae_graphs.graphs,
+    "audio_encoder": lambda preset, weights: [encoder_graphs.audio_graph(preset, weights)],
+    "text_encoder": lambda preset, weights: [encoder_graphs.text_graph(preset, weights)],
+}
+"""Name of a component's safetensors -> its graphs."""
 
 
 def export_preset(
@@ -36,36 +53,134 @@ def export_preset(
     weights_dir: Path,
     out_dir: Path,
     on_graph: Callable[[str], None] = lambda name: None,
+    *,
+    dtype: str = "fp32",
+    fp8: bool = False,
+    components: Sequence[str] = tuple(COMPONENTS),
 ) -> None:
-    """Write everything of `preset` into `out_dir`; `on_graph` hears each graph's name when done.
+    """Write the graphs of `components` to `out_dir`; `on_graph` hears each graph's name when done.
 
-    `weights_dir` holds one safetensors file per component. It may be `out_dir` itself. Files are
-    replaced only when all are written: a repository may hold hard links to the old ones.
+    `weights_dir` holds safetensors of each component, in one file or in shards. It may be `out_dir`
+    itself: the weights then stay where they are. Files are replaced only when all are written: a
+    repository may hold hard links to the old ones. `dtype` is a key of TYPES; `fp8` makes the DiT's
+    linear layers 8 bits wide. ValueError if weights do not fit, or would be replaced by rounded
+    ones.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out_dir.parent) as name:
-        fresh = Path(name)
-        _export_all(preset, weights_dir, fresh, on_graph)
-        for path in fresh.iterdir():
-            path.replace(out_dir / path.name)
+    with tempfile.TemporaryDirectory(dir=out_dir.parent) as fresh:
+        run = _Export(
+            preset=preset,
+            weights_dir=weights_dir,
+            out_dir=out_dir,
+            fresh=Path(fresh),
+            dtype=dtype,
+            fp8=fp8,
+        )
+        preset.pipeline.save(run.fresh / "pipeline.json")
+        for stem in components:
+            for graph, folder in run.graphs(stem):
+                export_graph(graph, run.fresh, folder)
+                on_graph(graph.name)
+        run.install(components)
 
 
-def _export_all(
-    preset: Preset, weights_dir: Path, out_dir: Path, on_graph: Callable[[str], None]
-) -> None:
-    preset.pipeline.save(out_dir / "pipeline.json")
-    dit = dit_graphs.load_dit(preset, weights_dir)
-    tables = dit_graphs.timestep_tables(dit, preset.pipeline.shift)
-    save_tensors(tables, out_dir / "timesteps.safetensors")
-    del dit
-    for source in SOURCES:
-        for graph in source(preset, weights_dir):
-            # A copy, not a link: runtimes refuse external data behind a symbolic link.
-            target = out_dir / graph.weights_file
-            if graph.weights_file and not target.exists():
-                shutil.copyfile(weights_dir / graph.weights_file, target)
-            export_graph(graph, out_dir)
-            on_graph(graph.name)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Export:
+    """From where to where, in which types; `fresh` holds what is written until all is."""
+
+    preset: Preset
+    weights_dir: Path
+    out_dir: Path
+    fresh: Path
+    dtype: str
+    fp8: bool
+
+    @property
+    def in_place(self) -> bool:
+        return self.weights_dir.resolve() == self.out_dir.resolve()
+
+    def graphs(self, stem: str) -> list[tuple[Graph, Path]]:
+        """A component's graphs of fake tensors, with the folder where their weights now lie."""
+        weights = open_weights(self.weights_dir, stem)
+        if stem == "dit":
+            time_mlp = load_time_mlp(self.preset, weights)
+            tables = dit_graphs.timestep_tables(time_mlp, self.preset.pipeline.shift)
+            save_tensors(tables, self.fresh / "timesteps.safetensors")
+        layers = _fp8_layers(self.preset) if self.fp8 and stem == "dit" else []
+        folder = self._place(stem, weights, layers)
+        with FakeTensorMode():
+            if layers:
+                dit = DiT(self.preset.dit).eval().requires_grad_(False)
+                make_fp8(dit)
+                check_fits(dit, folder, stem)
+                graphs = dit_graphs.graphs_of(dit, self.preset)
+            else:
+                graphs = COMPONENTS[stem](self.preset, folder)
+            return [(in_precision(graph, TYPES[self.dtype]), folder) for graph in graphs]
+
+    def _place(self, stem: str, stored: SafetensorsWeights, layers: Sequence[str]) -> Path:
+        """Have a component's weights in the wanted types in the folder that is returned."""
+        wanted = _in_types(stored, TYPES[self.dtype], layers)
+        if not self.in_place:
+            _write_weights(wanted, stored, stem, self.fresh)
+            return self.fresh
+        if _types(wanted) != _types(stored):
+            raise ValueError(
+                f"{self.weights_dir}: {stem} would be replaced by a copy in "
+                f"{'fp8' if layers else self.dtype}; export to another folder"
+            )
+        return self.weights_dir
+
+    def install(self, components: Sequence[str]) -> None:
+        """Move all files to their place and remove what an earlier export in other shards left."""
+        tokenizer = self.weights_dir / self.preset.pipeline.tokenizer
+        if tokenizer.is_file() and not self.in_place:
+            shutil.copyfile(tokenizer, self.fresh / tokenizer.name)
+        names = [path.name for path in self.fresh.iterdir()]
+        for name in names:
+            (self.fresh / name).replace(self.out_dir / name)
+        stale = [] if self.in_place else components
+        for path in (path for stem in stale for path in component_files(self.out_dir, stem)):
+            if path.name not in names:
+                path.unlink()
+
+
+def _fp8_layers(preset: Preset) -> list[str]:
+    with torch.device("meta"):
+        return fp8_layers(DiT(preset.dit))
+
+
+def _in_types(stored: Weights, dtype: torch.dtype, layers: Sequence[str]) -> Weights:
+    """The weights as the graphs want them; nothing is converted yet."""
+    rounded = RoundedWeights(stored, dtype)
+    return Fp8Weights(rounded, layers, dtype) if layers else rounded
+
+
+def _types(weights: Weights) -> dict[str, torch.dtype]:
+    return {key: info.dtype for key, info in weights.infos.items()}
+
+
+def _write_weights(wanted: Weights, stored: SafetensorsWeights, stem: str, folder: Path) -> None:
+    """Write a component in the wanted types, parted into shards as it was stored.
+
+    Nothing is written anew where the types already fit: one file is copied, shards are linked if
+    the file system allows it. Symbolic links won't do: runtimes refuse weights behind them.
+    """
+    if _types(wanted) == _types(stored):
+        lay = link_or_copy if len(stored.files) > 1 else shutil.copyfile
+        for path in component_files(stored.files[0].parent, stem):
+            lay(path, folder / path.name)
+        return
+    shards = [
+        {
+            name: wanted.infos[name]
+            for key in shard
+            for name in (key, key + SCALE)
+            if name in wanted.infos
+        }
+        for shard in as_stored(stored)
+    ]
+    write_component(folder, stem, shards, wanted.chunks)
 
 
 def preset_named(name: str) -> Preset:
@@ -74,28 +189,57 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
+@failing_in_words
 def main(
-    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(sorted(PRESETS)))],
-    weights: Annotated[Path, typer.Option(help="folder with dit.safetensors and the others")],
-    out: Annotated[Path, typer.Option(help="folder to be written")],
+    preset: Annotated[
+        str, typer.Option(help="which sizes: " + ", ".join(sorted({**PRESETS, **ROLLING_PRESETS})))
+    ],
+    weights: Annotated[Path, typer.Option(help="folder with the components' safetensors")],
+    out: Annotated[Path, typer.Option(help="folder to be written; may be that of the weights")],
+    dtype: Annotated[str, typer.Option(help="element type: " + ", ".join(TYPES))] = "fp32",
+    precision: Annotated[str, typer.Option(help="of the DiT's linear layers: dtype, fp8")] = (
+        "dtype"
+    ),
+    component: Annotated[
+        list[str] | None,
+        typer.Option(help="one of " + ", ".join(COMPONENTS) + "; all if not given"),
+    ] = None,
 ) -> None:
-    """Export all graphs of a preset."""
+    """Export the graphs of a preset."""
+    if preset in ROLLING_PRESETS:
+        if component or (dtype, precision) != ("fp32", "dtype"):
+            raise typer.BadParameter(f"preset {preset} is exported whole and in fp32")
+        export_rolling_preset(ROLLING_PRESETS[preset], weights, out, typer.echo)
+        return
+    chosen = component or list(COMPONENTS)
+    _check_choices("dtype", [dtype], TYPES)
+    _check_choices("precision", [precision], ("dtype", "fp8"))
+    _check_choices("component", chosen, COMPONENTS)
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("exporting", total=NUM_GRAPHS)
+        task = progress.add_task("exporting", total=sum(NUM_GRAPHS[name] for name in chosen))
         export_preset(
             preset_named(preset),
             weights,
             out,
             lambda name: progress.update(task, advance=1, description=name),
+            dtype=dtype,
+            fp8=precision == "fp8",
+            components=chosen,
         )
     size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
     typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {size / 1e6:.1f} MB")
 
 
-NUM_GRAPHS = 7
-"""Graphs of a complete deployment, for the progress display."""
+def _check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(f"no {option} {name!r}, there are {', '.join(known)}")
+
+
+NUM_GRAPHS = {"dit": 2, "vae": 3, "audio_encoder": 1, "text_encoder": 1}
+"""Graphs of each component, for the progress display."""
 
 if __name__ == "__main__":
     typer.run(main)

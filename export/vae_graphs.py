@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE, build_vae
+from networks.configs import CompactVAEConfig, VAEConfig
 from networks.presets import Preset
 from networks.vae import VAE
 
@@ -56,18 +58,23 @@ def to_uint8(frames: Tensor) -> Tensor:
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def state_shapes(config: VAEConfig | CompactVAEConfig, motion: torch.Size) -> list[torch.Size]:
+    """Shapes of the decoder's state after the warm-up on `motion`; nothing is computed."""
+    with FakeTensorMode():
+        return [state.shape for state in build_vae(config).decode(torch.zeros(motion))[1]]
+
+
 def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
     """`vae_encoder`, `vae_decoder_warmup` and `vae_decoder` of a preset."""
-    with torch.device("meta"):
-        vae = build_vae(preset.vae)
+    vae = load_checkpoint(build_vae(preset.vae), weights_dir / WEIGHTS)
     config = preset.pipeline
     channels, height, width = config.latent_channels, config.latent_height, config.latent_width
     num_frames = 1 + config.temporal_stride * (config.motion_frames - 1)
     motion = torch.zeros(1, channels, config.warmup_frames, height, width)
-    # On the meta device the states have shapes and no numbers, which is all that is wanted.
-    shapes = [state.shape for state in vae.decode(motion.to("meta"))[1]]
-    states = {f"state_{j}": torch.zeros(shape) for j, shape in enumerate(shapes)}
-    load_checkpoint(vae, weights_dir / WEIGHTS)
+    states = {
+        f"state_{j}": torch.zeros(shape)
+        for j, shape in enumerate(state_shapes(preset.vae, motion.shape))
+    }
     next_states = [f"next_{name}" for name in states]
     encode, warmup, decode = Encode(vae, num_frames), Warmup(vae), Decode(vae)
     return [

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.vae_graphs import Encode
 from networks import audio_encoder, text_encoder
 from networks.audio_encoder import AudioEncoder
 from networks.checkpoint import load_checkpoint
@@ -57,7 +56,7 @@ class Networks:
         self.audio = load_checkpoint(AudioEncoder(preset.audio), audio, rename=rename)
         rename = text_encoder.module_key
         self.text = load_checkpoint(TextEncoder(preset.text), text, rename=rename)
-        self.hold = Encode(self.vae, 1 + config.temporal_stride * (config.motion_frames - 1))
+        self.still_frames = 1 + config.temporal_stride * (config.motion_frames - 1)
         self.tokenizer = Tokenizer(config, folder)
         self.digest = self._digest()
 
@@ -128,7 +127,7 @@ def tensors(take: Take, features: Tensor, networks: Networks) -> dict[str, Tenso
     seen = slice(LEAD_FRAMES, LEAD_FRAMES + blocks)
     latents = networks.vae.encode(to_video(drawn.frames[: seen.stop])[None])[0]
     leading = 1 + (LEAD_FRAMES - 1) // config.temporal_stride
-    motion = networks.hold(to_video(drawn.reference[None])[None, :, 0])[0]
+    motion = networks.vae.encode(to_video(drawn.reference[None])[None], networks.still_frames)[0]
     return {
         "latents": latents[:, leading:],
         "audio_features": features,

@@ -1,0 +1,143 @@
+"""Check the released files: `python -m export.inspect_checkpoint DIR [--lora FILE]`.
+
+Reads headers and no numbers. Ends with status 1 if anything is missing, unexpected or mis-shaped,
+and names it all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from export.checkpoint_cli import failing_in_words
+from export.checkpoint_files import Weights
+from export.merge_lora import RELEASED_ALPHA, RELEASED_RANK, open_lora, summary
+from export.released_files import COMPONENTS, RELEASED_DTYPES, TOKENIZER, check_config
+from export.to_onnx import preset_named
+from networks.presets import PRESETS, Preset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One row of the table."""
+
+    name: str
+    weights: Weights | None
+    """None: unreadable."""
+    notes: list[str]
+    """What is in order but worth knowing."""
+    problems: list[str]
+
+
+def inspect_checkpoint(
+    folder: Path,
+    preset: Preset,
+    lora: Path | None = None,
+    *,
+    rank: int = RELEASED_RANK,
+    alpha: float = RELEASED_ALPHA,
+) -> list[Finding]:
+    """What the release's folder and the LoRA file hold, and all that does not fit `preset`."""
+    findings = []
+    for component in COMPONENTS:
+        weights, problems = component.fitting(folder, preset)
+        notes = [] if weights is None else _notes(component.name, weights)
+        if weights is not None and (unused := _unused(weights, component.rename)):
+            notes.append(f"{len(unused)} not used here: {', '.join(unused)}")
+        if component.name == "dit":
+            problems += check_config(folder, preset)
+        finding = Finding(name=component.name, weights=weights, notes=notes, problems=problems)
+        findings.append(finding)
+    if preset.pipeline.tokenizer != "bytes" and not (folder / TOKENIZER).is_file():
+        problem = f"tokenizer: {folder / TOKENIZER} is missing"
+        findings.append(Finding(name="tokenizer", weights=None, notes=[], problems=[problem]))
+    if lora is not None:
+        findings.append(_inspect_lora(lora, findings[0].weights, rank, alpha))
+    return findings
+
+
+def _unused(weights: Weights, rename: object) -> list[str]:
+    assert callable(rename)
+    return [key for key in weights.infos if rename(key) is None]
+
+
+def _notes(name: str, weights: Weights) -> list[str]:
+    wanted = RELEASED_DTYPES.get(name)
+    others = [key for key, info in weights.infos.items() if wanted and info.dtype != wanted]
+    if not others:
+        return []
+    return [f"{len(others)} tensors are not {wanted} as released; their digits are lost"]
+
+
+def _inspect_lora(path: Path, dit: Weights | None, rank: int, alpha: float) -> Finding:
+    weights: Weights | None = None
+    notes, problems = [], []
+    if dit is None:
+        problems.append(f"lora: {path} is not checked, there is no DiT to match it with")
+    else:
+        try:
+            lora = open_lora(path, dit, rank=rank, alpha=alpha)
+            weights, notes = lora.weights, [summary(lora)]
+        except (ValueError, OSError) as error:
+            problems.append(f"lora: {error}")
+    return Finding(name="lora", weights=weights, notes=notes, problems=problems)
+
+
+def table(findings: list[Finding]) -> Table:
+    """Files, tensors, parameters, element types and bytes of every component."""
+    shown = Table(title="checkpoint")
+    for title in ("component", "files", "tensors", "parameters", "types", "bytes", "verdict"):
+        numeric = title in ("files", "tensors", "parameters", "bytes")
+        shown.add_column(title, justify="right" if numeric else "left")
+    for finding in findings:
+        verdict = f"[red]{len(finding.problems)} problems" if finding.problems else "[green]fits"
+        shown.add_row(finding.name, *_counts(finding.weights), verdict)
+    return shown
+
+
+def _counts(weights: Weights | None) -> tuple[str, ...]:
+    if weights is None:
+        return ("–",) * 5
+    infos = weights.infos.values()
+    types = Counter(str(info.dtype).removeprefix("torch.") for info in infos)
+    numbers = sum(info.num_bytes // info.dtype.itemsize for info in infos)
+    return (
+        str(len(weights.files)),
+        str(len(infos)),
+        f"{numbers:,}",
+        ", ".join(f"{name} × {count}" for name, count in sorted(types.items())),
+        f"{sum(info.num_bytes for info in infos):,}",
+    )
+
+
+@failing_in_words
+def main(
+    folder: Annotated[Path, typer.Argument(help="the released folder, Wan2.2-S2V-14B")],
+    lora: Annotated[Path | None, typer.Option(help="LoRA file, liveavatar.safetensors")] = None,
+    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(PRESETS))] = "14b",
+    rank: Annotated[int, typer.Option(help="of the LoRA")] = RELEASED_RANK,
+    alpha: Annotated[float, typer.Option(help="of its training")] = RELEASED_ALPHA,
+) -> None:
+    """Compare the released files with the networks; nothing is loaded."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
+    findings = inspect_checkpoint(folder, preset_named(preset), lora, rank=rank, alpha=alpha)
+    Console().print(table(findings))
+    for finding in findings:
+        for note in finding.notes:
+            typer.echo(f"{finding.name}: {note}")
+    problems = [problem for finding in findings for problem in finding.problems]
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,100 @@
+"""Graphs that compute in bfloat16 or float16, with 8-bit linear layers if wanted.
+
+Who feeds a graph need not know its precision: tensors that come and go with every call stay
+float32 and are rounded inside. What lives on the device has the precision of the arithmetic. The
+Euler step `latent + dsigma * velocity` is always taken in float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from export.checkpoint_files import TensorInfo, Weights
+from export.graph import Graph
+from networks.layers import PatchEmbedding
+from pipeline.engine_manifest import ON_DEVICE
+
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""fp32 and fp16 for ONNX Runtime, bf16 and fp16 for TensorRT."""
+EULER = ("latent", "dsigma")
+"""Inputs of `dit_step` that the Euler step takes as they are."""
+
+
+class InPrecision(nn.Module):
+    """A graph's module in `dtype`, float32 outside but for what stays on the device."""
+
+    def __init__(self, graph: Graph, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = graph.module
+        self._dtype, self._outputs = dtype, tuple(graph.output_names)
+        self._kept = EULER if graph.name == "dit_step" else ()
+
+    def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
+        result = self.module(**{name: self._inward(name, t) for name, t in inputs.items()})
+        results = result if isinstance(result, tuple) else (result,)
+        return tuple(map(self._outward, self._outputs, results))
+
+    def _inward(self, name: str, tensor: Tensor) -> Tensor:
+        keep = name in self._kept or not tensor.is_floating_point()
+        return tensor if keep else tensor.to(self._dtype)
+
+    def _outward(self, name: str, tensor: Tensor) -> Tensor:
+        keep = name.startswith(ON_DEVICE) or not tensor.is_floating_point()
+        return tensor if keep else tensor.float()
+
+
+def in_precision(graph: Graph, dtype: torch.dtype) -> Graph:
+    """The graph computing in `dtype`; its weights' file must hold that type.
+
+    The graph's module is changed. It must be of fake tensors: no number is rounded here.
+    """
+    if dtype == torch.float32:
+        return graph
+    retype(graph.module, dtype)
+    return dataclasses.replace(
+        graph,
+        module=InPrecision(graph, dtype).eval(),
+        inputs={
+            name: tensor.to(dtype) if name.startswith(ON_DEVICE) else tensor
+            for name, tensor in graph.inputs.items()
+        },
+        key_of={f"module.{name}": key for name, key in graph.key_of.items()},
+    )
+
+
+def retype(module: nn.Module, dtype: torch.dtype) -> None:
+    """Replace all floats by empty ones of `dtype`, but for 8-bit ones."""
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None and tensor.is_floating_point() and tensor.itemsize > 1:
+                    empty = torch.empty_like(tensor, dtype=dtype)
+                    tensors[name] = nn.Parameter(empty, requires_grad=False)
+        if isinstance(part, PatchEmbedding) and not part._forward_pre_hooks:
+            part.register_forward_pre_hook(_round_input)
+
+
+def _round_input(layer: PatchEmbedding, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The Euler step's float32 latent is also what the network sees."""
+    return tuple(tensor.to(layer.weight.dtype) for tensor in inputs)
+
+
+class RoundedWeights:
+    """Weights whose floats are of one element type; converted whenever they are read."""
+
+    def __init__(self, source: Weights, dtype: torch.dtype) -> None:
+        self.source, self.files = source, source.files
+        self.infos: Mapping[str, TensorInfo] = {
+            key: TensorInfo(
+                dtype=dtype if info.dtype.is_floating_point else info.dtype, shape=info.shape
+            )
+            for key, info in source.infos.items()
+        }
+
+    def chunks(self, key: str) -> Iterator[Tensor]:
+        for rows in self.source.chunks(key):
+            yield rows.to(self.infos[key].dtype)

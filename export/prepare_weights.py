@@ -1,0 +1,95 @@
+"""Released files to what an export takes: `python -m export.prepare_weights DIR --out WEIGHTS`.
+
+The out folder gets one set of safetensors per component: `dit` (the LoRA merged), `vae`,
+`text_encoder`, `audio_encoder`, and the tokenizer. Element types stay as released.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.checkpoint_cli import failing_in_words, tensor_progress
+from export.checkpoint_files import SafetensorsWeights, Weights
+from export.checkpoint_writer import link_component, shards_of, write_component
+from export.merge_lora import (
+    RELEASED_ALPHA,
+    RELEASED_RANK,
+    as_stored,
+    merge_lora,
+    open_lora,
+    summary,
+)
+from export.released_files import COMPONENTS, TOKENIZER, Component, check_config
+from export.to_onnx import preset_named
+from networks.presets import PRESETS, Preset
+
+OnTensor = Callable[[str], None]
+
+
+def open_release(folder: Path, preset: Preset) -> dict[str, Weights]:
+    """Every component's tensors, none read; ValueError names all that does not fit `preset`."""
+    opened = {part.name: part.fitting(folder, preset) for part in COMPONENTS}
+    problems = [line for _, lines in opened.values() for line in lines]
+    problems += check_config(folder, preset)
+    if preset.pipeline.tokenizer != "bytes" and not (folder / TOKENIZER).is_file():
+        problems.append(f"tokenizer: {folder / TOKENIZER} is missing")
+    if problems:
+        raise ValueError(f"{folder}: {len(problems)} problems\n" + "\n".join(problems))
+    return {name: weights for name, (weights, _) in opened.items() if weights is not None}
+
+
+def prepare_component(
+    part: Component, weights: Weights, out: Path, on_tensor: OnTensor = lambda key: None
+) -> list[Path]:
+    """Write a component under the release's keys, without tensors that no network here uses.
+
+    Shards of safetensors are linked, or copied where the file system has no hard links.
+    """
+    used = {key: weights.infos[key] for key in sorted(weights.infos) if part.rename(key)}
+    if isinstance(weights, SafetensorsWeights) and len(used) == len(weights.infos):
+        return link_component(out, part.name, as_stored(weights), weights.files)
+    return write_component(out, part.name, shards_of(used), weights.chunks, on_tensor)
+
+
+@failing_in_words
+def main(
+    folder: Annotated[Path, typer.Argument(help="the released folder, Wan2.2-S2V-14B")],
+    out: Annotated[Path, typer.Option(help="folder to be written")],
+    lora: Annotated[Path | None, typer.Option(help="LoRA file, liveavatar.safetensors")] = None,
+    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(PRESETS))] = "14b",
+    rank: Annotated[int, typer.Option(help="of the LoRA")] = RELEASED_RANK,
+    alpha: Annotated[float, typer.Option(help="of its training")] = RELEASED_ALPHA,
+) -> None:
+    """Turn the released files into one set of safetensors per component."""
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{out} is the released folder itself; choose another one")
+    chosen = preset_named(preset)
+    release = open_release(folder, chosen)
+    merge = None if lora is None else open_lora(lora, release["dit"], rank=rank, alpha=alpha)
+    out.mkdir(parents=True, exist_ok=True)
+    with tensor_progress("preparing", sum(len(w.infos) for w in release.values())) as advance:
+        for part in COMPONENTS:
+            weights = release[part.name]
+            if merge is not None and part.name == "dit":
+                assert isinstance(weights, SafetensorsWeights)
+                files = merge_lora(weights, merge, out, on_tensor=advance)
+            else:
+                files = prepare_component(part, weights, out, advance)
+            size = sum(path.stat().st_size for path in files)
+            typer.echo(f"{part.name}: {len(files)} files, {size / 1e9:.2f} GB")
+            unused = [key for key in weights.infos if part.rename(key) is None]
+            if unused:
+                typer.echo(f"{part.name}: left out, not used here: {', '.join(unused)}")
+    if merge is not None:
+        typer.echo(f"LoRA: {summary(merge)}")
+    if chosen.pipeline.tokenizer != "bytes":
+        shutil.copyfile(folder / TOKENIZER, out / chosen.pipeline.tokenizer)
+
+
+if __name__ == "__main__":
+    typer.run(main)

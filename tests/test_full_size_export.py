@@ -1,0 +1,100 @@
+"""The released sizes through the exporter: 16 billion parameters, of which no number is read."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import onnx  # noqa: E402
+
+from export.checkpoint_files import TensorInfo, open_weights  # noqa: E402
+from export.checkpoint_writer import Shard, shard_names, shards_of, write_index  # noqa: E402
+from networks.dit import DiT  # noqa: E402
+from networks.presets import PRESETS  # noqa: E402
+
+MOST_MEMORY = 1_000_000_000
+"""Bytes; half of it is PyTorch."""
+LARGEST_GRAPH = 4_000_000
+"""Bytes of a graph file: names, shapes, offsets and no weight."""
+EXPORT = """
+import resource, sys, time
+from pathlib import Path
+from export.to_onnx import export_preset
+from networks.presets import PRESETS
+folder = Path(sys.argv[1])
+export_preset(
+    PRESETS["14b"],
+    folder,
+    folder,
+    lambda name: print(name, f"CPU {time.process_time():.0f} s"),
+    dtype="bf16",
+    components=["dit"],
+)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def write_holes(path: Path, shard: Shard) -> None:
+    """A safetensors file of zeros that takes no room on the disk."""
+    header, end = {}, 0
+    for key, info in shard.items():
+        begin, end = end, end + info.num_bytes
+        entry = {"dtype": "BF16", "shape": list(info.shape)}
+        header[key] = {**entry, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The released DiT's tensors in four shards."""
+    folder = tmp_path_factory.mktemp("14b")
+    with torch.device("meta"):
+        state = DiT(PRESETS["14b"].dit).state_dict()
+    shards = shards_of(
+        {k: TensorInfo(dtype=torch.bfloat16, shape=tuple(t.shape)) for k, t in state.items()}
+    )
+    names = shard_names("dit", len(shards))
+    for name, shard in zip(names, shards, strict=True):
+        write_holes(folder / name, shard)
+    write_index(folder, "dit", dict(zip(names, shards, strict=True)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_released_dit_is_exported_without_loading_it(folder: Path) -> None:
+    """An export would need a machine with 65 GB of memory, or copy 33 GB into the graphs."""
+    before = {path.name: path.stat().st_ino for path in folder.glob("*.safetensors")}
+    command = [sys.executable, "-c", EXPORT, str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    print(run.stdout)
+    assert int(run.stdout.splitlines()[-1]) <= MOST_MEMORY
+    assert {name: (folder / name).stat().st_ino for name in before} == before
+    infos = open_weights(folder, "dit").infos
+    for name in ("dit_step", "dit_prefill"):
+        path = folder / f"{name}.onnx"
+        assert path.stat().st_size <= LARGEST_GRAPH
+        onnx.checker.check_model(path)
+        model = onnx.load(path, load_external_data=False)
+        outside = [t for t in model.graph.initializer if t.data_location == t.EXTERNAL]
+        for tensor in outside:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            info = infos[tensor.name]
+            assert tuple(tensor.dims) == info.shape
+            assert (place["location"], int(place["offset"]), int(place["length"])) == (
+                info.path.name,
+                info.offset,
+                info.num_bytes,
+            )
+        assert len(outside) > 20 * PRESETS["14b"].dit.num_layers
+        print(name, path.stat().st_size, "bytes,", len(outside), "weights outside")
