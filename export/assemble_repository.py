@@ -32,8 +32,20 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "vae_encoder": ("vae_encoder.onnx", "vae.safetensors"),
     "vae_decoder": ("vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"),
     "dit_stage": ("dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", TIMESTEPS),
+    "rolling_forcing": (),
+    "rolling_text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
+    "rolling_vae_decoder": ("vae_decoder_first.onnx", "vae_decoder.onnx", "vae.safetensors"),
+    "dit_window": (
+        *("dit_window.onnx", "dit_clean.onnx", "dit_text.onnx", "dit_recache.onnx"),
+        *("wan.safetensors", "window_timesteps.safetensors"),
+    ),
 }
-OPTIONAL_FILES: dict[str, tuple[str, ...]] = {"live_avatar": ("tokenizer.json",)}
+OPTIONAL_FILES: dict[str, tuple[str, ...]] = {
+    "live_avatar": ("tokenizer.json",),
+    "rolling_forcing": ("tokenizer.json",),
+}
+ROLLING_CONFIG = "rolling.json"  # what the models of text-to-video streams read instead
+ROLLING_MODELS = ("rolling_forcing", "rolling_text_encoder", "rolling_vae_decoder", "dit_window")
 
 
 class Deployment(Protocol):
@@ -53,7 +65,7 @@ class Deployment(Protocol):
 
 
 def assemble(
-    artifacts: Path,
+    artifacts: Path | Sequence[Path],
     out: Path,
     *,
     sources: Path = REPO / "model_repository",
@@ -63,20 +75,25 @@ def assemble(
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
 
-    artifacts: folder of the exported graphs, their safetensors and pipeline.json.
-    models: names to take from `sources` (None: all).
+    artifacts: folder of the exported graphs, their safetensors and pipeline.json or rolling.json;
+    several folders share one repository, each with the models that read its files.
+    models: names to take from `sources` (None: all of these).
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before. A repository is built
     beside `out` and renamed at the end, so a server never loads half of one.
     """
-    names = _chosen(sources, deployment.models() if deployment else models)
-    _check_artifacts(artifacts, sources, names, deployment)
+    folders = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
+    names = _chosen(sources, deployment.models() if deployment else models, folders)
+    for folder in folders:
+        own = [name for name in names if _source_of(name, folders) == folder]
+        _check_artifacts(folder, sources, own, deployment)
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
     try:
         for name in names:
-            _assemble_model(sources / name, fresh / name, artifacts, pipeline, deployment)
+            folder = _source_of(name, folders)
+            _assemble_model(sources / name, fresh / name, folder, pipeline, deployment)
         (fresh / MARK).touch()
         _replace(fresh, out)
     finally:
@@ -84,9 +101,22 @@ def assemble(
     return out
 
 
-def _chosen(sources: Path, models: Sequence[str] | None) -> list[str]:
+def _is_rolling(folder: Path) -> bool:
+    """Whether these are the artifacts of text-to-video streams."""
+    return (folder / ROLLING_CONFIG).is_file() and not (folder / PIPELINE_CONFIG).is_file()
+
+
+def _source_of(model: str, folders: Sequence[Path]) -> Path:
+    """The folder whose files a model reads; if there is none the first, to be found wanting."""
+    rolling = model in ROLLING_MODELS
+    return next((f for f in folders if _is_rolling(f) == rolling), folders[0])
+
+
+def _chosen(sources: Path, models: Sequence[str] | None, folders: Sequence[Path]) -> list[str]:
     present = sorted(path.parent.name for path in sources.glob("*/config.pbtxt"))
-    names = present if models is None else list(models)
+    tenants = {_is_rolling(folder) for folder in folders}
+    theirs = [name for name in present if (name in ROLLING_MODELS) in tenants]
+    names = theirs if models is None else list(models)
     if not names:
         raise ValueError(f"no models: {sources} has no folder with a config.pbtxt")
     for name in names:
@@ -117,7 +147,8 @@ def _files(source: Path, artifacts: Path, deployment: Deployment | None) -> list
     if deployment is not None:  # the weights are in the plans
         wanted = [name for name in wanted if name == TIMESTEPS]
     wanted += [name for name in OPTIONAL_FILES.get(kind, ()) if (artifacts / name).exists()]
-    return [PIPELINE_CONFIG, *wanted] if _is_python(source, deployment) else wanted
+    config = ROLLING_CONFIG if kind in ROLLING_MODELS else PIPELINE_CONFIG
+    return [config, *wanted] if _is_python(source, deployment) else wanted
 
 
 def _check_artifacts(
@@ -188,7 +219,7 @@ def _replace(fresh: Path, out: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Assemble the Triton model repository.")
-    parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
     parser.add_argument("--models", help="comma-separated names; all if not given")
     given = parser.parse_args()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from pipeline.answering import Answering
 from pipeline.session import BlockInput, Session
 
 
@@ -25,7 +27,19 @@ class Work:
     stage_ms: list[float] = field(default_factory=list)
 
 
-class Inbox:
+class Queued(Protocol):
+    """A block of a session, in whatever a pipeline hands on."""
+
+    @property
+    def session(self) -> Answering: ...
+    @property
+    def block(self) -> int: ...
+
+
+W = TypeVar("W", bound=Queued)
+
+
+class Inbox(Generic[W]):
     """A stage's queue; `put` and `get` may be called from any thread.
 
     Two lanes bring blocks from the stage before. If one is held up with block n while the other
@@ -34,12 +48,12 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[W | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the two below
-        self._next: dict[Session, int] = {}
-        self._early: dict[Session, dict[int, Work]] = {}
+        self._next: dict[Answering, int] = {}
+        self._early: dict[Answering, dict[int, W]] = {}
 
-    def put(self, work: Work) -> None:
+    def put(self, work: W) -> None:
         """Queue a block behind its predecessors; a closing session's has none to wait for."""
         with self._lock:
             if work.session.closing:
@@ -51,11 +65,11 @@ class Inbox:
                 self._next[work.session] = turn.block + 1
                 self._queue.put(turn)
 
-    def get(self) -> Work | None:
+    def get(self) -> W | None:
         """The next block, when it is there; None after `end`."""
         return self._queue.get()
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: Answering) -> None:
         """Drop what is known of a closed session."""
         with self._lock:
             self._next.pop(session, None)

@@ -71,11 +71,11 @@ class Lanes:
         self._executor = executor
         self._control = control
         self._decoder = executor.num_stages
-        self._inboxes = [Inbox() for _ in range(executor.num_stages + 1)]
+        self._inboxes: list[Inbox[Work]] = [Inbox() for _ in range(executor.num_stages + 1)]
         self._windows: queue.SimpleQueue[tuple[Session, AudioWindow] | None] = queue.SimpleQueue()
-        self._threads = [_spawn("audio", self._encode_windows)]
+        self._threads = [spawn("audio", self._encode_windows)]
         self._threads += [
-            _spawn(f"stage {stage} lane {lane}", partial(self._lane, stage))
+            spawn(f"stage {stage} lane {lane}", partial(self._lane, stage))
             for stage in range(executor.num_stages + 1)
             for lane in range(LANES)
         ]
@@ -90,11 +90,11 @@ class Lanes:
 
     def start(self, session: Session) -> None:
         """Condition a session and open it everywhere."""
-        _spawn(f"start {session.id}", partial(self._start, session))
+        spawn(f"start {session.id}", partial(self._start, session))
 
     def close(self, session: Session) -> None:
         """Free a session everywhere."""
-        _spawn(f"close {session.id}", partial(self._close, session))
+        spawn(f"close {session.id}", partial(self._close, session))
 
     def forget(self, session: Session) -> None:
         """Drop what is known of a closed session's blocks."""
@@ -178,7 +178,8 @@ class Lanes:
             self._control.closed(session)
 
 
-def _spawn(name: str, target: Callable[[], None]) -> threading.Thread:
+def spawn(name: str, target: Callable[[], None]) -> threading.Thread:
+    """A thread that does not keep the process alive, started."""
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread

@@ -58,8 +58,8 @@ class LocalExecutor:
         motion = self.vae_encoder.run({"image": self.picture(request)})["motion"]
         for worker in self.workers[:-1]:
             tensors = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
-            self._wait(worker.open, request.session, tensors)
-        self._wait(self.workers[-1].open, request.session, {"motion": motion})
+            wait_for(worker.open, request.session, tensors)
+        wait_for(self.workers[-1].open, request.session, {"motion": motion})
 
     def picture(self, request: AvatarRequest) -> np.ndarray:
         """The reference image [1, 3, H, W] in [-1, 1]."""
@@ -76,29 +76,31 @@ class LocalExecutor:
         )["audio_features"]
 
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
-        return self._wait(self.workers[stage].step, session, block, tensors)
+        return wait_for(self.workers[stage].step, session, block, tensors)
 
     def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
-        return self._wait(self.workers[-1].step, session, block, {"latent": latent})
+        return wait_for(self.workers[-1].step, session, block, {"latent": latent})
 
     def close(self, session: int) -> None:
         for worker in self.workers:
-            self._wait(worker.close, session)
+            wait_for(worker.close, session)
 
     def stop(self) -> None:
         """End every worker."""
         for worker in self.workers:
             worker.stop()
 
-    def _wait(self, call: Any, *args: Any) -> Any:
-        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-        def done(result: Any) -> None:
-            # The device reuses its output buffers, so the answer leaves as a copy.
-            answer.put(result.copy() if isinstance(result, np.ndarray) else result)
+def wait_for(call: Any, *args: Any) -> Any:
+    """What a worker's call gives to its `done`, as a copy; its exception is raised."""
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-        call(*args, done)
-        result = answer.get()
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def done(result: Any) -> None:
+        # The device reuses its output buffers, so the answer leaves as a copy.
+        answer.put(result.copy() if isinstance(result, np.ndarray) else result)
+
+    call(*args, done)
+    result = answer.get()
+    if isinstance(result, Exception):
+        raise result
+    return result

@@ -17,9 +17,10 @@ def _generator(seed: int, block: int, step: int, purpose: int) -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def block_noise(seed: int, block: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal float32 noise of one block, the input of denoising step 0."""
-    return _generator(seed, block, 0, _NOISE).standard_normal(shape, np.float32)
+def block_noise(seed: int, block: int, shape: tuple[int, ...], step: int = 0) -> np.ndarray:
+    """Standard normal float32 noise that enters a block before denoising step `step`; before
+    step 0 it is the whole block."""
+    return _generator(seed, block, step, _NOISE).standard_normal(shape, np.float32)
 
 
 def seeded_sink_distance(seed: int, block: int, num_steps: int, low: int, high: int) -> np.ndarray:

@@ -7,13 +7,14 @@ client as it stands.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import PipelineConfig
+from pipeline.rolling_config import RollingConfig
 
 MAX_REQUEST_SECONDS = 600
 """Audio that one request may carry."""
@@ -36,22 +37,14 @@ class Options:
     @classmethod
     def parse(cls, raw: bytes, config: PipelineConfig) -> Options:
         """Read UTF-8 JSON; empty means all defaults."""
-        try:
-            values = json.loads(raw) if raw else {}
-        except ValueError as error:
-            raise ValueError(f"options is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"options is a JSON {type(values).__name__}, wanted an object")
-        known = ("sink_distance", "recalibrate", "drop_first_frames")
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"unknown option {unknown[0]!r}, known are {', '.join(known)}")
+        values = read_options(raw, ("sink_distance", "recalibrate", "drop_first_frames"))
         distance = values.get("sink_distance", config.sink_distance)
         if distance == "seeded":
             distance = None
         elif distance is not None:
-            _check_integer("sink_distance", distance, 0, config.sink_position, " or 'seeded'")
+            check_integer("sink_distance", distance, 0, config.sink_position, " or 'seeded'")
         drop = values.get("drop_first_frames", 0)
-        _check_integer("drop_first_frames", drop, 0, config.video_frames_per_block - 1)
+        check_integer("drop_first_frames", drop, 0, config.video_frames_per_block - 1)
         recalibrate = values.get("recalibrate", True)
         if not isinstance(recalibrate, bool):
             raise ValueError(f"option recalibrate is {recalibrate!r}, wanted true or false")
@@ -102,15 +95,28 @@ def parse_request(
         start=start,
         end=end,
         image=_image(inputs) if start else None,
-        prompt=_prompt(inputs),
-        text=_text(inputs, config),
-        seed=_seed(inputs),
+        prompt=read_prompt(inputs),
+        text=read_text(inputs, config),
+        seed=read_seed(inputs),
         options=Options.parse(bytes(inputs.get("options", b"")), config),
         audio=_audio(inputs, config),
         audio_features=_audio_features(inputs, config),
-        noise=_blocks(inputs, "noise", config.latent_shape[1:]),
+        noise=read_blocks(inputs, "noise", config.latent_shape[1:]),
         sink_distance=_sink_distance(inputs, config),
     )
+
+
+def read_options(raw: bytes, known: Sequence[str]) -> dict[str, Any]:
+    """A JSON object of which every key is known; no bytes are no options."""
+    try:
+        values = json.loads(raw) if raw else {}
+    except ValueError as error:
+        raise ValueError(f"options is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"options is a JSON {type(values).__name__}, wanted an object")
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"unknown option {unknown[0]!r}, known are {', '.join(known)}")
+    return values
 
 
 def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
@@ -123,7 +129,8 @@ def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
     return inputs["image"].tobytes() if given == ["image"] else inputs["image_rgb"]
 
 
-def _prompt(inputs: Mapping[str, np.ndarray]) -> str:
+def read_prompt(inputs: Mapping[str, np.ndarray]) -> str:
+    """`prompt` of a request, "" if there is none."""
     raw = inputs["prompt"].tobytes() if "prompt" in inputs else b""
     if len(raw) > MAX_PROMPT_BYTES:
         raise ValueError(f"prompt has {len(raw)} bytes, at most {MAX_PROMPT_BYTES} are taken")
@@ -133,7 +140,10 @@ def _prompt(inputs: Mapping[str, np.ndarray]) -> str:
         raise ValueError(f"prompt is not UTF-8: {error}") from error
 
 
-def _text(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
+def read_text(
+    inputs: Mapping[str, np.ndarray], config: PipelineConfig | RollingConfig
+) -> np.ndarray | None:
+    """`text` [1..text_len, text_dim] of a request, finite."""
     text = inputs.get("text")
     if text is not None and (
         text.ndim != 2 or text.shape[1] != config.text_dim or text.shape[0] > config.text_len
@@ -146,7 +156,8 @@ def _text(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarra
     return text
 
 
-def _seed(inputs: Mapping[str, np.ndarray]) -> int:
+def read_seed(inputs: Mapping[str, np.ndarray]) -> int:
+    """`seed` of a request, 0 if there is none."""
     seed = inputs.get("seed")
     if seed is None:
         return 0
@@ -202,7 +213,7 @@ def _audio_features(inputs: Mapping[str, np.ndarray], config: PipelineConfig) ->
 
 
 def _sink_distance(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
-    distances = _blocks(inputs, "sink_distance", (config.num_steps,))
+    distances = read_blocks(inputs, "sink_distance", (config.num_steps,))
     if distances is not None and (distances.min() < 0 or distances.max() > config.sink_position):
         raise ValueError(
             f"sink_distance spans {distances.min()}..{distances.max()}, "
@@ -211,9 +222,10 @@ def _sink_distance(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> 
     return distances
 
 
-def _blocks(
+def read_blocks(
     inputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
 ) -> np.ndarray | None:
+    """An input [blocks, *shape] with one or more blocks, finite."""
     array = inputs.get(name)
     if array is None:
         return None
@@ -230,6 +242,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
         raise ValueError(f"{name} has values that are not finite numbers")
 
 
-def _check_integer(name: str, value: Any, low: int, high: int, also: str = "") -> None:
+def check_integer(name: str, value: Any, low: int, high: int, also: str = "") -> None:
+    """ValueError if an option isn't an integer low..high."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"option {name} is {value!r}, wanted {low}..{high}{also}")

@@ -172,6 +172,16 @@ class RollingConfig:
         h, w = self.latent_height, self.latent_width
         return (1, self.latent_channels, self.frames_per_block, h, w)
 
+    def video_frames(self, num_blocks: int) -> int:
+        """Video frames of a stream's first blocks: its first latent frame is a single one."""
+        whole = num_blocks * self.frames_per_block * self.temporal_stride
+        return max(0, whole - self.temporal_stride + 1)
+
+    def blocks_of(self, video_frames: int) -> int:
+        """Blocks that hold so many video frames from a stream's start."""
+        per_block = self.frames_per_block * self.temporal_stride
+        return -(-(video_frames + self.temporal_stride - 1) // per_block) if video_frames else 0
+
     @property
     def token_grid(self) -> tuple[int, int]:
         """Token rows and columns of one latent frame."""

@@ -1,11 +1,13 @@
 """Triton, and all of it: the Python backend's models and the calls between them.
 
-Four kinds of models, each a `TritonPythonModel` for the ten lines of a model.py:
+Kinds of models, each a `TritonPythonModel` for the ten lines of a model.py:
 
     LiveAvatarModel   the public model: requests in, blocks out, BLS to the others
     StageModel        denoising steps and their caches        (START, block n, END)
     DecoderModel      the VAE decoder and its state           (START, block n, END)
     GraphModel        one stateless graph                     (encoders)
+
+Those of text-to-video streams are in `pipeline.rolling_serving`.
 
 A session's id is the correlation id of every request; START and END are Triton's sequence flags.
 
@@ -29,14 +31,15 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
+from pipeline.answering import BlockFrames
 from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
 from pipeline.decoder import Decoder
 from pipeline.engine import Engine
 from pipeline.live_avatar import LiveAvatar
+from pipeline.orchestrator import Orchestrator
 from pipeline.picture import read_picture
 from pipeline.request import AvatarRequest, parse_request
-from pipeline.answering import BlockFrames
 from pipeline.stage import Stage
 from pipeline.text import Tokenizer, pad_text
 from pipeline.worker import SessionWorker
@@ -62,7 +65,7 @@ class _TritonLog(logging.Handler):
             self.handleError(record)
 
 
-class _Model:
+class Model:
     """What every model reads when it loads: its folder, pipeline.json and its parameters."""
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -70,10 +73,13 @@ class _Model:
         self.name = args["model_name"]
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.gpu = int(args["model_instance_device_id"])
-        self.config = PipelineConfig.load(self.folder / "pipeline.json")
+        self.config = self.read_config()
         entries = json.loads(args["model_config"]).get("parameters", {})
         self.parameters = {key: entry["string_value"] for key, entry in entries.items()}
         self.load()
+
+    def read_config(self) -> Any:
+        return PipelineConfig.load(self.folder / "pipeline.json")
 
     def load(self) -> None:
         raise AssertionError("every model has its own")
@@ -90,7 +96,7 @@ class _Model:
             ) from error
 
 
-class GraphModel(_Model):
+class GraphModel(Model):
     """A stateless graph: `<model name>.onnx`."""
 
     def load(self) -> None:
@@ -103,17 +109,19 @@ class GraphModel(_Model):
 
     def _answer(self, request: Any) -> Any:
         try:
-            outputs = self.engine.run(_inputs(request))
+            outputs = self.engine.run(tensors_of(request))
         except Exception as error:
             logger.exception("%s failed", self.name)
             return pb.InferenceResponse(error=pb.TritonError(str(error)))
         return pb.InferenceResponse([pb.Tensor(name, array) for name, array in outputs.items()])
 
 
-class _SessionModel(_Model):
+class SessionModel(Model):
     """A device with sessions; one request at a time."""
 
     output: str
+    order = "block"
+    """Input that numbers a session's requests from 0."""
 
     def engine_options(self) -> dict[str, Any]:
         """Which engine runs the graphs, and on what: the instance's GPU, or a number of cores."""
@@ -151,15 +159,16 @@ class _SessionModel(_Model):
         return pb.InferenceResponse([] if result is None else [pb.Tensor(self.output, result)])
 
     def _take(self, request: Any, done: Callable[[Any], None]) -> None:
-        session, flags, tensors = request.correlation_id(), request.flags(), _inputs(request)
+        session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
         if flags & START:
+            tensors.pop(self.order, None)
             self.worker.open(session, tensors, done)
         elif flags & END and session == ALL_SESSIONS:
             self.worker.close_all(done)
         elif flags & END:
             self.worker.close(session, done)
         else:
-            block = int(tensors.pop("block")[0])
+            block = int(tensors.pop(self.order)[0])
             if (wanted := self.worker.next_block(session)) is not None and block > wanted:
                 done(RuntimeError(f"{OUT_OF_ORDER}: block {block} came before block {wanted}"))
             else:
@@ -169,7 +178,7 @@ class _SessionModel(_Model):
         self.worker.stop()
 
 
-class StageModel(_SessionModel):
+class StageModel(SessionModel):
     """`dit_stage_N`; which denoising steps it owns is its parameter `steps`."""
 
     output = "latent"
@@ -181,7 +190,7 @@ class StageModel(_SessionModel):
         return stage
 
 
-class DecoderModel(_SessionModel):
+class DecoderModel(SessionModel):
     """`vae_decoder`."""
 
     output = "frames"
@@ -192,44 +201,59 @@ class DecoderModel(_SessionModel):
         return decoder
 
 
-class LiveAvatarModel(_Model):
-    """`live_avatar`, the model that clients talk to."""
+class PublicModel(Model):
+    """A decoupled model that clients talk to: an orchestrator and what runs its models."""
 
-    def load(self) -> None:
-        stages = self.parameter("stages", lambda text: text.split(","))
-        limit = self.parameter("max_sessions", int)
-        self.executor = TritonExecutor(self.config, stages, self.folder, limit)
-        self.avatar = LiveAvatar(
-            self.config,
-            self.executor,
-            max_sessions=limit,
-            idle_timeout_s=self.parameter("idle_timeout_s", float),
-        )
+    orchestrator: Orchestrator[Any]
+    executor: BlsExecutor
+
+    def parse(self, request: Any, *, start: bool, end: bool) -> Any:
+        """A request, checked; ValueError in words for the client."""
+        raise AssertionError("every model has its own")
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             reply = _TritonReply(request)
             flags, session = request.flags(), request.correlation_id()
             try:
-                parsed = parse_request(
-                    _inputs(request),
-                    session=session,
-                    start=bool(flags & START),
-                    end=bool(flags & END),
-                    config=self.config,
-                )
+                parsed = self.parse(request, start=bool(flags & START), end=bool(flags & END))
             except Exception as error:
                 if not isinstance(error, ValueError):
-                    logger.exception("live_avatar: a request could not be read")
+                    logger.exception("%s: a request could not be read", self.name)
                 reply.fail(str(error))
                 if flags & END:
-                    self.avatar.abort(session, str(error))
+                    self.orchestrator.abort(session, str(error))
             else:
-                self.avatar.submit(parsed, reply)
+                self.orchestrator.submit(parsed, reply)
 
     def finalize(self) -> None:
-        self.avatar.stop()
+        self.orchestrator.stop()
         self.executor.stop()
+
+
+class LiveAvatarModel(PublicModel):
+    """`live_avatar`."""
+
+    def load(self) -> None:
+        stages = self.parameter("stages", lambda text: text.split(","))
+        limit = self.parameter("max_sessions", int)
+        executor = TritonExecutor(self.config, stages, self.folder, limit)
+        self.executor = executor
+        self.orchestrator = LiveAvatar(
+            self.config,
+            executor,
+            max_sessions=limit,
+            idle_timeout_s=self.parameter("idle_timeout_s", float),
+        )
+
+    def parse(self, request: Any, *, start: bool, end: bool) -> AvatarRequest:
+        return parse_request(
+            tensors_of(request),
+            session=request.correlation_id(),
+            start=start,
+            end=end,
+            config=self.config,
+        )
 
 
 class _TritonReply:
@@ -261,68 +285,42 @@ class _TritonReply:
         return bool(self._sender.is_cancelled())
 
 
-class TritonExecutor:
-    """Runs the repository's models through BLS (`pipeline.lanes.Executor`)."""
+class BlsExecutor:
+    """Calls the repository's models through BLS.
 
-    def __init__(
-        self, config: PipelineConfig, stages: list[str], folder: Path, max_sessions: int
-    ) -> None:
-        self.config = config
-        self.stages = stages
-        self.num_stages = len(stages)
-        self.tokenizer = Tokenizer(config, folder)
-        holders = len(stages) + 1
-        self._pool = ThreadPoolExecutor(max_sessions * holders, thread_name_prefix="open or close")
+    `holders` are those that hold sessions, with the input that numbers a session's requests there.
+    """
+
+    def __init__(self, holders: Mapping[str, str], max_sessions: int) -> None:
+        self.holders = holders
+        self._pool = ThreadPoolExecutor(
+            max_sessions * len(holders), thread_name_prefix="open or close"
+        )
         self._first_start = threading.Lock()
         self._is_first_start = True
 
-    def start(self, request: AvatarRequest) -> None:
-        assert request.image is not None
+    def forget_strangers(self) -> None:
+        """Before the first session: a process before us may have died with sessions open."""
         with self._first_start:
-            if self._is_first_start:  # a process before us may have died with sessions open
+            if self._is_first_start:
                 self.close(ALL_SESSIONS)
                 self._is_first_start = False
-        inputs: dict[str, np.ndarray] = {
-            **self.tokenizer(request.prompt),
-            "image": read_picture(request.image, self.config),
-        }
-        conditions = self._call("conditioning", inputs, ["text", "motion"])
-        motion, text = conditions["motion"], conditions["text"]
-        if request.text is not None:
-            text = pad_text(request.text, self.config)
-        prefill = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
+
+    def open(self, session: int, tensors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Open a session at every holder, side by side, with its tensors."""
         opened = [
-            self._pool.submit(self._hold, model, request.session, START, tensors)
-            for model, tensors in [
-                *((stage, prefill) for stage in self.stages),
-                ("vae_decoder", {"motion": motion}),
-            ]
+            self._pool.submit(self.hold, model, session, START, tensors[model], [])
+            for model in self.holders
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
         for future in opened:
             future.result()
 
-    def encode_audio(self, window: AudioWindow) -> np.ndarray:
-        inputs: dict[str, np.ndarray] = {
-            "samples": window.samples,
-            "frame_index": window.frame_index,
-            "frame_weight": window.frame_weight,
-        }
-        return self._call("audio_encoder", inputs, ["audio_features"])["audio_features"]
-
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
-        inputs = {"block": np.array([block], np.int64), **tensors}
-        return self._hold(self.stages[stage], session, 0, inputs)["latent"]
-
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
-        inputs = {"block": np.array([block], np.int64), "latent": latent}
-        return self._hold("vae_decoder", session, 0, inputs)["frames"]
-
     def close(self, session: int) -> None:
-        ends = [
-            self._pool.submit(self._hold, model, session, END, {"block": np.zeros(1, np.int64)})
-            for model in [*self.stages, "vae_decoder"]
+        ends = [  # Triton sends no request without an input
+            self._pool.submit(self.hold, model, session, END, {order: np.zeros(1, np.int64)}, [])
+            for model, order in self.holders.items()
         ]
         for end in ends:
             if (error := end.exception()) is not None:
@@ -331,25 +329,30 @@ class TritonExecutor:
     def stop(self) -> None:
         self._pool.shutdown()
 
-    def _call(
+    def call(
         self, model: str, inputs: Mapping[str, np.ndarray], outputs: list[str]
     ) -> dict[str, np.ndarray]:
+        """Run a stateless model."""
         request = pb.InferenceRequest(
             model_name=model, requested_output_names=outputs, inputs=_tensors(inputs)
         )
         return _outputs(model, request.exec())
 
-    def _hold(
-        self, model: str, session: int, flags: int, inputs: Mapping[str, np.ndarray]
+    def hold(
+        self,
+        model: str,
+        session: int,
+        flags: int,
+        inputs: Mapping[str, np.ndarray],
+        outputs: list[str],
     ) -> dict[str, np.ndarray]:
         """Call a model that holds sessions. A block that has overtaken its predecessor on the way
         is refused, and sent again."""
-        output = "frames" if model == "vae_decoder" else "latent"
         give_up = time.monotonic() + GIVE_UP_S
         while True:
             request = pb.InferenceRequest(
                 model_name=model,
-                requested_output_names=[output],
+                requested_output_names=outputs,
                 inputs=_tensors(inputs),
                 correlation_id=session,
                 flags=flags,
@@ -360,11 +363,55 @@ class TritonExecutor:
             time.sleep(RETRY_S)
 
 
+class TritonExecutor(BlsExecutor):
+    """What `live_avatar` calls (`pipeline.lanes.Executor`)."""
+
+    def __init__(
+        self, config: PipelineConfig, stages: list[str], folder: Path, max_sessions: int
+    ) -> None:
+        super().__init__(dict.fromkeys([*stages, "vae_decoder"], "block"), max_sessions)
+        self.config = config
+        self.stages = stages
+        self.num_stages = len(stages)
+        self.tokenizer = Tokenizer(config, folder)
+
+    def start(self, request: AvatarRequest) -> None:
+        assert request.image is not None
+        self.forget_strangers()
+        inputs: dict[str, np.ndarray] = {
+            **self.tokenizer(request.prompt),
+            "image": read_picture(request.image, self.config),
+        }
+        conditions = self.call("conditioning", inputs, ["text", "motion"])
+        motion, text = conditions["motion"], conditions["text"]
+        if request.text is not None:
+            text = pad_text(request.text, self.config)
+        prefill = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
+        tensors: dict[str, Mapping[str, np.ndarray]] = dict.fromkeys(self.stages, prefill)
+        self.open(request.session, {**tensors, "vae_decoder": {"motion": motion}})
+
+    def encode_audio(self, window: AudioWindow) -> np.ndarray:
+        inputs: dict[str, np.ndarray] = {
+            "samples": window.samples,
+            "frame_index": window.frame_index,
+            "frame_weight": window.frame_weight,
+        }
+        return self.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
+
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+        inputs = {"block": np.array([block], np.int64), **tensors}
+        return self.hold(self.stages[stage], session, 0, inputs, ["latent"])["latent"]
+
+    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        inputs = {"block": np.array([block], np.int64), "latent": latent}
+        return self.hold("vae_decoder", session, 0, inputs, ["frames"])["frames"]
+
+
 def _is_out_of_order(response: Any) -> bool:
     return response.has_error() and OUT_OF_ORDER in response.error().message()
 
 
-def _inputs(request: Any) -> dict[str, np.ndarray]:
+def tensors_of(request: Any) -> dict[str, np.ndarray]:
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 

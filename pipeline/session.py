@@ -1,4 +1,4 @@
-"""One client's stream as the orchestrator sees it: audio in, blocks due, requests to answer.
+"""One avatar's stream as the orchestrator sees it: audio in, blocks due.
 
 Touched by the orchestrator's control thread alone, so it has no locks.
 """
@@ -8,49 +8,19 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
+from pipeline.answering import Answering, BlockFrames
 from pipeline.audio_features import AudioWindow, StreamingAudio
 from pipeline.config import PipelineConfig
 from pipeline.noise import block_noise, seeded_sink_distance
 from pipeline.request import AvatarRequest
 
+__all__ = ["MAX_BACKLOG_SECONDS", "BlockFrames", "BlockInput", "Session"]
+
 MAX_BACKLOG_SECONDS = 1200
 """Audio, or blocks for as long, that may wait in a session for their turn."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockFrames:
-    """One answered block."""
-
-    block: int
-    frame_index: int
-    """Index of frames[0] in the stream."""
-    frames: np.ndarray
-    """uint8 RGB [T, H, W, 3]."""
-    latent: np.ndarray
-    """Final latent float32 [1, C, F, h, w]."""
-    timings_ms: np.ndarray
-    """float32: total, queued, audio encoder, VAE decoder, every stage (docs/protocol.md)."""
-
-
-class Reply(Protocol):
-    """Where the answers of one request go. `finish` or `fail` ends it, once."""
-
-    def send(self, block: BlockFrames) -> None: ...
-    def finish(self) -> None: ...
-    def fail(self, message: str) -> None: ...
-    def cancelled(self) -> bool: ...
-
-
-@dataclass(slots=True)
-class OpenRequest:
-    """A request that isn't final yet: it waits for the blocks before `blocks_due`."""
-
-    reply: Reply
-    blocks_due: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,37 +35,22 @@ class BlockInput:
 
 
 @dataclass(slots=True, eq=False)
-class Session:
-    """State of one stream. `eq=False`: a session is itself, whatever its fields hold."""
+class Session(Answering):
+    """State of one avatar's stream."""
 
     request: AvatarRequest
     """The START request: seed, options."""
     config: PipelineConfig
-    last_seen: float
     audio: StreamingAudio = field(init=False)
-    starting: bool = True
-    """Conditioning is under way; a session that fails meanwhile closes when it is done."""
-    started: bool = False
-    """Conditioning is done and every stage holds the session."""
-    closing: bool = False
-    failed: str | None = None
-    ended: bool = False
-    """END has come: no more audio."""
     encoding: bool = False
     """A window of this session is with the audio encoder."""
     uses_features: bool | None = None
     num_feature_blocks: int = 0
     next_block: int = 0
     """Next block to enter stage 0."""
-    in_flight: int = 0
-    """Blocks between stage 0's queue and the decoder."""
-    next_delivery: int = 0
     recalibrated: np.ndarray | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)
-    requests: deque[OpenRequest] = field(default_factory=deque)
-    finished: dict[int, BlockFrames] = field(default_factory=dict)
-    """Decoded blocks that wait for their predecessors' delivery."""
     given_noise: deque[np.ndarray] = field(default_factory=deque)
     given_distance: deque[np.ndarray] = field(default_factory=deque)
 
@@ -209,26 +164,3 @@ class Session:
             noise=None,
             sink_distance=None,
         )
-
-    def deliver(self, done: BlockFrames) -> None:
-        """Answer with every block whose turn it is; requests that are complete become final."""
-        self.finished[done.block] = done
-        while self.next_delivery in self.finished:
-            block = self.finished.pop(self.next_delivery)
-            assert self.requests, "a block nobody waits for"
-            if len(block.frames):
-                self.requests[0].reply.send(block)
-            self.next_delivery += 1
-            self.finish_requests()
-
-    def finish_requests(self) -> None:
-        """Make complete requests final; END's stays open until the session is closed."""
-        while self.started and self.requests:
-            last = self.ended and len(self.requests) == 1
-            if self.requests[0].blocks_due > self.next_delivery or last:
-                return
-            self.requests.popleft().reply.finish()
-
-    def is_complete(self) -> bool:
-        """END has come and every block is delivered."""
-        return self.started and self.ended and self.next_delivery >= self.blocks_known

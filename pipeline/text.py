@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import PipelineConfig
+from pipeline.rolling_config import RollingConfig
 
 PAD, EOS = 0, 1
 FIRST_BYTE = 3
@@ -26,8 +27,8 @@ def clean(prompt: str) -> str:
 class Tokenizer:
     """Prompt to the inputs of the text encoder; which vocabulary is `config.tokenizer`."""
 
-    def __init__(self, config: PipelineConfig, folder: Path) -> None:
-        """`folder` holds the tokenizer file beside pipeline.json."""
+    def __init__(self, config: PipelineConfig | RollingConfig, folder: Path) -> None:
+        """`folder` holds the tokenizer file beside the config."""
         self.text_len = config.text_len
         self._tokenizer = None
         if config.tokenizer == "bytes":
@@ -55,7 +56,9 @@ class Tokenizer:
         return {"token_ids": token_ids, "token_mask": token_mask}
 
 
-def pad_text(text: NDArray[np.float32], config: PipelineConfig) -> NDArray[np.float32]:
+def pad_text(
+    text: NDArray[np.float32], config: PipelineConfig | RollingConfig
+) -> NDArray[np.float32]:
     """Text encoder rows [rows, text_dim] with zero rows up to [1, text_len, text_dim]."""
     rows, width = text.shape if text.ndim == 2 else (0, 0)
     if not 1 <= rows <= config.text_len or width != config.text_dim:

@@ -84,10 +84,16 @@ class WindowStage:
             return None
         return self._finish(state, tick.finished)
 
-    def end(self, session: int) -> None:
-        """No more blocks enter; those in flight are finished by further steps."""
+    def end(self, session: int, num_blocks: int | None = None) -> None:
+        """No more blocks enter; those in flight are finished by further steps.
+
+        With `num_blocks` the stream has that many: fewer than have entered, and the last of them
+        are left unfinished, or more, which still enter.
+        """
         state = self.sessions[session]
-        if state.num_blocks is None:
+        if num_blocks is not None:
+            state.num_blocks = num_blocks
+        elif state.num_blocks is None:
             state.num_blocks = state.next_tick
 
     def drain(self, session: int) -> Iterator[FinishedBlock]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.answering import BlockFrames
 from pipeline.config import PipelineConfig
 from pipeline.live_avatar import LiveAvatar
 from pipeline.request import AvatarRequest, Options
-from pipeline.session import BlockFrames
 
 CONFIG = PipelineConfig(
     preset="test",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.assemble_repository import MODEL_FILES, REPO, assemble
+from export.assemble_repository import MODEL_FILES, REPO, ROLLING_MODELS, assemble
 
 ARTIFACTS = sorted({name for files in MODEL_FILES.values() for name in files} | {"pipeline.json"})
 
@@ -165,9 +165,16 @@ def test_unknown_models_are_named(workshop: Workshop) -> None:
 
 def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
     """A model added to model_repository/ and not to the table fails at `make repository` only."""
-    for name in ARTIFACTS:
-        (tmp_path / name).write_text("")
-    out = assemble(tmp_path, tmp_path / "out")
+    avatar, rolling = tmp_path / "avatar", tmp_path / "rolling"
+    for folder, config in ((avatar, "pipeline.json"), (rolling, "rolling.json")):
+        folder.mkdir()
+        for name in {*ARTIFACTS, config} - ({"pipeline.json"} if folder == rolling else set()):
+            (folder / name).write_text(folder.name)
+    out = assemble([avatar, rolling], tmp_path / "out")
+    assert (out / "vae_decoder" / "1" / "vae.safetensors").read_text() == "avatar"
+    assert (out / "rolling_vae_decoder" / "1" / "vae.safetensors").read_text() == "rolling"
+    alone = assemble(rolling, tmp_path / "rolling_alone")
+    assert {path.parent.name for path in alone.glob("*/config.pbtxt")} == set(ROLLING_MODELS)
     names = {path.parent.name for path in out.glob("*/config.pbtxt")}
     assert names == {path.parent.name for path in REPO.glob("model_repository/*/config.pbtxt")}
     assert {name.rstrip("_0123456789") for name in names} == set(MODEL_FILES)

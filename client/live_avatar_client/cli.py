@@ -1,11 +1,12 @@
-"""`live-avatar`: a file of speech and a portrait in, a video of the portrait talking out."""
+"""`live-avatar`: speech and a portrait, or a prompt in, a video out."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +17,14 @@ from rich.table import Table
 
 from live_avatar_client.audio import audio_seconds, paced, read_audio
 from live_avatar_client.figures import Figures
-from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, AvatarError
+from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, AvatarError, Block
+from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream, blocks_before
 from live_avatar_client.session import Session
 from live_avatar_client.stream import check_health
 from live_avatar_client.video import VideoWriter
 
 app = typer.Typer(
-    help="Make a portrait talk: stream audio to a live_avatar server, get video back.",
+    help="Stream audio or a prompt to a server of live_avatar and rolling_forcing, get video.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -85,6 +87,78 @@ def stream(
     if not figures.num_frames:
         raise AvatarError(f"the server at {url} sent no frames")
     _report({"out": str(out), **figures.summary()}, as_json)
+
+
+_GENERATE_EXAMPLES = """
+Examples
+
+  live-avatar generate --prompt "a lighthouse in the fog" --seconds 20 --out fog.mp4
+
+  Change the prompt on the way:
+
+  live-avatar generate --prompt "dawn at sea" --then "8:noon at sea" --seconds 16 --out sea.mp4
+"""
+
+
+@app.command(epilog=_GENERATE_EXAMPLES)
+def generate(
+    prompt: Annotated[str, typer.Option(help="What the video shows, in words.")],
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of the video.")],
+    out: Annotated[Path, typer.Option(help="Video file to write, for example fog.mp4.")],
+    then: Annotated[
+        list[str] | None,
+        typer.Option(help="SECONDS:PROMPT, from when on another prompt holds; may be repeated."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
+    rules: Annotated[str | None, typer.Option(help="Schedule and cache, as served.")] = None,
+    url: Url = DEFAULT_URL,
+    model: Annotated[str, typer.Option(help="Name of the model on the server.")] = ROLLING_MODEL,
+    scale: Annotated[
+        int, typer.Option(min=0, help="Enlarge by this factor; 0 brings 256 pixels.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Send a prompt, write the video while it is made."""
+    figures = Figures(started_s=time.perf_counter(), rate=ROLLING_FPS)
+    changes = _changes(then or [], seconds)
+    options: dict[str, Any] = {"seconds": seconds}
+    options |= {} if rules is None else {"rules": rules}
+    stream = VideoStream(prompt=prompt, seed=seed, options=options, url=url, model=model)
+    writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None)
+    with stream, writer, _bar() as bar:
+        task = bar.add_task("connected", total=math.ceil(seconds * ROLLING_FPS - 1e-9))
+        for block in _generated(stream, changes):
+            writer.write(block.frames)
+            figures.add(block)
+            bar.update(task, completed=figures.num_frames, description=_live(figures))
+    _report({"out": str(out), **figures.summary()}, as_json)
+
+
+def _generated(stream: VideoStream, changes: list[tuple[int, str]]) -> Iterator[Block]:
+    """The whole video, each (first block, prompt) of `changes` in its place."""
+    done, prompt = 0, None
+    for first, next_prompt in changes:
+        yield from stream.blocks(first - done, prompt=prompt)
+        done, prompt = first, next_prompt
+    yield from stream.finish(prompt=prompt)
+
+
+def _changes(then: list[str], seconds: float) -> list[tuple[int, str]]:
+    changes: dict[int, str] = {}
+    for given in then:
+        time_s, colon, prompt = given.partition(":")
+        try:
+            at_s = float(time_s)
+        except ValueError:
+            at_s = math.nan
+        if not colon or not prompt or not 0 < at_s < seconds:
+            raise ValueError(
+                f"--then is {given!r}, expected SECONDS:PROMPT with seconds above 0 and below "
+                f"{seconds:g}"
+            )
+        changes[blocks_before(at_s)] = prompt
+    last = blocks_before(seconds)
+    return [(block, prompt) for block, prompt in sorted(changes.items()) if block < last]
 
 
 @app.command()

@@ -12,6 +12,8 @@ class Figures:
     """Counts over the blocks of one stream; `started_s` is `perf_counter()` before connecting."""
 
     started_s: float
+    rate: int = FPS
+    """Frames that a player shows in a second."""
     num_blocks: int = 0
     num_frames: int = 0
     late_frames: int = 0
@@ -26,7 +28,7 @@ class Figures:
         if not self.num_blocks:
             self._first_s, self._first_frames = block.received_s, len(block.frames)
         for frame in range(block.frame_index, block.frame_index + len(block.frames)):
-            lateness_s = block.received_s - (self._first_s + frame / FPS)
+            lateness_s = block.received_s - (self._first_s + frame / self.rate)
             if lateness_s > 0 and frame:
                 self.late_frames += 1
                 self.max_lateness_ms = max(self.max_lateness_ms, 1000 * lateness_s)
@@ -48,7 +50,7 @@ class Figures:
     @property
     def realtime_factor(self) -> float | None:
         """Video seconds made per second, above 1 is faster than the viewer."""
-        return None if self.fps is None else self.fps / FPS
+        return None if self.fps is None else self.fps / self.rate
 
     def summary(self) -> dict[str, float | int | None]:
         """All figures, rounded, under the names of the `--json` line."""
@@ -58,7 +60,7 @@ class Figures:
             "realtime_factor": _rounded(self.realtime_factor, 3),
             "blocks": self.num_blocks,
             "frames": self.num_frames,
-            "seconds": round(self.num_frames / FPS, 2),
+            "seconds": round(self.num_frames / self.rate, 2),
             "wall_s": _rounded(self._last_s - self.started_s, 3) if self.num_blocks else None,
             "late_frames": self.late_frames,
             "max_lateness_ms": _rounded(self.max_lateness_ms),

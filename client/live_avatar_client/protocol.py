@@ -40,7 +40,7 @@ class TensorSpec:
     datatype: str
     dims: tuple[int, ...]
 
-    def check(self, name: str, array: np.ndarray) -> None:
+    def check(self, name: str, array: np.ndarray, model: str = MODEL) -> None:
         """Raise a ValueError that names what came and what was wanted."""
         datatype = np_to_triton_dtype(array.dtype)
         fits = len(array.shape) == len(self.dims) and all(
@@ -48,7 +48,7 @@ class TensorSpec:
         )
         if datatype != self.datatype or not fits:
             raise ValueError(
-                f"{MODEL}: input {name} is {array.dtype} {list(array.shape)}, "
+                f"{model}: input {name} is {array.dtype} {list(array.shape)}, "
                 f"expected {self.datatype} {list(self.dims)} (-1 is any size)"
             )
 
@@ -107,6 +107,7 @@ def infer_request(
     end: bool = False,
     outputs: Sequence[str] = DEFAULT_OUTPUTS,
     model: str = MODEL,
+    inputs: Mapping[str, TensorSpec] = INPUTS,
 ) -> Any:
     """A `ModelInferRequest` of one session; ValueError where a tensor doesn't fit the wire."""
     request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
@@ -115,10 +116,10 @@ def infer_request(
     request.parameters["sequence_end"].bool_param = end
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     for name, array in tensors.items():
-        if name not in INPUTS:
-            raise ValueError(f"{MODEL}: no input is named {name!r}, there are {', '.join(INPUTS)}")
-        INPUTS[name].check(name, array)
-        request.inputs.add(name=name, datatype=INPUTS[name].datatype, shape=array.shape)
+        if name not in inputs:
+            raise ValueError(f"{model}: no input is named {name!r}, there are {', '.join(inputs)}")
+        inputs[name].check(name, array, model)
+        request.inputs.add(name=name, datatype=inputs[name].datatype, shape=array.shape)
         request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
     for name in outputs:
         request.outputs.add(name=name)
@@ -130,8 +131,11 @@ def is_final(response: Any) -> bool:
     return bool(response.parameters["triton_final_response"].bool_param)
 
 
-def block_from(response: Any, received_s: float) -> Block | None:
-    """The block in a `ModelInferResponse`; None where the response is empty, as final ones are."""
+def block_from(response: Any, received_s: float, timings: Sequence[str] = TIMINGS) -> Block | None:
+    """The block in a `ModelInferResponse`; None where the response is empty, as final ones are.
+
+    `timings` names the first entries of `timings_ms`.
+    """
     if not response.outputs:
         return None
     result = InferResult(response)
@@ -145,12 +149,12 @@ def block_from(response: Any, received_s: float) -> Block | None:
         frames=arrays["frames"],
         frame_index=int(arrays["frame_index"][0]),
         block=int(arrays["block"][0]),
-        timings_ms=_named_timings(arrays["timings_ms"]),
+        timings_ms=_named_timings(arrays["timings_ms"], timings),
         latent=arrays.get("latent"),
         received_s=received_s,
     )
 
 
-def _named_timings(values: np.ndarray) -> dict[str, float]:
-    names = [*TIMINGS, *(f"dit_stage_{i}" for i in range(len(values) - len(TIMINGS)))]
+def _named_timings(values: np.ndarray, first: Sequence[str]) -> dict[str, float]:
+    names = [*first, *(f"dit_stage_{i}" for i in range(len(values) - len(first)))]
     return {name: float(value) for name, value in zip(names, values, strict=False)}

@@ -33,7 +33,7 @@ def start_tensors(
         raise ValueError("prompt and text say the same thing twice: give one of them")
     tensors = _image_tensor(image)
     if prompt is not None:
-        tensors["prompt"] = _utf8(prompt)
+        tensors["prompt"] = utf8(prompt)
     if seed is not None:
         if not -(2**63) <= seed < 2**63:
             raise ValueError(f"seed {seed} doesn't fit a 64-bit integer")
@@ -41,7 +41,7 @@ def start_tensors(
     if options is not None:
         if not isinstance(options, Mapping):
             raise ValueError(f"options is {type(options).__name__}, expected a mapping of names")
-        tensors["options"] = _utf8(_as_json(options))
+        tensors["options"] = utf8(as_json(options))
     if text is not None:
         tensors["text"] = text
     for name, array in tensors.items():
@@ -81,11 +81,13 @@ def _image_tensor(image: Image) -> dict[str, np.ndarray]:
     return {"image": np.frombuffer(image, np.uint8)}
 
 
-def _utf8(text: str) -> np.ndarray:
+def utf8(text: str) -> np.ndarray:
+    """Text as it travels."""
     return np.frombuffer(text.encode("utf-8"), np.uint8)
 
 
-def _as_json(options: Mapping[str, Any]) -> str:
+def as_json(options: Mapping[str, Any]) -> str:
+    """The `options` input; ValueError for what JSON can't say."""
     try:
         return json.dumps(dict(options), allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,0 +1,243 @@
+"""Text to video from the `rolling_forcing` model: a prompt goes up, blocks of video come down.
+
+The owner of the tensors is `model_repository/rolling_forcing/config.pbtxt`; a test compares.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from live_avatar_client.protocol import (
+    DEFAULT_OUTPUTS,
+    DEFAULT_URL,
+    AvatarError,
+    Block,
+    TensorSpec,
+    block_from,
+    infer_request,
+    is_final,
+)
+from live_avatar_client.requests import as_json, utf8
+from live_avatar_client.stream import Stream
+
+ROLLING_MODEL = "rolling_forcing"
+ROLLING_FPS = 16
+FRAMES_PER_BLOCK, FRAMES_MISSING = 12, 3
+"""A stream's first block has three frames less: its first latent is one frame, the others four."""
+ROLLING_TIMINGS = ("total", "queued", "vae_decoder", "dit_window")
+ROLLING_INPUTS: Mapping[str, TensorSpec] = {
+    "prompt": TensorSpec(datatype="UINT8", dims=(-1,)),
+    "seed": TensorSpec(datatype="INT64", dims=(1,)),
+    "options": TensorSpec(datatype="UINT8", dims=(-1,)),
+    "num_blocks": TensorSpec(datatype="INT64", dims=(1,)),
+    "noise": TensorSpec(datatype="FP32", dims=(-1, -1, -1, -1, -1, -1)),
+    "text": TensorSpec(datatype="FP32", dims=(-1, -1)),
+}
+ROLLING_OUTPUTS: Mapping[str, TensorSpec] = {
+    "frames": TensorSpec(datatype="UINT8", dims=(-1, -1, -1, 3)),
+    "frame_index": TensorSpec(datatype="INT64", dims=(1,)),
+    "block": TensorSpec(datatype="INT64", dims=(1,)),
+    "timings_ms": TensorSpec(datatype="FP32", dims=(-1,)),
+    "latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1)),
+}
+
+
+def blocks_before(seconds: float) -> int:
+    """Blocks that start before this time of a video; the next one starts at it or after."""
+    frames = max(0.0, seconds) * ROLLING_FPS
+    return math.ceil((frames + FRAMES_MISSING) / FRAMES_PER_BLOCK - 1e-9) if frames else 0
+
+
+class VideoStream:
+    """One text-to-video stream; a context manager, used by one thread.
+
+    Nothing is made that `blocks` has not asked for. `prompt` is text; `text` float32
+    [rows, text_dim] replaces it with an already encoded one. `options` is sent as JSON, e.g.
+    {"blocks": 12}, {"seconds": 9.5}, {"rules": "self_forcing"}. `timeout_s`: the longest silence
+    of a server that owes an answer.
+
+    Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
+    RuntimeError for calls at the wrong moment.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt: str | None = None,
+        text: np.ndarray | None = None,
+        seed: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        url: str = DEFAULT_URL,
+        model: str = ROLLING_MODEL,
+        want_latent: bool = False,
+        connect_timeout_s: float = 5.0,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self._model, self._url, self._timeout_s = model, url, timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._outputs = (*DEFAULT_OUTPUTS, "latent") if want_latent else DEFAULT_OUTPUTS
+        self._start: dict[str, np.ndarray] | None = _conditions(prompt, text)
+        if seed is not None:
+            self._start["seed"] = _integer("seed", seed)
+        if options is not None:
+            self._start["options"] = utf8(as_json(options))
+        self._sequence_id = secrets.randbits(63) | 1
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stream: Stream | None = None
+        self._num_sent = 0
+        self._open = 0
+        self._ended = False
+        self._num_blocks = self._num_frames = 0
+
+    def __enter__(self) -> VideoStream:
+        self.open()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Connect; the first `blocks` or `finish` carries START."""
+        if self._stream is not None:
+            raise RuntimeError("this stream was opened before; make a new one per video")
+        self._stream = Stream(
+            url=self._url,
+            model=self._model,
+            connect_timeout_s=self._connect_timeout_s,
+            on_response=lambda message: self._answers.put((message, time.perf_counter())),
+            on_end=lambda error: self._answers.put(error),
+        )
+
+    def blocks(
+        self,
+        num_blocks: int,
+        *,
+        prompt: str | None = None,
+        text: np.ndarray | None = None,
+        noise: np.ndarray | None = None,
+    ) -> Iterator[Block]:
+        """Ask for so many blocks more and yield them as they arrive.
+
+        From the first of them on the video shows `prompt` (or `text`). `noise` float32
+        [n, levels, C, F, h, w] is for parity: that of the next n blocks to enter.
+        """
+        return self._ask(_conditions(prompt, text), num_blocks, noise, end=False)
+
+    def finish(
+        self,
+        num_blocks: int | None = None,
+        *,
+        prompt: str | None = None,
+        text: np.ndarray | None = None,
+        noise: np.ndarray | None = None,
+    ) -> Iterator[Block]:
+        """End the stream and yield what is left: so many blocks, or with None the rest of a stream
+        whose length `options` gave, or else the blocks in flight.
+        """
+        return self._ask(_conditions(prompt, text), num_blocks, noise, end=True)
+
+    def close(self) -> None:
+        """End the stream and free the server's place; what is still being made is cancelled."""
+        if self._stream is None:
+            return
+        try:
+            if self._num_sent and not self._ended and not self._open:
+                # No request is open that a cancellation could reach: only END frees the place.
+                for _ in self.finish(0):
+                    pass
+        except AvatarError:
+            pass  # the place is free, too
+        finally:
+            stream, self._stream = self._stream, None
+            if self._open:
+                stream.cancel()
+            stream.close()
+
+    def _ask(
+        self,
+        tensors: dict[str, np.ndarray],
+        num_blocks: int | None,
+        noise: np.ndarray | None,
+        *,
+        end: bool,
+    ) -> Iterator[Block]:
+        if self._stream is None:
+            raise RuntimeError("the stream is not open: use `with VideoStream(...) as stream`")
+        if self._ended:
+            raise RuntimeError("this stream has ended, open a new one")
+        if num_blocks is not None:
+            tensors["num_blocks"] = _integer("num_blocks", num_blocks)
+        if noise is not None:
+            tensors["noise"] = noise
+        if start := self._start is not None:
+            tensors = {**(self._start or {}), **tensors}
+        request = infer_request(
+            tensors,
+            sequence_id=self._sequence_id,
+            request_id=str(self._num_sent),
+            start=start,
+            end=end,
+            outputs=self._outputs,
+            model=self._model,
+            inputs=ROLLING_INPUTS,
+        )
+        self._start, self._ended = None, end
+        self._num_sent += 1
+        self._open += 1
+        self._stream.send(request)
+        return self._until_final()
+
+    def _until_final(self) -> Iterator[Block]:
+        while True:
+            try:
+                answer = self._answers.get(timeout=self._timeout_s)
+            except queue.Empty:
+                raise AvatarError(
+                    f"the server at {self._url} was silent for {self._timeout_s:g} s after "
+                    f"{self._num_blocks} blocks"
+                ) from None
+            if answer is None or isinstance(answer, AvatarError):
+                self._open = 0
+                raise answer or AvatarError(f"the server at {self._url} ended the stream")
+            message, received_s = answer
+            if message.error_message:
+                self._open -= 1
+                raise AvatarError(message.error_message)
+            block = block_from(message.infer_response, received_s, ROLLING_TIMINGS)
+            if block is not None:
+                yield self._checked(block)
+            if is_final(message.infer_response):
+                self._open -= 1
+                return
+
+    def _checked(self, block: Block) -> Block:
+        """AvatarError when one is missing, doubled or out of order."""
+        if (block.block, block.frame_index) != (self._num_blocks, self._num_frames):
+            raise AvatarError(
+                f"the server sent block {block.block} at frame {block.frame_index}, expected "
+                f"block {self._num_blocks} at frame {self._num_frames}"
+            )
+        self._num_blocks += 1
+        self._num_frames += len(block.frames)
+        return block
+
+
+def _conditions(prompt: str | None, text: np.ndarray | None) -> dict[str, np.ndarray]:
+    if prompt is not None and text is not None:
+        raise ValueError("prompt and text say the same thing twice: give one of them")
+    if text is not None:
+        return {"text": text}
+    return {} if prompt is None else {"prompt": utf8(prompt)}
+
+
+def _integer(name: str, value: int) -> np.ndarray:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} {value} doesn't fit a 64-bit integer")
+    return np.array([value], np.int64)

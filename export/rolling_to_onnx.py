@@ -1,0 +1,109 @@
+"""A text-to-video preset's weights to ONNX: `python -m export.to_onnx --preset rolling-demo …`.
+
+The out folder then holds all that the models of `rolling_forcing` are assembled from: graphs, the
+safetensors they point into, `window_timesteps.safetensors` and `rolling.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from export import encoder_graphs, rolling_vae_graphs, wan_graphs
+from export.checkpoint_files import Weights, open_weights, read
+from export.checkpoint_writer import component_files
+from export.graph import Graph
+from export.onnx_file import export_graph
+from networks.causal_wan import CausalWan, wan_key
+from networks.checkpoint import load_checkpoint, save_tensors
+from networks.compact_vae import build_vae
+from networks.rolling_presets import RollingPreset
+from pipeline.rolling_rules import served_rules
+
+NUM_GRAPHS = {"wan": 4, "vae": 2, "text_encoder": 1}
+"""Component (stem of its safetensors) -> its graphs."""
+
+
+def export_rolling_preset(
+    preset: RollingPreset,
+    weights_dir: Path,
+    out_dir: Path,
+    on_graph: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Write all graphs in float32, with tables for every set of rules they can run.
+
+    `weights_dir` holds wan, vae and text_encoder.safetensors, and the tokenizer's file where the
+    preset names one; it may be `out_dir`. Files are replaced only when all are written. ValueError
+    if weights are missing or don't fit.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out_dir.parent) as name:
+        fresh = Path(name)
+        preset.stream.save(fresh / wan_graphs.CONFIG)
+        save_tensors(
+            _tables(preset, open_weights(weights_dir, "wan")), fresh / wan_graphs.TIMESTEPS
+        )
+        for stem in NUM_GRAPHS:
+            for graph in _graphs(preset, stem, weights_dir):
+                export_graph(graph, fresh, weights_dir)
+                on_graph(graph.name)
+        if weights_dir.resolve() != out_dir.resolve():
+            for path in _given_files(preset, weights_dir):
+                shutil.copyfile(path, fresh / path.name)
+        for path in fresh.iterdir():
+            path.replace(out_dir / path.name)
+
+
+def _given_files(preset: RollingPreset, weights_dir: Path) -> list[Path]:
+    files = [path for stem in NUM_GRAPHS for path in component_files(weights_dir, stem)]
+    if preset.stream.tokenizer != "bytes":
+        files.append(weights_dir / preset.stream.tokenizer)
+    return files
+
+
+def _graphs(preset: RollingPreset, stem: str, weights_dir: Path) -> list[Graph]:
+    """A component's graphs, of fake tensors, checked against the weights."""
+    path = weights_dir / f"{stem}.safetensors"
+    if preset.vae is None or preset.text is None:
+        raise ValueError(f"preset {preset.name} has no VAE or no text encoder, a server needs both")
+    with FakeTensorMode():
+        if stem == "wan":
+            # The pass that runs a cache again is for rules that a session may choose.
+            config = dataclasses.replace(preset.stream, recache="keep_sink")
+            graphs = wan_graphs.graphs_of(wan_graphs.load_wan(preset, path), config)
+            return [_under_keys_of(graph, open_weights(weights_dir, stem)) for graph in graphs]
+        if stem == "vae":
+            vae = load_checkpoint(build_vae(preset.vae), path)
+            return rolling_vae_graphs.graphs_of(vae, preset.stream)
+        return [encoder_graphs.text_graph_of(preset.text, preset.stream.text_len, weights_dir)]
+
+
+def _under_keys_of(graph: Graph, weights: Weights) -> Graph:
+    """Keys as the file spells them: the release's have a prefix."""
+    keys = {wan_key(key): key for key in weights.infos}
+    return dataclasses.replace(graph, key_of={n: keys[key] for n, key in graph.key_of.items()})
+
+
+def _tables(preset: RollingPreset, weights: Weights) -> dict[str, torch.Tensor]:
+    """`timestep_tables` of every set of rules under one roof, each timestep once."""
+    with torch.device("meta"):
+        wan = CausalWan(preset.wan)
+    time = ("time_embedding.", "time_projection.")
+    keys = {wan_key(key): key for key in weights.infos}
+    wanted = [key for key in wan.state_dict() if key.startswith(time)]
+    if missing := sorted(set(wanted) - set(keys)):
+        raise ValueError(f"wan.safetensors lacks {', '.join(missing)}")
+    wan.load_state_dict(
+        {key: read(weights, keys[key]).float() for key in wanted}, strict=False, assign=True
+    )
+    parts = [wan_graphs.timestep_tables(wan, c) for c in served_rules(preset.stream).values()]
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    times = joined["timesteps"].tolist()
+    first = [times.index(time) for time in sorted(set(times))]
+    return {name: rows[first].contiguous() for name, rows in joined.items()}

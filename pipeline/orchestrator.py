@@ -1,0 +1,244 @@
+"""Sessions and their requests, for every public model: who is admitted, answered, freed.
+
+One control thread owns all state and reads events from a queue; it decides with integers and never
+waits for a model. What the sessions compute, and in which order, is a subclass's `dispatch`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipeline.answering import Answering, BlockFrames, OpenRequest, Reply
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.2
+S = TypeVar("S", bound=Answering)
+S_in = TypeVar("S_in", bound=Answering, contravariant=True)
+
+
+class SessionLanes(Protocol[S_in]):
+    """The threads around the control thread, as far as sessions go; every call returns at once."""
+
+    def start(self, session: S_in) -> None:
+        """Open a session at every model; `Orchestrator.started` follows."""
+
+    def close(self, session: S_in) -> None:
+        """Free it everywhere; `Orchestrator.closed` follows."""
+
+    def forget(self, session: S_in) -> None:
+        """Drop what is known of a closed session."""
+
+    def end(self) -> None:
+        """Let the threads go home."""
+
+    def join(self) -> None:
+        """Wait for them, after `end`."""
+
+
+class Orchestrator(Generic[S]):
+    """`submit` may be called from any thread."""
+
+    name: str
+    lanes: SessionLanes[S]
+
+    def __init__(self, *, max_sessions: int, idle_timeout_s: float) -> None:
+        self.max_sessions = max_sessions
+        self.idle_timeout_s = idle_timeout_s
+        self.sessions: dict[int, S] = {}
+        self.turns: deque[S] = deque()
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._control, name="control", daemon=True)
+
+    def run(self) -> None:
+        """Start the control thread, once a subclass is complete."""
+        self._thread.start()
+
+    def new_session(self, request: Any, now: float) -> S:
+        raise AssertionError("every model has its own")
+
+    def dispatch(self) -> None:
+        """Hand out what can be worked on; sessions take turns."""
+        raise AssertionError("every model has its own")
+
+    def close_now(self, session: S) -> None:
+        """Free a session everywhere; may block, at the very end only."""
+        raise AssertionError("every model has its own")
+
+    def submit(self, request: Any, reply: Reply) -> None:
+        """Take a request; `reply` gets its blocks and its end."""
+        self.post(self._on_request, request, reply)
+
+    def abort(self, session: int, message: str) -> None:
+        """Fail a session from outside: its END came with a request that can't be read."""
+        self.post(self._on_abort, session, message)
+
+    def stop(self) -> None:
+        """End every session with an error and every thread."""
+        self.post(self._on_stop)
+        self._thread.join()
+        self.lanes.join()
+
+    # What the lanes report, on their threads
+
+    def started(self, session: S, failure: str | None) -> None:
+        self.post(self._on_started, session, failure)
+
+    def closed(self, session: S) -> None:
+        self.post(self._on_closed, session)
+
+    def post(self, event: Callable[..., None], *args: Any) -> None:
+        """Have the control thread call `event`."""
+        self._events.put(partial(event, *args))
+
+    # The control thread
+
+    def _control(self) -> None:
+        next_tick = 0.0
+        while True:
+            try:
+                event = self._events.get(timeout=TICK_S)
+            except queue.Empty:
+                event = self._reap
+            if event is None:
+                return
+            self.guard(None, event)
+            if time.monotonic() >= next_tick:
+                self.guard(None, self._reap)
+                next_tick = time.monotonic() + TICK_S
+            self.guard(None, self.dispatch)
+
+    def guard(self, session: S | None, call: Callable[..., None], *args: Any) -> None:
+        """A fault (of the wire, of memory) ends the session that it struck, never this thread."""
+        try:
+            call(*args)
+        except Exception as error:
+            logger.exception("%s: an event failed", self.name)
+            if session is not None:
+                self.fail(session, str(error))
+
+    def deliver(self, session: S, done: BlockFrames) -> None:
+        """Answer with a block that is ready."""
+        self.guard(session, session.deliver, done)
+        session.last_seen = time.monotonic()
+        self._close_if_complete(session)
+
+    def fail(self, session: S, message: str) -> None:
+        """Answer every open request of the session with the error and free it."""
+        if session.closing:
+            return
+        logger.warning("session %d fails: %s", session.id, message)
+        session.failed = message
+        self._begin_close(session)
+
+    def _on_request(self, request: Any, reply: Reply) -> None:
+        session = self.sessions.get(request.session)
+        try:
+            if request.start:
+                session, present = None, session
+                session = self._admit(request, present)
+            elif session is None or session.closing:
+                raise RuntimeError(
+                    f"session {request.session} is not open (it ended, failed or was idle for "
+                    f"{self.idle_timeout_s:g} s); open it with START"
+                )
+            session.take(request, time.perf_counter())
+        except Exception as error:
+            reply.fail(str(error))
+            if session is not None and request.start and not session.requests:
+                self._forget(session)
+            elif session is not None and request.end and not session.ended:
+                self.fail(session, str(error))  # for Triton the sequence is over: no END will come
+            return
+        session.last_seen = time.monotonic()
+        session.requests.append(OpenRequest(reply, session.blocks_known))
+        self.guard(session, session.finish_requests)
+        if request.start:
+            self.lanes.start(session)
+        self._close_if_complete(session)
+
+    def _on_abort(self, session_id: int, message: str) -> None:
+        if (session := self.sessions.get(session_id)) is not None:
+            self.fail(session, message)
+
+    def _admit(self, request: Any, present: S | None) -> S:
+        if present is not None:
+            state = "being closed; try again" if present.closing else "open already; END it first"
+            raise RuntimeError(f"session {request.session} is {state}")
+        if len(self.sessions) >= self.max_sessions:
+            raise RuntimeError(
+                f"all {self.max_sessions} sessions of this server are in use; try again later"
+            )
+        session = self.new_session(request, time.monotonic())
+        self.sessions[session.id] = session
+        self.turns.append(session)
+        logger.info("session %d starts", session.id)
+        return session
+
+    def _on_started(self, session: S, failure: str | None) -> None:
+        session.starting = False
+        if session.closing:  # the client left meanwhile
+            self.lanes.close(session)
+            return
+        if failure is not None:
+            self.fail(session, failure)
+            return
+        session.started = True
+        session.forget_conditions()
+        session.last_seen = time.monotonic()  # conditioning may take longer than the idle limit
+        self.guard(session, session.finish_requests)
+        self._close_if_complete(session)
+
+    def _close_if_complete(self, session: S) -> None:
+        if session.is_complete() and not session.closing:
+            self._begin_close(session)
+
+    def _begin_close(self, session: S) -> None:
+        session.closing = True
+        if not session.starting:
+            self.lanes.close(session)
+
+    def _forget(self, session: S) -> None:
+        del self.sessions[session.id]
+        self.turns.remove(session)
+        self.lanes.forget(session)
+
+    def _on_closed(self, session: S) -> None:
+        """The session is free everywhere: only now its last requests become final."""
+        self._forget(session)
+        for open_request in session.requests:
+            if session.failed is None:
+                self.guard(None, open_request.reply.finish)
+            else:
+                self.guard(None, open_request.reply.fail, session.failed)
+        logger.info("session %d ends after %d blocks", session.id, session.next_delivery)
+
+    def _reap(self) -> None:
+        """Free sessions whose client is gone: at once if a request is open, else when idle."""
+        for session in list(self.sessions.values()):
+            if not session.closing:
+                self.guard(session, self._reap_session, session)
+
+    def _reap_session(self, session: S) -> None:
+        if session.requests:
+            # One stands for all: a client that goes takes its whole stream along.
+            if session.requests[0].reply.cancelled():
+                self.fail(session, f"session {session.id}: the client is gone")
+        elif time.monotonic() - session.last_seen > self.idle_timeout_s:
+            self.fail(session, f"session {session.id} was idle too long")
+
+    def _on_stop(self) -> None:
+        for session in list(self.sessions.values()):
+            for open_request in session.requests:
+                open_request.reply.fail("the server is shutting down")
+            self.close_now(session)
+        self.sessions.clear()
+        self.lanes.end()
+        self._events.put(None)

@@ -1,0 +1,60 @@
+"""Latents of a text-to-video stream to RGB frames, with every session's convolution state.
+
+No picture comes first: the first block's graph starts from nothing and gives three frames less (9)
+than those that follow (12). State is read from one set of buffers and written to a second one; the
+two swap roles from block to block.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.engine import BoundGraph, Engine, EngineLoader
+from pipeline.rolling_config import RollingConfig
+
+
+class RollingDecoder:
+    """`open`, `step` and `close` are called by one thread."""
+
+    def __init__(
+        self, folder: Path, num_threads: int = 1, load_engine: EngineLoader = Engine
+    ) -> None:
+        """Load rolling.json, vae_decoder_first.onnx and vae_decoder.onnx."""
+        self.config = RollingConfig.load(folder / "rolling.json")
+        self.first_engine = load_engine(folder / "vae_decoder_first.onnx", num_threads)
+        self.engine = load_engine(folder / "vae_decoder.onnx", num_threads)
+        self.sessions: dict[int, list[BoundGraph]] = {}
+
+    def open(self, session: int) -> None:
+        """Start a stream."""
+        even, odd = self.engine.new_buffers("state_"), self.engine.new_buffers("state_")
+
+        def nexts(states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {f"next_{name}": array for name, array in states.items()}
+
+        self.sessions[session] = [
+            self.engine.bind(odd, nexts(even)),
+            self.engine.bind(even, nexts(odd)),
+            self.first_engine.bind({}, nexts(even)),
+        ]
+
+    def step(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        """Decode a latent [1, C, F, h, w] to frames uint8 [T, H, W, 3], valid until the next call
+        but one of this session."""
+        graphs = self.sessions[session]
+        bound = graphs.pop() if block == 0 else graphs[block % 2]
+        return bound.run({"latent": latent})["frames"]
+
+    def warm_up(self) -> None:
+        """Run both graphs once: the first run would take two or three times as long."""
+        nobody = -1
+        self.open(nobody)
+        for block in range(2):
+            self.step(nobody, block, np.zeros(self.config.latent_shape, np.float32))
+        self.close(nobody)
+
+    def close(self, session: int) -> None:
+        """Free the session's state; unknown sessions are ignored."""
+        self.sessions.pop(session, None)

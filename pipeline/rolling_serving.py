@@ -1,0 +1,124 @@
+"""Triton's models of text-to-video streams, on the base of `pipeline.serving`:
+
+RollingForcingModel   the public model: requests in, blocks out, BLS to the others
+WindowModel           all levels of noise and the KV caches   (START, tick n, END)
+RollingDecoderModel   the VAE decoder and its state           (START, block n, END)
+RollingTextModel      prompts to text rows
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.engine import Engine
+from pipeline.rolling_config import RollingConfig
+from pipeline.rolling_decoder import RollingDecoder
+from pipeline.rolling_forcing import RollingForcing
+from pipeline.rolling_local import start_tensors
+from pipeline.rolling_request import RollingRequest, parse_rolling_request
+from pipeline.rolling_rules import served_rules
+from pipeline.serving import BlsExecutor, GraphModel, Model, PublicModel, SessionModel, tensors_of
+from pipeline.text import Tokenizer, pad_text
+from pipeline.window_device import WindowDevice
+
+WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"
+
+
+class _Rolling(Model):
+    """A model whose numbers are in rolling.json."""
+
+    def read_config(self) -> RollingConfig:
+        return RollingConfig.load(self.folder / "rolling.json")
+
+
+class RollingTextModel(_Rolling, GraphModel):
+    """`rolling_text_encoder`."""
+
+    def load(self) -> None:
+        threads = self.parameter("num_threads", int)
+        self.engine = Engine(self.folder / "text_encoder.onnx", threads)
+        self.engine.warm_up()
+
+
+class WindowModel(_Rolling, SessionModel):
+    """`dit_window`; a tick that finishes no block is answered without a latent."""
+
+    output, order = "latent", "tick"
+
+    def device(self) -> WindowDevice:
+        if (engine := self.parameter("engine", str)) != "onnxruntime":
+            raise ValueError(
+                f"{self.name}: engine is {engine!r}, but only 'onnxruntime' runs windows: their "
+                "number of frames varies, and no plan has profiles for it yet"
+            )
+        window = WindowDevice(self.folder, self.parameter("num_threads", int))
+        window.warm_up()
+        return window
+
+
+class RollingDecoderModel(_Rolling, SessionModel):
+    """`rolling_vae_decoder`."""
+
+    output = "frames"
+
+    def device(self) -> RollingDecoder:
+        decoder = RollingDecoder(self.folder, **self.engine_options())
+        decoder.warm_up()
+        return decoder
+
+
+class RollingForcingModel(_Rolling, PublicModel):
+    """`rolling_forcing`, the model that clients talk to."""
+
+    def load(self) -> None:
+        limit = self.parameter("max_sessions", int)
+        self.rules = served_rules(self.config)
+        executor = RollingTritonExecutor(self.config, self.folder, limit)
+        self.executor = executor
+        self.orchestrator = RollingForcing(
+            self.rules,
+            executor,
+            max_sessions=limit,
+            idle_timeout_s=self.parameter("idle_timeout_s", float),
+        )
+
+    def parse(self, request: Any, *, start: bool, end: bool) -> RollingRequest:
+        return parse_rolling_request(
+            tensors_of(request),
+            session=request.correlation_id(),
+            start=start,
+            end=end,
+            rules=self.rules,
+        )
+
+
+class RollingTritonExecutor(BlsExecutor):
+    """What `rolling_forcing` calls (`pipeline.rolling_lanes.RollingExecutor`)."""
+
+    def __init__(self, config: RollingConfig, folder: Path, max_sessions: int) -> None:
+        super().__init__({WINDOW: "tick", DECODER: "block"}, max_sessions)
+        self.config = config
+        self.tokenizer = Tokenizer(config, folder)
+
+    def start(self, request: RollingRequest) -> None:
+        self.forget_strangers()
+        if request.text is not None:
+            text = pad_text(request.text, self.config)
+        else:
+            text = self.encode_text(request.prompt or "")
+        block = {"block": np.zeros(1, np.int64)}  # Triton sends no request without an input
+        self.open(request.session, {WINDOW: start_tensors(request, text), DECODER: block})
+
+    def encode_text(self, prompt: str) -> np.ndarray:
+        return self.call(TEXT, self.tokenizer(prompt), ["text"])["text"]
+
+    def tick(self, session: int, tick: int, **tensors: np.ndarray) -> np.ndarray | None:
+        inputs = {"tick": np.array([tick], np.int64), **tensors}
+        return self.hold(WINDOW, session, 0, inputs, ["latent"]).get("latent")
+
+    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        inputs = {"block": np.array([block], np.int64), "latent": latent}
+        return self.hold(DECODER, session, 0, inputs, ["frames"])["frames"]

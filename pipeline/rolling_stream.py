@@ -1,0 +1,153 @@
+"""One text-to-video stream as the orchestrator sees it: blocks asked for, ticks due.
+
+    blocks asked for    0 1 2 3 | 4 5          a request asks for 4 blocks, the next for 2
+    their ticks     0 … 4 5 6 7 | 8 9          block b is finished by tick b + latency
+
+What comes with a request (a prompt, the end) holds from its first block's tick on. So no block
+depends on when a request arrives, nor on those after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.answering import Answering
+from pipeline.rolling_config import RollingConfig
+from pipeline.rolling_request import RollingRequest
+from pipeline.text import pad_text
+
+MAX_BACKLOG_BLOCKS = 256
+"""Blocks whose given noise may wait in a session for their turn."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Change:
+    """What a tick brings besides itself."""
+
+    prompt: str | None = None
+    text: np.ndarray | None = None
+    num_blocks: int | None = None
+    """Length of the stream, known from now on."""
+    noise: np.ndarray | None = None
+    """[levels, C, F, h, w] of the block that enters."""
+
+
+@dataclass(slots=True, eq=False)
+class RollingSession(Answering):
+    """State of one stream."""
+
+    request: RollingRequest
+    """The START request: seed, options."""
+    config: RollingConfig
+    """The rules it runs under."""
+    next_tick: int = 0
+    asked: int = 0
+    """Blocks that requests have asked for."""
+    given_noise: deque[np.ndarray] = field(default_factory=deque)
+    changes: dict[int, Change] = field(default_factory=dict)
+    """By tick."""
+
+    def __post_init__(self) -> None:
+        if self.length is not None:
+            self.changes[0] = Change(num_blocks=self.length)
+
+    @property
+    def id(self) -> int:
+        return self.request.session
+
+    @property
+    def blocks_known(self) -> int:
+        """Blocks that the requests so far are due."""
+        return self.asked
+
+    @property
+    def length(self) -> int | None:
+        """Blocks of the stream if START said so."""
+        frames = self.request.options.num_frames
+        return None if frames is None else self.config.blocks_of(frames)
+
+    @property
+    def latency(self) -> int:
+        """Ticks from a block's first to its last."""
+        return self.config.window_blocks - 1
+
+    def take(self, request: RollingRequest, now: float) -> None:
+        """Append what a request brings; ValueError or RuntimeError if it can't be."""
+        self._check(request)
+        tick = self.asked + self.latency if self.asked else 0
+        if request.has_prompt and not request.start:
+            change = self.changes.setdefault(tick, Change())
+            change.prompt = request.prompt
+            change.text = None if request.text is None else pad_text(request.text, self.config)
+        if request.noise is not None:
+            self.given_noise.extend(request.noise)
+        self.asked += request.num_blocks or 0
+        if not request.end:
+            return
+        self.ended = True
+        if request.num_blocks is None:  # all that is left: known, or in flight
+            in_flight = self.latency if self.asked else 0
+            self.asked = self.length if self.length is not None else self.asked + in_flight
+        if self.asked != self.length:
+            self.changes.setdefault(tick, Change()).num_blocks = self.asked
+
+    def _check(self, request: RollingRequest) -> None:
+        if self.ended:
+            raise RuntimeError(f"session {self.id} has ended; open a new one with START")
+        if self.length is not None and (request.num_blocks or 0) > self.length - self.asked:
+            raise ValueError(
+                f"num_blocks is {request.num_blocks}, but {self.length - self.asked} of the "
+                f"stream's {self.length} blocks are left"
+            )
+        if request.start and request.end and self.length is request.num_blocks is None:
+            raise ValueError(
+                "START came with END but without a length; wanted num_blocks, or blocks or seconds "
+                "in options"
+            )
+        noise, levels = request.noise, self.config.num_levels
+        if noise is not None and noise.shape[1] != levels:
+            raise ValueError(f"noise has {noise.shape[1]} levels, these rules have {levels}")
+        if noise is not None and len(self.given_noise) + len(noise) > MAX_BACKLOG_BLOCKS:
+            raise ValueError(
+                f"noise of {len(noise)} blocks came while that of {len(self.given_noise)} waits, "
+                f"at most {MAX_BACKLOG_BLOCKS} may wait; send no faster than answers come"
+            )
+
+    def is_due(self) -> bool:
+        """Whether the next tick can run and somebody waits for it."""
+        due = self.asked + self.latency if self.asked else 0
+        return self.started and not self.closing and self.next_tick < due
+
+    def begin_tick(self) -> tuple[int, Change]:
+        """The next tick and what it brings."""
+        tick = self.next_tick
+        self.next_tick += 1
+        change = self.changes.pop(tick, None) or Change()
+        if self.given_noise:
+            change.noise = self.given_noise.popleft()
+        return tick, change
+
+    def frame_index(self, block: int) -> int:
+        """Index of a block's first frame in the stream."""
+        return self.config.video_frames(block)
+
+    def shown(self, block: int, frames: np.ndarray) -> np.ndarray:
+        """A block's frames [T, H, W, 3] without those behind the stream's last."""
+        last = self.request.options.num_frames
+        return frames if last is None else frames[: max(0, last - self.frame_index(block))]
+
+    def forget_conditions(self) -> None:
+        """Let go of what START carried once the models have it."""
+        self.request = dataclasses.replace(self.request, text=None, noise=None)
+
+
+def new_session(
+    request: RollingRequest, rules: Mapping[str, RollingConfig], now: float
+) -> RollingSession:
+    """A session under the rules that START names."""
+    return RollingSession(request, rules[request.options.rules], last_seen=now)
