@@ -33,7 +33,7 @@ import time
 
 import numpy as np
 
-from pipeline.serving import {base}
+from pipeline.avatar_serving import {base}
 
 
 class Sleeper:

@@ -6,6 +6,7 @@ The numbers of the schedule, the caches and the wire stand in `pipeline.config.P
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,13 @@ __all__ = [
     "VAEConfig",
     "golden_preset",
 ]
+
+
+def check_equal(preset: str, pairs: Mapping[str, tuple[Any, Any]]) -> None:
+    """ValueError names the first number that two parts of a preset state differently."""
+    for what, (one, other) in pairs.items():
+        if one != other:
+            raise ValueError(f"preset {preset}: {what} differ: {one!r} and {other!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +71,7 @@ class Preset:
             "latent channels of DiT and pipeline": (dit.channels, pipeline.latent_channels),
             "latent channels of DiT and VAE": (dit.channels, self.vae.z_dim),
         }
-        for what, (one, other) in pairs.items():
-            if one != other:
-                raise ValueError(f"preset {self.name}: {what} differ: {one!r} and {other!r}")
+        check_equal(self.name, pairs)
 
 
 def preset_of(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from networks.configs import CompactVAEConfig, TextEncoderConfig, VAEConfig, WanConfig
+from networks.presets import PRESETS, check_equal
 from pipeline.rolling_config import RollingConfig
 
 
@@ -38,9 +39,7 @@ class RollingPreset:
             pairs["latent channels of transformer and VAE"] = (wan.channels, self.vae.z_dim)
         if self.text is not None:
             pairs["text_dim of transformer and encoder"] = (wan.text_dim, self.text.dim)
-        for what, (one, other) in pairs.items():
-            if one != other:
-                raise ValueError(f"preset {self.name}: {what} differ: {one!r} and {other!r}")
+        check_equal(self.name, pairs)
 
 
 def rolling_preset(
@@ -81,8 +80,8 @@ _DEMO = rolling_preset(
         text_dim=64,
         text_len=160,
     ),
-    vae=CompactVAEConfig(),
-    text=TextEncoderConfig(vocab=259, dim=64, dim_attn=64, dim_ffn=128, num_heads=2, num_layers=2),
+    vae=PRESETS["demo"].vae,
+    text=PRESETS["demo"].text,
     height=64,
     width=64,
 )
@@ -98,10 +97,8 @@ _WAN_1_3B = rolling_preset(
         text_dim=4096,
         text_len=512,
     ),
-    vae=VAEConfig(dim=96),
-    text=TextEncoderConfig(
-        vocab=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24
-    ),
+    vae=PRESETS["14b"].vae,
+    text=PRESETS["14b"].text,
     height=480,
     width=832,
     tokenizer="tokenizer.json",

@@ -7,14 +7,13 @@ stands here is what the schedule, the caches and the wire need.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
+
+from pipeline.latent_sizes import LatentSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineConfig:
+class PipelineConfig(LatentSizes):
     """Sizes, schedule and windows of one preset (spec/live_avatar sections 1, 4-9).
 
     All `*_frames` fields say which frames they count: latent frames (4 video frames each) or
@@ -111,34 +110,6 @@ class PipelineConfig:
             )
 
     @property
-    def latent_height(self) -> int:
-        return self.height // self.spatial_stride
-
-    @property
-    def latent_width(self) -> int:
-        return self.width // self.spatial_stride
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of one block of latents, [1, C, T, h, w]."""
-        h, w = self.latent_height, self.latent_width
-        return (1, self.latent_channels, self.frames_per_block, h, w)
-
-    @property
-    def token_grid(self) -> tuple[int, int]:
-        """Token rows and columns of one latent frame."""
-        return self.latent_height // self.patch_size, self.latent_width // self.patch_size
-
-    @property
-    def tokens_per_frame(self) -> int:
-        rows, columns = self.token_grid
-        return rows * columns
-
-    @property
-    def tokens_per_block(self) -> int:
-        return self.tokens_per_frame * self.frames_per_block
-
-    @property
     def num_sink_tokens(self) -> int:
         """Reference frame + motion buckets 1x, 2x (a quarter) and 4x (4 frames of a sixteenth)."""
         s = self.tokens_per_frame
@@ -161,18 +132,3 @@ class PipelineConfig:
     @property
     def samples_per_block(self) -> int:
         return self.samples_per_frame * self.video_frames_per_block
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> PipelineConfig:
-        """Read pipeline.json; unknown or missing keys are named in the ValueError."""
-        values = json.loads(path.read_text())
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"{path}: unknown keys {unknown}, known are {sorted(known)}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"{path}: {error}") from error

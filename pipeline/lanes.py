@@ -64,8 +64,47 @@ class Control(Protocol):
     def closed(self, session: Session) -> None: ...
 
 
-class Lanes:
+class SessionLanes:
+    """What all lanes share: threads that end together, and a short-lived one for each session's
+    start and end."""
+
+    _executor: Any
+    _control: Any
+    _threads: list[threading.Thread]
+
+    def start(self, session: Any) -> None:
+        """Condition a session and open it everywhere."""
+        spawn(f"start {session.id}", partial(self._start, session))
+
+    def close(self, session: Any) -> None:
+        """Free a session everywhere."""
+        spawn(f"close {session.id}", partial(self._close, session))
+
+    def join(self) -> None:
+        """Wait for the threads, after `end`."""
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, session: Any) -> None:
+        failure = None
+        try:
+            self._executor.start(session.request)
+        except Exception as error:
+            failure = str(error)
+        self._control.started(session, failure)
+
+    def _close(self, session: Any) -> None:
+        try:
+            self._executor.close(session.id)
+        finally:
+            self._control.closed(session)
+
+
+class Lanes(SessionLanes):
     """Threads around an executor; the methods queue work and return at once."""
+
+    _executor: Executor
+    _control: Control
 
     def __init__(self, executor: Executor, control: Control) -> None:
         self._executor = executor
@@ -88,14 +127,6 @@ class Lanes:
         """Turn a window into a block's features."""
         self._windows.put((session, window))
 
-    def start(self, session: Session) -> None:
-        """Condition a session and open it everywhere."""
-        spawn(f"start {session.id}", partial(self._start, session))
-
-    def close(self, session: Session) -> None:
-        """Free a session everywhere."""
-        spawn(f"close {session.id}", partial(self._close, session))
-
     def forget(self, session: Session) -> None:
         """Drop what is known of a closed session's blocks."""
         for inbox in self._inboxes:
@@ -106,11 +137,6 @@ class Lanes:
         for inbox in self._inboxes:
             inbox.end()
         self._windows.put(None)
-
-    def join(self) -> None:
-        """Wait for them, after `end`."""
-        for thread in self._threads:
-            thread.join()
 
     def _lane(self, stage: int) -> None:
         inbox = self._inboxes[stage]
@@ -162,20 +188,6 @@ class Lanes:
                 ready_at=now,
             )
             self._control.encoded(session, block, None)
-
-    def _start(self, session: Session) -> None:
-        failure = None
-        try:
-            self._executor.start(session.request)
-        except Exception as error:
-            failure = str(error)
-        self._control.started(session, failure)
-
-    def _close(self, session: Session) -> None:
-        try:
-            self._executor.close(session.id)
-        finally:
-            self._control.closed(session)
 
 
 def spawn(name: str, target: Callable[[], None]) -> threading.Thread:

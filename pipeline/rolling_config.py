@@ -12,10 +12,9 @@ clean K/V (spec/rolling_forcing section 6):
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
+
+from pipeline.latent_sizes import LatentSizes
 
 CHOICES = {
     "schedule": ("diagonal", "sequential"),
@@ -26,7 +25,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollingConfig:
+class RollingConfig(LatentSizes):
     """Sizes, schedule and cache of one preset; `*_frames` are latent frames unless said otherwise.
 
     Written to `rolling.json` by the export and read by whatever serves the graphs.
@@ -158,20 +157,6 @@ class RollingConfig:
         """Tokens of a KV cache."""
         return self.cache_blocks * self.tokens_per_block
 
-    @property
-    def latent_height(self) -> int:
-        return self.height // self.spatial_stride
-
-    @property
-    def latent_width(self) -> int:
-        return self.width // self.spatial_stride
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of one block of latents, [1, C, F, h, w]."""
-        h, w = self.latent_height, self.latent_width
-        return (1, self.latent_channels, self.frames_per_block, h, w)
-
     def video_frames(self, num_blocks: int) -> int:
         """Video frames of a stream's first blocks: its first latent frame is a single one."""
         whole = num_blocks * self.frames_per_block * self.temporal_stride
@@ -181,32 +166,3 @@ class RollingConfig:
         """Blocks that hold so many video frames from a stream's start."""
         per_block = self.frames_per_block * self.temporal_stride
         return -(-(video_frames + self.temporal_stride - 1) // per_block) if video_frames else 0
-
-    @property
-    def token_grid(self) -> tuple[int, int]:
-        """Token rows and columns of one latent frame."""
-        return self.latent_height // self.patch_size, self.latent_width // self.patch_size
-
-    @property
-    def tokens_per_frame(self) -> int:
-        rows, columns = self.token_grid
-        return rows * columns
-
-    @property
-    def tokens_per_block(self) -> int:
-        return self.tokens_per_frame * self.frames_per_block
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> RollingConfig:
-        """Read rolling.json; unknown or missing keys are named in the ValueError."""
-        values = json.loads(path.read_text())
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"{path}: unknown keys {unknown}, known are {sorted(known)}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.inbox import Inbox
-from pipeline.lanes import LANES, spawn
+from pipeline.lanes import LANES, SessionLanes, spawn
 from pipeline.rolling_request import RollingRequest
 from pipeline.rolling_stream import Change, RollingSession
 
@@ -73,8 +73,11 @@ class Control(Protocol):
     def closed(self, session: RollingSession) -> None: ...
 
 
-class RollingLanes:
+class RollingLanes(SessionLanes):
     """Threads around an executor; the methods queue work and return at once."""
+
+    _executor: RollingExecutor
+    _control: Control
 
     def __init__(self, executor: RollingExecutor, control: Control) -> None:
         self._executor = executor
@@ -93,14 +96,6 @@ class RollingLanes:
         """Send a tick to the window."""
         self._ticks.put(tick)
 
-    def start(self, session: RollingSession) -> None:
-        """Condition a session and open it everywhere."""
-        spawn(f"start {session.id}", partial(self._start, session))
-
-    def close(self, session: RollingSession) -> None:
-        """Free a session everywhere."""
-        spawn(f"close {session.id}", partial(self._close, session))
-
     def forget(self, session: RollingSession) -> None:
         """Drop what is known of a closed session's blocks."""
         self._blocks.forget(session)
@@ -110,11 +105,6 @@ class RollingLanes:
         for _ in range(LANES):
             self._ticks.put(None)
             self._blocks.end()
-
-    def join(self) -> None:
-        """Wait for them, after `end`."""
-        for thread in self._threads:
-            thread.join()
 
     def _lane(
         self, get: Callable[[], Tick | None], run: Callable[[Tick], None], *, at_window: bool
@@ -152,17 +142,3 @@ class RollingLanes:
         frames = self._executor.decode(tick.session.id, tick.block, tick.latent)
         tick.decode_ms = 1e3 * (time.perf_counter() - began)
         self._control.decoded(tick, frames)
-
-    def _start(self, session: RollingSession) -> None:
-        failure = None
-        try:
-            self._executor.start(session.request)
-        except Exception as error:
-            failure = str(error)
-        self._control.started(session, failure)
-
-    def _close(self, session: RollingSession) -> None:
-        try:
-            self._executor.close(session.id)
-        finally:
-            self._control.closed(session)

@@ -1,13 +1,11 @@
-"""Triton, and all of it: the Python backend's models and the calls between them.
+"""Triton, and all of it: the Python backend's kinds of models and the calls between them.
 
-Kinds of models, each a `TritonPythonModel` for the ten lines of a model.py:
+    GraphModel    one stateless graph                            (encoders)
+    SessionModel  a device with sessions' state                  (START, block n, END)
+    PublicModel   what clients talk to: requests in, blocks out, calls to the others (BLS)
 
-    LiveAvatarModel   the public model: requests in, blocks out, BLS to the others
-    StageModel        denoising steps and their caches        (START, block n, END)
-    DecoderModel      the VAE decoder and its state           (START, block n, END)
-    GraphModel        one stateless graph                     (encoders)
-
-Those of text-to-video streams are in `pipeline.rolling_serving`.
+The models of the avatar stand on them in `pipeline.avatar_serving`, those of text-to-video streams
+in `pipeline.rolling_serving`; neither needs to know Triton.
 
 A session's id is the correlation id of every request; START and END are Triton's sequence flags.
 
@@ -32,16 +30,9 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.answering import BlockFrames
-from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
-from pipeline.decoder import Decoder
 from pipeline.engine import Engine
-from pipeline.live_avatar import LiveAvatar
 from pipeline.orchestrator import Orchestrator
-from pipeline.picture import read_picture
-from pipeline.request import AvatarRequest, parse_request
-from pipeline.stage import Stage
-from pipeline.text import Tokenizer, pad_text
 from pipeline.worker import SessionWorker
 
 logger = logging.getLogger(__name__)
@@ -178,29 +169,6 @@ class SessionModel(Model):
         self.worker.stop()
 
 
-class StageModel(SessionModel):
-    """`dit_stage_N`; which denoising steps it owns is its parameter `steps`."""
-
-    output = "latent"
-
-    def device(self) -> Stage:
-        steps = self.parameter("steps", lambda text: [int(s) for s in text.split(",")])
-        stage = Stage(self.folder, steps, **self.engine_options())
-        stage.warm_up()
-        return stage
-
-
-class DecoderModel(SessionModel):
-    """`vae_decoder`."""
-
-    output = "frames"
-
-    def device(self) -> Decoder:
-        decoder = Decoder(self.folder, **self.engine_options())
-        decoder.warm_up()
-        return decoder
-
-
 class PublicModel(Model):
     """A decoupled model that clients talk to: an orchestrator and what runs its models."""
 
@@ -229,31 +197,6 @@ class PublicModel(Model):
     def finalize(self) -> None:
         self.orchestrator.stop()
         self.executor.stop()
-
-
-class LiveAvatarModel(PublicModel):
-    """`live_avatar`."""
-
-    def load(self) -> None:
-        stages = self.parameter("stages", lambda text: text.split(","))
-        limit = self.parameter("max_sessions", int)
-        executor = TritonExecutor(self.config, stages, self.folder, limit)
-        self.executor = executor
-        self.orchestrator = LiveAvatar(
-            self.config,
-            executor,
-            max_sessions=limit,
-            idle_timeout_s=self.parameter("idle_timeout_s", float),
-        )
-
-    def parse(self, request: Any, *, start: bool, end: bool) -> AvatarRequest:
-        return parse_request(
-            tensors_of(request),
-            session=request.correlation_id(),
-            start=start,
-            end=end,
-            config=self.config,
-        )
 
 
 class _TritonReply:
@@ -361,50 +304,6 @@ class BlsExecutor:
             if not _is_out_of_order(response) or time.monotonic() > give_up:
                 return _outputs(model, response)
             time.sleep(RETRY_S)
-
-
-class TritonExecutor(BlsExecutor):
-    """What `live_avatar` calls (`pipeline.lanes.Executor`)."""
-
-    def __init__(
-        self, config: PipelineConfig, stages: list[str], folder: Path, max_sessions: int
-    ) -> None:
-        super().__init__(dict.fromkeys([*stages, "vae_decoder"], "block"), max_sessions)
-        self.config = config
-        self.stages = stages
-        self.num_stages = len(stages)
-        self.tokenizer = Tokenizer(config, folder)
-
-    def start(self, request: AvatarRequest) -> None:
-        assert request.image is not None
-        self.forget_strangers()
-        inputs: dict[str, np.ndarray] = {
-            **self.tokenizer(request.prompt),
-            "image": read_picture(request.image, self.config),
-        }
-        conditions = self.call("conditioning", inputs, ["text", "motion"])
-        motion, text = conditions["motion"], conditions["text"]
-        if request.text is not None:
-            text = pad_text(request.text, self.config)
-        prefill = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
-        tensors: dict[str, Mapping[str, np.ndarray]] = dict.fromkeys(self.stages, prefill)
-        self.open(request.session, {**tensors, "vae_decoder": {"motion": motion}})
-
-    def encode_audio(self, window: AudioWindow) -> np.ndarray:
-        inputs: dict[str, np.ndarray] = {
-            "samples": window.samples,
-            "frame_index": window.frame_index,
-            "frame_weight": window.frame_weight,
-        }
-        return self.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
-
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
-        inputs = {"block": np.array([block], np.int64), **tensors}
-        return self.hold(self.stages[stage], session, 0, inputs, ["latent"])["latent"]
-
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
-        inputs = {"block": np.array([block], np.int64), "latent": latent}
-        return self.hold("vae_decoder", session, 0, inputs, ["frames"])["frames"]
 
 
 def _is_out_of_order(response: Any) -> bool:

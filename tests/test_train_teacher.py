@@ -19,10 +19,11 @@ from networks.dit import DiT  # noqa: E402
 from train import teacher, teacher_pieces, teacher_scores  # noqa: E402
 from train.flow import clean_from  # noqa: E402
 from train.latent_clips import LatentClips  # noqa: E402
+from train.learners import Together  # noqa: E402
 from train.parallel import velocities  # noqa: E402
 from train.preset import PRESET  # noqa: E402
 from train.teacher_pieces import Lessons, draw_sigmas  # noqa: E402
-from train.teacher_training import Learners, Training, fresh_dit, lesson_loss  # noqa: E402
+from train.teacher_training import Training, fresh_dit, lesson_loss  # noqa: E402
 
 NUM_CLIPS, NUM_BLOCKS = 4, 3
 CONFIG = PRESET.pipeline
@@ -203,7 +204,8 @@ def test_sharing_gradients_changes_nothing_for_one_learner(
 ) -> None:
     """Several learners would take each other's gradients for other parameters' ones."""
     lessons = Lessons(LatentClips(folder / "train"), 0, sink_dropout=sink_dropout)
-    alone, together = Training(0), Training(0, Learners(1))
+    size = sum(p.numel() for p in fresh_dit(0).parameters())
+    alone, together = Training(0), Training(0, Together(1, size))
     for training in (alone, together):
         training.learn(lessons, 0.0)
     wanted, found = alone.dit.state_dict(), together.dit.state_dict()

@@ -22,7 +22,7 @@ from train.distill_rollout import Rollout, Surroundings, clip_velocity
 from train.dmd import critic_loss, generator_loss, score_timesteps
 from train.flow import over_latent
 from train.latent_clips import LatentClips
-from train.vae_training import averaged
+from train.learners import averaged
 
 Figures = dict[str, float]
 ODE, DMD = 2, 3

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from train.curve import write_curves
 from train.encoder_audio import SHAPES, AudioLesson
 from train.encoder_text import TextLesson
+from train.learners import averaged
 from train.muon import Muon
 from train.preset import PRESET
-from train.vae_training import averaged
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3
 WARM_STEPS = 50

@@ -11,23 +11,21 @@ instead of `--minutes` the learning rate follows the steps, and equal seeds give
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import build_vae
-from train.curve import write_curves
+from networks.dit import DiT
 from train.latent_clips import LatentClips
+from train.learners import Together, described, follow, lead, start_learners
 from train.preset import PRESET
 from train.teacher_pieces import SINK_DROPOUT, Lessons
 from train.teacher_scores import DevClips
-from train.teacher_training import Learners, Training
+from train.teacher_training import Training
 
 PANELS = {
     "loss": ("loss",),
@@ -38,43 +36,12 @@ PANELS = {
 SHOWN = ("error_0", "error_1", "error_2", "mouth_1", "mouth_2", "opening", "width")
 
 
-def save(training: Training, out: Path) -> None:
-    """Everything but the samples in OUT, the state last and in one move."""
-    save_checkpoint(training.average, out / "dit.safetensors")
-    write_curves(out / "curve.png", training.rows, PANELS)
-    (out / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in training.rows))
-    torch.save(training.state(), out / "state.partial")
-    (out / "state.partial").replace(out / "state.pt")
-
-
-def line(row: dict[str, float], progress: float) -> str:
-    figures = " ".join(f"{name} {row[name]:.3f}" for name in SHOWN if name in row)
-    return (
-        f"{progress:4.0%} step {row['step']:.0f} {row['cpu_seconds']:.0f} CPU-s "
-        f"loss {row['loss']:.4f} {figures}"
-    )
-
-
 def train(args: argparse.Namespace) -> None:
-    """Start `threads` learners of one thread each; this process is the first of them."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    together = Learners(args.threads) if args.threads > 1 else None
-    spawn = multiprocessing.get_context("spawn")
-    ranks = range(1, args.threads)
-    others = [spawn.Process(target=learner, args=(args, together, rank)) for rank in ranks]
-    for process in others:
-        process.start()
-    try:
-        learner(args, together, 0)
-    except BaseException:
-        for process in others:
-            process.terminate()
-        raise
-    for process in others:
-        process.join()
+    """Train in `args.threads` processes until the schedule ends."""
+    start_learners(args, sum(p.numel() for p in DiT(PRESET.dit).parameters()), learner)
 
 
-def learner(args: argparse.Namespace, together: Learners | None, rank: int) -> None:
+def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
     training = Training(args.seed, together, rank, args.start)
@@ -82,33 +49,20 @@ def learner(args: argparse.Namespace, together: Learners | None, rank: int) -> N
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     clips = LatentClips(args.clips / "train")
     lessons = Lessons(clips, training.seed, rank, args.sink_dropout)
+    learn = partial(training.learn, lessons)
     if rank:
-        while (progress := training.agree(0.0)) < 1:
-            training.learn(lessons, progress)
-    else:
-        _lead(training, lessons, args)
-
-
-def _lead(training: Training, lessons: Lessons, args: argparse.Namespace) -> None:
-    """The first learner's loop: it also keeps time, scores and saves."""
+        follow(training, learn)
+        return
     dev = _dev_clips(args)
-    begun, processor = time.monotonic() - 60 * training.minutes, time.process_time()
-    spent, losses, scored = training.cpu_seconds, [], training.minutes
-    while True:
-        training.minutes = (time.monotonic() - begun) / 60
-        training.cpu_seconds = spent + args.threads * (time.process_time() - processor)
-        progress = training.step / args.steps if args.steps else training.minutes / args.minutes
-        if progress >= 1 or training.minutes - scored >= args.every:
-            scored = training.minutes
-            row = {"step": training.step, "minutes": training.minutes,
-                   "cpu_seconds": training.cpu_seconds,
-                   "loss": float(np.mean(losses[-100:]))}  # fmt: skip
-            training.rows.append(row | dev.scores(training.average, args.out / "samples.png"))
-            print(line(training.rows[-1], progress), flush=True)
-            save(training, args.out)
-        if training.agree(progress) >= 1:
-            return
-        losses.append(training.learn(lessons, progress))
+
+    def keep(progress: float) -> None:
+        print(described(training.rows[-1], progress, SHOWN), flush=True)
+        save_checkpoint(training.average, args.out / "dit.safetensors")
+        training.save(args.out, PANELS)
+
+    lead(
+        training, args, learn, lambda: dev.scores(training.average, args.out / "samples.png"), keep
+    )
 
 
 def _dev_clips(args: argparse.Namespace) -> DevClips:

@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import multiprocessing
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,18 @@ from torch import Tensor
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
-from train.curve import write_curves
 from train.data import Clip, clip
+from train.learners import Together, described, follow, lead, start_learners
 from train.vae_clips import ClipStore
 from train.vae_scores import GATES, clip_scores, passes, reconstruct, summary
-from train.vae_training import Together, Training
+from train.vae_training import Training
 
 DEV_CLIPS, DEV_FRAMES = 12, 49
 TEST_CLIPS, TEST_FRAMES = 32, 125
+SHOWN = (
+    *("psnr", "psnr_mouth", "psnr_eyes", "opening", "width", "boundary_ratio", "static_flicker"),
+    *("static_flicker_inside", "motion_inside", "motion_inside_along"),
+)
 PANELS = {
     "PSNR (dB)": ("psnr", "psnr_mouth", "psnr_eyes"),
     "loss": ("loss",),
@@ -81,42 +84,14 @@ def save(training: Training, store: ClipStore, dev: list[Clip], out: Path) -> No
     if not training.frozen:
         measure_latents(vae, store.pieces(48, 29).video)
     save_checkpoint(vae, out / "vae.safetensors")
-    write_curves(out / "curve.png", training.rows, PANELS)
     write_samples(out / "samples.png", vae, dev[:6])
-    lines = "".join(json.dumps(row) + "\n" for row in training.rows)
-    (out / "log.jsonl").write_text(lines)
-    torch.save(training.state(), out / "state.partial")
-    (out / "state.partial").replace(out / "state.pt")
-
-
-def line(row: dict[str, float], progress: float) -> str:
-    shown = ("psnr", "psnr_mouth", "psnr_eyes", "opening", "width", "boundary_ratio")
-    figures = " ".join(f"{name} {row[name]:.3f}" for name in shown)
-    return (
-        f"{progress:4.0%} step {row['step']:.0f} {row['cpu_seconds']:.0f} CPU-s "
-        f"loss {row['loss']:.4f} {figures} flicker {row['static_flicker']:.2f}"
-        f"/{row['static_flicker_inside']:.2f} motion {row['motion_inside']:.2f}"
-        f"/{row['motion_inside_along']:.2f}"
-    )
+    training.save(out, PANELS)
 
 
 def train(args: argparse.Namespace) -> None:
-    """Start `threads` learners of one thread each; this process is the first of them."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    together = Together(args.threads) if args.threads > 1 else None
-    spawn = multiprocessing.get_context("spawn")
-    ranks = range(1, args.threads)
-    others = [spawn.Process(target=learner, args=(args, together, rank)) for rank in ranks]
-    for process in others:
-        process.start()
-    try:
-        learner(args, together, 0)
-    except BaseException:
-        for process in others:
-            process.terminate()
-        raise
-    for process in others:
-        process.join()
+    """Train in `args.threads` processes until the schedule ends."""
+    size = sum(p.numel() for p in CompactVAE(CompactVAEConfig()).parameters())
+    start_learners(args, size, learner)
 
 
 def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
@@ -128,36 +103,17 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
     with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
         if not args.resume:
             training.start(store)
+        learn = partial(training.learn, store)
         if rank:
-            while (progress := training.agree(0.0)) < 1:
-                training.learn(store, progress)
-        else:
-            _lead(training, store, args)
-
-
-def _lead(training: Training, store: ClipStore, args: argparse.Namespace) -> None:
-    """The first learner's loop: it also keeps time, scores and saves."""
-    dev = [clip(i, DEV_FRAMES, args.size, "dev") for i in range(DEV_CLIPS)]
-    begun, processor = time.monotonic() - 60 * training.minutes, time.process_time()
-    spent, losses, saved, scored = training.cpu_seconds, [], time.monotonic(), training.minutes
-    while True:
-        training.minutes = (time.monotonic() - begun) / 60
-        training.cpu_seconds = spent + args.threads * (time.process_time() - processor)
-        progress = training.step / args.steps if args.steps else training.minutes / args.minutes
-        if progress >= 1 or training.minutes - scored >= args.every:
-            scored = training.minutes
-            row = {"step": training.step, "minutes": training.minutes,
-                   "cpu_seconds": training.cpu_seconds,
-                   "loss": float(np.mean(losses[-100:]))}  # fmt: skip
-            training.rows.append(row | evaluate(training.average, dev))
-            print(line(training.rows[-1], progress), flush=True)
-            write_curves(args.out / "curve.png", training.rows, PANELS)
-        if progress >= 1 or time.monotonic() - saved > 180:
-            saved = time.monotonic()
-            save(training, store, dev, args.out)
-        if training.agree(progress) >= 1:
+            follow(training, learn)
             return
-        losses.append(training.learn(store, progress))
+        dev = [clip(i, DEV_FRAMES, args.size, "dev") for i in range(DEV_CLIPS)]
+
+        def keep(progress: float) -> None:
+            print(described(training.rows[-1], progress, SHOWN), flush=True)
+            save(training, store, dev, args.out)
+
+        lead(training, args, learn, lambda: evaluate(training.average, dev), keep)
 
 
 def test(args: argparse.Namespace) -> None:

@@ -1,5 +1,5 @@
 """One stage of the timestep-forcing pipeline."""
 
-from pipeline.serving import StageModel as TritonPythonModel
+from pipeline.avatar_serving import StageModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
