@@ -1,6 +1,7 @@
 """Train the demo's VAE on the drawn world, or score it on faces it has never seen.
 
     python -m train.vae --minutes 60 --threads 2 --out out/vae [--resume]
+    python -m train.vae --minutes 60 --start out/vae/vae.safetensors --out out/longer
     python -m train.vae --minutes 60 --encoder-of out/vae/vae.safetensors --out out/decoder
     python -m train.vae --evaluate --out out/vae
 
@@ -29,6 +30,7 @@ from networks.configs import CompactVAEConfig
 from train.data import Clip, clip
 from train.learners import Together, described, follow, lead, start_learners
 from train.vae_clips import ClipStore
+from train.vae_loss import LossWeights
 from train.vae_scores import GATES, clip_scores, passes, reconstruct, summary
 from train.vae_training import Training
 
@@ -97,7 +99,10 @@ def train(args: argparse.Namespace) -> None:
 def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
-    training = Training(args.seed, together, rank, args.encoder_of, args.rate)
+    weights = LossWeights(change=args.change_weight)
+    training = Training(
+        args.seed, together, rank, args.encoder_of, args.start, args.rate, weights
+    )
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
@@ -139,7 +144,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=64, help="side of the picture in pixels")
     parser.add_argument("--every", type=float, default=2.0, help="minutes between evaluations")
-    parser.add_argument("--encoder-of", type=Path, help="a VAE whose decoder alone goes on")
+    begins = parser.add_mutually_exclusive_group()
+    begins.add_argument("--start", type=Path, help="a VAE to go on from")
+    begins.add_argument("--encoder-of", type=Path, help="a VAE whose decoder alone goes on")
+    parser.add_argument(
+        "--change-weight",
+        type=float,
+        default=LossWeights().change,
+        help="of errors in the change between frames: what moves inside a latent",
+    )
     parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--evaluate", action="store_true", help="score OUT/vae.safetensors")

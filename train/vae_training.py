@@ -26,17 +26,20 @@ class Training(Learner):
         together: Together | None = None,
         rank: int = 0,
         encoder_of: Path | None = None,
+        start: Path | None = None,
         rate: float = 1.0,
+        weights: LossWeights | None = None,
     ) -> None:
         """`together`: None for a learner that is alone. `encoder_of`: go on from that VAE with a
         frozen encoder, so that latents made with it stay valid while the decoder improves.
-        `rate`: what all learning rates are multiplied by."""
+        `start`: go on from that VAE as a whole. `rate`: what all learning rates are multiplied
+        by."""
         torch.manual_seed(seed)
-        self.vae, self.weights = CompactVAE(CompactVAEConfig()), LossWeights()
-        self.frozen = encoder_of is not None
-        if encoder_of is not None:
-            load_checkpoint(self.vae, encoder_of)
-            self.vae.decoder.requires_grad_(True)
+        self.vae, self.weights = CompactVAE(CompactVAEConfig()), weights or LossWeights()
+        self.frozen, self.goes_on = encoder_of is not None, start is not None
+        if (trained := encoder_of or start) is not None:
+            load_checkpoint(self.vae, trained)
+            (self.vae.decoder if self.frozen else self.vae).requires_grad_(True)
         super().__init__(seed, self.vae, together, rank, rate)
         named = [(name, p) for name, p in self.vae.named_parameters() if p.requires_grad]
         shortcuts = [p for name, p in named if "shortcut.weight" in name]
@@ -55,7 +58,7 @@ class Training(Learner):
 
     def start(self, store: ClipStore) -> None:
         """The linear start, from data; the same in all learners."""
-        if self.frozen:
+        if self.frozen or self.goes_on:
             return
         start_linear(self.vae, store.pieces(48, 13), self.weights)
         if self.together is not None:
