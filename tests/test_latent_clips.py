@@ -73,6 +73,19 @@ def whole(folder: Path) -> LatentBatch:
     return clips.batch(InOrder(np.random.PCG64(0)), CLIPS, BLOCKS, text_dropout=0.0)
 
 
+def test_clips_that_come_later_are_taken_in(folder: Path, tmp_path: Path) -> None:
+    """A trainer beside the one that draws would see the same few clips again and again."""
+    (shard,) = folder.glob("*.safetensors")
+    shutil.copy(shard, tmp_path / "one.safetensors")
+    clips = LatentClips(tmp_path)
+    assert len(clips) == CLIPS
+    shutil.copy(shard, tmp_path / "another.safetensors")
+    clips.refresh()
+    clips.refresh()
+    assert len(clips) == 2 * CLIPS
+    assert {number for number, _ in clips.clips} == {0, 1}
+
+
 def test_a_batch_has_the_shapes_it_states(folder: Path) -> None:
     """The DiT's training is written against them."""
     batch = LatentClips(folder).batch(np.random.default_rng(0), 4, 1)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,18 +105,26 @@ class LatentClips:
     """The clips of a folder. Shards stay on disk, in the system's memory once they were read."""
 
     def __init__(self, folder: Path, preset: Preset = PRESET) -> None:
-        self.config = preset.pipeline
-        self.shards = [safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors"))]
-        if not self.shards:
-            raise ValueError(f"{folder}: no shards, `python -m train.latent_clips` makes them")
+        self.config, self.folder = preset.pipeline, folder
+        self.known: set[Path] = set()
+        self.shards: list[Any] = []
         self.clips: list[tuple[int, int]] = []
         """Shard and row of every clip."""
         self.num_blocks = 10**9
         """Of the shortest clip."""
-        for number, shard in enumerate(self.shards):
+        self.refresh()
+        if not self.shards:
+            raise ValueError(f"{folder}: no shards, `python -m train.latent_clips` makes them")
+
+    def refresh(self) -> None:
+        """Take in the shards that were written since."""
+        for path in sorted(set(self.folder.glob("*.safetensors")) - self.known):
+            shard = safe_open(path, "pt")
             rows, blocks = shard.get_slice("audio_features").get_shape()[:2]
-            self.clips += [(number, row) for row in range(rows)]
+            self.clips += [(len(self.shards), row) for row in range(rows)]
             self.num_blocks = min(self.num_blocks, blocks)
+            self.shards.append(shard)
+            self.known.add(path)
 
     def __len__(self) -> int:
         return len(self.clips)

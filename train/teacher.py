@@ -23,7 +23,7 @@ from networks.dit import DiT
 from train.latent_clips import LatentClips
 from train.learners import Together, described, follow, lead, start_learners
 from train.preset import PRESET
-from train.teacher_pieces import SINK_DROPOUT, Lessons
+from train.teacher_pieces import OWN_STEPS, SINK_DROPOUT, Lessons
 from train.teacher_scores import DevClips
 from train.teacher_training import Training
 
@@ -44,11 +44,11 @@ def train(args: argparse.Namespace) -> None:
 def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
-    training = Training(args.seed, together, rank, args.start)
+    training = Training(args.seed, together, rank, args.start, args.rate)
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     clips = LatentClips(args.clips / "train")
-    lessons = Lessons(clips, training.seed, rank, args.sink_dropout)
+    lessons = Lessons(clips, training.seed, rank, args.sink_dropout, args.own_steps)
     learn = partial(training.learn, lessons)
     if rank:
         follow(training, learn)
@@ -88,6 +88,10 @@ def main() -> None:
     parser.add_argument(
         "--sink-dropout", type=float, default=SINK_DROPOUT, help="share of steps without a sink"
     )
+    parser.add_argument(
+        "--own-steps", type=float, default=OWN_STEPS, help="share of inputs that the network made"
+    )
+    parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
     args = parser.parse_args()
     if args.resume and not (args.out / "state.pt").is_file():
         sys.exit(f"{args.out}: no state.pt to resume from")

@@ -2,7 +2,8 @@
 
 All blocks of a piece share one noise level, as the blocks in a step's KV cache do. What a stream
 will meet is practised here: sinks that are missing or show the first generated frame, prompts and
-sound that are missing, places far into a stream, and history that is not quite right.
+sound that are missing, places far into a stream, history that is not quite right, and inputs that
+the network's own previous step has made (Self-Forcing's idea, for one step at a time).
 
 B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
 """
@@ -25,11 +26,13 @@ from train.preset import PRESET
 SHAPES = ((8, 2), (4, 4), (3, 6))
 """Pieces of a step and blocks of each: many characters and noise levels, or long history."""
 SHAPE_WEIGHTS = (0.3, 0.4, 0.3)
-STEP_WEIGHTS = (0.3, 0.3, 0.32, 0.08)
+STEP_WEIGHTS = (0.25, 0.3, 0.4, 0.05)
 """Of the served schedule's levels; the last one changes next to nothing."""
-SERVED_SHARE = 0.5
+SERVED_SHARE = 0.65
 """Share of pieces near a level of the served schedule; the others are anywhere."""
 JITTER = 0.02
+REFRESH_STEPS = 64
+"""How often clips that were made meanwhile are taken in."""
 AUDIO_DROPOUT, SINK_DROPOUT = 0.1, 0.15
 RECALIBRATED = 0.45
 """Share of pieces from mid-stream whose reference is another frame of their clip."""
@@ -38,6 +41,14 @@ MOST_CORRUPTION = 0.6
 """Standard deviation, in that of latents, of what is wrong in corrupted history."""
 FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
 """Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
+OWN_STEPS = 0.5
+"""Share of pieces at the served levels `OWN_LEVELS` that begin one level earlier; the network's own
+step brings them to where they are learned from."""
+OWN_LEVELS = (2,)
+"""Not the second level: all that the first one has to go on is sound and sink, so its step carries
+no more of the clip's head motion, and who learns from it learns to hold still."""
+CHANGE_WEIGHT = 2.0
+"""Of squared errors in the change from one latent to the next."""
 MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 1.0
 """Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""
 
@@ -46,22 +57,29 @@ MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 1.0
 class Lesson:
     """A step's input and target."""
 
-    noisy: Tensor
+    clean: Tensor
     """[B, C, n * F, h, w]."""
-    timesteps: Tensor
-    """[B]."""
+    noisy: Tensor
+    """As `clean`; at `before` where that is not 0."""
+    sigma: Tensor
+    """[B], in (0, 1]: the levels that are learned."""
+    before: Tensor
+    """[B]: levels from which the network's own step leads to `sigma`, 0 for none."""
     conditions: Conditions
     starts: list[int]
     """First block of each piece, as counted in its stream."""
     sink: bool
-    target: Tensor
-    """Velocity, as `noisy`."""
     weight: Tensor
     """[B, 1, n * F, h, w]; 0 where history was corrupted."""
 
+    @property
+    def target(self) -> Tensor:
+        """The velocity from `noisy`, at `sigma`, to `clean`."""
+        return (self.noisy - self.clean) / self.sigma.view(-1, 1, 1, 1, 1)
+
 
 def draw_sigmas(rng: np.random.Generator, count: int, config: PipelineConfig) -> Tensor:
-    """Noise levels [count] in (0, 1]: half near those that are served, half from everywhere."""
+    """Noise levels [count] in (0, 1]: most near those that are served, the others anywhere."""
     served = rng.choice(Schedule(4, config.shift).sigmas[:-1], count, p=STEP_WEIGHTS)
     served = served * (1 + JITTER * rng.standard_normal(count))
     anywhere = shifted(torch.from_numpy(rng.random(count)), config.shift).numpy()
@@ -84,14 +102,17 @@ class Lessons:
         seed: int,
         part: int = 0,
         sink_dropout: float = SINK_DROPOUT,
+        own_steps: float = OWN_STEPS,
         config: PipelineConfig = PRESET.pipeline,
     ) -> None:
         """`part`: number of the learner, each of which has lessons of its own."""
         self.clips, self.seed, self.part, self.config = clips, seed, part, config
-        self.sink_dropout = sink_dropout
+        self.sink_dropout, self.own_steps = sink_dropout, own_steps
 
     def lesson(self, step: int) -> Lesson:
         """Of equal shape, and with or without a sink, in all parts."""
+        if step % REFRESH_STEPS == 0:
+            self.clips.refresh()
         common = np.random.default_rng([self.seed, step])
         batch, blocks = SHAPES[common.choice(len(SHAPES), p=SHAPE_WEIGHTS)]
         sink = common.random() >= self.sink_dropout
@@ -116,18 +137,31 @@ class Lessons:
         sigma = draw_sigmas(rng, len(clean), self.config)
         noise = torch.randn(clean.shape, generator=generator)
         wrong, learned = self._corruption(rng, clean, generator)
+        right = (learned == 1).flatten(1).all(1)
+        before = torch.where(right, self._earlier_levels(rng, sigma), 0)
         weight = 1 + MOUTH_WEIGHT * regions[:, :, 0] + EYES_WEIGHT * regions[:, :, 1]
         weight = weight * level_weight(sigma)[:, None, None, None]
         return Lesson(
-            noisy=add_noise(clean + wrong, noise, sigma),
-            timesteps=1000 * sigma,
+            clean=clean,
+            noisy=add_noise(clean + wrong, noise, torch.maximum(sigma, before)),
+            sigma=sigma,
+            before=before,
             conditions=self._conditions(rng, clips, begins, blocks),
             starts=[self._place(rng, int(f) + int(b))
                     for f, b in zip(clips.first_block, begins, strict=True)],
             sink=sink,
-            target=noise - clean,
             weight=(weight[:, None] * learned),
         )  # fmt: skip
+
+    def _earlier_levels(self, rng: np.random.Generator, sigma: Tensor) -> Tensor:
+        """[B]: the served level before `sigma` if the network's own step leads there, else 0."""
+        levels = torch.from_numpy(Schedule(4, self.config.shift).sigmas)
+        before = torch.zeros_like(sigma)
+        chosen = torch.from_numpy(rng.random(len(sigma)) < self.own_steps)
+        for number in OWN_LEVELS:
+            near = (sigma / levels[number] - 1).abs() < 3 * JITTER
+            before[near & chosen] = levels[number - 1]
+        return before
 
     def _place(self, rng: np.random.Generator, block: int) -> int:
         """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""
@@ -183,10 +217,14 @@ class Lessons:
 
 
 def weighted_error(velocity: Tensor, lesson: Lesson) -> Tensor:
-    """Mean squared error of the velocity over what is learned."""
-    squared = (velocity - lesson.target).square().mean(1, keepdim=True)
-    learned = (lesson.weight > 0).sum().clamp(min=1)
-    return (squared * lesson.weight).sum() / learned
+    """Mean squared error of the velocity over what is learned, and of its change over time: errors
+    that come and go with every latent are seen as flicker, lasting ones are not."""
+    error, weight = velocity - lesson.target, lesson.weight
+    learned = (weight > 0).sum().clamp(min=1)
+    squared = (error.square().mean(1, keepdim=True) * weight).sum() / learned
+    both = torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
+    change = (error.diff(dim=2).square().mean(1, keepdim=True) * both).sum() / learned
+    return squared + CHANGE_WEIGHT * change
 
 
 def _generator(rng: np.random.Generator) -> torch.Generator:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from networks.checkpoint import build_seeded, load_checkpoint
 from networks.dit import DiT
+from train.batched_dit import Conditions
 from train.learners import Learner, Together
 from train.muon import Muon
 from train.parallel import velocities
@@ -55,14 +57,16 @@ class Training(Learner):
         together: Together | None = None,
         rank: int = 0,
         start: Path | None = None,
+        rate: float = 1.0,
     ) -> None:
-        """`together`: None for a learner that is alone. `start`: weights to go on from."""
+        """`together`: None for a learner that is alone. `start`: weights to go on from. `rate`:
+        what all learning rates are multiplied by."""
         self.dit = fresh_dit(seed)
         if start is not None:
             load_checkpoint(self.dit, start).train().requires_grad_(True)
         # No pose is ever given, so this weight is never used.
         self.dit.cond_encoder.weight.requires_grad_(False)
-        super().__init__(seed, self.dit, together, rank)
+        super().__init__(seed, self.dit, together, rank, rate)
         inner = [self.dit.blocks, self.dit.audio_injector, self.dit.casual_audio_encoder]
         matrices = [p for m in inner for name, p in m.named_parameters()
                     if p.dim() >= 2 and name.endswith("weight")]  # fmt: skip
@@ -80,12 +84,29 @@ class Training(Learner):
 
 
 def lesson_loss(dit: DiT, lesson: Lesson) -> torch.Tensor:
-    velocity = velocities(
-        dit,
-        lesson.noisy,
-        lesson.timesteps,
-        lesson.conditions,
-        starts=lesson.starts,
-        sink=lesson.sink,
+    lesson = with_own_steps(dit, lesson)
+    return weighted_error(_velocities(dit, lesson, lesson.noisy, lesson.sigma), lesson)
+
+
+@torch.no_grad()
+def with_own_steps(dit: DiT, lesson: Lesson) -> Lesson:
+    """`lesson` with all of `noisy` at `sigma`: the network's own Euler steps lead there, of whole
+    pieces, so that their history is made in the same way."""
+    rows = lesson.before.nonzero()[:, 0]
+    if len(rows) == 0:
+        return lesson
+    c, of = lesson.conditions, {"starts": [lesson.starts[i] for i in rows.tolist()]}
+    conditions = Conditions(
+        reference=c.reference[rows], motion=c.motion[rows], text=c.text[rows], audio=c.audio[rows]
     )
-    return weighted_error(velocity, lesson)
+    some = replace(lesson, conditions=conditions, **of)
+    noisy, before = lesson.noisy.clone(), lesson.before[rows]
+    velocity = _velocities(dit, some, noisy[rows], before)
+    noisy[rows] += (lesson.sigma[rows] - before).view(-1, 1, 1, 1, 1) * velocity
+    return replace(lesson, noisy=noisy, before=torch.zeros_like(lesson.before))
+
+
+def _velocities(dit: DiT, lesson: Lesson, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    return velocities(
+        dit, noisy, 1000 * sigma, lesson.conditions, starts=lesson.starts, sink=lesson.sink
+    )

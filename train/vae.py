@@ -100,9 +100,7 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
     weights = LossWeights(change=args.change_weight)
-    training = Training(
-        args.seed, together, rank, args.encoder_of, args.start, args.rate, weights
-    )
+    training = Training(args.seed, together, rank, args.encoder_of, args.start, args.rate, weights)
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
