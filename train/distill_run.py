@@ -22,7 +22,7 @@ from train.distill_data import Trajectories
 from train.distill_training import Distillation, Figures
 from train.latent_clips import LatentClips
 from train.preset import PRESET
-from train.teacher_scores import DevClips
+from train.teacher_scores import DevClips, write_samples
 
 Probe = Callable[[DiT], Figures]
 """Scores of a student, such as how well its lips follow the sound."""
@@ -119,7 +119,7 @@ def mouth_probe(args: argparse.Namespace) -> Probe | None:
 
     def probe(student: DiT) -> Figures:
         frames = dev.frames(student)
-        dev.write_samples(args.out / "samples.png", frames)
+        write_samples(args.out / "samples.png", dev.reconstructed(), frames)
         return dev.read(frames)
 
     return probe

@@ -32,8 +32,10 @@ PANELS = {
     "error of the velocity": ("error_0", "error_1", "error_2"),
     "where there is mouth": ("mouth_0", "mouth_1", "mouth_2"),
     "mouth opening and width": ("opening", "width"),
+    "change over the VAE's": ("motion", "border"),
 }
-SHOWN = ("error_0", "error_1", "error_2", "mouth_1", "mouth_2", "opening", "width")
+SHOWN = ("error_0", "error_1", "error_2", "mouth_1", "mouth_2", "opening", "width",
+         "motion", "border")  # fmt: skip
 
 
 def train(args: argparse.Namespace) -> None:

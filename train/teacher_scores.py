@@ -30,7 +30,7 @@ from train.world.identity import identity
 from train.world.measure import read_mouth
 
 ERROR_CLIPS, ERROR_BLOCKS = 8, 4
-STREAMS, STREAM_BLOCKS = 4, 6
+STREAMS, STREAM_BLOCKS = 8, 8
 LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
 """Served noise levels whose errors are measured; the fourth changes next to nothing."""
 
@@ -66,15 +66,15 @@ class DevClips:
     @torch.no_grad()
     def scores(self, dit: DiT, samples: Path | None = None) -> dict[str, float]:
         """Squared errors of the velocity at the served levels, "error_0" …, and of where there is
-        mouth, "mouth_0" …; with a VAE also the correlations "opening" and "width" of `frames`,
-        which are drawn into `samples`."""
+        mouth, "mouth_0" …; with a VAE also what `read` and `moved` say of `frames`, which are
+        drawn into `samples`."""
         found = self._errors(dit)
         if self.vae is None:
             return found
-        frames = self.frames(dit)
+        frames, cap = self.frames(dit), self.reconstructed()
         if samples is not None:
-            self.write_samples(samples, frames)
-        return found | self.read(frames)
+            write_samples(samples, cap, frames)
+        return found | self.read(frames) | moved(frames, cap)
 
     def _errors(self, dit: DiT) -> dict[str, float]:
         frames = ERROR_BLOCKS * PRESET.pipeline.frames_per_block
@@ -113,14 +113,32 @@ class DevClips:
                 found[name].append(correlation(getattr(mouth, name), true[: len(made), column]))
         return {name: float(np.nanmean(values)) for name, values in found.items()}
 
-    def write_samples(self, path: Path, frames: np.ndarray) -> None:
-        """Every sixth frame of the streams, a row each, the truth's latents decoded above."""
+    @torch.no_grad()
+    def reconstructed(self) -> np.ndarray:
+        """The true latents of those streams through the decoder, as `frames`."""
         assert self.vae is not None
-        with torch.no_grad():
-            warm = self.conditions.motion[: len(frames), :, : PRESET.pipeline.warmup_frames]
-            _, state = self.vae.decode(warm)
-            length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
-            video, _ = self.vae.decode(self.latents[: len(frames), :, :length], state)
-        pairs = zip(to_frames(video), frames, strict=True)
-        rows = [np.concatenate(list(clip[::6]), 1) for pair in pairs for clip in pair]
-        Image.fromarray(np.concatenate(rows)).save(path)
+        warm = self.conditions.motion[:STREAMS, :, : PRESET.pipeline.warmup_frames]
+        _, state = self.vae.decode(warm)
+        length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
+        video, _ = self.vae.decode(self.latents[:STREAMS, :, :length], state)
+        return to_frames(video)
+
+
+def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:
+    """How much changes from frame to frame over what the VAE makes of the truth: "motion" in all,
+    "border" of latents over within. Both uint8 [B, T, S, S, 3]."""
+    change, wanted = (np.abs(np.diff(x.astype(np.int16), axis=1)) for x in (frames, cap))
+    border = np.arange(change.shape[1]) % 4 == 3
+
+    def steps(x: np.ndarray) -> float:
+        return float(x[:, border].mean() / x[:, ~border].mean())
+
+    motion = float(change.mean() / wanted.mean())
+    return {"motion": motion, "border": steps(change) / steps(wanted)}
+
+
+def write_samples(path: Path, cap: np.ndarray, frames: np.ndarray) -> None:
+    """Every sixth frame of the streams, a row each, below the VAE's of the truth."""
+    pairs = zip(cap, frames, strict=True)
+    rows = [np.concatenate(list(clip[::6]), 1) for pair in pairs for clip in pair]
+    Image.fromarray(np.concatenate(rows)).save(path)
