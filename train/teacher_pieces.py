@@ -36,6 +36,9 @@ REFRESH_STEPS = 64
 AUDIO_DROPOUT, SINK_DROPOUT = 0.1, 0.15
 RECALIBRATED = 0.45
 """Share of pieces from mid-stream whose reference is another frame of their clip."""
+MOST_MISDRAWN = 0.4
+"""What is wrong in such a reference at most, as `MOST_CORRUPTION`: a stream draws it itself. The
+motion tokens still know better."""
 CORRUPTED = 0.3
 MOST_CORRUPTION = 0.6
 """Standard deviation, in that of latents, of what is wrong in corrupted history."""
@@ -177,16 +180,14 @@ class Lessons:
         In some pieces the first blocks are wrong, in grain and colour, by a random amount. They
         are history for the others, who have to answer as if nothing had happened.
         """
-        batch, channels, frames = clean.shape[:3]
+        batch, _, frames = clean.shape[:3]
         blocks = frames // self.config.frames_per_block
-        wrong = torch.randn(clean.shape, generator=generator)
-        wrong += torch.randn(batch, channels, 1, 1, 1, generator=generator)
         amount = torch.zeros(batch, 1, frames, 1, 1)
         for row in amount if blocks > 1 else ():
             if rng.random() < CORRUPTED:
                 until = int(rng.integers(1, blocks)) * self.config.frames_per_block
-                row[:, :until] = rng.uniform(0, MOST_CORRUPTION) / 2**0.5
-        return wrong * amount, (amount == 0).float()
+                row[:, :until] = rng.uniform(0, MOST_CORRUPTION)
+        return _wrong(clean, generator) * amount, (amount == 0).float()
 
     def _conditions(
         self, rng: np.random.Generator, clips: LatentBatch, begins: np.ndarray, blocks: int
@@ -200,6 +201,8 @@ class Lessons:
             if started and rng.random() < RECALIBRATED:
                 frame = self._other_frame(rng, int(begin), blocks)
                 reference = clips.latents[row, :, frame : frame + 1]
+                wrong = _wrong(reference[None], _generator(rng))[0]
+                reference = reference + rng.uniform(0, MOST_MISDRAWN) * wrong
             references.append(reference)
         return Conditions(
             reference=torch.stack(references),
@@ -214,6 +217,12 @@ class Lessons:
         inside = range(begin * frames, (begin + blocks) * frames)
         others = [f for f in range(self.clips.num_blocks * frames) if f not in inside]
         return int(rng.choice(others or list(inside)))
+
+
+def _wrong(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Errors of deviation 1 for `latents` [B, C, T, h, w]: in grain, and in a clip's colour."""
+    colour = torch.randn(*latents.shape[:2], 1, 1, 1, generator=generator)
+    return (torch.randn(latents.shape, generator=generator) + colour) / 2**0.5
 
 
 def weighted_error(velocity: Tensor, lesson: Lesson) -> Tensor:
