@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lessons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lessons:
     """Of one shape: four pieces of three blocks."""
     monkeypatch.setattr(teacher_pieces, "SHAPES", ((NUM_CLIPS, NUM_BLOCKS),) * 3)
-    return Lessons(LatentClips(folder / "train"), seed=1)
+    return Lessons(LatentClips(folder / "train"), seed=1, own_steps=0.5)
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def test_corrupted_history_is_an_input_only(lessons: Lessons) -> None:
 
 def test_lessons_follow_from_seed_and_step(lessons: Lessons, folder: Path) -> None:
     """A resumed run would see other data; learners would all see the same."""
-    again = Lessons(LatentClips(folder / "train"), seed=1)
-    other = Lessons(LatentClips(folder / "train"), seed=1, part=1)
+    again = Lessons(LatentClips(folder / "train"), seed=1, own_steps=0.5)
+    other = Lessons(LatentClips(folder / "train"), seed=1, part=1, own_steps=0.5)
     one = lessons.lesson(5)
     assert torch.equal(one.noisy, again.lesson(5).noisy)
     assert one.starts == again.lesson(5).starts

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SHARES = {"vae": 0.36, "audio": 0.10, "text": 0.04, "teacher": 0.32, "student": 0.18}
+SHARES = {"vae": 0.36, "audio": 0.06, "text": 0.03, "teacher": 0.25, "student": 0.30}
 """Of the hours. A decoder that goes on alone would improve pictures without touching the rest."""
-TRAIN_CLIPS, DEV_CLIPS = 1600, 16
+CLIPS_PER_HOUR, DEV_CLIPS = 500, 16
+CHANGE_WEIGHT, OWN_STEPS = "128", "0.5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +78,14 @@ def stages(out: Path, hours: float, threads: int, seed: int) -> list[Stage]:
     given = ["--weights", str(weights), "--clips", str(clips)]
     teacher = str(out / "teacher" / "dit.safetensors")
     return [
-        learn("vae", "train.vae", *learners),
+        learn("vae", "train.vae", *learners, "--change-weight", CHANGE_WEIGHT),
         encoder("audio"),
         encoder("text"),
-        latents("train", TRAIN_CLIPS),
+        latents("train", round(CLIPS_PER_HOUR * hours)),
         latents("dev", DEV_CLIPS),
         learn("teacher", "train.teacher", *given, *learners),
-        learn("student", "train.distill", *given, *learners, "--teacher", teacher),
+        learn("student", "train.teacher", *given, *learners, "--start", teacher,
+              "--own-steps", OWN_STEPS),
         Stage(
             name="artifacts",
             command=["export.to_onnx", "--preset", "demo", "--weights", str(demo),

@@ -44,9 +44,9 @@ MOST_CORRUPTION = 0.6
 """Standard deviation, in that of latents, of what is wrong in corrupted history."""
 FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
 """Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
-OWN_STEPS = 0.5
+OWN_STEPS = 0.0
 """Share of pieces at the served levels `OWN_LEVELS` that begin one level earlier; the network's own
-step brings them to where they are learned from."""
+step brings them to where they are learned from. A student's; a teacher of many steps has none."""
 OWN_LEVELS = (2,)
 """Not the second level: all that the first one has to go on is sound and sink, so its step carries
 no more of the clip's head motion, and who learns from it learns to hold still."""
