@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from train.curve import write_curves
 
 WARM_STEPS = 60
-EMA = 0.998
 PATIENCE = 600.0
 """Seconds that one learner waits for another, which may be scoring or saving."""
 
@@ -65,6 +64,8 @@ class Together:
 class Learner:
     """A network, its running average, optimisers and place in the data."""
 
+    EMA = 0.998
+    """Decay of the running average per step."""
     KEPT = ("seed", "step", "minutes", "cpu_seconds", "rows")
     PARTS = ("network", "average", "muon", "adam")
     muon: torch.optim.Optimizer
@@ -96,7 +97,7 @@ class Learner:
             optimiser.step()
         with torch.no_grad():
             of = (list(network.parameters()) for network in (self.average, self.network))
-            torch._foreach_lerp_(*of, 1 - averaged(EMA, self.step))
+            torch._foreach_lerp_(*of, 1 - averaged(self.EMA, self.step))
         self.step += 1
         return float(loss.detach())
 

@@ -50,7 +50,7 @@ step brings them to where they are learned from. A student's; a teacher of many 
 OWN_LEVELS = (2,)
 """Not the second level: all that the first one has to go on is sound and sink, so its step carries
 no more of the clip's head motion, and who learns from it learns to hold still."""
-CHANGE_WEIGHT = 2.0
+CHANGE_WEIGHT = 4.0
 """Of squared errors in the change from one latent to the next."""
 MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 1.0
 """Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""

@@ -51,6 +51,8 @@ def _seeded(seed: int) -> torch.Generator:
 class Training(Learner):
     """Network, its average, optimisers and place in the lessons."""
 
+    EMA = 0.995
+
     def __init__(
         self,
         seed: int,
