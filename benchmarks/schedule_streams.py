@@ -209,12 +209,8 @@ def every_schedule(num_blocks: int) -> list[Streams]:
     clean = RolloutOptions(history="clean")
     rolling = RolloutOptions(history="clean", schedule="rolling")
     ways = {"own level": RolloutOptions(), "clean history": clean, "joint window": rolling}
-    return [
-        TextToVideo("rolling_forcing"),
-        TextToVideo("self_forcing"),
-        Avatar(),
-        *(
-            TorchAvatar(f"avatar, torch: {name}", options, num_blocks, dit, decoder)
-            for name, options in ways.items()
-        ),
+    rolled: list[Streams] = [
+        TorchAvatar(f"avatar, torch: {name}", options, num_blocks, dit, decoder)
+        for name, options in ways.items()
     ]
+    return [TextToVideo("rolling_forcing"), TextToVideo("self_forcing"), Avatar(), *rolled]
