@@ -116,6 +116,11 @@ PAIRS = (
         question="1 clean block before the joint window against 3",
     ),
     Pair(
+        one="student 4 rolling, none before",
+        other=STUDENT,
+        question="The joint window alone, without any history, against timestep forcing",
+    ),
+    Pair(
         one="uncorrupted",
         other=STUDENT,
         question="Trained without history corruption",
@@ -156,6 +161,8 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
            rollout=(*rolling, ("sampler", "renoise"))),
         of("student 4 rolling, 1 before", "the same, and 1 clean one as in Rolling Forcing",
            rollout=(*rolling, ("window_blocks", 2))),
+        of("student 4 rolling, none before", "the same, and no clean one",
+           rollout=(*rolling, ("window_blocks", 1))),
         of("uncorrupted", "another checkpoint", "uncorrupted"),
         of("silence", "a silent microphone", kind="silence", seconds=min(20, seconds)),
         of("served", "the exported graphs in the served code", "served", faces=few),
@@ -167,7 +174,7 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
 
 LONGER = (
     *("student 3", "student 2", "no sink, window 5", "window 3", "window 2"),
-    *("student 4 rolling, fresh noise", "student 4 rolling, 1 before"),
+    *(f"student 4 rolling, {how}" for how in ("fresh noise", "1 before", "none before")),
 )
 """What the quick form leaves out."""
 
