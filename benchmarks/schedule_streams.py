@@ -7,9 +7,8 @@ passes that the plan names. What the avatar hears is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -146,31 +145,24 @@ class Avatar:
         self.decoder.close(session)
 
 
-@dataclass(slots=True)
 class TorchAvatar:
     """The avatar's network in PyTorch, as `train.evaluate` rolls it out, with ONNX's decoder."""
 
-    name: str
-    options: RolloutOptions
-    num_blocks: int
-    """Of the longest stream."""
-    dit: Any
-    decoder: Decoder
-
-    @property
-    def frames(self) -> int:
-        return PRESET.pipeline.video_frames_per_block
-
-    @property
-    def flops(self) -> float:
+    def __init__(
+        self, name: str, options: RolloutOptions, num_blocks: int, dit: DiT, decoder: Decoder
+    ) -> None:
+        """`num_blocks` of the longest stream."""
+        self.name, self.options, self.num_blocks = f"avatar, torch: {name}", options, num_blocks
+        self.dit, self.decoder = dit, decoder
         c = PRESET.pipeline
-        if self.options.history == "own level":
-            return c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
-        return sum(
-            pass_flops(c, len(p.blocks) * c.tokens_per_block,
-                       c.num_sink_tokens + p.num_keys * c.tokens_per_block)
-            for p in steady_passes(plan_rules(c, self.options))
-        )  # fmt: skip
+        self.frames = c.video_frames_per_block
+        self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
+        if options.history == "clean":
+            self.flops = sum(
+                pass_flops(c, len(p.blocks) * c.tokens_per_block,
+                           c.num_sink_tokens + p.num_keys * c.tokens_per_block)
+                for p in steady_passes(plan_rules(c, options))
+            )  # fmt: skip
 
     def open(self, session: int) -> Iterator[np.ndarray]:
         given = silent_conditions(PRESET.pipeline, self.num_blocks)
@@ -206,11 +198,11 @@ def every_schedule(num_blocks: int) -> list[Streams]:
     dit = load_checkpoint(DiT(PRESET.dit), AVATAR / "dit.safetensors")
     decoder = Decoder(AVATAR)
     decoder.warm_up()
-    clean = RolloutOptions(history="clean")
     rolling = RolloutOptions(history="clean", schedule="rolling")
-    ways = {"own level": RolloutOptions(), "clean history": clean, "joint window": rolling}
-    rolled: list[Streams] = [
-        TorchAvatar(f"avatar, torch: {name}", options, num_blocks, dit, decoder)
-        for name, options in ways.items()
-    ]
+    ways = {
+        "own level": RolloutOptions(),
+        "clean history": RolloutOptions(history="clean"),
+        "joint window": rolling,
+    }
+    rolled = [TorchAvatar(*way, num_blocks, dit, decoder) for way in ways.items()]
     return [TextToVideo("rolling_forcing"), TextToVideo("self_forcing"), Avatar(), *rolled]

@@ -147,7 +147,9 @@ def test_fresh_noise_is_added_to_the_prediction(
     for block, latents in enumerate(made):
         for seed, latent in zip(seeds, latents, strict=True):
             assert torch.allclose(latent, by_hand(config, seed, block, sigmas), atol=1e-6)
-    with pytest.raises(ValueError, match="seeds"):
+    with pytest.raises(ValueError, match="1 seeds, wanted one for each of 2"):
+        stream(dit, conditions, options, seeds[:1], config=config)
+    with pytest.raises(ValueError, match="wanted seeds"):
         stream(dit, conditions, options, noise_of(preset, 2, 3), config=config)
 
 

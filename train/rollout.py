@@ -58,7 +58,10 @@ def stream(
             raise ValueError("noise is a tensor, wanted seeds: 'renoise' draws at every level")
         drawn: Noise = partial(_given, noise, config.frames_per_block)
     else:
-        drawn = partial(_seeded, noise or range(batch), config.latent_shape)
+        seeds = range(batch) if noise is None else noise
+        if len(seeds) != batch:
+            raise ValueError(f"noise is {len(seeds)} seeds, wanted one for each of {batch} streams")
+        drawn = partial(_seeded, seeds, config.latent_shape)
     make = _OwnLevel if options.history == "own level" else _CleanHistory
     streams = make(StreamNetwork(dit, conditions, options, config), drawn)
     return streams.blocks(length // config.video_frames_per_block)
