@@ -77,6 +77,14 @@ class Answering:
         """Append what a request brings; ValueError or RuntimeError if it can't be."""
         raise AssertionError("every kind of session has its own")
 
+    def has_work(self) -> bool:
+        """Whether input waits for its turn."""
+        raise AssertionError("every kind of session has its own")
+
+    def can_dispatch(self) -> bool:
+        """Whether its next piece of work has all it needs."""
+        raise AssertionError("every kind of session has its own")
+
     def forget_conditions(self) -> None:
         """Let go of what START carried, once the models have it."""
         raise AssertionError("every kind of session has its own")

@@ -110,7 +110,8 @@ class LiveAvatar(Orchestrator[Session]):
         """Hand out what can be worked on; sessions take turns, block by block."""
         if not self._encoding:
             self._encode_next()
-        while self._at_stage_0 < LANES and (session := self._next_session()) is not None:
+        num_places = LANES * (self.executor.num_stages + 1)
+        while self._at_stage_0 < LANES and (session := self.next_session(num_places)) is not None:
             self.guard(session, self._enter, session)
             if not self._encoding:
                 self._encode_next()
@@ -121,19 +122,6 @@ class LiveAvatar(Orchestrator[Session]):
                 self._encoding = session.encoding = True
                 self._lanes.encode(session, window)
                 return
-
-    def _next_session(self) -> Session | None:
-        """Whose block enters now. Busy sessions share the places in the pipeline, so that one with
-        a long backlog does not fill the queue of the slowest stage before another's first block."""
-        num_places = LANES * (self.executor.num_stages + 1)
-        busy = sum(1 for s in self.turns if s.in_flight or s.ready)
-        share = -(-num_places // max(busy, 1))
-        for session in self.turns:
-            if session.in_flight < share and session.can_dispatch():
-                self.turns.remove(session)
-                self.turns.append(session)
-                return session
-        return None
 
     def _enter(self, session: Session) -> None:
         block, source = session.next_block, session.ready.popleft()

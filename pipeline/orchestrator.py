@@ -68,6 +68,18 @@ class Orchestrator(Generic[S]):
         """Hand out what can be worked on; sessions take turns."""
         raise AssertionError("every model has its own")
 
+    def next_session(self, num_places: int) -> S | None:
+        """Whose turn it is. Busy sessions share the places at the models, so that one with a long
+        backlog does not fill the queue of the slowest model before another's first block."""
+        busy = sum(1 for s in self.turns if s.in_flight or s.has_work())
+        share = -(-num_places // max(busy, 1))
+        for session in self.turns:
+            if session.in_flight < share and session.can_dispatch():
+                self.turns.remove(session)
+                self.turns.append(session)
+                return session
+        return None
+
     def close_now(self, session: S) -> None:
         """Free a session everywhere; may block, at the very end only."""
         raise AssertionError("every model has its own")

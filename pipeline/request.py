@@ -84,12 +84,7 @@ def parse_request(
     config: PipelineConfig,
 ) -> AvatarRequest:
     """Check a request's tensors (wire names, docs/protocol.md)."""
-    if not isinstance(session, int):  # Triton takes text, too
-        raise ValueError(f"sequence id is the text {session!r}, wanted a 64-bit integer")
-    if not start:
-        for name in ("image", "image_rgb", "prompt", "text", "seed", "options"):
-            if name in inputs:
-                raise ValueError(f"{name} came in mid-session; it belongs to the START request")
+    check_sequence(inputs, session, start, ("image", "image_rgb", "prompt", "text"))
     return AvatarRequest(
         session=session,
         start=start,
@@ -104,6 +99,18 @@ def parse_request(
         noise=read_blocks(inputs, "noise", config.latent_shape[1:]),
         sink_distance=_sink_distance(inputs, config),
     )
+
+
+def check_sequence(
+    inputs: Mapping[str, np.ndarray], session: object, start: bool, start_only: Sequence[str]
+) -> None:
+    """ValueError for a sequence id that is no number, or what belongs to START in mid-session:
+    `start_only`, seed and options."""
+    if not isinstance(session, int):  # Triton takes text, too
+        raise ValueError(f"sequence id is the text {session!r}, wanted a 64-bit integer")
+    for name in (*start_only, "seed", "options"):
+        if name in inputs and not start:
+            raise ValueError(f"{name} came in mid-session; it belongs to the START request")
 
 
 def read_options(raw: bytes, known: Sequence[str]) -> dict[str, Any]:

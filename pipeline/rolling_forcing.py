@@ -93,20 +93,9 @@ class RollingForcing(Orchestrator[RollingSession]):
 
     def dispatch(self) -> None:
         """Hand out ticks; sessions take turns."""
-        while self._at_window < LANES and (session := self._next_session()) is not None:
+        num_places = 2 * LANES  # at the window and the decoder
+        while self._at_window < LANES and (session := self.next_session(num_places)) is not None:
             self.guard(session, self._enter, session)
-
-    def _next_session(self) -> RollingSession | None:
-        """Whose tick is next. Busy sessions share the places at the window and the decoder, so that
-        finished blocks do not pile up before a slower decoder."""
-        busy = sum(1 for s in self.turns if s.in_flight or s.is_due())
-        share = -(-2 * LANES // max(busy, 1))
-        for session in self.turns:
-            if session.in_flight < share and session.is_due():
-                self.turns.remove(session)
-                self.turns.append(session)
-                return session
-        return None
 
     def _enter(self, session: RollingSession) -> None:
         number, change = session.begin_tick()

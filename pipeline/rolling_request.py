@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.request import (
     check_integer,
+    check_sequence,
     read_blocks,
     read_options,
     read_prompt,
@@ -84,12 +85,7 @@ def parse_rolling_request(
 ) -> RollingRequest:
     """Check a request's tensors (wire names, docs/protocol.md); `rules` are those served."""
     config = rules[DEPLOYED]
-    if not isinstance(session, int):  # Triton takes text, too
-        raise ValueError(f"sequence id is the text {session!r}, wanted a 64-bit integer")
-    if not start:
-        for name in ("seed", "options"):
-            if name in inputs:
-                raise ValueError(f"{name} came in mid-session; it belongs to the START request")
+    check_sequence(inputs, session, start, start_only=())
     if "prompt" in inputs and "text" in inputs:
         raise ValueError("request carries prompt and text, wanted one of them")
     return RollingRequest(

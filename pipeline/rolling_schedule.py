@@ -6,8 +6,9 @@ velocity noise - clean. Timesteps are looked up in a table of 1000, the nearest 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from pipeline.rolling_config import RollingConfig
 
 NUM_TRAIN_TIMESTEPS = 1000
 Floats = NDArray[np.float32]
+Latent = TypeVar("Latent", bound=Any)
+"""float32 array of numpy or torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +59,37 @@ class NoiseTable:
         return self.sigmas[away.argmin(axis=-1)]
 
 
-def clean_of(latent: Floats, velocity: Floats, sigma: float) -> Floats:
+def clean_of(latent: Latent, velocity: Latent, sigma: float) -> Latent:
     """The clean latent that a velocity predicts."""
-    return latent - np.float32(sigma) * velocity
+    return latent - velocity * sigma
 
 
-def add_noise(clean: Floats, noise: Floats, sigma: float) -> Floats:
+def add_noise(clean: Latent, noise: Latent, sigma: float) -> Latent:
     """A clean latent at noise level sigma."""
-    return np.float32(1 - sigma) * clean + np.float32(sigma) * noise
+    return clean * (1 - sigma) + noise * sigma
+
+
+def advance(
+    sigmas: Sequence[float],
+    level: int,
+    latent: Latent,
+    velocity: Latent,
+    noise: Callable[[int], Latent],
+    *,
+    renoises: bool,
+) -> Latent:
+    """From `level` of `sigmas` to the next one, after the last to the clean latent.
+
+    `noise(next_level)` gives fresh noise; it is asked only where the sampler adds some, else the
+    velocity is followed (Euler).
+    """
+    sigma = sigmas[level]
+    if level + 1 == len(sigmas):
+        return clean_of(latent, velocity, sigma)
+    if renoises:
+        clean = clean_of(latent, velocity, sigma)
+        return add_noise(clean, noise(level + 1), sigmas[level + 1])
+    return latent + velocity * (sigmas[level + 1] - sigma)
 
 
 class Levels:
@@ -79,15 +105,6 @@ class Levels:
     def advance(
         self, level: int, latent: Floats, velocity: Floats, noise: Callable[[int], Floats]
     ) -> Floats:
-        """From `level` to the next one, after the last to the clean latent.
-
-        `noise(next_level)` gives fresh noise; it is asked only where the sampler adds some.
-        """
-        sigma = float(self.sigmas[level])
-        if level + 1 == len(self.sigmas):
-            return clean_of(latent, velocity, sigma)
-        next_sigma = float(self.sigmas[level + 1])
-        if self._renoises:
-            clean = clean_of(latent, velocity, sigma)
-            return add_noise(clean, noise(level + 1), next_sigma)
-        return latent + np.float32(next_sigma - sigma) * velocity
+        """See `advance`."""
+        sigmas = self.sigmas.tolist()
+        return advance(sigmas, level, latent, velocity, noise, renoises=self._renoises)

@@ -118,10 +118,14 @@ class RollingSession(Answering):
                 f"at most {MAX_BACKLOG_BLOCKS} may wait; send no faster than answers come"
             )
 
-    def is_due(self) -> bool:
-        """Whether the next tick can run and somebody waits for it."""
+    def has_work(self) -> bool:
+        """Whether somebody waits for the next tick."""
         due = self.asked + self.latency if self.asked else 0
         return self.started and not self.closing and self.next_tick < due
+
+    def can_dispatch(self) -> bool:
+        """The next tick needs nothing else."""
+        return self.has_work()
 
     def begin_tick(self) -> tuple[int, Change]:
         """The next tick and what it brings."""

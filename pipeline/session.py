@@ -124,6 +124,10 @@ class Session(Answering):
             return None
         return self.audio.next_window()
 
+    def has_work(self) -> bool:
+        """Whether features of a block wait to enter stage 0."""
+        return bool(self.ready)
+
     def can_dispatch(self) -> bool:
         """Whether the next block has all it needs to enter stage 0."""
         if not self.started or self.closing or not self.ready:

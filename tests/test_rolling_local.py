@@ -61,7 +61,7 @@ def equal(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return len(one) == len(other) and all(map(np.array_equal, one, other))
 
 
-@pytest.mark.parametrize("num_blocks", [1, 2, 5, 7])
+@pytest.mark.parametrize("num_blocks", [1, 2, 3, 4, 5, 7])
 def test_a_stream_equals_the_plain_loop_bit_for_bit(
     server: RollingForcing, executor: RollingLocalExecutor, num_blocks: int
 ) -> None:

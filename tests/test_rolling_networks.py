@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from export.wan_graphs import load_wan
 from networks.causal_wan import CausalWan, Sight, block_causal, wan_key
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.configs import WanConfig
@@ -46,6 +47,18 @@ def clip(batch: int, frames: int, seed: int = 0) -> Tensor:
 def prompt(batch: int) -> Tensor:
     generator = torch.Generator().manual_seed(9)
     return torch.randn(batch, CONFIG.text_len, CONFIG.text_dim, generator=generator)
+
+
+def test_the_loader_names_the_licence_of_released_weights(
+    wan: CausalWan, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Weights for academic use only would be put to work without a word."""
+    save_checkpoint(wan, tmp_path / "wan.safetensors")
+    for name, spoken in (("rolling-1.3b", True), ("rolling-demo", False)):
+        caplog.clear()
+        small = rolling_preset(name, wan=CONFIG, height=32, width=48)
+        load_wan(small, tmp_path / "wan.safetensors")
+        assert ("academic use only" in caplog.text) == spoken
 
 
 def test_keys_and_size_of_the_released_network() -> None:

@@ -307,6 +307,15 @@ def test_every_comparison_is_between_settings_of_equal_length(sweep: Sweep) -> N
         sweep.chosen(["window 9"])
 
 
+def test_a_sweep_can_be_made_smaller_but_not_larger() -> None:
+    """An hour's evaluation for a look, or a look that became an hour."""
+    small = FULL.resized(faces=9, seeds=1, seconds=15)
+    for one, other in zip(FULL.settings, small.settings, strict=True):
+        assert (other.faces, other.seeds) == (min(one.faces, 9), 1)
+        assert other.seconds == min(one.seconds, 15)
+    assert FULL.resized(faces=None) == FULL
+
+
 def test_the_full_sweep_is_what_the_gates_ask_for() -> None:
     """24 unseen faces, 3 seeds, up to 600 s."""
     settings = {s.name: s for s in FULL.settings}

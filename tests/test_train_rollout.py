@@ -193,7 +193,7 @@ def test_a_seed_gives_each_row_the_served_noise() -> None:
         [np.concatenate([block_noise(7 + r, b, shape) for b in range(2)], 2) for r in range(2)]
     )
     with torch.no_grad():
-        by_seed = stream(dit, conditions, noise=7, config=preset.pipeline)
+        by_seed = stream(dit, conditions, noise=[7, 8], config=preset.pipeline)
         given = stream(dit, conditions, noise=torch.from_numpy(noise), config=preset.pipeline)
         for one, other in zip(by_seed, given, strict=True):
             assert torch.equal(one, other)

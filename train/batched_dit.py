@@ -89,6 +89,11 @@ def _patches(embedding: PatchEmbedding, x: Tensor) -> Tensor:
     return embedding(x).reshape(batch, -1, embedding.out_channels)
 
 
+def by_token(rows: Tensor, num_tokens: int) -> Tensor:
+    """Modulation [n, 6, D] or [n, D] of n blocks -> of all their tokens, [1, (6,) L, D]."""
+    return rows.movedim(0, -2).repeat_interleave(num_tokens, -2)[None]
+
+
 def text_keys_values(dit: DiT, text: Tensor) -> list[KeysValues]:
     """text [B, text_len, text_dim] -> K and V of every layer's cross-attention."""
     rows = dit.text_embedding(text)
@@ -126,11 +131,14 @@ def run_blocks(
     text: list[KeysValues],
     audio: Tensor | None = None,
 ) -> Tensor:
-    """All transformer blocks on x [B, L, D] with modulation [B or 1, 6, D].
+    """All transformer blocks on x [B, L, D] with modulation [B or 1, 6, D], or [B or 1, 6, L, D]
+    of every token.
 
     `audio` as in `Conditions`, of the video frames that the L tokens are; None for the sink.
     """
     tokens = None if audio is None else _audio_tokens(dit, audio)
+    if modulation.dim() == 3:
+        modulation = modulation[:, :, None]
     for layer, block in enumerate(dit.blocks):
         x = _run_block(block, layer, x, modulation, self_attention, text[layer])
         if tokens is not None and layer in dit.config.inject_layers:
@@ -157,7 +165,7 @@ def _run_block(
     self_attention: SelfAttention,
     text: KeysValues,
 ) -> Tensor:
-    parts = (block.modulation + modulation)[:, :, None].unbind(1)
+    parts = (block.modulation[:, :, None] + modulation).unbind(1)
     shift1, scale1, gate1, shift2, scale2, gate2 = parts
     attention = block.self_attn
     normed = _modulated_norm(x, shift1, scale1, block.eps)
@@ -198,9 +206,12 @@ def _modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tens
 
 
 def velocity_of(dit: DiT, x: Tensor, head_modulation: Tensor, shape: torch.Size) -> Tensor:
-    """Tokens [B, L, D] and modulation [B or 1, D] -> velocity [B, C, T, h, w] = `shape`."""
+    """Tokens [B, L, D] and modulation [B or 1, D], or [B or 1, L, D] of every token, -> velocity
+    [B, C, T, h, w] = `shape`."""
     head = dit.head
-    shift, scale = (head.modulation + head_modulation[:, None])[:, :, None].unbind(1)
+    if head_modulation.dim() == 2:
+        head_modulation = head_modulation[:, None]
+    shift, scale = (head.modulation[:, :, None] + head_modulation[:, None]).unbind(1)
     x = head.head(_modulated_norm(x, shift, scale, head.eps))
     batch, channels, frames, height, width = shape
     p = head.patch

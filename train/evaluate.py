@@ -111,6 +111,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="SETTING")
     parser.add_argument("--faces", type=int, help="at most so many faces per setting")
     parser.add_argument("--seeds", type=int, help="at most so many seeds per face")
+    parser.add_argument("--seconds", type=int, help="at most so many per run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="all figures in the last line")
     parser.add_argument("--video", type=Path, help="judge this saved stream instead")
@@ -143,7 +144,9 @@ def main() -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from train.evaluation.report import write_report
 
-    sweep = (QUICK if args.quick else FULL).resized(args.faces, args.seeds)
+    sweep = (QUICK if args.quick else FULL).resized(
+        faces=args.faces, seeds=args.seeds, seconds=args.seconds
+    )
     if args.only:
         sweep = sweep.chosen(args.only)
     names = ("student", "teacher", "uncorrupted", "sinkless")

@@ -1,20 +1,19 @@
-"""Streams generated block by block in torch: for Self-Forcing, evaluation and ablations.
+"""Streams generated block by block in torch: for evaluation and ablations, many at once.
 
-Many streams at once, on the parameters in training. With `history="own level"` this is what the
-server does: every step has a KV cache of its own inputs. With `"clean"` every finished block passes
-through the network once more at timestep 0, and all steps of later blocks read K and V of that
-(Self-Forcing, arXiv 2506.08009).
+- `history="own level"` is what the server does: every step has a KV cache of its own inputs.
+- `"clean"`: every finished block passes through the network once more at timestep 0, and all steps
+  of later blocks read K and V of that. Blocks pass their levels one after the other (Self-Forcing,
+  arXiv 2506.08009), or with `schedule="rolling"` several at a time in a joint window (Rolling
+  Forcing, arXiv 2509.25161), planned as for the served text-to-video streams.
 
-B streams   n blocks   F latent frames of a block   C channels   h, w latent size   N heads
-d head size
+B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,186 +22,184 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.config import PipelineConfig
 from pipeline.noise import block_noise
+from pipeline.rolling_config import RollingConfig
+from pipeline.rolling_plan import Pass, RollingPlan
+from pipeline.rolling_schedule import advance
 from pipeline.schedule import Schedule
-from pipeline.sink_cache import SinkCache
-from train.batched_dit import (
-    Conditions,
-    KeysValues,
-    block_rotation,
-    embed,
-    rotate,
-    run_blocks,
-    sink_distance_of,
-    sink_keys_values,
-    sink_rotation,
-    text_keys_values,
-    velocity_of,
-)
+from train.batched_dit import Conditions, KeysValues
 from train.preset import PRESET
-from train.quick_layers import attend
+from train.rollout_network import StreamNetwork
+from train.rollout_options import RolloutOptions
 
+__all__ = ["RolloutOptions", "stream"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutOptions:
-    """How streams are made; the defaults are the served pipeline's."""
-
-    num_steps: int = 4
-    history: Literal["own level", "clean"] = "own level"
-    sink: bool = True
-    """False: reference and motion are not seen."""
-    sink_blocks: int | None = None
-    """Only so many blocks see the sink, then it is forgotten like any block; None: all do."""
-    recalibrate: bool = True
-    """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
-    sink_distance: int | None = None
-    """Latent frames; None: the preset's."""
-    window_blocks: int | None = None
-    """Blocks that are seen, the current one included; None: the preset's."""
-    guidance: float = 1.0
-    """1: as conditioned. Else the velocity without sound, plus `guidance` times what sound adds."""
-    exit_step: int | None = None
-    """A block ends after this step with the clean latent it points to; None: after the last."""
-
-    def __post_init__(self) -> None:
-        if self.history not in ("own level", "clean"):
-            raise ValueError(f"history is {self.history!r}, wanted 'own level' or 'clean'")
-        if self.window_blocks is not None and self.window_blocks < 1:
-            raise ValueError(f"window_blocks is {self.window_blocks}, wanted 1 or more")
-        if self.sink_blocks is not None and self.sink_blocks < 1:
-            raise ValueError(f"sink_blocks is {self.sink_blocks}, wanted 1 or more")
-        if self.exit_step is not None and not 0 <= self.exit_step < self.num_steps:
-            raise ValueError(f"exit_step is {self.exit_step}, wanted 0..{self.num_steps - 1}")
+Noise = Callable[[int, int], Tensor]
+"""Block and level -> the noise [B, C, F, h, w] that enters there."""
 
 
 def stream(
     dit: DiT,
     conditions: Conditions,
     options: RolloutOptions | None = None,
-    noise: Tensor | int = 0,
+    noise: Tensor | Sequence[int] | None = None,
     *,
     config: PipelineConfig = PRESET.pipeline,
 ) -> Iterator[Tensor]:
     """Latents [B, C, F, h, w] of one block after another, as many as `conditions.audio` covers.
 
-    `noise` [B, C, n * F, h, w], or a seed: row b then starts from the served noise of seed + b.
+    `noise` [B, C, n * F, h, w], or a seed per stream for the served noise; None: seeds 0, 1, ….
     Where the caller has gradients on, a block's result has one through its last step alone: caches,
     sink, text and the steps before are constants. Memory does not grow with the stream.
     """
-    streams = _Streams(dit, conditions, options or RolloutOptions(), config)
+    options = options or RolloutOptions()
     batch, *_, length = conditions.audio.shape
-    frames, num_video = config.frames_per_block, config.video_frames_per_block
-    for block in range(length // num_video):
-        if isinstance(noise, int):
-            rows = [block_noise(noise + row, block, config.latent_shape) for row in range(batch)]
-            drawn = torch.from_numpy(np.concatenate(rows))
-        else:
-            drawn = noise[:, :, block * frames : (block + 1) * frames]
-        audio = conditions.audio[..., block * num_video : (block + 1) * num_video]
-        yield streams.denoise(block, drawn, audio)
+    if isinstance(noise, Tensor):
+        if options.sampler == "renoise":
+            raise ValueError("noise is a tensor, wanted seeds: 'renoise' draws at every level")
+        drawn: Noise = partial(_given, noise, config.frames_per_block)
+    else:
+        seeds = range(batch) if noise is None else noise
+        if len(seeds) != batch:
+            raise ValueError(f"noise is {len(seeds)} seeds, wanted one for each of {batch} streams")
+        drawn = partial(_seeded, seeds, config.latent_shape)
+    make = _OwnLevel if options.history == "own level" else _CleanHistory
+    streams = make(StreamNetwork(dit, conditions, options, config), drawn)
+    return streams.blocks(length // config.video_frames_per_block)
 
 
-class _Streams:
-    """The state of B streams, all of it constant to autograd."""
+def _given(noise: Tensor, frames: int, block: int, level: int) -> Tensor:
+    assert level == 0
+    return noise[:, :, block * frames : (block + 1) * frames]
 
-    def __init__(
-        self, dit: DiT, conditions: Conditions, options: RolloutOptions, config: PipelineConfig
-    ) -> None:
-        window = options.window_blocks or config.window_blocks
-        self.dit, self.options = dit, options
-        self.config = replace(config, window_blocks=window)
-        self.plan = SinkCache(self.config)
-        self.distance = sink_distance_of(config, options.sink_distance)
+
+def _seeded(seeds: Sequence[int], shape: tuple[int, ...], block: int, level: int) -> Tensor:
+    rows = [block_noise(seed, block, shape, level) for seed in seeds]
+    return torch.from_numpy(np.concatenate(rows))
+
+
+class _Levels:
+    """What both kinds of streams share: a network, and the noise levels a block passes."""
+
+    def __init__(self, network: StreamNetwork, noise: Noise) -> None:
+        self.network, self.noise = network, noise
+        options, config = network.options, network.config
         schedule = Schedule(options.num_steps, config.shift)
-        self.sigmas = schedule.sigmas.tolist()
-        # The last one is that of the clean pass.
-        self.timesteps = torch.from_numpy(np.append(schedule.timesteps, np.float32(0)))
-        num_rings = options.num_steps if options.history == "own level" else 1
-        self.rings: list[deque[list[KeysValues]]] = [
-            deque(maxlen=window - 1) for _ in range(num_rings)
+        self.num_levels = options.num_levels
+        self.sigmas = schedule.sigmas[: self.num_levels].tolist()
+        self.timesteps = torch.from_numpy(schedule.timesteps)
+        self.window_blocks = options.window_blocks or config.window_blocks
+
+    def advance(self, block: int, level: int, latent: Tensor, velocity: Tensor) -> Tensor:
+        renoises = self.network.options.sampler == "renoise"
+        noise = partial(self.noise, block)
+        return advance(self.sigmas, level, latent, velocity, noise, renoises=renoises)
+
+    def differentiates(self, levels: Sequence[int]) -> torch.set_grad_enabled:
+        """Gradients, if they are on, for the last level alone."""
+        return torch.set_grad_enabled(self.num_levels - 1 in levels and torch.is_grad_enabled())
+
+
+class _OwnLevel(_Levels):
+    """A ring of earlier blocks for every level."""
+
+    def blocks(self, num_blocks: int) -> Iterator[Tensor]:
+        rings: list[deque[list[KeysValues]]] = [
+            deque(maxlen=self.window_blocks - 1) for _ in range(self.num_levels)
         ]
-        """Blocks that are seen besides the current one, k after RoPE and v of every layer."""
-        self.motion = self._branches(conditions.motion)
-        with torch.no_grad():
-            self.text = text_keys_values(dit, self._branches(conditions.text))
-        self.sink: list[KeysValues] | None = None
-        if options.sink:
-            self._fill_sink(conditions.reference)
-
-    def denoise(self, block: int, latent: Tensor, audio: Tensor) -> Tensor:
-        """Noise [B, C, F, h, w] and the block's audio -> its latent."""
-        options, last = self.options, self.options.num_steps - 1
-        if options.exit_step is not None:
-            last = options.exit_step
-        own_level = options.history == "own level"
-        for step in range(last + 1):
-            with torch.set_grad_enabled(step == last and torch.is_grad_enabled()):
-                ring = self.rings[step if own_level else 0]
-                velocity, own = self._velocity(block, latent, audio, step, ring)
-                ends = step == last and options.exit_step is not None
-                reached = 0.0 if ends else self.sigmas[step + 1]
-                latent = latent + (reached - self.sigmas[step]) * velocity
-            if own_level:
+        for block in range(num_blocks):
+            latent = self.noise(block, 0)
+            for level, ring in enumerate(rings):
+                with self.differentiates([level]):
+                    velocity, own = self.network.velocity(
+                        range(block, block + 1), latent, self.timesteps[level : level + 1], ring
+                    )
+                    latent = self.advance(block, level, latent, velocity)
                 ring.append(own)
-        with torch.no_grad():
-            if not own_level:
-                _, own = self._velocity(block, latent, audio, -1, self.rings[0])
-                self.rings[0].append(own)
-            self._recalibrate(block, latent)
-        return latent
+            self.network.finished(block, latent)
+            yield latent
 
-    def _velocity(
-        self,
-        block: int,
-        latent: Tensor,
-        audio: Tensor,
-        step: int,
-        ring: deque[list[KeysValues]],
-    ) -> tuple[Tensor, list[KeysValues]]:
-        """The velocity, and what the block adds to the ring."""
-        plan = self.plan.plan(block, self.distance)
-        turns = block_rotation(self.config, plan.first_frame, self.config.frames_per_block)
-        sink_turns = sink_rotation(self.config, plan.reference_position)
-        own: list[KeysValues] = []
 
-        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            k = rotate(k, turns)
-            own.append((k.detach(), v.detach()))
-            seen = [*(past[layer] for past in ring), (k, v)]
-            if self.sink is not None:
-                sink_k, sink_v = self.sink[layer]
-                seen.append((rotate(sink_k, sink_turns), sink_v))
-            keys, values = zip(*seen, strict=True)
-            return attend(rotate(q, turns), torch.cat(keys, 2), torch.cat(values, 2))
+class _CleanHistory(_Levels):
+    """One cache of clean blocks, and the window of blocks in flight."""
 
-        guided = self.options.guidance != 1
-        heard = torch.cat([audio, torch.zeros_like(audio)]) if guided else audio
-        modulation, head = self.dit.modulations(self.timesteps[step : step + 1 or None])
-        x = embed(self.dit, self._branches(latent))
-        x = run_blocks(self.dit, x, modulation, attention, self.text, heard)
-        velocity = velocity_of(self.dit, x, head, self._branches(latent).shape)
-        if guided:
-            spoken, silent = velocity.chunk(2)
-            velocity = silent + self.options.guidance * (spoken - silent)
-        return velocity, own
+    def __init__(self, network: StreamNetwork, noise: Noise) -> None:
+        super().__init__(network, noise)
+        self.plan = RollingPlan(plan_rules(network.config, network.options))
+        self.cache: dict[int, list[KeysValues]] = {}
+        self.in_flight: dict[int, Tensor] = {}
+        """And the block that was finished last."""
 
-    def _branches(self, x: Tensor) -> Tensor:
-        """Twice the rows if there is guidance: with sound, then without."""
-        return x if self.options.guidance == 1 else torch.cat([x, x])
+    def blocks(self, num_blocks: int) -> Iterator[Tensor]:
+        for number in range(self.plan.num_ticks(num_blocks)):
+            tick = self.plan.tick(number, num_blocks)
+            if tick.store is not None:
+                self._store(tick.store)
+            for each in tick.denoise:
+                self._denoise(each)
+            if tick.finished is not None:
+                latent = self.in_flight[tick.finished]
+                self.network.finished(tick.finished, latent)
+                yield latent
 
     @torch.no_grad()
-    def _fill_sink(self, reference: Tensor) -> None:
-        clean, _ = self.dit.modulations(torch.zeros(1))
-        reference = self._branches(reference)
-        self.sink = sink_keys_values(
-            self.dit, reference, self.motion, self.text, clean, self.config
+    def _store(self, each: Pass) -> None:
+        (block,) = each.blocks
+        clean = self.in_flight.pop(block)
+        _, self.cache[block] = self.network.velocity(
+            each.blocks, clean, torch.zeros(1), self._past(each)
         )
+        self.cache.pop(block - self.plan.config.ring_blocks, None)
 
-    def _recalibrate(self, block: int, latent: Tensor) -> None:
-        """After a block: note the first frame, or take it for the reference of the next block."""
-        if block + 1 == self.options.sink_blocks:
-            self.sink = None
-        if block == 0:
-            self.first_frame = latent[:, :, :1]
-        due = self.sink is not None and self.options.recalibrate
-        if due and self.plan.recalibrates(block + 1):
-            self._fill_sink(self.first_frame)
+    def _denoise(self, each: Pass) -> None:
+        assert each.levels is not None
+        for block in each.blocks:
+            if block not in self.in_flight:
+                self.in_flight[block] = self.noise(block, 0)
+        noisy = [self.in_flight[block] for block in each.blocks]
+        with self.differentiates(each.levels):
+            velocity, _ = self.network.velocity(
+                each.blocks, torch.cat(noisy, 2), self.timesteps[list(each.levels)],
+                self._past(each),
+            )  # fmt: skip
+            each_own = velocity.split(self.network.config.frames_per_block, 2)
+            for block, level, latent, own in zip(
+                each.blocks, each.levels, noisy, each_own, strict=True
+            ):
+                latent = self.advance(block, level, latent, own)
+                ends = level == self.num_levels - 1
+                self.in_flight[block] = latent if ends else latent.detach()
+
+    def _past(self, each: Pass) -> list[list[KeysValues]]:
+        return [self.cache[key.block] for key in each.history]
+
+
+def plan_rules(config: PipelineConfig, options: RolloutOptions) -> RollingConfig:
+    """The avatar's numbers as `RollingPlan` wants them: positions are true ones, and the sink,
+    which is no block of the stream, is not among them.
+
+    A pass spans the blocks that are seen before its first, and the window. Later passes of a stream
+    that ends, and clean passes, span as many: they see further back.
+    """
+    rolling = options.schedule == "rolling"
+    window = options.num_levels if rolling else 1
+    before = (options.window_blocks or config.window_blocks) - 1
+    return RollingConfig(
+        preset=config.preset,
+        height=config.height,
+        width=config.width,
+        latent_channels=config.latent_channels,
+        spatial_stride=config.spatial_stride,
+        patch_size=config.patch_size,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        text_len=config.text_len,
+        text_dim=config.text_dim,
+        # Only counted: the levels are those of `Schedule`, which the grid of 1000 does not hold.
+        denoising_steps=tuple(range(options.num_levels, 0, -1)),
+        schedule="diagonal" if rolling else "sequential",
+        frames_per_block=config.frames_per_block,
+        span_frames=(before + window) * config.frames_per_block,
+        sink_frames=0,
+        sink_position="true",
+    )

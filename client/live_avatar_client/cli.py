@@ -204,7 +204,7 @@ def _parsed(options: str | None) -> dict[str, Any] | None:
 def _bar() -> Progress:
     return Progress(
         SpinnerColumn(),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         TextColumn("{task.completed:.0f} frames"),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
@@ -213,13 +213,14 @@ def _bar() -> Progress:
 
 
 def _live(figures: Figures) -> str:
-    shown: list[tuple[str, float | None, Callable[[float], str]]] = [
-        ("first frame", figures.ttff_ms, lambda v: f"{v:.0f} ms"),
-        ("fps", figures.fps, lambda v: f"{v:.1f}"),
-        ("real time", figures.realtime_factor, lambda v: f"x{v:.2f}"),
-        ("late", figures.late_frames, lambda v: f"{v:.0f}"),
+    """Short enough for a terminal of 80 columns, bar and time included; x1: at real time."""
+    shown: list[tuple[float | None, Callable[[float], str]]] = [
+        (figures.ttff_ms, lambda v: f"first frame {v:.0f} ms"),
+        (figures.fps, lambda v: f"{v:.1f} fps"),
+        (figures.realtime_factor, lambda v: f"x{v:.2f}"),
+        (figures.late_frames or None, lambda v: f"{v:.0f} late"),
     ]
-    return "  ".join(f"{name} {show(v)}" for name, v, show in shown if v is not None)
+    return "  ".join(show(value) for value, show in shown if value is not None)
 
 
 def _report(rows: dict[str, Any], as_json: bool) -> None:

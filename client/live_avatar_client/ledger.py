@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from live_avatar_client.protocol import SAMPLES_PER_FRAME, AvatarError, Block
+from live_avatar_client.protocol import SAMPLES_PER_FRAME, Block
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,11 +38,7 @@ class Ledger:
 
     def received(self, block: Block) -> None:
         """Enter a block; AvatarError when one is missing, doubled or out of order."""
-        if (block.block, block.frame_index) != (self.num_blocks, self.frames_received):
-            raise AvatarError(
-                f"the server sent block {block.block} at frame {block.frame_index}, "
-                f"expected block {self.num_blocks} at frame {self.frames_received}"
-            )
+        block.check_order(self.num_blocks, self.frames_received)
         self.num_blocks += 1
         self.frames_received += len(block.frames)
         self.blocks.append(block)

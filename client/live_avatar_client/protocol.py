@@ -97,6 +97,14 @@ class Block:
     latent: np.ndarray | None
     received_s: float
 
+    def check_order(self, block: int, frame_index: int) -> None:
+        """AvatarError if it is not the one that is due: one is missing, doubled or out of order."""
+        if (self.block, self.frame_index) != (block, frame_index):
+            raise AvatarError(
+                f"the server sent block {self.block} at frame {self.frame_index}, "
+                f"expected block {block} at frame {frame_index}"
+            )
+
 
 def infer_request(
     tensors: Mapping[str, np.ndarray],

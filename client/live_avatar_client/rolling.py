@@ -17,6 +17,8 @@ import numpy as np
 from live_avatar_client.protocol import (
     DEFAULT_OUTPUTS,
     DEFAULT_URL,
+    INPUTS,
+    OUTPUTS,
     AvatarError,
     Block,
     TensorSpec,
@@ -33,18 +35,12 @@ FRAMES_PER_BLOCK, FRAMES_MISSING = 12, 3
 """A stream's first block has three frames less: its first latent is one frame, the others four."""
 ROLLING_TIMINGS = ("total", "queued", "vae_decoder", "dit_window")
 ROLLING_INPUTS: Mapping[str, TensorSpec] = {
-    "prompt": TensorSpec(datatype="UINT8", dims=(-1,)),
-    "seed": TensorSpec(datatype="INT64", dims=(1,)),
-    "options": TensorSpec(datatype="UINT8", dims=(-1,)),
+    **{name: INPUTS[name] for name in ("prompt", "seed", "options", "text")},
     "num_blocks": TensorSpec(datatype="INT64", dims=(1,)),
     "noise": TensorSpec(datatype="FP32", dims=(-1, -1, -1, -1, -1, -1)),
-    "text": TensorSpec(datatype="FP32", dims=(-1, -1)),
 }
 ROLLING_OUTPUTS: Mapping[str, TensorSpec] = {
-    "frames": TensorSpec(datatype="UINT8", dims=(-1, -1, -1, 3)),
-    "frame_index": TensorSpec(datatype="INT64", dims=(1,)),
-    "block": TensorSpec(datatype="INT64", dims=(1,)),
-    "timings_ms": TensorSpec(datatype="FP32", dims=(-1,)),
+    **{name: OUTPUTS[name] for name in DEFAULT_OUTPUTS},
     "latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1)),
 }
 
@@ -219,11 +215,7 @@ class VideoStream:
 
     def _checked(self, block: Block) -> Block:
         """AvatarError when one is missing, doubled or out of order."""
-        if (block.block, block.frame_index) != (self._num_blocks, self._num_frames):
-            raise AvatarError(
-                f"the server sent block {block.block} at frame {block.frame_index}, expected "
-                f"block {self._num_blocks} at frame {self._num_frames}"
-            )
+        block.check_order(self._num_blocks, self._num_frames)
         self._num_blocks += 1
         self._num_frames += len(block.frames)
         return block

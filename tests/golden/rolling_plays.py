@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from pipeline.window import WindowStage
@@ -52,6 +53,18 @@ def play(stage: WindowStage, folder: str) -> NDArray[Any]:
     for row in rows:
         stage.close(row)
     return np.concatenate([np.concatenate(blocks[row], axis=1) for row in rows])
+
+
+def cases(folder: str) -> list[dict[str, Any]]:
+    """Cases of a fixture set for parametrisation; none where the fixtures are absent."""
+    try:
+        return facts(folder)["cases"]
+    except pytest.skip.Exception:
+        return []
+
+
+def named(case: dict[str, Any]) -> str:
+    return case["case"]
 
 
 def self_forcing_rules(case: dict[str, Any]) -> dict[str, Any]:

@@ -24,21 +24,16 @@ from tests.golden.rolling_fixtures import (
     rolling_file,
     torch_stage,
 )
-from tests.golden.rolling_plays import longlive_rules, play_case, self_forcing_rules, turned
+from tests.golden.rolling_plays import (
+    cases,
+    longlive_rules,
+    named,
+    play_case,
+    self_forcing_rules,
+    turned,
+)
 
 pytestmark = needs_rolling
-
-
-def cases(folder: str) -> list[dict[str, Any]]:
-    """Cases of a fixture set for parametrisation; none where the fixtures are absent."""
-    try:
-        return facts(folder)["cases"]
-    except pytest.skip.Exception:
-        return []
-
-
-def named(case: dict[str, Any]) -> str:
-    return case["case"]
 
 
 @pytest.mark.parametrize("case", cases("self_forcing"), ids=named)

@@ -23,6 +23,12 @@ MEASURING = (
     *(TRAIN / "evaluation" / f"{name}.py" for name in ("run", "sources", "takes")),
 )
 """Code whose change makes old figures worthless."""
+ROLLING_OUT = (
+    *sorted(TRAIN.glob("rollout*.py")),
+    TRAIN / "batched_dit.py",
+    *(TRAIN.parent / "pipeline" / f"{name}.py" for name in ("rolling_plan", "rolling_schedule")),
+)
+"""The same for streams made in torch."""
 
 
 class MissingFileError(ValueError):
@@ -93,7 +99,7 @@ class Models:
         rolled = setting.model not in ("truth", "vae", "served")
         files = [*self.needed(setting), *MEASURING]
         if rolled:
-            files += [TRAIN / "rollout.py", TRAIN / "batched_dit.py"]
+            files += ROLLING_OUT
         options = sorted(self.rollout(setting).items()) if rolled else []
         asked = (setting.model, options, setting.kind, setting.seconds,
                  setting.piece_every, num_others)  # fmt: skip

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 TRUTH, CAP, LONG = "truth", "vae", "long"
 STUDENT, TEACHER, TEACHER_IN_4 = "student 4", "teacher 40", "teacher 4"
-"""Settings that gates and plots ask for by name."""
+CLEAN, ROLLING = "clean history", "student 4 rolling"
+"""Settings that gates, plots and comparisons ask for by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +58,13 @@ class Sweep:
         kept = tuple(s for s in self.settings if s.name in names)
         return dataclasses.replace(self, settings=kept)
 
-    def resized(self, faces: int | None, seeds: int | None) -> Sweep:
-        """With at most so many faces and seeds in every setting."""
+    def resized(self, **most: int | None) -> Sweep:
+        """With at most so many `faces`, `seeds` and `seconds` in every setting; None: as it is."""
+        given = {name: limit for name, limit in most.items() if limit is not None}
         settings = tuple(
-            dataclasses.replace(s, faces=min(s.faces, faces or s.faces),
-                                seeds=min(s.seeds, seeds or s.seeds))
+            dataclasses.replace(s, **{name: min(getattr(s, name), n) for name, n in given.items()})
             for s in self.settings
-        )  # fmt: skip
+        )
         return dataclasses.replace(self, settings=settings)
 
 
@@ -98,9 +99,26 @@ PAIRS = (
     Pair(one="window 2", other=STUDENT, question="A window of 2 blocks against 4"),
     Pair(one="window 3", other=STUDENT, question="A window of 3 blocks against 4"),
     Pair(
-        one="clean history",
+        one=CLEAN,
         other=STUDENT,
         question="Clean-history caches against timestep forcing",
+    ),
+    Pair(one=ROLLING, other=STUDENT, question="The joint window against timestep forcing"),
+    Pair(one=ROLLING, other=CLEAN, question="The joint window alone: history is clean in both"),
+    Pair(
+        one="student 4 rolling, fresh noise",
+        other=ROLLING,
+        question="Rolling Forcing's sampler against Euler's in the joint window",
+    ),
+    Pair(
+        one="student 4 rolling, 1 before",
+        other=ROLLING,
+        question="1 clean block before the joint window against 3",
+    ),
+    Pair(
+        one="student 4 rolling, none before",
+        other=STUDENT,
+        question="The joint window alone, without any history, against timestep forcing",
     ),
     Pair(
         one="uncorrupted",
@@ -122,6 +140,7 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
         return (("num_steps", count),)
 
     no_sink = ("sink", False)
+    rolling = (("schedule", "rolling"), ("history", "clean"))
     return (
         of(TRUTH, "the renderer itself: the metrics' own error", "truth"),
         of(CAP, "true clips through the VAE and back: the cap", "vae"),
@@ -136,7 +155,14 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
            rollout=(("sink_blocks", 4),)),
         of("trained without sink", "another checkpoint", "sinkless", rollout=(no_sink,)),
         *(of(f"window {n}", f"window of {n}", rollout=(("window_blocks", n),)) for n in (3, 2, 1)),
-        of("clean history", "caches hold what the last step made", rollout=(("history", "clean"),)),
+        of(CLEAN, "caches hold what the last step made", rollout=(("history", "clean"),)),
+        of(ROLLING, "4 blocks at 4 noise levels see each other, and 3 clean ones", rollout=rolling),
+        of("student 4 rolling, fresh noise", "the same, predicting and adding noise",
+           rollout=(*rolling, ("sampler", "renoise"))),
+        of("student 4 rolling, 1 before", "the same, and 1 clean one as in Rolling Forcing",
+           rollout=(*rolling, ("window_blocks", 2))),
+        of("student 4 rolling, none before", "the same, and no clean one",
+           rollout=(*rolling, ("window_blocks", 1))),
         of("uncorrupted", "another checkpoint", "uncorrupted"),
         of("silence", "a silent microphone", kind="silence", seconds=min(20, seconds)),
         of("served", "the exported graphs in the served code", "served", faces=few),
@@ -146,13 +172,15 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
     )  # fmt: skip
 
 
+LONGER = (
+    *("student 3", "student 2", "no sink, window 5", "window 3", "window 2"),
+    *(f"student 4 rolling, {how}" for how in ("fresh noise", "1 before", "none before")),
+)
+"""What the quick form leaves out."""
+
 FULL = Sweep(settings=_settings(60, 600, 24, 3, 8), pairs=PAIRS)
 QUICK = Sweep(
-    settings=tuple(
-        s
-        for s in _settings(15, 60, 4, 1, 2)
-        if s.name not in ("student 3", "student 2", "no sink, window 5", "window 3", "window 2")
-    ),
+    settings=tuple(s for s in _settings(15, 60, 4, 1, 2) if s.name not in LONGER),
     pairs=PAIRS,
     num_others=3,
     batch=4,

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from networks.dit import DiT
-from pipeline.noise import block_noise
 from train.evaluation.conditions import Encoders
 from train.evaluation.sources import sampling_seed, to_frames
 from train.evaluation.takes import Take
@@ -32,20 +31,10 @@ class TorchSource:
         # As in the served decoder: the still picture runs up to block 0 and is thrown away.
         warm = conditions.motion[:, :, : self.encoders.config.warmup_frames]
         _, state = vae.decode(warm)
-        noise = self._noise(takes, seed, conditions.audio.shape[-1])
-        for latents in stream(self.dit, conditions, self.options, noise=noise):
+        seeds = [sampling_seed(take, seed) for take in takes]  # whoever else is in the batch
+        for latents in stream(self.dit, conditions, self.options, seeds):
             frames, state = vae.decode(latents, state)
             yield to_frames(frames)
 
     def close(self) -> None:
         pass
-
-    def _noise(self, takes: Sequence[Take], seed: int, num_frames: int) -> torch.Tensor:
-        """[B, C, blocks * F, h, w]: what the server draws, whoever else is in the batch."""
-        config = self.encoders.config
-        blocks = range(num_frames // config.video_frames_per_block)
-        drawn = [
-            [block_noise(sampling_seed(take, seed), n, config.latent_shape) for n in blocks]
-            for take in takes
-        ]
-        return torch.from_numpy(np.stack([np.concatenate(one, 2)[0] for one in drawn]))

@@ -1,0 +1,208 @@
+"""Streams of every schedule at one network size, and the work that a block of each takes.
+
+Work is counted from shapes: multiplications and additions of linear layers and attention over the
+passes that the plan names. What the avatar hears is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from networks.checkpoint import load_checkpoint
+from networks.dit import DiT
+from pipeline.config import PipelineConfig
+from pipeline.decoder import Decoder
+from pipeline.noise import block_noise
+from pipeline.rolling_config import RollingConfig
+from pipeline.rolling_decoder import RollingDecoder
+from pipeline.rolling_plan import Pass, RollingPlan
+from pipeline.stage import Stage
+from pipeline.window_device import WindowDevice
+from train.batched_dit import Conditions
+from train.preset import PRESET
+from train.rollout import RolloutOptions, plan_rules, stream
+
+ROLLING, AVATAR = Path("artifacts/rolling-demo"), Path("artifacts/demo")
+FFN_RATIO = 4
+STEADY = 12
+"""Blocks until every cache is full."""
+
+
+def pass_flops(
+    config: RollingConfig | PipelineConfig, queries: int, keys: int, *, stores: bool = False
+) -> float:
+    """Of one pass over all layers; one that `stores` ends at the last layer's K and V."""
+    width = config.num_heads * config.head_dim
+    linear = 2 * queries * width**2 * (4 + 2 + 2 * FFN_RATIO)  # self, cross, feed-forward
+    attention = 4 * queries * width * (keys + config.text_len)
+    layer = linear + attention
+    if stores:
+        return (config.num_layers - 1) * layer + 2 * queries * width**2 * 2
+    return config.num_layers * layer
+
+
+def steady_passes(config: RollingConfig) -> Iterable[Pass]:
+    """Those of a block in the steady state."""
+    tick = RollingPlan(config).tick(STEADY + config.window_blocks)
+    return [*tick.denoise, *([tick.store] if tick.store else [])]
+
+
+class Streams(Protocol):
+    """One schedule."""
+
+    name: str
+    frames: int
+    """Video frames of a block."""
+    flops: float
+    """Work per block in the steady state."""
+
+    def open(self, session: int) -> Iterator[np.ndarray]:
+        """Condition a stream; its latents, as many as are asked for."""
+
+    def decode(self, session: int, latent: np.ndarray) -> None:
+        """The first latent's frames."""
+
+    def close(self, session: int) -> None: ...
+
+
+class TextToVideo:
+    """The served window under one set of rules, on ONNX Runtime."""
+
+    def __init__(self, rules: str) -> None:
+        self.name = self.rules = rules
+        self.device, self.decoder = WindowDevice(ROLLING), RollingDecoder(ROLLING)
+        self.decoder.warm_up()
+        stage = self.device.stages[rules]
+        stage.warm_up()
+        self.config = c = stage.config
+        self.frames = c.frames_per_block * c.temporal_stride
+        self.flops = sum(
+            pass_flops(c, len(p.blocks) * c.tokens_per_block, p.num_keys * c.tokens_per_block,
+                       stores=p.levels is None)
+            for p in steady_passes(c)
+        )  # fmt: skip
+
+    def open(self, session: int) -> Iterator[np.ndarray]:
+        text = np.zeros((1, self.config.text_len, self.config.text_dim), np.float32)
+        self.device.open(session, text, rules=np.frombuffer(self.rules.encode(), np.uint8))
+        self.decoder.open(session)
+        return self._latents(session)
+
+    def _latents(self, session: int) -> Iterator[np.ndarray]:
+        tick = 0
+        while True:
+            latent = self.device.step(session, tick)
+            tick += 1
+            if latent is not None:
+                yield latent
+
+    def decode(self, session: int, latent: np.ndarray) -> None:
+        self.decoder.step(session, 0, latent)
+
+    def close(self, session: int) -> None:
+        self.device.close(session)
+        self.decoder.close(session)
+
+
+class Avatar:
+    """Timestep forcing on the served graphs, all steps folded onto one device."""
+
+    name = "timestep_forcing"
+
+    def __init__(self) -> None:
+        self.config = c = PipelineConfig.load(AVATAR / "pipeline.json")
+        self.stage, self.decoder = Stage(AVATAR, list(range(c.num_steps))), Decoder(AVATAR)
+        self.stage.warm_up()
+        self.decoder.warm_up()
+        self.frames = c.video_frames_per_block
+        self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
+
+    def open(self, session: int) -> Iterator[np.ndarray]:
+        given = silent_conditions(self.config, 1)
+        reference, motion, text = (x.numpy() for x in (given.reference, given.motion, given.text))
+        self.stage.open(session, reference, motion, text)
+        self.decoder.open(session, motion)
+        return self._latents(session, given.audio.numpy())
+
+    def _latents(self, session: int, features: np.ndarray) -> Iterator[np.ndarray]:
+        block = 0
+        distance = np.full(self.config.num_steps, self.config.sink_distance, np.int64)
+        while True:
+            noise = block_noise(0, block, self.config.latent_shape)
+            yield self.stage.step(session, block, noise, features, distance)
+            block += 1
+
+    def decode(self, session: int, latent: np.ndarray) -> None:
+        self.decoder.step(session, 0, latent)
+
+    def close(self, session: int) -> None:
+        self.stage.close(session)
+        self.decoder.close(session)
+
+
+class TorchAvatar:
+    """The avatar's network in PyTorch, as `train.evaluate` rolls it out, with ONNX's decoder."""
+
+    def __init__(
+        self, name: str, options: RolloutOptions, num_blocks: int, dit: DiT, decoder: Decoder
+    ) -> None:
+        """`num_blocks` of the longest stream."""
+        self.name, self.options, self.num_blocks = f"avatar, torch: {name}", options, num_blocks
+        self.dit, self.decoder = dit, decoder
+        c = PRESET.pipeline
+        self.frames = c.video_frames_per_block
+        self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
+        if options.history == "clean":
+            self.flops = sum(
+                pass_flops(c, len(p.blocks) * c.tokens_per_block,
+                           c.num_sink_tokens + p.num_keys * c.tokens_per_block)
+                for p in steady_passes(plan_rules(c, options))
+            )  # fmt: skip
+
+    def open(self, session: int) -> Iterator[np.ndarray]:
+        given = silent_conditions(PRESET.pipeline, self.num_blocks)
+        self.decoder.open(session, given.motion.numpy())
+        return self._latents(stream(self.dit, given, self.options))
+
+    @torch.no_grad()
+    def _latents(self, blocks: Iterator[torch.Tensor]) -> Iterator[np.ndarray]:
+        for latent in blocks:
+            yield latent.numpy()
+
+    def decode(self, session: int, latent: np.ndarray) -> None:
+        self.decoder.step(session, 0, latent)
+
+    def close(self, session: int) -> None:
+        self.decoder.close(session)
+
+
+def silent_conditions(config: PipelineConfig, num_blocks: int) -> Conditions:
+    """Zeros for one stream: they cost what anything costs."""
+    size = config.latent_height, config.latent_width
+    num_video = num_blocks * config.video_frames_per_block
+    return Conditions(
+        reference=torch.zeros(1, config.latent_channels, 1, *size),
+        motion=torch.zeros(1, config.latent_channels, config.motion_frames, *size),
+        text=torch.zeros(1, config.text_len, config.text_dim),
+        audio=torch.zeros(1, config.audio_layers, config.audio_dim, num_video),
+    )
+
+
+def every_schedule(num_blocks: int) -> list[Streams]:
+    """All that are compared; streams of up to `num_blocks` blocks."""
+    dit = load_checkpoint(DiT(PRESET.dit), AVATAR / "dit.safetensors")
+    decoder = Decoder(AVATAR)
+    decoder.warm_up()
+    rolling = RolloutOptions(history="clean", schedule="rolling")
+    ways = {
+        "own level": RolloutOptions(),
+        "clean history": RolloutOptions(history="clean"),
+        "joint window": rolling,
+    }
+    rolled = [TorchAvatar(*way, num_blocks, dit, decoder) for way in ways.items()]
+    return [TextToVideo("rolling_forcing"), TextToVideo("self_forcing"), Avatar(), *rolled]

@@ -1,0 +1,188 @@
+"""The avatar with Rolling Forcing's joint window, against the served layers and its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor  # noqa: E402
+
+from networks.presets import Preset  # noqa: E402
+from pipeline.config import PipelineConfig  # noqa: E402
+from pipeline.noise import block_noise  # noqa: E402
+from pipeline.schedule import Schedule  # noqa: E402
+from tests.joint_window import joint_stream  # noqa: E402
+from tests.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
+from tests.test_train_rollout import noise_of, rolled, rows  # noqa: E402
+from train.batched_dit import Conditions  # noqa: E402
+from train.rollout import RolloutOptions, stream  # noqa: E402
+from train.rollout_network import StreamNetwork  # noqa: E402
+
+ROLLING: dict[str, Any] = {"schedule": "rolling", "history": "clean"}
+ROUNDING = 4e-5
+"""Of latents of size 1: float32 sums in another order, over seven passes and the ten blocks that
+read each other. A block's position, sound, sink or history taken for another's gives 6e-4 to 2e-1.
+"""
+NUM_BLOCKS = 10
+"""So many that the oldest clean block leaves the span before the window shrinks."""
+
+
+@pytest.fixture(scope="module")
+def preset() -> Preset:
+    return tiny_preset()
+
+
+@pytest.fixture(autouse=True)
+def constants() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def blocks_of(preset: Preset, latents: Tensor) -> list[Tensor]:
+    return list(latents.split(preset.pipeline.frames_per_block, 2))
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_the_window_equals_one_made_of_the_served_layers(patch_size: int) -> None:
+    """Timesteps, sound, positions, sink or history of a block would be another's."""
+    preset = tiny_preset(patch_size)
+    dit, noise = random_dit(preset.dit), noise_of(preset, 2, NUM_BLOCKS)
+    conditions = random_conditions(preset, 2, NUM_BLOCKS)
+    made = rolled(dit, preset, conditions, noise, **ROLLING)
+    for row in (slice(0, 1), slice(1, 2)):
+        wanted = joint_stream(dit, preset.pipeline, rows(conditions, row), noise[row])
+        assert 0.3 < wanted.std() < 30
+        assert (made[row] - wanted).abs().max() <= ROUNDING * wanted.abs().max()
+
+
+def test_a_window_of_one_block_is_the_sequential_rollout(preset: Preset) -> None:
+    """The two schedules would differ in more than the window."""
+    dit, noise = random_dit(preset.dit), noise_of(preset, 2, NUM_BLOCKS)
+    conditions = random_conditions(preset, 2, NUM_BLOCKS)
+    alone = {"num_steps": 1, "history": "clean"}
+    window = rolled(dit, preset, conditions, noise, schedule="rolling", **alone)
+    assert torch.equal(window, rolled(dit, preset, conditions, noise, **alone))
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2, 3, 4, 9])
+def test_blocks_pass_the_served_levels_on_the_diagonal(
+    preset: Preset, num_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block would skip a level, or a clean pass would run whose K and V nobody reads."""
+    calls: list[tuple[list[int], list[float]]] = []
+
+    def velocity(
+        network: StreamNetwork, blocks: range, latents: Tensor, timesteps: Tensor, past: Any
+    ) -> tuple[Tensor, list[Any]]:
+        calls.append((list(blocks), timesteps.tolist()))
+        return latents, []
+
+    monkeypatch.setattr(StreamNetwork, "velocity", velocity)
+    conditions = random_conditions(preset, 1, num_blocks)
+    noise = noise_of(preset, 1, num_blocks)
+    rolled(random_dit(preset.dit), preset, conditions, noise, **ROLLING)
+    times = Schedule(4, preset.pipeline.shift).timesteps.tolist()
+    windows = [call for call in calls if call[1] != [0.0]]
+    assert [blocks for blocks, given in calls if given == [0.0]] == [
+        [block] for block in range(num_blocks - 1)
+    ]
+    assert windows == [
+        ([b for b in range(num_blocks) if 0 <= tick - b < 4],
+         [times[tick - b] for b in range(num_blocks) if 0 <= tick - b < 4])
+        for tick in range(num_blocks + 3)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [4, 5, 8])
+def test_more_sound_never_changes_earlier_blocks(preset: Preset, length: int) -> None:
+    """A block would hear what has not been said when it leaves: no live stream could be rolled."""
+    dit, noise = random_dit(preset.dit), noise_of(preset, 1, NUM_BLOCKS)
+    conditions = random_conditions(preset, 1, NUM_BLOCKS)
+    sound = preset.pipeline.video_frames_per_block * length
+    short = Conditions(
+        reference=conditions.reference, motion=conditions.motion, text=conditions.text,
+        audio=conditions.audio[..., :sound],
+    )  # fmt: skip
+    whole = blocks_of(preset, rolled(dit, preset, conditions, noise, **ROLLING))
+    begun = blocks_of(preset, rolled(dit, preset, short, noise, **ROLLING))
+    kept = length - 3  # the last ones are made in a window that shrinks
+    for one, other in zip(whole[:kept], begun[:kept], strict=True):
+        assert torch.equal(one, other)
+    assert not torch.allclose(whole[length - 1], begun[length - 1], atol=1e-3)
+
+
+def test_a_block_sees_the_noisier_ones_behind_it(preset: Preset) -> None:
+    """A causal window is timestep forcing on one device, not Rolling Forcing."""
+    dit, noise = random_dit(preset.dit), noise_of(preset, 1, 4)
+    conditions, frames = random_conditions(preset, 1, 4), preset.pipeline.frames_per_block
+    changed = torch.cat([noise[:, :, :frames], -noise[:, :, frames:]], 2)
+    first, other = (
+        blocks_of(preset, rolled(dit, preset, conditions, n, **ROLLING))[0]
+        for n in (noise, changed)
+    )
+    assert not torch.allclose(first, other, atol=1e-3)
+    alone, same = (
+        blocks_of(preset, rolled(dit, preset, conditions, n, history="clean"))[0]
+        for n in (noise, changed)
+    )
+    assert torch.equal(alone, same)
+
+
+@pytest.mark.parametrize("way", [{"history": "own level"}, {"history": "clean"}, ROLLING])
+def test_fresh_noise_is_added_to_the_prediction(
+    preset: Preset, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`renoise` would be another sampler than Rolling Forcing's, or draw the same noise twice."""
+    monkeypatch.setattr(StreamNetwork, "velocity", lambda _, b, latents, *rest: (0.3 * latents, []))
+    config, seeds = preset.pipeline, [5, 9]
+    conditions = random_conditions(preset, 2, 3)
+    options = RolloutOptions(num_steps=3, sampler="renoise", **way)
+    dit = random_dit(preset.dit)
+    made = list(stream(dit, conditions, options, seeds, config=config))
+    sigmas = Schedule(3, config.shift).sigmas.tolist()
+    for block, latents in enumerate(made):
+        for seed, latent in zip(seeds, latents, strict=True):
+            assert torch.allclose(latent, by_hand(config, seed, block, sigmas), atol=1e-6)
+    with pytest.raises(ValueError, match="1 seeds, wanted one for each of 2"):
+        stream(dit, conditions, options, seeds[:1], config=config)
+    with pytest.raises(ValueError, match="wanted seeds"):
+        stream(dit, conditions, options, noise_of(preset, 2, 3), config=config)
+
+
+def by_hand(config: PipelineConfig, seed: int, block: int, sigmas: list[float]) -> Tensor:
+    """A block under a network whose velocity is 0.3 times the latent."""
+    draw = [torch.from_numpy(block_noise(seed, block, config.latent_shape, i))[0] for i in range(3)]
+    latent = draw[0]
+    for level in range(3):
+        clean = latent - sigmas[level] * 0.3 * latent
+        if level == 2:
+            return clean
+        latent = (1 - sigmas[level + 1]) * clean + sigmas[level + 1] * draw[level + 1]
+    raise AssertionError
+
+
+def test_memory_does_not_grow(preset: Preset) -> None:
+    """A long evaluation would keep the K and V of every block."""
+    dit = random_dit(preset.dit)
+    conditions = random_conditions(preset, 1, 16)
+    made = stream(dit, conditions, RolloutOptions(**ROLLING), config=preset.pipeline)
+    kept = []
+    for _ in made:
+        streams = made.gi_frame.f_locals["self"]
+        kept.append((len(streams.cache), len(streams.in_flight)))
+    # A span of three blocks before a window of four; those in flight, and the one just finished.
+    assert kept[8:12] == [(7, 4)] * 4
+    assert max(kept) == (7, 4)
+
+
+def test_a_rolling_window_wants_clean_history() -> None:
+    """It would be asked for in vain: a cache for every level has no place in a joint window."""
+    with pytest.raises(ValueError, match="clean"):
+        RolloutOptions(schedule="rolling")
+    for wrong in ({"schedule": "diagonal"}, {"sampler": "ddim"}, {"num_steps": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            RolloutOptions(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,128 @@
+"""The avatar's DiT on successive blocks of B streams, with all that stays the same between them.
+
+Blocks that are given together see each other, whatever their noise levels; each has its own
+timestep, its own sound, and the sink's reference rolled ahead of itself as in serving.
+
+B streams   n blocks   F latent frames of a block   C channels   h, w latent size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from networks.dit import DiT
+from pipeline.config import PipelineConfig
+from pipeline.sink_cache import SinkCache
+from train.batched_dit import (
+    Conditions,
+    KeysValues,
+    block_rotation,
+    by_token,
+    embed,
+    rotate,
+    run_blocks,
+    sink_distance_of,
+    sink_keys_values,
+    sink_rotation,
+    text_keys_values,
+    velocity_of,
+)
+from train.quick_layers import attend
+from train.rollout_options import RolloutOptions
+
+Sink = list[KeysValues]
+"""K, before RoPE, and V of reference and motion in every layer."""
+
+
+class StreamNetwork:
+    """Text, sink and sound of B streams are constant to autograd."""
+
+    def __init__(
+        self, dit: DiT, conditions: Conditions, options: RolloutOptions, config: PipelineConfig
+    ) -> None:
+        self.dit, self.options, self.config = dit, options, config
+        self.audio = conditions.audio
+        self.plan = SinkCache(config)
+        self.distance = sink_distance_of(config, options.sink_distance)
+        self.motion = self._branches(conditions.motion)
+        with torch.no_grad():
+            self.text = text_keys_values(dit, self._branches(conditions.text))
+        self.sink = self._sink(conditions.reference) if options.sink else None
+        self.recalibrated: Sink | None = None
+
+    def velocity(
+        self, blocks: range, latents: Tensor, timesteps: Tensor, past: Sequence[list[KeysValues]]
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """Velocity of `blocks` [B, C, n * F, h, w] at timesteps [n]; their K, after RoPE, and V.
+
+        `past`: the same of each block before them that is seen.
+        """
+        c = self.config
+        turns = block_rotation(c, blocks.start * c.frames_per_block, latents.shape[2])
+        sinks = [self._seen_sink(block) for block in blocks]
+        own: list[KeysValues] = []
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            k = rotate(k, turns)
+            own.append((k.detach(), v.detach()))
+            seen = [*(kept[layer] for kept in past), (k, v)]
+            attended = []
+            for query, sink in zip(rotate(q, turns).chunk(len(blocks), 2), sinks, strict=True):
+                both = seen
+                if sink is not None:
+                    (sink_k, sink_v), sink_turns = sink[0][layer], sink[1]
+                    both = [*seen, (rotate(sink_k, sink_turns), sink_v)]
+                keys, values = zip(*both, strict=True)
+                attended.append(attend(query, torch.cat(keys, 2), torch.cat(values, 2)))
+            return torch.cat(attended, 2)
+
+        modulation, head = self.dit.modulations(timesteps)
+        if len(blocks) > 1:
+            modulation, head = (by_token(rows, c.tokens_per_block) for rows in (modulation, head))
+        noisy = self._branches(latents)
+        x = embed(self.dit, noisy)
+        x = run_blocks(self.dit, x, modulation, attention, self.text, self._heard(blocks))
+        return self._guided(velocity_of(self.dit, x, head, noisy.shape)), own
+
+    def finished(self, block: int, latent: Tensor) -> None:
+        """Look at a block that is done: the first one's first frame is a later reference."""
+        if block == 0 and self.options.sink and self.options.recalibrate:
+            self.recalibrated = self._sink(latent[:, :, :1])
+
+    @torch.no_grad()
+    def _sink(self, reference: Tensor) -> Sink:
+        clean, _ = self.dit.modulations(torch.zeros(1))
+        reference = self._branches(reference)
+        return sink_keys_values(self.dit, reference, self.motion, self.text, clean, self.config)
+
+    def _seen_sink(self, block: int) -> tuple[Sink, Tensor] | None:
+        """What a block sees of the sink, and its turns."""
+        limit, sink = self.options.sink_blocks, self.sink
+        if sink is None or (limit is not None and block >= limit):
+            return None
+        if block >= self.config.recalibrate_block and self.recalibrated is not None:
+            sink = self.recalibrated
+        position = self.plan.plan(block, self.distance).reference_position
+        return sink, sink_rotation(self.config, position)
+
+    def _heard(self, blocks: range) -> Tensor:
+        num_video = self.config.video_frames_per_block
+        audio = self.audio[..., blocks.start * num_video : blocks.stop * num_video]
+        return audio if self._unguided else torch.cat([audio, torch.zeros_like(audio)])
+
+    def _guided(self, velocity: Tensor) -> Tensor:
+        if self._unguided:
+            return velocity
+        spoken, silent = velocity.chunk(2)
+        return silent + self.options.guidance * (spoken - silent)
+
+    @property
+    def _unguided(self) -> bool:
+        return self.options.guidance == 1
+
+    def _branches(self, x: Tensor) -> Tensor:
+        """Twice the rows if there is guidance: with sound, then without."""
+        return x if self._unguided else torch.cat([x, x])
