@@ -27,7 +27,7 @@ export GRPC_PORT HTTP_PORT METRICS_PORT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev fetch repository serve stop status demo test test-slow lint format \
-	export engines compile-check gpu-plan doctor verify train-demo bench load-test clean
+	export engines compiler compile-check gpu-plan doctor verify train-demo bench load-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 16
@@ -58,10 +58,11 @@ status:  ## say whether the server of make serve is ready
 demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository $(REPOSITORY) --image $(PORTRAIT) --audio $(SPEECH) --out $(OUT)
 
-test: lint fetch repository  ## check style and types, run the tests but for the slow ones
+test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
 	@$(RUN) -m pytest -m "not slow and not gpu"
+	@$(RUN) -m export.engine_check
 
-test-slow: setup-dev fetch repository  ## run all tests, the slow ones too
+test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones too
 	@$(RUN) -m pytest -m "not gpu"
 
 lint: setup-dev  ## check style and types
@@ -79,7 +80,10 @@ export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET
 engines: setup  ## build TensorRT plans from $ARTIFACTS on this machine's GPU, inside the image
 	@$(RUN) -m export.build_engine --graphs $(ARTIFACTS) --out $(ENGINES)
 
-compile-check: setup-dev  ## build the graphs with TensorRT-RTX, without a GPU
+compiler: setup-dev
+	@$(RUN) -m export.engine_packages
+
+compile-check: compiler  ## build the graphs with TensorRT-RTX, without a GPU
 	@$(RUN) -m export.engine_check
 
 gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1

@@ -82,7 +82,7 @@ class EngineBuilder:
         from polygraphy.backend.trt import engine_bytes_from_network
         from polygraphy.logger import G_LOGGER
 
-        G_LOGGER.severity = G_LOGGER.WARNING
+        G_LOGGER.module_severity, G_LOGGER.colors = G_LOGGER.WARNING, False
         start, model, log = time.monotonic(), read_model(graph), _log(self.trt)
         builder, network, parser = parse(self.trt, log, graph)
         check_fused(network, model, graph.name)

@@ -10,7 +10,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.build_engine import Target, capability
-from export.engine_check import CASES, slice_of, write_zeros
 from export.engine_network import (
     check_fused,
     check_log,
@@ -22,6 +21,7 @@ from export.engine_network import (
 )
 from export.engine_packages import LOCK, PACKAGES, is_installed, load_tensorrt
 from export.engine_profiles import axis_ranges, profile
+from export.engine_slice import slice_of, write_zeros
 from networks.presets import PRESETS
 from pipeline.audio_features import FIELD, num_hidden_frames
 from pipeline.config import PipelineConfig
@@ -173,13 +173,6 @@ def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     path = write_zeros(made, tmp_path)
     assert path.stat().st_size > 2_000_000_000
     assert path.stat().st_blocks * 512 < 1_000_000  # a file of holes
-
-
-def test_the_cases_have_names_of_their_own() -> None:
-    """Two of one name would be one line of the report."""
-    names = [case.name for case in CASES]
-    assert len(set(names)) == len(names)
-    assert {case.precision for case in CASES} == {"bf16", "fp16", "fp8"}
 
 
 def test_the_lock_names_both_interpreters() -> None:
