@@ -38,6 +38,10 @@ class BoundGraph(Protocol):
 class LoadedGraph(Protocol):
     """What a stage or a decoder asks of an engine."""
 
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """Of every input its name, with sizes and element type."""
+
     def new_buffers(self, *prefixes: str) -> Buffers:
         """Zeroed memory for every input whose name starts with one of `prefixes`."""
 

@@ -221,8 +221,8 @@ class TensorRTEngine:
         }
 
     def bind(self, reads: Buffers, writes: Buffers) -> TensorRTBinding:
-        """Bind device buffers as inputs and outputs; arrays in `reads` are brought along anew for
-        every run, since their owner may have changed them."""
+        """Bind device buffers as inputs and outputs. Arrays in `reads` are brought along anew for
+        every run, since their owner may have changed them; arrays in `writes` are filled by it."""
         return TensorRTBinding(self, reads, writes)
 
     def check(self, name: str, array: np.ndarray) -> np.ndarray:
@@ -262,16 +262,18 @@ class TensorRTBinding:
         for name in engine.inputs:
             buffer = reads.get(name)
             self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
+        self._filled = {n: a for n, a in writes.items() if isinstance(a, np.ndarray)}
         for name in engine.outputs:
-            self._set_address(name, writes.get(name))
+            buffer = writes.get(name)
+            self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
         self._staging = {
             name: gpu.allocate_pinned(*engine.inputs[name])
             for name in (*self._fed, *self._mirrored)
         }
         self.outputs: Buffers = {
-            name: gpu.allocate_pinned(*spec)
-            for name, spec in engine.outputs.items()
-            if name not in writes
+            name: gpu.allocate_pinned(self._shape_of(name), engine.outputs[name][1])
+            for name in engine.outputs
+            if name not in writes or name in self._filled
         }
         self._shapes: dict[str, Shape] = {}
         self._is_warm = False
@@ -292,6 +294,19 @@ class TensorRTBinding:
             raise RuntimeError(
                 f"{engine.path.name}: address of {name} refused: {engine.gpu.log.last}"
             )
+
+    def _shape_of(self, name: str) -> Shape:
+        """Of an output in host memory: its largest, or that of the array that it fills."""
+        array, (largest, dtype) = self._filled.get(name), self.engine.outputs[name]
+        if array is None:
+            return largest
+        host = "float32" if dtype == "bfloat16" else dtype
+        if array.dtype != host or array.size > math.prod(largest):
+            raise ValueError(
+                f"{self.engine.path.name}: {name} is to fill {array.dtype}{list(array.shape)}, "
+                f"wanted {host} of up to {list(largest)}"
+            )
+        return array.shape
 
     def _set_scratch(self) -> None:
         num_bytes = self.engine.scratch_bytes
@@ -329,7 +344,10 @@ class TensorRTBinding:
             gpu.download(self._bound[name], pinned)
         gpu.wait()
         self._is_warm = True
-        return {name: self._widened(name, pinned) for name, pinned in self.outputs.items()}
+        results = {name: self._widened(name, pinned) for name, pinned in self.outputs.items()}
+        for name, array in self._filled.items():
+            array[...] = results.pop(name)
+        return results
 
     def _feed(self, name: str, array: np.ndarray) -> None:
         if self._shapes.get(name) != array.shape:

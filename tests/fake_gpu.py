@@ -237,19 +237,28 @@ class FakeContext:
         dtype = np.dtype(HOST[self.engine.get_tensor_dtype(name).name])
         shape = self.shapes[name]
         size = int(np.prod(shape)) * dtype.itemsize
+        if not size:
+            return np.zeros(shape, dtype)
         memory = (ctypes.c_char * size).from_address(self.addresses[name])
         return np.frombuffer(memory, dtype).reshape(shape).copy()
 
 
-def write_plan(graph: Path, folder: Path, machine: Machine, largest: dict[str, int]) -> Path:
-    """`graph` as a plan of the stand-in with its manifest; `largest` sizes of dynamic axes."""
+def write_plan(
+    graph: Path,
+    folder: Path,
+    machine: Machine,
+    largest: dict[str, int],
+    smallest: dict[str, int] | None = None,
+) -> Path:
+    """`graph` as a plan of the stand-in with its manifest; sizes of dynamic axes, else 1."""
+    lowest = smallest or {}
     plan = folder / f"{graph.stem}.plan"
     plan.write_text(str(graph))
     session = ort.InferenceSession(str(graph))
 
     def spec(value: Any) -> TensorSpec:
         kind = value.type.removeprefix("tensor(").removesuffix(")")
-        small = tuple(d if isinstance(d, int) else 1 for d in value.shape)
+        small = tuple(d if isinstance(d, int) else lowest.get(d, 1) for d in value.shape)
         large = tuple(d if isinstance(d, int) else largest.get(d, 1) for d in value.shape)
         return TensorSpec(dtype=HOST[NAMES[kind]], smallest=small, largest=large)
 
