@@ -3,9 +3,10 @@
     python -m export.build_engine --graphs artifacts/demo --out build/engines/demo
     python -m export.build_engine --graphs … --out … --rtx --compute-capability 8.9
 
-TensorRT reads the precision from the graph and the sizes from pipeline.json. A plan belongs to the
-GPU it was built on; with `--rtx` TensorRT-RTX builds it for a named compute capability, without a
-GPU, to see that it can be built. The timing cache is kept per GPU type beside the plans.
+TensorRT reads the precision from the graph and the sizes from pipeline.json or rolling.json. A plan
+belongs to the GPU it was built on; with `--rtx` TensorRT-RTX builds it for a named compute
+capability, without a GPU, to see that it can be built. The timing cache is kept per GPU type beside
+the plans.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,8 +33,7 @@ from export.engine_network import (
     read_model,
 )
 from export.engine_packages import load_tensorrt
-from export.engine_profiles import axis_ranges, profile
-from pipeline.config import PipelineConfig
+from export.engine_profiles import Config, Range, load_config, profile, ranges_of
 from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
 from pipeline.tensorrt_engine import Gpu
 
@@ -77,7 +77,7 @@ class EngineBuilder:
             library="tensorrt_rtx",
         )
 
-    def build(self, graph: Path, plan: Path, config: PipelineConfig) -> Manifest:
+    def build(self, graph: Path, plan: Path, config: Config) -> Manifest:
         """Write `plan` and its manifest; ValueError names what TensorRT refuses or leaves out."""
         from polygraphy.backend.trt import engine_bytes_from_network
         from polygraphy.logger import G_LOGGER
@@ -87,7 +87,8 @@ class EngineBuilder:
         builder, network, parser = parse(self.trt, log, graph)
         check_fused(network, model, graph.name)
         streams = self.target.stream_weights and graph.stem in STREAMED
-        settings = self._settings(input_shapes(model), config, plan.parent, streams)
+        ranges = ranges_of(graph.stem, config)
+        settings = self._settings(input_shapes(model), ranges, plan.parent, streams)
         cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
         try:
             with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed
@@ -101,17 +102,21 @@ class EngineBuilder:
         check_log(log.warnings, graph.name)
         plan.parent.mkdir(parents=True, exist_ok=True)
         plan.write_bytes(built)
-        manifest = self._describe(graph, model, plan, config, streams, time.monotonic() - start)
+        manifest = self._describe(graph, model, plan, ranges, streams, time.monotonic() - start)
         manifest.save(manifest_path(plan))
         return manifest
 
     def _settings(
-        self, inputs: dict[str, list[int | str]], config: PipelineConfig, out: Path, streams: bool
+        self,
+        inputs: dict[str, list[int | str]],
+        ranges: Mapping[str, Range],
+        out: Path,
+        streams: bool,
     ) -> Any:
         from polygraphy.backend import trt as polygraphy_trt
 
         shapes = polygraphy_trt.Profile()
-        for name, (low, usual, high) in profile(inputs, config).items():
+        for name, (low, usual, high) in profile(inputs, ranges).items():
             shapes.add(name, min=low, opt=usual, max=high)
         options: dict[str, Any] = {
             "profiles": [shapes],
@@ -137,12 +142,12 @@ class EngineBuilder:
         graph: Path,
         model: Any,
         plan: Path,
-        config: PipelineConfig,
+        ranges: Mapping[str, Range],
         streams: bool,
         seconds: float,
     ) -> Manifest:
         sha, weights_bytes = digest(graph, model)
-        types, ranges = element_types(model), axis_ranges(config)
+        types = element_types(model)
 
         def specs(shapes: dict[str, list[int | str]]) -> dict[str, TensorSpec]:
             made = {}
@@ -218,7 +223,7 @@ def build_all(
     builder: EngineBuilder, graphs: Path, out: Path, only: list[str] | None = None
 ) -> list[Manifest]:
     """Build every graph of a folder, or those in `only`, one after another."""
-    config = PipelineConfig.load(graphs / "pipeline.json")
+    config = load_config(graphs)
     names = only or sorted(path.stem for path in graphs.glob("*.onnx"))
     if not names:
         raise ValueError(f"{graphs} has no graphs; export writes them: make export")

@@ -1,7 +1,8 @@
 """Compile the graphs without a GPU and say what builds: `python -m export.engine_check`.
 
-The demo preset's graphs are exported with seeded weights and built in every precision, and so is a
-slice of the 14B DiT at its full width: two of forty layers, weights of zeros. Which graphs there
+The demo presets' graphs are exported with seeded weights and built, those of the avatar's DiT in
+every precision, and so are slices of the released transformers at their full width: two layers,
+weights of zeros. Which graphs there
 are is the exporter's matter: all that it writes must build. TensorRT-RTX refuses an attention that
 it has no fused kernel for; what was taken apart before is an error of `engine_network`.
 
@@ -27,7 +28,8 @@ import typer
 
 from export.engine_packages import install
 from export.engine_slice import slice_of, write_zeros
-from networks.presets import PRESETS
+from networks.presets import PRESETS, Preset
+from networks.rolling_presets import ROLLING_PRESETS, RollingPreset
 
 Capability = tuple[int, int]
 Result = dict[str, Any]
@@ -39,7 +41,7 @@ class Case:
     """Graphs of one preset in one precision."""
 
     preset: str
-    """`demo`, or `14b` for the slice."""
+    """One of `SLICED` stands for a slice of itself."""
     precision: str
     components: tuple[str, ...]
     capability: Capability = (8, 9)
@@ -50,12 +52,15 @@ class Case:
         return f"{self.preset} {self.precision} sm{major}{minor}"
 
 
+SLICED = ("14b", "rolling-1.3b")
 ALL = ("dit", "vae", "audio_encoder", "text_encoder")
 CASES = (
     Case(preset="14b", precision="bf16", components=("dit",)),
     Case(preset="demo", precision="bf16", components=ALL),
     Case(preset="demo", precision="fp8", components=("dit",)),
+    Case(preset="rolling-demo", precision="bf16", components=("wan", "vae")),
     Case(preset="demo", precision="fp16", components=("dit",)),
+    Case(preset="rolling-1.3b", precision="bf16", components=("wan",)),
 )
 """The longest first: two run at a time."""
 
@@ -63,12 +68,14 @@ CASES = (
 def export_case(case: Case, folder: Path) -> list[str]:
     """Write the case's graphs to `folder`; returns their names."""
     from export.init_weights import init_weights
+    from export.rolling_to_onnx import export_rolling_preset
     from export.to_onnx import export_preset
 
     weights = folder
     folder.mkdir(parents=True)
-    preset = PRESETS[case.preset]
-    if case.preset == "14b":
+    presets: dict[str, Preset | RollingPreset] = {**PRESETS, **ROLLING_PRESETS}
+    preset = presets[case.preset]
+    if case.preset in SLICED:
         preset = slice_of(preset)
         write_zeros(preset, folder)
     else:
@@ -76,25 +83,23 @@ def export_case(case: Case, folder: Path) -> list[str]:
         weights.mkdir()
         init_weights(preset, weights, seed=0)
     names: list[str] = []
-    export_preset(
-        preset,
-        weights,
-        folder,
-        names.append,
-        dtype="bf16" if case.precision == "fp8" else case.precision,
-        fp8=case.precision == "fp8",
-        components=case.components,
-    )
+    places, chosen = (weights, folder, names.append), case.components
+    if isinstance(preset, RollingPreset):
+        export_rolling_preset(preset, *places, dtype=case.precision, components=chosen)
+    else:
+        fp8 = case.precision == "fp8"
+        dtype = "bf16" if fp8 else case.precision
+        export_preset(preset, *places, dtype=dtype, fp8=fp8, components=chosen)
     return names
 
 
 def build_graphs(names: Sequence[str], folder: Path, capability: Capability) -> dict[str, Result]:
     """Graph -> what became of it."""
     from export.build_engine import EngineBuilder, Target
-    from pipeline.config import PipelineConfig
+    from export.engine_profiles import load_config
 
     builder = EngineBuilder(Target(rtx=True, compute_capabilities=(capability,)))
-    config = PipelineConfig.load(folder / "pipeline.json")
+    config = load_config(folder)
     results: dict[str, Result] = {}
     for name in names:
         start, cpu, plan = time.monotonic(), time.process_time(), folder / f"{name}.plan"

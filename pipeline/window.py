@@ -172,12 +172,10 @@ class WindowStage:
             "write_index": np.array([each.write_slot * config.tokens_per_block], np.int64),
             **self._sight(each),
         }
-        graph = "dit_clean"
-        if each.stored != each.blocks or len(each.blocks) > 1:
-            graph = "dit_recache"
+        if each.graph == "dit_recache":
             stored = range(each.stored.start - each.blocks.start, len(each.blocks))
             inputs["stored"] = np.array(stored, np.int64)
-        state.storing[graph].run(inputs)
+        state.storing[each.graph].run(inputs)
 
     def _finish(self, state: WindowSession, block: int) -> FinishedBlock:
         latent = state.in_flight.pop(block)
