@@ -12,13 +12,14 @@ REPOSITORY ?= build/model_repository
 ARTIFACTS ?= artifacts/$(PRESET)
 HOURS ?= 6
 BACKEND ?= cpu
-GPUS ?= 5
+GPUS ?=
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
 ASSEMBLE_cpu := export.assemble_repository
-ASSEMBLE_gpu := export.engine_repository --gpus $(GPUS) --sessions $(SESSIONS) --engines $(ENGINES)
+FOLDED := $(if $(GPUS),--gpus $(GPUS))
+ASSEMBLE_gpu := export.gpu_repository $(FOLDED) --sessions $(SESSIONS) --engines $(ENGINES)
 
 RUN := $(VENV)/bin/python3
 SERVER := $(RUN) -m deploy.local_server
@@ -87,7 +88,7 @@ compile-check: compiler  ## build the graphs with TensorRT-RTX, without a GPU
 	@$(RUN) -m export.engine_check
 
 gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1
-	@$(RUN) -m export.engine_estimate --preset $(PRESET) --precision $(PRECISION) --gpus $(GPUS) \
+	@$(RUN) -m export.engine_estimate --preset $(PRESET) --precision $(PRECISION) $(FOLDED) \
 		--gpu-memory-gb $(GPU_MEMORY_GB) --sessions $(SESSIONS)
 
 doctor:  ## say what this machine has and lacks for a server, and how to fix it

@@ -20,7 +20,8 @@ from typing import Protocol
 
 REPO = Path(__file__).resolve().parent.parent
 PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
-TIMESTEPS = "timesteps.safetensors"
+TIMESTEPS, WINDOW_TIMESTEPS = "timesteps.safetensors", "window_timesteps.safetensors"
+TABLES = (TIMESTEPS, WINDOW_TIMESTEPS)  # what a deployment on plans reads too
 MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
 
 # what each model loads from the artifacts; dit_stage stands for dit_stage_0, dit_stage_1, ...
@@ -37,7 +38,7 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "rolling_vae_decoder": ("vae_decoder_first.onnx", "vae_decoder.onnx", "vae.safetensors"),
     "dit_window": (
         *("dit_window.onnx", "dit_clean.onnx", "dit_text.onnx", "dit_recache.onnx"),
-        *("wan.safetensors", "window_timesteps.safetensors"),
+        *("wan.safetensors", WINDOW_TIMESTEPS),
     ),
 }
 OPTIONAL_FILES: dict[str, tuple[str, ...]] = {
@@ -49,7 +50,7 @@ ROLLING_MODELS = ("rolling_forcing", "rolling_text_encoder", "rolling_vae_decode
 
 
 class Deployment(Protocol):
-    """What a deployment on GPUs has in place of the graphs (`export.engine_repository`)."""
+    """What a deployment on GPUs has in place of the graphs (`export.gpu_repository`)."""
 
     def models(self) -> list[str]:
         """Models of the repository."""
@@ -145,7 +146,7 @@ def _files(source: Path, artifacts: Path, deployment: Deployment | None) -> list
     kind = _kind(source.name)
     wanted = list(MODEL_FILES[kind])
     if deployment is not None:  # the weights are in the plans
-        wanted = [name for name in wanted if name == TIMESTEPS]
+        wanted = [name for name in wanted if name in TABLES]
     wanted += [name for name in OPTIONAL_FILES.get(kind, ()) if (artifacts / name).exists()]
     config = ROLLING_CONFIG if kind in ROLLING_MODELS else PIPELINE_CONFIG
     return [config, *wanted] if _is_python(source, deployment) else wanted

@@ -18,11 +18,14 @@ from export.engine_memory import EngineSize, check_fits, format_table, memory_ta
 from export.engine_placement import place
 from export.fp8 import fp8_layers
 from export.init_weights import builders
+from export.rolling_estimate import rolling_row
+from export.rolling_repository import MAKES_ROOM
 from export.to_onnx import preset_named
 from networks.compact_vae import CompactVAE, build_vae
 from networks.dit import DiT
 from networks.dit_inputs import prefill_inputs, step_inputs
 from networks.presets import Preset
+from networks.rolling_presets import ROLLING_PRESETS
 from networks.vae import VAE
 
 WIDE = 2
@@ -117,7 +120,7 @@ def _encoders(preset: Preset) -> dict[str, EngineSize]:
 def main(
     preset: Annotated[str, typer.Option(help="which sizes")] = "14b",
     precision: Annotated[str, typer.Option(help="bf16, fp16 or fp8")] = "bf16",
-    gpus: Annotated[int, typer.Option(help="how many GPUs")] = 5,
+    gpus: Annotated[int | None, typer.Option(help="how many; else one each")] = None,
     gpu_memory_gb: Annotated[float, typer.Option(help="memory of each")] = 80,
     sessions: Annotated[int, typer.Option(help="how many must fit")] = 1,
     stream_weights: Annotated[
@@ -125,6 +128,9 @@ def main(
     ] = False,
 ) -> None:
     """Print the memory table; exit code 1 if the sessions do not fit."""
+    if preset in ROLLING_PRESETS:
+        _plan_rolling(preset, precision, gpus, int(gpu_memory_gb * 1e9), sessions, stream_weights)
+        return
     chosen = preset_named(preset)
     try:
         sizes = sizes_of(chosen, precision)
@@ -133,10 +139,25 @@ def main(
             sizes["dit_prefill"] = EngineSize(
                 weights=0, scratch=prefill.scratch, binding=prefill.binding
             )
-        placement = place(chosen.pipeline.num_steps, gpus)
+        placement = place(chosen.pipeline.num_steps, gpus or chosen.pipeline.num_steps + 1)
         rows = memory_table(placement, sizes, int(gpu_memory_gb * 1e9))
         print(format_table(rows))
         check_fits(rows, sessions)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _plan_rolling(
+    preset: str, precision: str, gpus: int | None, capacity: int, sessions: int, streams: bool
+) -> None:
+    """The same for text-to-video streams, which run on one GPU."""
+    try:
+        if gpus not in (None, 1) or streams:
+            raise ValueError(f"{preset} runs on 1 GPU, with its weights in its memory")
+        rows = [rolling_row(ROLLING_PRESETS[preset], precision, capacity)]
+        print(format_table(rows))
+        check_fits(rows, sessions, MAKES_ROOM)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

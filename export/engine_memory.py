@@ -15,6 +15,8 @@ VAE_ENGINES = (
     *("vae_decoder", "vae_decoder_warmup"),
     *("vae_encoder", "audio_encoder", "text_encoder"),
 )
+HOLDERS = ("dit_step", "dit_window")
+"""Engines that stand for a session's KV caches and text K/V, which others share with them."""
 VAE_PROCESSES = 2
 """The decoder's, and the server's own with the encoders."""
 GB = 1e9
@@ -47,8 +49,8 @@ def engine_size(manifest: Manifest) -> EngineSize:
     return EngineSize(
         weights=0 if manifest.streams_weights else max(manifest.plan_bytes, manifest.weights_bytes),
         scratch=manifest.scratch_bytes,
-        shared=text if manifest.graph == "dit_step" else 0,
-        state=states if manifest.graph == "dit_step" else _decoder_state(manifest, states),
+        shared=text if manifest.graph in HOLDERS else 0,
+        state=states if manifest.graph in HOLDERS else _decoder_state(manifest, states),
         binding=every - kept,
     )
 
@@ -144,13 +146,20 @@ def _justified(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 1 else cell.rjust(width)
 
 
-def check_fits(rows: Sequence[GpuMemory], sessions: int) -> None:
+MAKES_ROOM = "more GPUs, 8-bit weights or --stream-weights make room"
+
+
+def check_fits(rows: Sequence[GpuMemory], sessions: int, advice: str = MAKES_ROOM) -> None:
     """ValueError with the numbers of every GPU that is too small for so many sessions."""
+    if sessions < 1:
+        raise ValueError(f"{sessions} sessions, wanted 1 or more")
     short = [row for row in rows if row.sessions < sessions]
     if not short:
         return
     lines = "; ".join(_sum(row, sessions) for row in short)
-    raise ValueError(f"{sessions} sessions do not fit: {lines}. {_advice(rows)}")
+    most = min(row.sessions for row in rows)
+    fewer = f"SESSIONS={most} fits" if most else "no session fits"
+    raise ValueError(f"{sessions} sessions do not fit: {lines}. {fewer}; {advice}")
 
 
 def _sum(row: GpuMemory, sessions: int) -> str:
@@ -160,9 +169,3 @@ def _sum(row: GpuMemory, sessions: int) -> str:
         f"scratch + {row.processes / GB:.2f} processes + {sessions} x {row.per_session / GB:.2f} "
         f"per session = {total / GB:.2f} GB of {row.capacity / GB:.2f}"
     )
-
-
-def _advice(rows: Sequence[GpuMemory]) -> str:
-    most = min(row.sessions for row in rows)
-    fewer = f"SESSIONS={most} fits" if most else "no session fits"
-    return f"{fewer}; more GPUs, 8-bit weights or --stream-weights make room"
