@@ -296,3 +296,21 @@ def test_the_stages_of_the_decoder_and_the_dit_declare_their_blocks() -> None:
                 model_config_pb2.DataType.Name(declared[name].data_type) == wanted[kind.elem_type]
             )
             assert len(declared[name].dims) == len(kind.shape.dim)
+
+
+@pytest.mark.parametrize("num_gpus", [1, 2, 3, 4])
+def test_fewer_steps_need_fewer_stages(engines: Path, tmp_path: Path, num_gpus: int) -> None:
+    """The last of four steps changes little: num_steps of pipeline.json may be three."""
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    dataclasses.replace(CONFIG, num_steps=3).save(artifacts / "pipeline.json")
+    shutil.copy(DEMO / "timesteps.safetensors", artifacts)
+    deployment = plan_deployment(artifacts, engines, num_gpus=num_gpus, sessions=1)
+    found = configurations(assemble(artifacts, tmp_path / "repository", deployment=deployment))
+    stages = found["live_avatar"].parameters["stages"].string_value.split(",")
+    owned = [found[stage].parameters["steps"].string_value for stage in stages]
+    assert ",".join(owned) == "0,1,2"
+    gpus = [found[stage].instance_group[0].gpus[0] for stage in stages]
+    assert len({*gpus, found["vae_decoder"].instance_group[0].gpus[0]}) == num_gpus
+    with pytest.raises(ValueError, match="5 GPUs for 3 steps, wanted 1..4"):
+        plan_deployment(artifacts, engines, num_gpus=5, sessions=1)

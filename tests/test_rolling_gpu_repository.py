@@ -159,3 +159,34 @@ def test_the_estimate_has_a_size_for_every_plan(preset: str) -> None:
     assert row.sessions * row.per_session + row.fixed <= row.capacity
     with pytest.raises(ValueError, match="precision is 'fp8'"):
         rolling_row(chosen, "fp8", 80_000_000_000)
+
+
+TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
+
+
+@pytest.mark.parametrize("file", ["config.pbtxt", "configs/cpu.pbtxt"])
+@pytest.mark.parametrize(
+    ("model", "graph", "names"),
+    [
+        ("rolling_text_encoder", "text_encoder", {"token_ids", "token_mask", "text"}),
+        ("rolling_vae_decoder", "vae_decoder", {"latent", "frames"}),
+        ("dit_window", "dit_clean", {"latent"}),
+        ("dit_window", "dit_text", {"text"}),
+    ],
+)
+def test_models_declare_what_their_graphs_have(
+    file: str, model: str, graph: str, names: set[str]
+) -> None:
+    """A tensor of another type or rank would be refused block by block, or by the backend."""
+    text = (ROOT / "model_repository" / model / file).read_text()
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    declared = {tensor.name: tensor for tensor in (*config.input, *config.output)}
+    read = read_model(DEMO / f"{graph}.onnx")
+    shapes, types = {**output_shapes(read), **input_shapes(read)}, element_types(read)
+    if model == "rolling_text_encoder":
+        assert set(declared) == set(shapes) == names
+    for name in names:
+        kind = model_config_pb2.DataType.Name(declared[name].data_type)
+        assert kind == TYPES[types[name]]
+        pairs = zip(declared[name].dims, shapes[name], strict=True)
+        assert all(want in (-1, size) for want, size in pairs)
