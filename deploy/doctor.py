@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import ctypes.util
+import importlib.util
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ MIN_DRIVER = 580
 MIN_TRITON = (2, 75)
 """26.11: earlier ones stop a gRPC stream under backpressure in silence."""
 MIN_TENSORRT = 11
+BINDINGS = ("tensorrt", "cuda.bindings.runtime")
 MIN_DISK_GB = 5.0
 MIN_SHM_MB = 256
 """Ten Python processes of some megabytes each, and room for frames."""
@@ -157,6 +159,21 @@ def check_tensorrt(version: tuple[int, int, int] | None, has_gpu: bool) -> Findi
     return Finding(what="TensorRT", state=OK, text=text)
 
 
+def check_bindings(names: Sequence[str], has_gpu: bool) -> list[Finding]:
+    """The Python modules that call CUDA and TensorRT, as this interpreter sees them."""
+    findings = []
+    for name in names:
+        try:
+            found = importlib.util.find_spec(name) is not None
+        except ModuleNotFoundError:  # of the package that it is in
+            found = False
+        state = OK if found else PROBLEM if has_gpu else NOTE
+        text = "here" if found else f"not in {sys.executable}"
+        fix = "" if found else "use the image of deploy/Dockerfile, and its python3"
+        findings.append(Finding(what=f"module {name}", state=state, text=text, fix=fix))
+    return findings
+
+
 def check_triton(version: str | None, has_gpu: bool, local: Path) -> Finding:
     """The image's Triton; without a GPU the one that `make fetch` unpacks does as well."""
     wanted = ".".join(map(str, MIN_TRITON))
@@ -208,9 +225,12 @@ def check_port(port: int, host: str = "127.0.0.1") -> Finding:
 
 
 def check_plans(engines: Path, gpus: list[GpuFacts]) -> list[Finding]:
-    """Whether the plans were built for these GPUs; nothing where there are none."""
+    """Whether the plans were built for these GPUs; nothing where there are none of both."""
     findings = []
-    for path in sorted(engines.glob("*.manifest.json")):
+    manifests = sorted(engines.glob("*.manifest.json"))
+    if gpus and not manifests:
+        return [Finding(what="plans", state=NOTE, text=f"none in {engines}", fix="make engines")]
+    for path in manifests:
         machine = json.loads(path.read_text())["machine"]
         name = path.name.removesuffix(".manifest.json") + ".plan"
         made = f"{machine['gpu']}, sm {machine['compute_capability']}"
@@ -235,6 +255,7 @@ def examine(ports: Sequence[int], engines: Path, run: Run = run_command) -> list
         *check_driver(gpus),
         *check_peers(gpus, run),
         check_tensorrt(tensorrt_version(), bool(gpus)),
+        *check_bindings(BINDINGS, bool(gpus)),
         check_triton(version, bool(gpus), REPO / "build" / "tritonserver"),
         check_disk(REPO),
         check_shm(),

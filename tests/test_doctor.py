@@ -120,6 +120,25 @@ def test_plans_of_another_gpu_are_a_problem(tmp_path: Path) -> None:
     assert doctor.check_plans(tmp_path, [])[0].state == doctor.NOTE
 
 
+def test_a_gpu_without_plans_or_bindings_is_told(tmp_path: Path) -> None:
+    """The server would start, and every stage refuse to load."""
+    (finding,) = doctor.check_plans(tmp_path, doctor.read_gpus(machine()))
+    assert (finding.state, finding.fix) == (doctor.NOTE, "make engines")
+    names = ["json", "no_such_package.runtime"]
+    here, missing = doctor.check_bindings(names, has_gpu=True)
+    assert (here.state, missing.state) == (doctor.OK, doctor.PROBLEM)
+    assert "deploy/Dockerfile" in missing.fix
+    assert doctor.check_bindings(names, has_gpu=False)[1].state == doctor.NOTE
+
+
+def test_every_subject_is_in_the_report(tmp_path: Path) -> None:
+    """What the report leaves out, an operator takes for fine."""
+    found = {finding.what for finding in doctor.examine([8001], tmp_path, machine())}
+    assert found >= {"driver", "GPU 0", "GPU 1", "peer access", "TensorRT", "Triton", "plans"}
+    assert found >= {"module tensorrt", "module cuda.bindings.runtime"}
+    assert found >= {"disk", "shared memory", "port 8001"}
+
+
 def test_every_problem_names_a_fix(tmp_path: Path) -> None:
     """That is what the report is for."""
     findings = doctor.examine([], tmp_path, machine(SMI.replace("580.65", "1.0")))

@@ -312,5 +312,5 @@ def test_fewer_steps_need_fewer_stages(engines: Path, tmp_path: Path, num_gpus: 
     assert ",".join(owned) == "0,1,2"
     gpus = [found[stage].instance_group[0].gpus[0] for stage in stages]
     assert len({*gpus, found["vae_decoder"].instance_group[0].gpus[0]}) == num_gpus
-    with pytest.raises(ValueError, match="5 GPUs for 3 steps, wanted 1..4"):
+    with pytest.raises(ValueError, match=r"5 GPUs for 3 steps, wanted 1\.\.4"):
         plan_deployment(artifacts, engines, num_gpus=5, sessions=1)
