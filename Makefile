@@ -94,8 +94,9 @@ gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_
 doctor:  ## say what this machine has and lacks for a server, and how to fix it
 	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
 
-verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, block by block
+verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, then the release's run up to fp16
 	@$(RUN) -m export.verify --preset $(PRESET) --artifacts $(ARTIFACTS)
+	@$(RUN) -m tests.golden.parity_ladder
 
 train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOURS=6, needs espeak-ng
 	@$(RUN) -m train.everything --out build/train --hours $(HOURS)

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
 from pipeline.decoder import Decoder
-from pipeline.engine import Engine
+from pipeline.engine import Engine, EngineLoader
 from pipeline.picture import read_picture
 from pipeline.request import AvatarRequest
 from pipeline.stage import Stage
@@ -34,8 +34,10 @@ class LocalExecutor:
         *,
         num_threads: int = 1,
         max_sessions: int = 4,
+        load_engine: EngineLoader = Engine,
     ) -> None:
-        """`steps` per stage; by default every step is a stage of its own."""
+        """`steps` per stage; by default every step is a stage of its own. `load_engine` loads what
+        holds sessions: stages and decoder."""
         self.config = PipelineConfig.load(folder / "pipeline.json")
         owned = steps or [[step] for step in range(self.config.num_steps)]
         self.num_stages = len(owned)
@@ -43,8 +45,8 @@ class LocalExecutor:
         self.audio_encoder = Engine(folder / "audio_encoder.onnx", num_threads)
         self.text_encoder = Engine(folder / "text_encoder.onnx", num_threads)
         self.vae_encoder = Engine(folder / "vae_encoder.onnx", num_threads)
-        devices: list[Device] = [Stage(folder, list(s), num_threads) for s in owned]
-        devices.append(Decoder(folder, num_threads))
+        devices: list[Device] = [Stage(folder, list(s), num_threads, load_engine) for s in owned]
+        devices.append(Decoder(folder, num_threads, load_engine))
         self.workers = [
             SessionWorker(device, f"stage {i}", max_sessions) for i, device in enumerate(devices)
         ]
