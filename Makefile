@@ -28,7 +28,8 @@ export GRPC_PORT HTTP_PORT METRICS_PORT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev fetch repository serve stop status demo test test-slow lint format \
-	export engines compiler compile-check gpu-plan doctor verify train-demo bench load-test clean
+	export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
+	bench load-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 16
@@ -94,9 +95,15 @@ gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_
 doctor:  ## say what this machine has and lacks for a server, and how to fix it
 	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
 
-verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, then the release's run up to fp16
+verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, block by block
 	@$(RUN) -m export.verify --preset $(PRESET) --artifacts $(ARTIFACTS)
+
+parity-ladder: setup-dev  ## the release's run in PyTorch, ONNX fp32 and ONNX fp16, block by block
 	@$(RUN) -m tests.golden.parity_ladder
+
+ifndef CKPT
+verify: parity-ladder
+endif
 
 train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOURS=6, needs espeak-ng
 	@$(RUN) -m train.everything --out build/train --hours $(HOURS)

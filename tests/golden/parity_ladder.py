@@ -1,6 +1,6 @@
 """The release's run on three rungs: PyTorch, ONNX in float32, ONNX in float16, block by block.
 
-    python -m tests.golden.parity_ladder      prints the table of docs/fidelity.md
+    make parity-ladder      prints the table of docs/fidelity.md
 
 Every rung is the whole pipeline in one process: sink, re-calibration, four caches, decoder. Noise,
 audio features, text rows and sink distances come from the fixture. On the last rung the DiT alone
