@@ -14,13 +14,14 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from export.builder_callbacks import Progress, kept_log, progress_monitor
 from export.engine_network import (
     check_fused,
     check_log,
@@ -31,14 +32,13 @@ from export.engine_network import (
     parse,
     precision,
     read_model,
+    specs,
 )
 from export.engine_packages import load_tensorrt
 from export.engine_profiles import Config, Range, load_config, profile, ranges_of
-from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.engine_manifest import Machine, Manifest, manifest_path
 from pipeline.tensorrt_engine import Gpu
 
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a phase, its steps done and its steps in all."""
 STREAMED = ("dit_prefill",)
 """Graphs that run once per session and may leave their weights in host memory."""
 
@@ -83,7 +83,7 @@ class EngineBuilder:
         from polygraphy.logger import G_LOGGER
 
         G_LOGGER.module_severity, G_LOGGER.colors = G_LOGGER.WARNING, False
-        start, model, log = time.monotonic(), read_model(graph), _log(self.trt)
+        start, model, log = time.monotonic(), read_model(graph), kept_log(self.trt)
         builder, network, parser = parse(self.trt, log, graph)
         check_fused(network, model, graph.name)
         streams = self.target.stream_weights and graph.stem in STREAMED
@@ -121,7 +121,7 @@ class EngineBuilder:
         options: dict[str, Any] = {
             "profiles": [shapes],
             "weight_streaming": streams or None,
-            "progress_monitor": _monitor(self.trt, self.on_progress),
+            "progress_monitor": progress_monitor(self.trt, self.on_progress),
         }
         if self.target.rtx:
             from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
@@ -149,15 +149,6 @@ class EngineBuilder:
         sha, weights_bytes = digest(graph, model)
         types = element_types(model)
 
-        def specs(shapes: dict[str, list[int | str]]) -> dict[str, TensorSpec]:
-            made = {}
-            for name, shape in shapes.items():
-                low, high = (
-                    tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
-                )
-                made[name] = TensorSpec(dtype=types[name], smallest=low, largest=high)
-            return made
-
         flags = ["STRONGLY_TYPED", *(["WEIGHT_STREAMING"] if streams else [])]
         return Manifest(
             graph=graph.stem,
@@ -171,8 +162,8 @@ class EngineBuilder:
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
             build_seconds=round(seconds, 2),
-            inputs=specs(input_shapes(model)),
-            outputs=specs(output_shapes(model)),
+            inputs=specs(input_shapes(model), types, ranges),
+            outputs=specs(output_shapes(model), types, ranges),
             streams_weights=streams,
         )
 
@@ -182,41 +173,6 @@ class EngineBuilder:
             return 0
         engine = self.gpu.runtime.deserialize_cuda_engine(plan.read_bytes())
         return int(engine.device_memory_size_v2)
-
-
-def _log(trt: Any) -> Any:
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity.name in ("ERROR", "INTERNAL_ERROR"):
-                self.errors.append(message)
-            elif severity.name == "WARNING":
-                self.warnings.append(message)
-
-    return Log()
-
-
-def _monitor(trt: Any, on_progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
-
-        def phase_start(self, phase: str, parent: str | None, num_steps: int) -> None:
-            self.steps[phase] = num_steps
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            on_progress(phase, step + 1, self.steps[phase])
-            return True  # go on
-
-        def phase_finish(self, phase: str) -> None:
-            self.steps.pop(phase, None)
-
-    return Monitor()
 
 
 def build_all(

@@ -17,6 +17,8 @@ from typing import Any
 
 import onnx
 
+from pipeline.engine_manifest import TensorSpec
+
 FUSED = {"Attention": "ATTENTION_OUTPUT", "TensorScatter": "KV_CACHE_UPDATE"}
 """ONNX operator -> the layer of TensorRT that does it in one piece."""
 WRITTEN_OUT = "Softmax"
@@ -100,6 +102,21 @@ def element_types(model: onnx.ModelProto) -> dict[str, str]:
     """Name of every input and output -> its element type."""
     values = (*model.graph.input, *model.graph.output)
     return {value.name: TYPES[value.type.tensor_type.elem_type] for value in values}
+
+
+def specs(
+    shapes: Mapping[str, list[int | str]],
+    types: Mapping[str, str],
+    ranges: Mapping[str, tuple[int, int, int]],
+) -> dict[str, TensorSpec]:
+    """Inputs or outputs as a manifest names them, open axes at their smallest and largest."""
+    made = {}
+    for name, shape in shapes.items():
+        low, high = (
+            tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
+        )
+        made[name] = TensorSpec(dtype=types[name], smallest=low, largest=high)
+    return made
 
 
 def precision(model: onnx.ModelProto) -> str:

@@ -21,12 +21,12 @@ from export.engine_memory import (
     engine_size,
     memory_table,
 )
-from export.engine_network import element_types, input_shapes, output_shapes, read_model
+from export.engine_network import element_types, input_shapes, output_shapes, read_model, specs
 from export.engine_placement import Placement, place
 from export.engine_profiles import axis_ranges
 from export.engine_repository import STATELESS, load_manifests, plan_deployment
 from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.engine_manifest import Machine, Manifest, manifest_path
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "artifacts" / "demo"
@@ -39,16 +39,6 @@ def describe(name: str, weights_bytes: int = 2_000_000_000) -> Manifest:
     """The manifest of a demo graph, had it been built with so many bytes of weights."""
     model = read_model(DEMO / f"{name}.onnx")
     types, ranges = element_types(model), axis_ranges(CONFIG)
-
-    def specs(shapes: dict[str, list[int | str]]) -> dict[str, TensorSpec]:
-        made = {}
-        for tensor, shape in shapes.items():
-            low, high = (
-                tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
-            )
-            made[tensor] = TensorSpec(dtype=types[tensor], smallest=low, largest=high)
-        return made
-
     return Manifest(
         graph=name,
         machine=MACHINE,
@@ -61,8 +51,8 @@ def describe(name: str, weights_bytes: int = 2_000_000_000) -> Manifest:
         plan_bytes=weights_bytes + 1_000_000,
         builder_flags=(),
         build_seconds=1.0,
-        inputs=specs(input_shapes(model)),
-        outputs=specs(output_shapes(model)),
+        inputs=specs(input_shapes(model), types, ranges),
+        outputs=specs(output_shapes(model), types, ranges),
     )
 
 

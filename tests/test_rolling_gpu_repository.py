@@ -12,11 +12,11 @@ from tritonclient.grpc import model_config_pb2
 
 from export.assemble_repository import assemble
 from export.engine_memory import PROCESS_BYTES, engine_size
-from export.engine_network import element_types, input_shapes, output_shapes, read_model
+from export.engine_network import element_types, input_shapes, output_shapes, read_model, specs
 from export.engine_profiles import ranges_of
 from export.gpu_repository import plan
 from export.rolling_repository import ENGINES, memory_row
-from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.engine_manifest import Machine, Manifest, manifest_path
 from pipeline.rolling_config import RollingConfig
 
 ROOT = Path(__file__).parents[1]
@@ -30,16 +30,6 @@ def describe(name: str) -> Manifest:
     """The manifest of a graph, had it been built with a gigabyte of weights."""
     model = read_model(DEMO / f"{name}.onnx")
     types, ranges = element_types(model), ranges_of(name, CONFIG)
-
-    def specs(shapes: dict[str, list[int | str]]) -> dict[str, TensorSpec]:
-        made = {}
-        for tensor, shape in shapes.items():
-            low, high = (
-                tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
-            )
-            made[tensor] = TensorSpec(dtype=types[tensor], smallest=low, largest=high)
-        return made
-
     return Manifest(
         graph=name,
         machine=MACHINE,
@@ -52,8 +42,8 @@ def describe(name: str) -> Manifest:
         plan_bytes=900_000_000,
         builder_flags=(),
         build_seconds=1.0,
-        inputs=specs(input_shapes(model)),
-        outputs=specs(output_shapes(model)),
+        inputs=specs(input_shapes(model), types, ranges),
+        outputs=specs(output_shapes(model), types, ranges),
     )
 
 
