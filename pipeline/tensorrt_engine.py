@@ -27,6 +27,7 @@ import numpy as np
 
 from pipeline.engine import Buffers
 from pipeline.engine_manifest import BYTES, Machine, Manifest, manifest_path
+from pipeline.host_arrays import check_array, from_bfloat16, storage_type, to_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +119,8 @@ class Gpu:
         (address,) = self.call("cudaMallocHost", num_bytes)
         memory = (ctypes.c_char * num_bytes).from_address(int(address))
         weakref.finalize(memory, _quietly, self.call, "cudaFreeHost", address).atexit = False
-        host = _host_type(dtype)
-        return np.frombuffer(memoryview(memory), host, math.prod(shape)).reshape(shape)
+        numbers = np.frombuffer(memoryview(memory), storage_type(dtype), math.prod(shape))
+        return numbers.reshape(shape)
 
     def scratch(self, num_bytes: int) -> DeviceBuffer:
         """The contexts' common activation memory, of at least this size."""
@@ -229,21 +230,7 @@ class TensorRTEngine:
         """The array as this plan takes it (contiguous); ValueError if it is not that input."""
         if name not in self.inputs:
             raise ValueError(f"{self.path.name} has no input {name!r}, it has {list(self.inputs)}")
-        spec, dtype = self.manifest.inputs[name], self.inputs[name][1]
-        host = "float32" if dtype == "bfloat16" else dtype
-        fits = len(array.shape) == len(spec.smallest) and all(
-            low <= size <= high
-            for low, size, high in zip(spec.smallest, array.shape, spec.largest, strict=True)
-        )
-        if array.dtype != host or not fits:
-            wanted = f"{list(spec.smallest)}"
-            if spec.smallest != spec.largest:
-                wanted += f" to {list(spec.largest)}"
-            raise ValueError(
-                f"{self.path.name}: {name} is {array.dtype}{list(array.shape)}, "
-                f"wanted {host}{wanted}"
-            )
-        return np.ascontiguousarray(array)
+        return check_array(self.manifest.inputs[name], array, f"{self.path.name}: {name}")
 
 
 class TensorRTBinding:
@@ -297,16 +284,10 @@ class TensorRTBinding:
 
     def _shape_of(self, name: str) -> Shape:
         """Of an output in host memory: its largest, or that of the array that it fills."""
-        array, (largest, dtype) = self._filled.get(name), self.engine.outputs[name]
-        if array is None:
-            return largest
-        host = "float32" if dtype == "bfloat16" else dtype
-        if array.dtype != host or array.size > math.prod(largest):
-            raise ValueError(
-                f"{self.engine.path.name}: {name} is to fill {array.dtype}{list(array.shape)}, "
-                f"wanted {host} of up to {list(largest)}"
-            )
-        return array.shape
+        if (array := self._filled.get(name)) is None:
+            return self.engine.outputs[name][0]
+        where = f"{self.engine.path.name}: what {name} is to fill"
+        return check_array(self.engine.manifest.outputs[name], array, where).shape
 
     def _set_scratch(self) -> None:
         num_bytes = self.engine.scratch_bytes
@@ -391,18 +372,6 @@ def plan_loader(device: int, cuda: Any = None, trt: Any = None) -> Callable[...,
     return load
 
 
-def to_bfloat16(array: np.ndarray) -> np.ndarray:
-    """float32 to the bits of the nearest bfloat16 (ties to even), uint16. NaN stays NaN."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
-
-
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """The bits of bfloat16 numbers to float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
 def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -411,11 +380,6 @@ def _library(name: str) -> Any:
             f"engine 'tensorrt' needs the module {name} ({error}): serve from the image of "
             "deploy/Dockerfile, or on a CPU with configs/cpu.pbtxt"
         ) from error
-
-
-def _host_type(dtype: str) -> np.dtype[Any]:
-    """numpy's type of the same size; numpy has no bfloat16 and no 8-bit floats."""
-    return np.dtype({"bfloat16": "uint16", "float8": "uint8"}.get(dtype, dtype))
 
 
 def _log_of(trt: Any) -> Any:

@@ -15,15 +15,9 @@ from pipeline.config import PipelineConfig
 from pipeline.decoder import Decoder
 from pipeline.engine import Engine
 from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.host_arrays import from_bfloat16, to_bfloat16
 from pipeline.stage import Stage
-from pipeline.tensorrt_engine import (
-    Gpu,
-    TensorRTBinding,
-    TensorRTEngine,
-    from_bfloat16,
-    plan_loader,
-    to_bfloat16,
-)
+from pipeline.tensorrt_engine import Gpu, TensorRTBinding, TensorRTEngine, plan_loader
 from tests.fake_gpu import FakeCuda, FakeTensorRT, write_plan
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
