@@ -2,9 +2,9 @@
 
 The demo presets' graphs are exported with seeded weights and built, those of the avatar's DiT in
 every precision, and so are slices of the released transformers at their full width: two layers,
-weights of zeros. Which graphs there
-are is the exporter's matter: all that it writes must build. TensorRT-RTX refuses an attention that
-it has no fused kernel for; what was taken apart before is an error of `engine_network`.
+weights of zeros. Which graphs there are is the exporter's matter: all that it writes must build.
+TensorRT-RTX refuses an attention that it has no fused kernel for; what was taken apart before is an
+error of `engine_network`.
 
 The last line is one JSON object: {"<preset> <precision> sm<capability>": {graph: {ok, seconds,
 cpu_seconds, bytes}}}. A green line says that a graph compiles, not that it runs, nor how fast.

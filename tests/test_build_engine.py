@@ -22,7 +22,7 @@ from export.engine_network import (
 from export.engine_packages import LOCK, PACKAGES, is_installed, load_tensorrt
 from export.engine_profiles import axis_ranges, load_config, profile, ranges_of
 from export.engine_slice import slice_of, write_zeros
-from networks.presets import PRESETS, Preset
+from networks.presets import PRESETS
 from pipeline.audio_features import FIELD, num_hidden_frames
 from pipeline.config import PipelineConfig
 from pipeline.engine_manifest import Manifest, manifest_path
@@ -189,7 +189,6 @@ def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
 def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     """A narrower one would not show that the kernels exist at the released sizes."""
     made, full = slice_of(PRESETS["14b"]), PRESETS["14b"]
-    assert isinstance(made, Preset)
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
     assert made.dit.num_layers == 2

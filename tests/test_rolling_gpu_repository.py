@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,22 @@ def test_the_estimate_has_a_size_for_every_plan(preset: str) -> None:
     assert row.sessions * row.per_session + row.fixed <= row.capacity
     with pytest.raises(ValueError, match="precision is 'fp8'"):
         rolling_row(chosen, "fp8", 80_000_000_000)
+
+
+def test_weights_are_not_replaced_by_rounded_ones(tmp_path: Path) -> None:
+    """`--out` equal to `--weights` would destroy what cannot be had back."""
+    pytest.importorskip("torch")
+    from export.rolling_to_onnx import export_rolling_preset
+    from networks.rolling_presets import ROLLING_PRESETS
+
+    shutil.copy(DEMO / "wan.safetensors", tmp_path)
+    before = (tmp_path / "wan.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="wan is not in bf16; export elsewhere"):
+        export_rolling_preset(
+            ROLLING_PRESETS["rolling-demo"], tmp_path, tmp_path, dtype="bf16", components=["wan"]
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["wan.safetensors"]
+    assert (tmp_path / "wan.safetensors").read_bytes() == before
 
 
 TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
