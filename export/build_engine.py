@@ -39,7 +39,7 @@ from pipeline.tensorrt_engine import Gpu
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its steps done and its steps in all."""
-STREAMED = ("dit_prefill",)
+STREAMED = ("dit_prefill", "dit_text")
 """Graphs that run once per session and may leave their weights in host memory."""
 
 
@@ -256,7 +256,8 @@ def main(
         list[str] | None, typer.Option(help="with --rtx: the GPUs' architecture, such as 8.9")
     ] = None,
     stream_weights: Annotated[
-        bool, typer.Option(help="leave the weights of dit_prefill in host memory")
+        bool,
+        typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
     ] = False,
 ) -> None:
     """Build TensorRT plans and their manifests."""

@@ -29,7 +29,7 @@ from export.engine_placement import Placement, place
 from pipeline.config import PipelineConfig
 from pipeline.engine_manifest import Manifest, manifest_path
 
-STATELESS = ("audio_encoder", "text_encoder", "vae_encoder")
+STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 """Models that Triton's own TensorRT backend runs, from `model.plan`."""
 PLAN = "model.plan"
 GRAPHS: dict[str, tuple[str, ...]] = {

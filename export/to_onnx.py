@@ -238,7 +238,7 @@ def _check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> N
             raise typer.BadParameter(f"no {option} {name!r}, there are {', '.join(known)}")
 
 
-NUM_GRAPHS = {"dit": 2, "vae": 3, "audio_encoder": 1, "text_encoder": 1}
+NUM_GRAPHS = {"dit": 4, "vae": 3, "audio_encoder": 1, "text_encoder": 1}
 """Graphs of each component, for the progress display."""
 
 if __name__ == "__main__":

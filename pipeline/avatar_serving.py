@@ -107,6 +107,10 @@ class TritonExecutor(BlsExecutor):
         }
         return self.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
 
+    def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
+        inputs = {"audio_features": audio_features}
+        return self.call("audio_tokens", inputs, ["audio_local", "audio_global"])
+
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
         inputs = {"block": np.array([block], np.int64), **tensors}
         return self.hold(self.stages[stage], session, 0, inputs, ["latent"])["latent"]

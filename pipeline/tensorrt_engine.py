@@ -139,6 +139,14 @@ class Gpu:
         address = target.ctypes.data
         self.call("cudaMemcpyAsync", address, source.address, target.nbytes, kind, self.stream)
 
+    def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
+        """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""
+        _, heads, rows, size = source.shape
+        row = size * BYTES[source.dtype]
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        places = target.address, rows * row, source.address, rows * row
+        self.call("cudaMemcpy2DAsync", *places, num_rows * row, heads, kind, self.stream)
+
     def wait(self) -> None:
         """Until all that was started is done; errors of it show up here."""
         self.call("cudaStreamSynchronize", self.stream)
@@ -224,6 +232,12 @@ class TensorRTEngine:
         """Bind device buffers as inputs and outputs; arrays in `reads` are brought along anew for
         every run, since their owner may have changed them."""
         return TensorRTBinding(self, reads, writes)
+
+    def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
+        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name, before what
+        is started next."""
+        for name, buffer in source.items():
+            self.gpu.copy_rows(buffer, target[name], num_rows)
 
     def check(self, name: str, array: np.ndarray) -> np.ndarray:
         """The array as this plan takes it (contiguous); ValueError if it is not that input."""

@@ -60,7 +60,10 @@ CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/stage.py", "1/pipeli
         ("vae_decoder", {"vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"}),
         (
             "dit_stage_1",
-            {"dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", "timesteps.safetensors"},
+            {
+                *("dit_step.onnx", "dit_prefill.onnx", "dit_text.onnx"),
+                *("dit.safetensors", "timesteps.safetensors"),
+            },
         ),
     ],
 )

@@ -15,7 +15,8 @@ def play_forwards(stream: DiTStream) -> dict[str, float]:
     facts, config = manifest()["dit_forward"], stream.config
     data = tensors("dit_forward")
     errors: dict[str, float] = {}
-    stream.prefill(data["ref_latents"], data["motion_latents"], data["context"])
+    stream.prompt(data["context"])
+    stream.prefill(data["ref_latents"], data["motion_latents"])
     for layer in range(config.num_layers):
         for kv, got in zip("kv", stream.sink(layer), strict=True):
             errors[f"sink_{kv}{layer}"] = max_abs(got, data[f"sink_cond_{kv}{layer}"])
@@ -70,11 +71,13 @@ def play_run(streams: list[DiTStream]) -> dict[str, float]:
     dsigmas, frames = np.diff(data["sigmas"].numpy()), config.frames_per_block
     columns = config.video_frames_per_block
     worst = dict.fromkeys(("velocity", "final", "sink", "ring", "cache_sum", "sink_sum"), 0.0)
+    for stream in streams:
+        stream.prompt(data["context"])
     for clip in range(clips):
         if clip < 2:
             name = "ref_latents_initial" if clip == 0 else "ref_latents_recalibrated"
             for s, stream in enumerate(streams):
-                stream.prefill(data[name], data["motion_latents"], data["context"])
+                stream.prefill(data[name], data["motion_latents"])
                 _note(worst, "sink_sum", _sink_checksums(stream, s, clip))
             _note(worst, "sink", _sink_error(streams[0], clip))
         for b in range(blocks):
