@@ -13,11 +13,12 @@ ARTIFACTS ?= artifacts/$(PRESET)
 HOURS ?= 6
 BACKEND ?= cpu
 GPUS ?= 5
+STEPS ?=
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
-ASSEMBLE_cpu := export.assemble_repository
+ASSEMBLE_cpu := export.assemble_repository --steps "$(STEPS)"
 ASSEMBLE_gpu := export.engine_repository --gpus $(GPUS) --sessions $(SESSIONS) --engines $(ENGINES)
 
 RUN := $(VENV)/bin/python3
@@ -43,7 +44,7 @@ setup-dev:  ## make .venv with tests, linters, torch and ONNX export too
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" folds; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --artifacts $(ARTIFACTS) --out $(REPOSITORY)
 
 serve: fetch repository  ## start the server in the background; returns when it is ready

@@ -21,7 +21,7 @@ from export.engine_memory import EngineSize, check_fits, format_table, memory_ta
 from export.engine_placement import place
 from export.fp8 import fp8_layers
 from export.init_weights import builders
-from export.to_onnx import preset_named
+from export.preset_options import SIZE_HELP, preset_named
 from networks.compact_vae import CompactVAE, build_vae
 from networks.dit import DiT
 from networks.dit_inputs import audio_inputs, prefill_inputs, step_inputs, text_inputs
@@ -142,9 +142,10 @@ def main(
         bool,
         typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
     ] = False,
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
 ) -> None:
     """Print the memory table; exit code 1 if the sessions do not fit."""
-    chosen = preset_named(preset)
+    chosen = preset_named(preset, size)
     try:
         sizes = sizes_of(chosen, precision)
         if stream_weights:

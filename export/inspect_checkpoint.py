@@ -18,8 +18,8 @@ from rich.table import Table
 from export.checkpoint_cli import failing_in_words
 from export.checkpoint_files import Weights
 from export.merge_lora import RELEASED_ALPHA, RELEASED_RANK, open_lora, summary
+from export.preset_options import preset_named
 from export.released_files import COMPONENTS, RELEASED_DTYPES, TOKENIZER, check_config
-from export.to_onnx import preset_named
 from networks.presets import PRESETS, Preset
 
 

@@ -24,8 +24,8 @@ from export.merge_lora import (
     open_lora,
     summary,
 )
+from export.preset_options import preset_named
 from export.released_files import COMPONENTS, TOKENIZER, Component, check_config
-from export.to_onnx import preset_named
 from networks.presets import PRESETS, Preset
 
 OnTensor = Callable[[str], None]

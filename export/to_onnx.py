@@ -30,6 +30,7 @@ from export.graph import Graph
 from export.merge_lora import as_stored
 from export.onnx_file import export_graph
 from export.precision import TYPES, RoundedWeights, in_precision
+from export.preset_options import SIZE_HELP, STEPS_HELP, preset_named
 from export.rolling_to_onnx import export_rolling_preset
 from export.time_mlp import load_time_mlp
 from networks.checkpoint import save_tensors
@@ -183,12 +184,6 @@ def _write_weights(wanted: Weights, stored: SafetensorsWeights, stem: str, folde
     write_component(folder, stem, shards, wanted.chunks)
 
 
-def preset_named(name: str) -> Preset:
-    if name not in PRESETS:
-        raise typer.BadParameter(f"no preset {name!r}, there are {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
-
-
 @failing_in_words
 def main(
     preset: Annotated[
@@ -204,11 +199,13 @@ def main(
         list[str] | None,
         typer.Option(help="one of " + ", ".join(COMPONENTS) + "; all if not given"),
     ] = None,
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    num_steps: Annotated[int | None, typer.Option(help=STEPS_HELP)] = None,
 ) -> None:
     """Export the graphs of a preset."""
     if preset in ROLLING_PRESETS:
-        if component or (dtype, precision) != ("fp32", "dtype"):
-            raise typer.BadParameter(f"preset {preset} is exported whole and in fp32")
+        if component or size or num_steps or (dtype, precision) != ("fp32", "dtype"):
+            raise typer.BadParameter(f"preset {preset} is exported whole, in fp32 and as it is")
         export_rolling_preset(ROLLING_PRESETS[preset], weights, out, typer.echo)
         return
     chosen = component or list(COMPONENTS)
@@ -220,7 +217,7 @@ def main(
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("exporting", total=sum(NUM_GRAPHS[name] for name in chosen))
         export_preset(
-            preset_named(preset),
+            preset_named(preset, size, num_steps),
             weights,
             out,
             lambda name: progress.update(task, advance=1, description=name),
@@ -228,8 +225,8 @@ def main(
             fp8=precision == "fp8",
             components=chosen,
         )
-    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
-    typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {size / 1e6:.1f} MB")
+    num_bytes = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+    typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {num_bytes / 1e6:.1f} MB")
 
 
 def _check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from export.checkpoint_cli import failing_in_words
 from export.graph import Graph
-from export.to_onnx import COMPONENTS, preset_named
+from export.preset_options import preset_named
+from export.to_onnx import COMPONENTS
 from networks.presets import PRESETS, Preset
 
 Arrays = dict[str, NDArray[Any]]

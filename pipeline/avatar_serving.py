@@ -89,7 +89,7 @@ class TritonExecutor(BlsExecutor):
         self.forget_strangers()
         inputs: dict[str, np.ndarray] = {
             **self.tokenizer(request.prompt),
-            "image": read_picture(request.image, self.config),
+            "image": read_picture(request.image, self.config, request.options.picture_fit),
         }
         conditions = self.call("conditioning", inputs, ["text", "motion"])
         motion, text = conditions["motion"], conditions["text"]

@@ -65,7 +65,7 @@ class LocalExecutor:
     def picture(self, request: AvatarRequest) -> np.ndarray:
         """The reference image [1, 3, H, W] in [-1, 1]."""
         assert request.image is not None, "only START requests condition a session"
-        return read_picture(request.image, self.config)
+        return read_picture(request.image, self.config, request.options.picture_fit)
 
     def encode_audio(self, window: AudioWindow) -> np.ndarray:
         return self.audio_encoder.run(

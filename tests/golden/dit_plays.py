@@ -112,7 +112,7 @@ def _sink_error(stream: DiTStream, clip: int) -> float:
     )
 
 
-def _checksum_error(parts: tuple[Any, ...], wanted: Any) -> float:
+def checksum_error(parts: tuple[Any, ...], wanted: Any) -> float:
     """Error of (sum, abs sum, dot with cos(0.37 i)) as a share of the abs sum."""
     worst = 0.0
     for part, sums in zip(parts, wanted.numpy(), strict=True):
@@ -127,10 +127,10 @@ def _sink_checksums(stream: DiTStream, stage: int, clip: int) -> float:
     wanted = tensors("tpp_run")["sink_checksums"][stage, clip]
     layers = range(stream.config.num_layers)
     # The table's last axis but one may list ring and sink, or the sink alone.
-    return max(_checksum_error(stream.sink(i), wanted[i][-2:]) for i in layers)
+    return max(checksum_error(stream.sink(i), wanted[i][-2:]) for i in layers)
 
 
 def _cache_checksums(stream: DiTStream, stage: int, block: int) -> float:
     wanted = tensors("tpp_run")["cache_checksums"][stage, block]
     layers = range(stream.config.num_layers)
-    return max(_checksum_error((*stream.ring(i), *stream.sink(i)), wanted[i]) for i in layers)
+    return max(checksum_error((*stream.ring(i), *stream.sink(i)), wanted[i]) for i in layers)
