@@ -21,6 +21,11 @@ PRECISION ?= bf16
 ASSEMBLE_cpu := export.assemble_repository --steps "$(STEPS)"
 ASSEMBLE_gpu := export.engine_repository --gpus $(GPUS) --sessions $(SESSIONS) --engines $(ENGINES)
 
+# From a released folder where CKPT names one, else graphs that are there.
+VERIFY := $(if $(CKPT),export.verify_release "$(CKPT)" --out build/verify,export.verify \
+	--preset $(PRESET) --artifacts $(ARTIFACTS)) $(if $(LORA),--lora "$(LORA)") \
+	$(if $(LAYERS),--layers $(LAYERS))
+
 RUN := $(VENV)/bin/python3
 SERVER := $(RUN) -m deploy.local_server
 export GRPC_PORT HTTP_PORT METRICS_PORT
@@ -90,8 +95,8 @@ gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_
 doctor:  ## say what this machine has and lacks for a server, and how to fix it
 	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
 
-verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, block by block
-	@$(RUN) -m export.verify --preset $(PRESET) --artifacts $(ARTIFACTS)
+verify: setup-dev  ## compare artifacts/$PRESET with PyTorch; CKPT=folder [LORA=file LAYERS=2]: from released files
+	@$(RUN) -m $(VERIFY)
 
 train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOURS=6, needs espeak-ng
 	@$(RUN) -m train.everything --out build/train --hours $(HOURS)

@@ -10,7 +10,6 @@ how fast.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import multiprocessing
@@ -27,6 +26,7 @@ import torch
 import typer
 
 from export.engine_packages import install
+from export.preset_options import slice_of
 from networks.dit import DiT
 from networks.presets import PRESETS, Preset
 
@@ -61,13 +61,6 @@ CASES = (
 """The longest first: two run at a time."""
 
 
-def slice_of(preset: Preset, num_layers: int = SLICE_LAYERS) -> Preset:
-    """A preset whose DiT has its first layers only, with audio injected after the first one."""
-    dit = dataclasses.replace(preset.dit, num_layers=num_layers, inject_layers=(0,))
-    pipeline = dataclasses.replace(preset.pipeline, num_layers=num_layers)
-    return dataclasses.replace(preset, dit=dit, pipeline=pipeline)
-
-
 def write_zeros(preset: Preset, folder: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
     """`dit.safetensors` of a preset, all weights zero: a file that takes no room on the disk."""
     with torch.device("meta"):
@@ -96,7 +89,7 @@ def export_case(case: Case, folder: Path) -> float:
     folder.mkdir(parents=True)
     preset = PRESETS[case.preset]
     if case.preset == "14b":
-        preset = slice_of(preset)
+        preset = slice_of(preset, SLICE_LAYERS)
         write_zeros(preset, folder)
     else:
         weights = folder / "float32"

@@ -34,6 +34,18 @@ def preset_named(name: str, size: str | None = None, num_steps: int | None = Non
         raise typer.BadParameter(str(error)) from None
 
 
+def slice_of(preset: Preset, num_layers: int) -> Preset:
+    """A preset whose DiT and text encoder have their first layers only, at their full width."""
+    if not 1 <= num_layers <= preset.dit.num_layers:
+        raise ValueError(f"{num_layers} layers, wanted 1..{preset.dit.num_layers}")
+    injected = tuple(i for i in preset.dit.inject_layers if i < num_layers)
+    dit = dataclasses.replace(preset.dit, num_layers=num_layers, inject_layers=injected)
+    num_text = min(num_layers, preset.text.num_layers)
+    text = dataclasses.replace(preset.text, num_layers=num_text)
+    pipeline = dataclasses.replace(preset.pipeline, num_layers=num_layers)
+    return dataclasses.replace(preset, dit=dit, text=text, pipeline=pipeline)
+
+
 def deployed(preset: Preset, **pipeline: Any) -> Preset:
     """The preset with other values of its PipelineConfig; weights fit all of them."""
     changed = dataclasses.replace(preset.pipeline, **pipeline)

@@ -158,6 +158,13 @@ class Gpu:
         self.wait()
         return from_bfloat16(pinned) if buffer.dtype == "bfloat16" else pinned.copy()
 
+    def write(self, array: np.ndarray, buffer: DeviceBuffer) -> None:
+        """Set the numbers of a buffer, rounded to its type; the counterpart of `read`."""
+        pinned = self.allocate_pinned(buffer.shape, buffer.dtype)
+        pinned[...] = to_bfloat16(array) if buffer.dtype == "bfloat16" else array
+        self.upload(pinned, buffer)
+        self.wait()
+
     def capture(self, start: Callable[[], None]) -> CapturedGraph:
         """What `start` puts on the stream, recorded instead of run."""
         mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal

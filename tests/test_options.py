@@ -18,7 +18,7 @@ from export import dit_graphs, to_onnx  # noqa: E402
 from export.engine_estimate import sizes_of  # noqa: E402
 from export.onnx_file import export_graph  # noqa: E402
 from export.preset_options import deployed, preset_named  # noqa: E402
-from export.verify import compare  # noqa: E402
+from export.verify import compare, onnx_runtime  # noqa: E402
 from networks.checkpoint import save_checkpoint  # noqa: E402
 from networks.dit_inputs import prefill_inputs, step_inputs  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
@@ -60,7 +60,7 @@ def test_graphs_of_another_size_equal_pytorch(tmp_path: Path) -> None:
     save_checkpoint(random_dit(preset.dit), tmp_path / dit_graphs.WEIGHTS)
     for graph in dit_graphs.graphs(preset, tmp_path):
         export_graph(graph, tmp_path)
-        found = compare(graph, tmp_path, preset)
+        found = compare(graph, onnx_runtime(tmp_path), preset)
         assert [each for each in found if not each.fits] == []
 
 
