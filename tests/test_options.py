@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +27,10 @@ from pipeline.request import AvatarRequest, Options  # noqa: E402
 from pipeline.rope import RopeTables  # noqa: E402
 from pipeline.schedule import Schedule  # noqa: E402
 from pipeline.sink_cache import SinkCache  # noqa: E402
+from tests.artifacts import DEMO, demo_with  # noqa: E402
 from tests.fake_executor import FakeReply  # noqa: E402
 from tests.served_dit import random_dit, tiny_preset  # noqa: E402
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
 RELEASE_SINK_TOKENS = 3000
 """Rows of the release's sink cache, whatever the size; it crashes on more."""
 
@@ -71,14 +69,6 @@ def test_a_size_that_is_none_is_refused(size: str) -> None:
         preset_named("14b", size)
 
 
-def at(folder: Path, **pipeline: object) -> Path:
-    """The demo's artifacts with another pipeline.json."""
-    shutil.copytree(DEMO, folder)
-    config = PipelineConfig.load(DEMO / "pipeline.json")
-    dataclasses.replace(config, **pipeline).save(folder / "pipeline.json")
-    return folder
-
-
 def play(executor: LocalExecutor, num_blocks: int, **options: object) -> list[np.ndarray]:
     """Latents of a stream of features."""
     c, rng = executor.config, np.random.default_rng(0)
@@ -103,7 +93,7 @@ def play(executor: LocalExecutor, num_blocks: int, **options: object) -> list[np
 
 def test_three_steps_run_on_three_stages(tmp_path: Path) -> None:
     """The release's announced model for four GPUs: another schedule on the same graphs."""
-    folder = at(tmp_path / "three", num_steps=3)
+    folder = demo_with(tmp_path / "three", num_steps=3)
     executor = LocalExecutor(folder)
     assert executor.num_stages == 3
     latents = play(executor, 2)

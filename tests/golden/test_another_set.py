@@ -1,4 +1,4 @@
-"""Another fixture set of the same layout passes the same tests: nothing is tuned to the one here."""
+"""Another fixture set of the same layout passes the same tests: nothing is tuned to this one."""
 
 from __future__ import annotations
 
