@@ -19,7 +19,7 @@ ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
 ASSEMBLE_cpu := export.assemble_repository --steps "$(STEPS)"
-ASSEMBLE_gpu := export.engine_repository --gpus $(GPUS) --sessions $(SESSIONS) --engines $(ENGINES)
+ASSEMBLE_gpu := export.engine_repository --gpus $(GPUS) --sessions $(SESSIONS) --engines $(ENGINES) $(if $(STEPS),--steps "$(STEPS)")
 
 # From a released folder where CKPT names one, else graphs that are there.
 VERIFY := $(if $(CKPT),export.verify_release "$(CKPT)" --out build/verify,export.verify \
