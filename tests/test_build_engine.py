@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.build_engine import Target, capability
-from export.engine_check import CASES, slice_of, write_zeros
+from export.engine_check import CASES, SLICE_LAYERS, write_zeros
 from export.engine_network import (
     check_fused,
     check_log,
@@ -22,6 +22,7 @@ from export.engine_network import (
 )
 from export.engine_packages import LOCK, PACKAGES, is_installed, load_tensorrt
 from export.engine_profiles import axis_ranges, profile
+from export.preset_options import slice_of
 from networks.presets import PRESETS
 from pipeline.audio_features import FIELD, num_hidden_frames
 from pipeline.config import PipelineConfig
@@ -166,7 +167,7 @@ def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
 
 def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     """A narrower one would not show that the kernels exist at the released sizes."""
-    made, full = slice_of(PRESETS["14b"]), PRESETS["14b"]
+    made, full = slice_of(PRESETS["14b"], SLICE_LAYERS), PRESETS["14b"]
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
     assert made.dit.num_layers == 2
