@@ -13,13 +13,19 @@ ARTIFACTS ?= artifacts/$(PRESET)
 HOURS ?= 6
 BACKEND ?= cpu
 GPUS ?=
+STEPS ?=
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
-ASSEMBLE_cpu := export.assemble_repository
+ASSEMBLE_cpu := export.assemble_repository --steps "$(STEPS)"
 FOLDED := $(if $(GPUS),--gpus $(GPUS))
-ASSEMBLE_gpu := export.gpu_repository $(FOLDED) --sessions $(SESSIONS) --engines $(ENGINES)
+ASSEMBLE_gpu := export.gpu_repository $(FOLDED) --sessions $(SESSIONS) --engines $(ENGINES) $(if $(STEPS),--steps "$(STEPS)")
+
+# From a released folder where CKPT names one, else graphs that are there.
+VERIFY := $(if $(CKPT),export.verify_release "$(CKPT)" --out build/verify,export.verify \
+	--preset $(PRESET) --artifacts $(ARTIFACTS)) $(if $(LORA),--lora "$(LORA)") \
+	$(if $(LAYERS),--layers $(LAYERS))
 
 RUN := $(VENV)/bin/python3
 SERVER := $(RUN) -m deploy.local_server
@@ -45,7 +51,7 @@ setup-dev:  ## make .venv with tests, linters, torch and ONNX export too
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" folds; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --artifacts $(ARTIFACTS) --out $(REPOSITORY)
 
 serve: fetch repository  ## start the server in the background; returns when it is ready
@@ -95,8 +101,8 @@ gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_
 doctor:  ## say what this machine has and lacks for a server, and how to fix it
 	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
 
-verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, block by block
-	@$(RUN) -m export.verify --preset $(PRESET) --artifacts $(ARTIFACTS)
+verify: setup-dev  ## compare artifacts/$PRESET with PyTorch; CKPT=folder [LORA=file LAYERS=2]: from released files
+	@$(RUN) -m $(VERIFY)
 
 parity-ladder: setup-dev  ## the release's run in PyTorch, ONNX fp32 and ONNX fp16, block by block
 	@$(RUN) -m tests.golden.parity_ladder

@@ -116,15 +116,15 @@ def run_avatar(num_blocks: int) -> tuple[Times, PipelineConfig]:
     _, channels, _, *size = config.latent_shape
     motion = np.zeros((1, channels, config.motion_frames, *size), np.float32)
     text = np.zeros((1, config.text_len, config.text_dim), np.float32)
-    shape = (1, config.audio_layers, config.audio_dim, config.video_frames_per_block)
-    features = np.zeros(shape, np.float32)
+    local = np.zeros(config.audio_local_shape, np.float32)
+    overall = np.zeros(config.audio_global_shape, np.float32)
     distance = np.full(config.num_steps, config.sink_distance, np.int64)
     stage.open(1, motion[:, :, :1].copy(), motion, text)
     decoder.open(1, motion)
 
     def step(block: int) -> bool:
         noise = block_noise(0, block, config.latent_shape)
-        latent = stage.step(1, block, noise, features, distance)
+        latent = stage.step(1, block, noise, local, overall, distance)
         if block == 0:
             decoder.step(1, 0, latent)
         return True

@@ -10,6 +10,7 @@ export must therefore replace its files, never write into them. Standard library
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
+
+from export.stage_configs import is_stage, parse_steps, stage_names, with_steps
 
 REPO = Path(__file__).resolve().parent.parent
 PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
@@ -29,10 +32,14 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "live_avatar": (),
     "conditioning": (),
     "audio_encoder": ("audio_encoder.onnx", "audio_encoder.safetensors"),
+    "audio_tokens": ("audio_tokens.onnx", "dit.safetensors"),
     "text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
     "vae_encoder": ("vae_encoder.onnx", "vae.safetensors"),
     "vae_decoder": ("vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"),
-    "dit_stage": ("dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", TIMESTEPS),
+    "dit_stage": (
+        *("dit_step.onnx", "dit_prefill.onnx", "dit_text.onnx"),
+        *("dit.safetensors", TIMESTEPS),
+    ),
     "rolling_forcing": (),
     "rolling_text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
     "rolling_vae_decoder": ("vae_decoder_first.onnx", "vae_decoder.onnx", "vae.safetensors"),
@@ -72,6 +79,7 @@ def assemble(
     sources: Path = REPO / "model_repository",
     pipeline: Path = REPO / "pipeline",
     models: Sequence[str] | None = None,
+    steps: str = "",
     deployment: Deployment | None = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
@@ -79,12 +87,17 @@ def assemble(
     artifacts: folder of the exported graphs, their safetensors and pipeline.json or rolling.json;
     several folders share one repository, each with the models that read its files.
     models: names to take from `sources` (None: all of these).
+    steps: denoising steps of each stage as in `parse_steps`; stages beyond them are left out.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before. A repository is built
     beside `out` and renamed at the end, so a server never loads half of one.
     """
     folders = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
     names = _chosen(sources, deployment.models() if deployment else models, folders)
+    if deployment is None:
+        names, placed = _placed(names, steps, _source_of("live_avatar", folders), models is None)
+    else:
+        placed = []  # the deployment knows
     for folder in folders:
         own = [name for name in names if _source_of(name, folders) == folder]
         _check_artifacts(folder, sources, own, deployment)
@@ -95,6 +108,8 @@ def assemble(
         for name in names:
             folder = _source_of(name, folders)
             _assemble_model(sources / name, fresh / name, folder, pipeline, deployment)
+            for config in (fresh / name).rglob("*.pbtxt") if placed else ():
+                config.write_text(with_steps(name, config.read_text(), placed))
         (fresh / MARK).touch()
         _replace(fresh, out)
     finally:
@@ -129,6 +144,26 @@ def _chosen(sources: Path, models: Sequence[str] | None, folders: Sequence[Path]
                 "say there which artifacts it loads"
             )
     return names
+
+
+def _placed(
+    names: list[str], steps: str, artifacts: Path, may_leave_out: bool
+) -> tuple[list[str], list[list[int]]]:
+    """The models without stages that own no step, and the steps of those that do."""
+    stages = [name for name in names if is_stage(name)]
+    if not stages or not (artifacts / PIPELINE_CONFIG).is_file():
+        return names, []
+    num_steps = json.loads((artifacts / PIPELINE_CONFIG).read_text())["num_steps"]
+    placed = parse_steps(steps, num_steps)
+    wanted = stage_names(placed)
+    if missing := [name for name in wanted if name not in stages]:
+        raise ValueError(
+            f"{num_steps} steps want {', '.join(missing)}, which is not there; fold steps onto "
+            f"the {len(stages)} stages that are, such as --steps 0,1 2,3"
+        )
+    if extra := [name for name in stages if name not in wanted and not may_leave_out]:
+        raise ValueError(f"no step is left for {', '.join(extra)}; leave it out of --models")
+    return [name for name in names if not is_stage(name) or name in wanted], placed
 
 
 def _kind(model: str) -> str:
@@ -223,10 +258,13 @@ def main() -> int:
     parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
     parser.add_argument("--models", help="comma-separated names; all if not given")
+    parser.add_argument(
+        "--steps", default="", help="steps of each stage, such as '0,1 2,3'; one each if not given"
+    )
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
     try:
-        out = assemble(given.artifacts, given.out.absolute(), models=models)
+        out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -39,7 +39,7 @@ from export.engine_profiles import Config, Range, load_config, profile, ranges_o
 from pipeline.engine_manifest import Machine, Manifest, manifest_path
 from pipeline.tensorrt_engine import Gpu
 
-STREAMED = ("dit_prefill",)
+STREAMED = ("dit_prefill", "dit_text")
 """Graphs that run once per session and may leave their weights in host memory."""
 
 
@@ -217,7 +217,8 @@ def main(
         list[str] | None, typer.Option(help="with --rtx: the GPUs' architecture, such as 8.9")
     ] = None,
     stream_weights: Annotated[
-        bool, typer.Option(help="leave the weights of dit_prefill in host memory")
+        bool,
+        typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
     ] = False,
 ) -> None:
     """Build TensorRT plans and their manifests."""

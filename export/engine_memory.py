@@ -10,10 +10,10 @@ from pipeline.engine_manifest import ON_DEVICE, Manifest, TensorSpec
 
 PROCESS_BYTES = 500_000_000
 """A CUDA context with TensorRT's libraries in one process: an allowance, not a measurement."""
-STAGE_ENGINES = ("dit_step", "dit_prefill")
+STAGE_ENGINES = ("dit_step", "dit_prefill", "dit_text")
 VAE_ENGINES = (
     *("vae_decoder", "vae_decoder_warmup"),
-    *("vae_encoder", "audio_encoder", "text_encoder"),
+    *("vae_encoder", "audio_encoder", "audio_tokens", "text_encoder"),
 )
 HOLDERS = ("dit_step", "dit_window")
 """Engines that stand for a session's KV caches and text K/V, which others share with them."""
@@ -37,7 +37,7 @@ class EngineSize:
     state: int = 0
     """Buffers of a session that this engine owns: KV cache, or the decoder's state, twice."""
     binding: int = 0
-    """Device memory for what comes and goes."""
+    """Device memory of a session, or of each of its steps, for what comes and goes."""
 
 
 def engine_size(manifest: Manifest) -> EngineSize:
@@ -115,11 +115,16 @@ def memory_table(
                 processes=PROCESS_BYTES * (bool(steps) + VAE_PROCESSES * is_vae),
                 caches=len(steps) * sum(s.state for s in stage) + sum(s.shared for s in stage),
                 vae_state=sum(size.state for size in vae),
-                bindings=len(steps) * sum(s.binding for s in stage)
+                bindings=_stage_bindings(stage, len(steps))
                 + 2 * (sizes["vae_decoder"].binding if is_vae else 0),
             )
         )
     return rows
+
+
+def _stage_bindings(stage: Sequence[EngineSize], num_steps: int) -> int:
+    """The first engine is bound for every step, the others once."""
+    return sum(size.binding * (num_steps if i == 0 else 1) for i, size in enumerate(stage))
 
 
 def _scratch(stage: Sequence[EngineSize], vae: Sequence[EngineSize]) -> int:

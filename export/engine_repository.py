@@ -7,7 +7,6 @@ only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,11 @@ from export.engine_memory import (
     memory_table,
 )
 from export.engine_placement import Placement, place
+from export.stage_configs import is_stage, stage_names, with_gpu, with_parameter, with_steps
 from pipeline.config import PipelineConfig
 from pipeline.engine_manifest import Machine, Manifest, manifest_path
 
-STATELESS = ("audio_encoder", "text_encoder", "vae_encoder")
+STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 """Models that Triton's own TensorRT backend runs, from `model.plan`."""
 PLAN = "model.plan"
 GRAPHS: dict[str, tuple[str, ...]] = {
@@ -52,7 +52,7 @@ class Deployment:
 
     def models(self) -> list[str]:
         """Models of the repository: as many stages as the placement has."""
-        stages = [f"dit_stage_{i}" for i in range(len(self.placement.steps))]
+        stages = stage_names(self.placement.steps)
         return ["live_avatar", "conditioning", *STATELESS, *stages, "vae_decoder"]
 
     def is_python(self, model: str) -> bool:
@@ -69,17 +69,13 @@ class Deployment:
 
     def config(self, model: str, text: str) -> str:
         """config.pbtxt of `model`, set to this deployment."""
-        if model == "live_avatar":
-            stages = ",".join(f"dit_stage_{i}" for i in range(len(self.placement.steps)))
-            return with_sessions(_with_parameter(text, "stages", stages), self.sessions)
-        if model.startswith("dit_stage_"):
-            stage = int(model.rpartition("_")[2])
-            steps = ",".join(map(str, self.placement.steps[stage]))
-            text = _with_parameter(with_gpu(text, stage), "steps", steps)
-            return with_sessions(text, self.sessions)
-        if model == "vae_decoder":
-            return with_sessions(with_gpu(text, self.placement.vae_gpu), self.sessions)
-        return with_gpu(text, self.placement.vae_gpu) if model in STATELESS else text
+        text = with_steps(model, text, self.placement.steps)
+        if model in STATELESS or model == "vae_decoder":
+            text = with_gpu(text, self.placement.vae_gpu)
+        elif is_stage(model):
+            text = with_gpu(text, int(model.rpartition("_")[2]))
+        holds_sessions = model in ("live_avatar", "vae_decoder") or is_stage(model)
+        return with_parameter(text, "max_sessions", str(self.sessions)) if holds_sessions else text
 
 
 def plan_deployment(
@@ -145,24 +141,3 @@ def footing(machine: Machine, sessions: int) -> str:
         f"plans for {machine.gpu}, sm {machine.compute_capability}, "
         f"{machine.library} {machine.tensorrt}; {sessions} sessions"
     )
-
-
-def with_gpu(text: str, gpu: int) -> str:
-    return _replace_one(text, r"gpus: \[ \d+ \]", f"gpus: [ {gpu} ]")
-
-
-def with_sessions(text: str, sessions: int) -> str:
-    return _with_parameter(text, "max_sessions", str(sessions))
-
-
-def _with_parameter(text: str, key: str, value: str) -> str:
-    pattern = rf'(key: "{key}" value {{ string_value: )"[^"]*"'
-    return _replace_one(text, pattern, rf'\g<1>"{value}"')
-
-
-def _replace_one(text: str, pattern: str, replacement: str) -> str:
-    """A configuration that is written otherwise than this expects must not pass unchanged."""
-    changed, count = re.subn(pattern, replacement, text)
-    if count != 1:
-        raise ValueError(f"configuration has {count} places like {pattern!r}, wanted one:\n{text}")
-    return changed

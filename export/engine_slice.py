@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from export import preset_options
 from export.init_weights import builders
 from networks.presets import Preset
 from networks.rolling_presets import RollingPreset
@@ -20,15 +21,12 @@ SLICE_LAYERS = 2
 def slice_of(
     preset: Preset | RollingPreset, num_layers: int = SLICE_LAYERS
 ) -> Preset | RollingPreset:
-    """The preset with its transformer's first layers only; an avatar's audio comes after the
-    first one."""
+    """The preset with its transformer's first layers only."""
     if isinstance(preset, RollingPreset):
         wan = dataclasses.replace(preset.wan, num_layers=num_layers)
         stream = dataclasses.replace(preset.stream, num_layers=num_layers)
         return dataclasses.replace(preset, wan=wan, stream=stream)
-    dit = dataclasses.replace(preset.dit, num_layers=num_layers, inject_layers=(0,))
-    pipeline = dataclasses.replace(preset.pipeline, num_layers=num_layers)
-    return dataclasses.replace(preset, dit=dit, pipeline=pipeline)
+    return preset_options.slice_of(preset, num_layers)
 
 
 def write_zeros(preset: Preset | RollingPreset, folder: Path) -> Path:

@@ -23,9 +23,8 @@ from export.engine_repository import (
     capacity_of,
     footing,
     load_manifests,
-    with_gpu,
-    with_sessions,
 )
+from export.stage_configs import with_gpu, with_parameter
 from pipeline.engine_manifest import Machine, manifest_path
 from pipeline.rolling_config import RollingConfig
 
@@ -74,7 +73,9 @@ class RollingDeployment:
         """config.pbtxt of `model`, set to this deployment."""
         if model in ENGINES:
             text = with_gpu(text, GPU)
-        return text if model == STATELESS else with_sessions(text, self.sessions)
+        return (
+            text if model == STATELESS else with_parameter(text, "max_sessions", str(self.sessions))
+        )
 
 
 def plan_rolling_deployment(

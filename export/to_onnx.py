@@ -29,6 +29,7 @@ from export.fp8 import fp8_layers, make_fp8
 from export.graph import Graph
 from export.onnx_file import export_graph
 from export.precision import TYPES, in_precision
+from export.preset_options import SIZE_HELP, STEPS_HELP, preset_named
 from export.rolling_to_onnx import export_rolling_preset
 from export.time_mlp import load_time_mlp
 from export.typed_weights import in_types, types_of, write_weights
@@ -150,12 +151,6 @@ def _fp8_layers(preset: Preset) -> list[str]:
         return fp8_layers(DiT(preset.dit))
 
 
-def preset_named(name: str) -> Preset:
-    if name not in PRESETS:
-        raise typer.BadParameter(f"no preset {name!r}, there are {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
-
-
 @failing_in_words
 def main(
     preset: Annotated[
@@ -171,12 +166,16 @@ def main(
         list[str] | None,
         typer.Option(help="one of " + ", ".join(COMPONENTS) + "; all if not given"),
     ] = None,
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    num_steps: Annotated[int | None, typer.Option(help=STEPS_HELP)] = None,
 ) -> None:
     """Export the graphs of a preset."""
     _check_choices("dtype", [dtype], TYPES)
     if preset in ROLLING_PRESETS:
-        if component or precision != "dtype":
-            raise typer.BadParameter(f"preset {preset} is exported whole, its layers in --dtype")
+        if component or size or num_steps or precision != "dtype":
+            raise typer.BadParameter(
+                f"preset {preset} is exported whole and as it is, its layers in --dtype"
+            )
         export_rolling_preset(ROLLING_PRESETS[preset], weights, out, typer.echo, dtype=dtype)
         return
     chosen = component or list(COMPONENTS)
@@ -187,7 +186,7 @@ def main(
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("exporting", total=sum(NUM_GRAPHS[name] for name in chosen))
         export_preset(
-            preset_named(preset),
+            preset_named(preset, size, num_steps),
             weights,
             out,
             lambda name: progress.update(task, advance=1, description=name),
@@ -195,8 +194,8 @@ def main(
             fp8=precision == "fp8",
             components=chosen,
         )
-    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
-    typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {size / 1e6:.1f} MB")
+    num_bytes = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+    typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {num_bytes / 1e6:.1f} MB")
 
 
 def _check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -205,7 +204,7 @@ def _check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> N
             raise typer.BadParameter(f"no {option} {name!r}, there are {', '.join(known)}")
 
 
-NUM_GRAPHS = {"dit": 2, "vae": 3, "audio_encoder": 1, "text_encoder": 1}
+NUM_GRAPHS = {"dit": 4, "vae": 3, "audio_encoder": 1, "text_encoder": 1}
 """Graphs of each component, for the progress display."""
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class LocalExecutor:
         self.num_stages = len(owned)
         self.tokenizer = Tokenizer(self.config, folder)
         self.audio_encoder = Engine(folder / "audio_encoder.onnx", num_threads)
+        self.audio_tokens_graph = Engine(folder / "audio_tokens.onnx", num_threads)
         self.text_encoder = Engine(folder / "text_encoder.onnx", num_threads)
         self.vae_encoder = Engine(folder / "vae_encoder.onnx", num_threads)
         devices: list[Device] = [Stage(folder, list(s), num_threads, load_engine) for s in owned]
@@ -66,7 +67,7 @@ class LocalExecutor:
     def picture(self, request: AvatarRequest) -> np.ndarray:
         """The reference image [1, 3, H, W] in [-1, 1]."""
         assert request.image is not None, "only START requests condition a session"
-        return read_picture(request.image, self.config)
+        return read_picture(request.image, self.config, request.options.picture_fit)
 
     def encode_audio(self, window: AudioWindow) -> np.ndarray:
         return self.audio_encoder.run(
@@ -76,6 +77,9 @@ class LocalExecutor:
                 "frame_weight": window.frame_weight,
             }
         )["audio_features"]
+
+    def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
+        return self.audio_tokens_graph.run({"audio_features": audio_features})
 
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
         return wait_for(self.workers[stage].step, session, block, tensors)

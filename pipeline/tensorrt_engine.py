@@ -140,6 +140,14 @@ class Gpu:
         address = target.ctypes.data
         self.call("cudaMemcpyAsync", address, source.address, target.nbytes, kind, self.stream)
 
+    def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
+        """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""
+        _, heads, rows, size = source.shape
+        row = size * BYTES[source.dtype]
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        places = target.address, rows * row, source.address, rows * row
+        self.call("cudaMemcpy2DAsync", *places, num_rows * row, heads, kind, self.stream)
+
     def wait(self) -> None:
         """Until all that was started is done; errors of it show up here."""
         self.call("cudaStreamSynchronize", self.stream)
@@ -150,6 +158,13 @@ class Gpu:
         self.download(buffer, pinned)
         self.wait()
         return from_bfloat16(pinned) if buffer.dtype == "bfloat16" else pinned.copy()
+
+    def write(self, array: np.ndarray, buffer: DeviceBuffer) -> None:
+        """Set the numbers of a buffer, rounded to its type; the counterpart of `read`."""
+        pinned = self.allocate_pinned(buffer.shape, buffer.dtype)
+        pinned[...] = to_bfloat16(array) if buffer.dtype == "bfloat16" else array
+        self.upload(pinned, buffer)
+        self.wait()
 
     def capture(self, start: Callable[[], None]) -> CapturedGraph:
         """What `start` puts on the stream, recorded instead of run."""
@@ -225,6 +240,12 @@ class TensorRTEngine:
         """Bind device buffers as inputs and outputs. Arrays in `reads` are brought along anew for
         every run, since their owner may have changed them; arrays in `writes` are filled by it."""
         return TensorRTBinding(self, reads, writes)
+
+    def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
+        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name, before what
+        is started next."""
+        for name, buffer in source.items():
+            self.gpu.copy_rows(buffer, target[name], num_rows)
 
     def check(self, name: str, array: np.ndarray) -> np.ndarray:
         """The array as this plan takes it (contiguous); ValueError if it is not that input."""

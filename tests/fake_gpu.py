@@ -28,7 +28,9 @@ class FakeCuda:
     """cuda.bindings.runtime: every function returns its error code first."""
 
     cudaStreamNonBlocking = 1
-    cudaMemcpyKind = types.SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaMemcpyKind = types.SimpleNamespace(
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+    )
     cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self, total_bytes: int = 1 << 30) -> None:
@@ -96,6 +98,23 @@ class FakeCuda:
         self, to: int, source: int, size: int, kind: int, stream: int
     ) -> tuple[int]:
         ctypes.memmove(to, source, size)
+        return (0,)
+
+    def cudaMemcpy2DAsync(
+        self,
+        to: int,
+        to_pitch: int,
+        source: int,
+        source_pitch: int,
+        width: int,
+        height: int,
+        kind: int,
+        stream: int,
+    ) -> tuple[int]:
+        assert kind == 3
+        assert width <= min(to_pitch, source_pitch)
+        for row in range(height):
+            ctypes.memmove(to + row * to_pitch, source + row * source_pitch, width)
         return (0,)
 
     def cudaMemsetAsync(self, address: int, value: int, size: int, stream: int) -> tuple[int]:

@@ -164,6 +164,7 @@ def test_every_model_has_its_plans_and_no_graph(repository: tuple[Placement, Pat
         *("model.py", "pipeline", "pipeline.json", "timesteps.safetensors"),
         *("dit_step.plan", "dit_step.manifest.json"),
         *("dit_prefill.plan", "dit_prefill.manifest.json"),
+        *("dit_text.plan", "dit_text.manifest.json"),
     }
     assert list(out.rglob("*.onnx")) == []
     assert list(out.rglob("cpu.pbtxt")) == []
@@ -184,7 +185,7 @@ def test_the_memory_of_a_gpu_is_the_sum_of_what_it_holds(manifests: dict[str, Ma
         assert sum(row.vae_state for row in rows) == sizes["vae_decoder"].state
         assert rows[placement.vae_gpu].vae_state > 0
         weights = 2_001_000_000
-        assert rows[0].weights == weights * (2 if num_gpus > 1 else 7)
+        assert rows[0].weights == weights * (3 if num_gpus > 1 else 9)
         for row in rows:
             assert row.fixed == row.weights + row.scratch + row.processes
             assert row.processes in (PROCESS_BYTES, 2 * PROCESS_BYTES, 3 * PROCESS_BYTES)
@@ -213,7 +214,7 @@ def test_weights_that_stay_in_host_memory_are_not_counted() -> None:
 
 def test_a_plan_that_does_not_fit_is_refused_with_the_numbers(engines: Path) -> None:
     """The last session would fail in the middle of a stream."""
-    words = r"5000 sessions do not fit: GPU 0 .*4.00 GB weights.* of 24.00.*SESSIONS=\d+ fits"
+    words = r"5000 sessions do not fit: GPU 0 .*6.00 GB weights.* of 24.00.*SESSIONS=\d+ fits"
     with pytest.raises(ValueError, match=words):
         plan_deployment(DEMO, engines, num_gpus=5, sessions=5000)
     with pytest.raises(ValueError, match=r"of 3.00.*no session fits; more GPUs, 8-bit"):
@@ -270,8 +271,9 @@ def test_stateless_models_declare_what_their_graphs_have(name: str, file: str) -
 def test_the_stages_of_the_decoder_and_the_dit_declare_their_blocks() -> None:
     """Latents and frames on the wire are those of the graphs behind the models."""
     for model, graph, pairs in (
-        ("dit_stage_0", "dit_step", {"latent": "latent", "audio_features": "audio_features"}),
+        ("dit_stage_0", "dit_step", {n: n for n in ("latent", "audio_local", "audio_global")}),
         ("dit_stage_0", "dit_prefill", {"reference": "reference", "motion": "motion"}),
+        ("dit_stage_0", "dit_text", {"text": "text"}),
         ("vae_decoder", "vae_decoder", {"latent": "latent", "frames": "frames"}),
     ):
         text = (ROOT / "model_repository" / model / "config.pbtxt").read_text()
