@@ -12,13 +12,20 @@ REPOSITORY ?= build/model_repository
 ARTIFACTS ?= artifacts/$(PRESET)
 HOURS ?= 6
 BACKEND ?= cpu
-GPUS ?= 5
+GPUS ?=
+STEPS ?=
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
-ASSEMBLE_cpu := export.assemble_repository
-ASSEMBLE_gpu := export.engine_repository --gpus $(GPUS) --sessions $(SESSIONS) --engines $(ENGINES)
+ASSEMBLE_cpu := export.assemble_repository --steps "$(STEPS)"
+FOLDED := $(if $(GPUS),--gpus $(GPUS))
+ASSEMBLE_gpu := export.gpu_repository $(FOLDED) --sessions $(SESSIONS) --engines $(ENGINES) $(if $(STEPS),--steps "$(STEPS)")
+
+# From a released folder where CKPT names one, else graphs that are there.
+VERIFY := $(if $(CKPT),export.verify_release "$(CKPT)" --out build/verify,export.verify \
+	--preset $(PRESET) --artifacts $(ARTIFACTS)) $(if $(LORA),--lora "$(LORA)") \
+	$(if $(LAYERS),--layers $(LAYERS))
 
 RUN := $(VENV)/bin/python3
 SERVER := $(RUN) -m deploy.local_server
@@ -27,7 +34,8 @@ export GRPC_PORT HTTP_PORT METRICS_PORT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev fetch repository serve stop status demo test test-slow lint format \
-	export engines compile-check gpu-plan doctor verify train-demo bench load-test clean
+	export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
+	bench load-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 16
@@ -43,7 +51,7 @@ setup-dev:  ## make .venv with tests, linters, torch and ONNX export too
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" folds; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --artifacts $(ARTIFACTS) --out $(REPOSITORY)
 
 serve: fetch repository  ## start the server in the background; returns when it is ready
@@ -58,10 +66,11 @@ status:  ## say whether the server of make serve is ready
 demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository $(REPOSITORY) --image $(PORTRAIT) --audio $(SPEECH) --out $(OUT)
 
-test: lint fetch repository  ## check style and types, run the tests but for the slow ones
+test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
 	@$(RUN) -m pytest -m "not slow and not gpu"
+	@$(RUN) -m export.engine_check
 
-test-slow: setup-dev fetch repository  ## run all tests, the slow ones too
+test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones too
 	@$(RUN) -m pytest -m "not gpu"
 
 lint: setup-dev  ## check style and types
@@ -79,18 +88,28 @@ export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET
 engines: setup  ## build TensorRT plans from $ARTIFACTS on this machine's GPU, inside the image
 	@$(RUN) -m export.build_engine --graphs $(ARTIFACTS) --out $(ENGINES)
 
-compile-check: setup-dev  ## build the graphs with TensorRT-RTX, without a GPU
+compiler: setup-dev
+	@$(RUN) -m export.engine_packages
+
+compile-check: compiler  ## build the graphs with TensorRT-RTX, without a GPU
 	@$(RUN) -m export.engine_check
 
 gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1
-	@$(RUN) -m export.engine_estimate --preset $(PRESET) --precision $(PRECISION) --gpus $(GPUS) \
+	@$(RUN) -m export.engine_estimate --preset $(PRESET) --precision $(PRECISION) $(FOLDED) \
 		--gpu-memory-gb $(GPU_MEMORY_GB) --sessions $(SESSIONS)
 
 doctor:  ## say what this machine has and lacks for a server, and how to fix it
 	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
 
-verify: setup-dev  ## compare the graphs of artifacts/$PRESET with PyTorch, block by block
-	@$(RUN) -m export.verify --preset $(PRESET) --artifacts $(ARTIFACTS)
+verify: setup-dev  ## compare artifacts/$PRESET with PyTorch; CKPT=folder [LORA=file LAYERS=2]: from released files
+	@$(RUN) -m $(VERIFY)
+
+parity-ladder: setup-dev  ## the release's run in PyTorch, ONNX fp32 and ONNX fp16, block by block
+	@$(RUN) -m tests.golden.parity_ladder
+
+ifndef CKPT
+verify: parity-ladder
+endif
 
 train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOURS=6, needs espeak-ng
 	@$(RUN) -m train.everything --out build/train --hours $(HOURS)

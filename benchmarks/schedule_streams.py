@@ -127,14 +127,16 @@ class Avatar:
         reference, motion, text = (x.numpy() for x in (given.reference, given.motion, given.text))
         self.stage.open(session, reference, motion, text)
         self.decoder.open(session, motion)
-        return self._latents(session, given.audio.numpy())
+        return self._latents(session)
 
-    def _latents(self, session: int, features: np.ndarray) -> Iterator[np.ndarray]:
-        block = 0
-        distance = np.full(self.config.num_steps, self.config.sink_distance, np.int64)
+    def _latents(self, session: int) -> Iterator[np.ndarray]:
+        c, block = self.config, 0
+        shapes = c.audio_local_shape, c.audio_global_shape
+        local, overall = (np.zeros(shape, np.float32) for shape in shapes)
+        distance = np.full(c.num_steps, c.sink_distance, np.int64)
         while True:
-            noise = block_noise(0, block, self.config.latent_shape)
-            yield self.stage.step(session, block, noise, features, distance)
+            noise = block_noise(0, block, c.latent_shape)
+            yield self.stage.step(session, block, noise, local, overall, distance)
             block += 1
 
     def decode(self, session: int, latent: np.ndarray) -> None:

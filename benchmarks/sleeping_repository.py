@@ -129,6 +129,9 @@ def build(out: Path, sleep_s: float, max_sessions: int = 4) -> Path:
         "pb.Tensor('text', np.zeros((1, 1, 1), np.float32)), "
         f"pb.Tensor('motion', np.zeros({shape}, np.float32))"
     )
+    tokens = {"audio_local": CONFIG.audio_local_shape, "audio_global": CONFIG.audio_global_shape}
+    zeros = [f"pb.Tensor('{n}', np.zeros({s}, np.float32))" for n, s in tokens.items()]
+    _model(out, "audio_tokens", _ENCODER.format(tensors=", ".join(zeros)), max_sessions)
     _model(out, "conditioning", _ENCODER.format(tensors=tensors), max_sessions)
     return out
 

@@ -10,6 +10,7 @@ export must therefore replace its files, never write into them. Standard library
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -18,9 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from export.stage_configs import is_stage, parse_steps, stage_names, with_steps
+
 REPO = Path(__file__).resolve().parent.parent
 PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
-TIMESTEPS = "timesteps.safetensors"
+TIMESTEPS, WINDOW_TIMESTEPS = "timesteps.safetensors", "window_timesteps.safetensors"
+TABLES = (TIMESTEPS, WINDOW_TIMESTEPS)  # what a deployment on plans reads too
 MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
 
 # what each model loads from the artifacts; dit_stage stands for dit_stage_0, dit_stage_1, ...
@@ -28,16 +32,20 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "live_avatar": (),
     "conditioning": (),
     "audio_encoder": ("audio_encoder.onnx", "audio_encoder.safetensors"),
+    "audio_tokens": ("audio_tokens.onnx", "dit.safetensors"),
     "text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
     "vae_encoder": ("vae_encoder.onnx", "vae.safetensors"),
     "vae_decoder": ("vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"),
-    "dit_stage": ("dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", TIMESTEPS),
+    "dit_stage": (
+        *("dit_step.onnx", "dit_prefill.onnx", "dit_text.onnx"),
+        *("dit.safetensors", TIMESTEPS),
+    ),
     "rolling_forcing": (),
     "rolling_text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
     "rolling_vae_decoder": ("vae_decoder_first.onnx", "vae_decoder.onnx", "vae.safetensors"),
     "dit_window": (
         *("dit_window.onnx", "dit_clean.onnx", "dit_text.onnx", "dit_recache.onnx"),
-        *("wan.safetensors", "window_timesteps.safetensors"),
+        *("wan.safetensors", WINDOW_TIMESTEPS),
     ),
 }
 OPTIONAL_FILES: dict[str, tuple[str, ...]] = {
@@ -49,7 +57,7 @@ ROLLING_MODELS = ("rolling_forcing", "rolling_text_encoder", "rolling_vae_decode
 
 
 class Deployment(Protocol):
-    """What a deployment on GPUs has in place of the graphs (`export.engine_repository`)."""
+    """What a deployment on GPUs has in place of the graphs (`export.gpu_repository`)."""
 
     def models(self) -> list[str]:
         """Models of the repository."""
@@ -71,6 +79,7 @@ def assemble(
     sources: Path = REPO / "model_repository",
     pipeline: Path = REPO / "pipeline",
     models: Sequence[str] | None = None,
+    steps: str = "",
     deployment: Deployment | None = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
@@ -78,12 +87,17 @@ def assemble(
     artifacts: folder of the exported graphs, their safetensors and pipeline.json or rolling.json;
     several folders share one repository, each with the models that read its files.
     models: names to take from `sources` (None: all of these).
+    steps: denoising steps of each stage as in `parse_steps`; stages beyond them are left out.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before. A repository is built
     beside `out` and renamed at the end, so a server never loads half of one.
     """
     folders = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
     names = _chosen(sources, deployment.models() if deployment else models, folders)
+    if deployment is None:
+        names, placed = _placed(names, steps, _source_of("live_avatar", folders), models is None)
+    else:
+        placed = []  # the deployment knows
     for folder in folders:
         own = [name for name in names if _source_of(name, folders) == folder]
         _check_artifacts(folder, sources, own, deployment)
@@ -94,6 +108,8 @@ def assemble(
         for name in names:
             folder = _source_of(name, folders)
             _assemble_model(sources / name, fresh / name, folder, pipeline, deployment)
+            for config in (fresh / name).rglob("*.pbtxt") if placed else ():
+                config.write_text(with_steps(name, config.read_text(), placed))
         (fresh / MARK).touch()
         _replace(fresh, out)
     finally:
@@ -130,6 +146,26 @@ def _chosen(sources: Path, models: Sequence[str] | None, folders: Sequence[Path]
     return names
 
 
+def _placed(
+    names: list[str], steps: str, artifacts: Path, may_leave_out: bool
+) -> tuple[list[str], list[list[int]]]:
+    """The models without stages that own no step, and the steps of those that do."""
+    stages = [name for name in names if is_stage(name)]
+    if not stages or not (artifacts / PIPELINE_CONFIG).is_file():
+        return names, []
+    num_steps = json.loads((artifacts / PIPELINE_CONFIG).read_text())["num_steps"]
+    placed = parse_steps(steps, num_steps)
+    wanted = stage_names(placed)
+    if missing := [name for name in wanted if name not in stages]:
+        raise ValueError(
+            f"{num_steps} steps want {', '.join(missing)}, which is not there; fold steps onto "
+            f"the {len(stages)} stages that are, such as --steps 0,1 2,3"
+        )
+    if extra := [name for name in stages if name not in wanted and not may_leave_out]:
+        raise ValueError(f"no step is left for {', '.join(extra)}; leave it out of --models")
+    return [name for name in names if not is_stage(name) or name in wanted], placed
+
+
 def _kind(model: str) -> str:
     return re.sub(r"_\d+$", "", model)
 
@@ -145,7 +181,7 @@ def _files(source: Path, artifacts: Path, deployment: Deployment | None) -> list
     kind = _kind(source.name)
     wanted = list(MODEL_FILES[kind])
     if deployment is not None:  # the weights are in the plans
-        wanted = [name for name in wanted if name == TIMESTEPS]
+        wanted = [name for name in wanted if name in TABLES]
     wanted += [name for name in OPTIONAL_FILES.get(kind, ()) if (artifacts / name).exists()]
     config = ROLLING_CONFIG if kind in ROLLING_MODELS else PIPELINE_CONFIG
     return [config, *wanted] if _is_python(source, deployment) else wanted
@@ -222,10 +258,13 @@ def main() -> int:
     parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
     parser.add_argument("--models", help="comma-separated names; all if not given")
+    parser.add_argument(
+        "--steps", default="", help="steps of each stage, such as '0,1 2,3'; one each if not given"
+    )
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
     try:
-        out = assemble(given.artifacts, given.out.absolute(), models=models)
+        out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,9 +3,10 @@
     python -m export.build_engine --graphs artifacts/demo --out build/engines/demo
     python -m export.build_engine --graphs … --out … --rtx --compute-capability 8.9
 
-TensorRT reads the precision from the graph and the sizes from pipeline.json. A plan belongs to the
-GPU it was built on; with `--rtx` TensorRT-RTX builds it for a named compute capability, without a
-GPU, to see that it can be built. The timing cache is kept per GPU type beside the plans.
+TensorRT reads the precision from the graph and the sizes from pipeline.json or rolling.json. A plan
+belongs to the GPU it was built on; with `--rtx` TensorRT-RTX builds it for a named compute
+capability, without a GPU, to see that it can be built. The timing cache is kept per GPU type beside
+the plans.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from export.builder_callbacks import Progress, kept_log, progress_monitor
 from export.engine_network import (
     check_fused,
     check_log,
@@ -30,16 +32,14 @@ from export.engine_network import (
     parse,
     precision,
     read_model,
+    specs,
 )
 from export.engine_packages import load_tensorrt
-from export.engine_profiles import axis_ranges, profile
-from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from export.engine_profiles import Config, Range, load_config, profile, ranges_of
+from pipeline.engine_manifest import Machine, Manifest, manifest_path
 from pipeline.tensorrt_engine import Gpu
 
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a phase, its steps done and its steps in all."""
-STREAMED = ("dit_prefill",)
+STREAMED = ("dit_prefill", "dit_text")
 """Graphs that run once per session and may leave their weights in host memory."""
 
 
@@ -77,17 +77,18 @@ class EngineBuilder:
             library="tensorrt_rtx",
         )
 
-    def build(self, graph: Path, plan: Path, config: PipelineConfig) -> Manifest:
+    def build(self, graph: Path, plan: Path, config: Config) -> Manifest:
         """Write `plan` and its manifest; ValueError names what TensorRT refuses or leaves out."""
         from polygraphy.backend.trt import engine_bytes_from_network
         from polygraphy.logger import G_LOGGER
 
-        G_LOGGER.severity = G_LOGGER.WARNING
-        start, model, log = time.monotonic(), read_model(graph), _log(self.trt)
+        G_LOGGER.module_severity, G_LOGGER.colors = G_LOGGER.WARNING, False
+        start, model, log = time.monotonic(), read_model(graph), kept_log(self.trt)
         builder, network, parser = parse(self.trt, log, graph)
         check_fused(network, model, graph.name)
         streams = self.target.stream_weights and graph.stem in STREAMED
-        settings = self._settings(input_shapes(model), config, plan.parent, streams)
+        ranges = ranges_of(graph.stem, config)
+        settings = self._settings(input_shapes(model), ranges, plan.parent, streams)
         cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
         try:
             with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed
@@ -101,22 +102,26 @@ class EngineBuilder:
         check_log(log.warnings, graph.name)
         plan.parent.mkdir(parents=True, exist_ok=True)
         plan.write_bytes(built)
-        manifest = self._describe(graph, model, plan, config, streams, time.monotonic() - start)
+        manifest = self._describe(graph, model, plan, ranges, streams, time.monotonic() - start)
         manifest.save(manifest_path(plan))
         return manifest
 
     def _settings(
-        self, inputs: dict[str, list[int | str]], config: PipelineConfig, out: Path, streams: bool
+        self,
+        inputs: dict[str, list[int | str]],
+        ranges: Mapping[str, Range],
+        out: Path,
+        streams: bool,
     ) -> Any:
         from polygraphy.backend import trt as polygraphy_trt
 
         shapes = polygraphy_trt.Profile()
-        for name, (low, usual, high) in profile(inputs, config).items():
+        for name, (low, usual, high) in profile(inputs, ranges).items():
             shapes.add(name, min=low, opt=usual, max=high)
         options: dict[str, Any] = {
             "profiles": [shapes],
             "weight_streaming": streams or None,
-            "progress_monitor": _monitor(self.trt, self.on_progress),
+            "progress_monitor": progress_monitor(self.trt, self.on_progress),
         }
         if self.target.rtx:
             from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
@@ -137,21 +142,12 @@ class EngineBuilder:
         graph: Path,
         model: Any,
         plan: Path,
-        config: PipelineConfig,
+        ranges: Mapping[str, Range],
         streams: bool,
         seconds: float,
     ) -> Manifest:
         sha, weights_bytes = digest(graph, model)
-        types, ranges = element_types(model), axis_ranges(config)
-
-        def specs(shapes: dict[str, list[int | str]]) -> dict[str, TensorSpec]:
-            made = {}
-            for name, shape in shapes.items():
-                low, high = (
-                    tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
-                )
-                made[name] = TensorSpec(dtype=types[name], smallest=low, largest=high)
-            return made
+        types = element_types(model)
 
         flags = ["STRONGLY_TYPED", *(["WEIGHT_STREAMING"] if streams else [])]
         return Manifest(
@@ -166,8 +162,8 @@ class EngineBuilder:
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
             build_seconds=round(seconds, 2),
-            inputs=specs(input_shapes(model)),
-            outputs=specs(output_shapes(model)),
+            inputs=specs(input_shapes(model), types, ranges),
+            outputs=specs(output_shapes(model), types, ranges),
             streams_weights=streams,
         )
 
@@ -179,46 +175,11 @@ class EngineBuilder:
         return int(engine.device_memory_size_v2)
 
 
-def _log(trt: Any) -> Any:
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity.name in ("ERROR", "INTERNAL_ERROR"):
-                self.errors.append(message)
-            elif severity.name == "WARNING":
-                self.warnings.append(message)
-
-    return Log()
-
-
-def _monitor(trt: Any, on_progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
-
-        def phase_start(self, phase: str, parent: str | None, num_steps: int) -> None:
-            self.steps[phase] = num_steps
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            on_progress(phase, step + 1, self.steps[phase])
-            return True  # go on
-
-        def phase_finish(self, phase: str) -> None:
-            self.steps.pop(phase, None)
-
-    return Monitor()
-
-
 def build_all(
     builder: EngineBuilder, graphs: Path, out: Path, only: list[str] | None = None
 ) -> list[Manifest]:
     """Build every graph of a folder, or those in `only`, one after another."""
-    config = PipelineConfig.load(graphs / "pipeline.json")
+    config = load_config(graphs)
     names = only or sorted(path.stem for path in graphs.glob("*.onnx"))
     if not names:
         raise ValueError(f"{graphs} has no graphs; export writes them: make export")
@@ -256,7 +217,8 @@ def main(
         list[str] | None, typer.Option(help="with --rtx: the GPUs' architecture, such as 8.9")
     ] = None,
     stream_weights: Annotated[
-        bool, typer.Option(help="leave the weights of dit_prefill in host memory")
+        bool,
+        typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
     ] = False,
 ) -> None:
     """Build TensorRT plans and their manifests."""

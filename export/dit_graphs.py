@@ -1,4 +1,4 @@
-"""The DiT's two graphs and the modulation vectors of its timesteps."""
+"""The DiT's four graphs and the modulation vectors of its timesteps."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from export.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.dit_inputs import (
+    audio_inputs,
     dtype_of,
     prefill_inputs,
     prefill_outputs,
     step_inputs,
     step_outputs,
+    text_inputs,
+    text_outputs,
 )
 from networks.presets import Preset
+from networks.prompt import TextKeysValues
 from pipeline.schedule import known_timesteps
 
 WEIGHTS = "dit.safetensors"
+ACTORS = {0: "actors"}
 
 
 def load_dit(preset: Preset, weights_dir: Path) -> DiT:
@@ -29,20 +34,40 @@ def load_dit(preset: Preset, weights_dir: Path) -> DiT:
 
 
 def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
-    """`dit_step` and `dit_prefill` with the weights of `weights_dir/dit.safetensors`."""
+    """Graphs with the weights of `weights_dir/dit.safetensors`."""
     return graphs_of(load_dit(preset, weights_dir), preset)
 
 
 def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
+    """`audio_tokens` once per block, `dit_text` once per prompt, `dit_prefill`, `dit_step`."""
     config = preset.pipeline
+    audio, text = dit.casual_audio_encoder, TextKeysValues(dit)
     step, prefill = DiTStep(dit), DiTPrefill(dit)
     return [
+        Graph(
+            name="audio_tokens",
+            module=audio,
+            inputs=_examples(audio_inputs(config, num_actors=2)),
+            output_names=["audio_local", "audio_global"],
+            dynamic={"audio_features": ACTORS},
+            output_axes={"audio_local": ACTORS, "audio_global": ACTORS},
+            weights_file=WEIGHTS,
+            key_of={name: f"casual_audio_encoder.{name}" for name in audio.state_dict()},
+        ),
+        Graph(
+            name="dit_text",
+            module=text,
+            inputs=_examples(text_inputs(config)),
+            output_names=text_outputs(config),
+            weights_file=WEIGHTS,
+            key_of=keys_under(text, "network"),
+        ),
         Graph(
             name="dit_step",
             module=step,
             inputs=_examples(step_inputs(config, num_actors=2)),
             output_names=step_outputs(config),
-            dynamic={"audio_features": {0: "actors"}, "actor_mask": {0: "actors"}},
+            dynamic={"audio_local": ACTORS, "audio_global": ACTORS, "actor_mask": ACTORS},
             weights_file=WEIGHTS,
             key_of=keys_under(step, "dit"),
         ),

@@ -1,23 +1,23 @@
 """Compile the graphs without a GPU and say what builds: `python -m export.engine_check`.
 
-The demo preset's graphs are exported with seeded weights and built in every precision, and so is a
-slice of the 14B DiT at its full width: two of forty layers, weights of zeros. TensorRT-RTX refuses
-an attention that it has no fused kernel for; what is taken apart while it is parsed is an error of
-`engine_network`. The last line is one JSON object: {"<preset> <precision> sm<capability>": {graph:
-{ok, seconds, cpu_seconds, bytes}}}. A green line says that a graph compiles, not that it runs, nor
-how fast.
+The demo presets' graphs are exported with seeded weights and built, those of the avatar's DiT in
+every precision, and so are slices of the released transformers at their full width: two layers,
+weights of zeros. Which graphs there are is the exporter's matter: all that it writes must build.
+TensorRT-RTX refuses an attention that it has no fused kernel for; what was taken apart before is an
+error of `engine_network`.
+
+The last line is one JSON object: {"<preset> <precision> sm<capability>": {graph: {ok, seconds,
+cpu_seconds, bytes}}}. A green line says that a graph compiles, not that it runs, nor how fast.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import multiprocessing
-import struct
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,11 @@ import torch
 import typer
 
 from export.engine_packages import install
-from networks.dit import DiT
+from export.engine_slice import slice_of, write_zeros
 from networks.presets import PRESETS, Preset
+from networks.rolling_presets import ROLLING_PRESETS, RollingPreset
 
-SLICE_LAYERS = 2
+Capability = tuple[int, int]
 Result = dict[str, Any]
 """`ok`, `seconds`, `cpu_seconds` and `bytes`, or `error` in place of bytes."""
 
@@ -40,10 +41,10 @@ class Case:
     """Graphs of one preset in one precision."""
 
     preset: str
-    """`demo`, or `14b` for the slice."""
+    """One of `SLICED` stands for a slice of itself."""
     precision: str
     components: tuple[str, ...]
-    capability: tuple[int, int] = (8, 9)
+    capability: Capability = (8, 9)
 
     @property
     def name(self) -> str:
@@ -51,97 +52,80 @@ class Case:
         return f"{self.preset} {self.precision} sm{major}{minor}"
 
 
+SLICED = ("14b", "rolling-1.3b")
 ALL = ("dit", "vae", "audio_encoder", "text_encoder")
 CASES = (
     Case(preset="14b", precision="bf16", components=("dit",)),
     Case(preset="demo", precision="bf16", components=ALL),
     Case(preset="demo", precision="fp8", components=("dit",)),
+    Case(preset="rolling-demo", precision="bf16", components=("wan", "vae")),
     Case(preset="demo", precision="fp16", components=("dit",)),
+    Case(preset="rolling-1.3b", precision="bf16", components=("wan",)),
 )
 """The longest first: two run at a time."""
 
 
-def slice_of(preset: Preset, num_layers: int = SLICE_LAYERS) -> Preset:
-    """A preset whose DiT has its first layers only, with audio injected after the first one."""
-    dit = dataclasses.replace(preset.dit, num_layers=num_layers, inject_layers=(0,))
-    pipeline = dataclasses.replace(preset.pipeline, num_layers=num_layers)
-    return dataclasses.replace(preset, dit=dit, pipeline=pipeline)
-
-
-def write_zeros(preset: Preset, folder: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """`dit.safetensors` of a preset, all weights zero: a file that takes no room on the disk."""
-    with torch.device("meta"):
-        state = DiT(preset.dit).state_dict()
-    entries, offset = {}, 0
-    for key in sorted(state):
-        size = math.prod(state[key].shape) * dtype.itemsize
-        entry = {"dtype": "BF16", "shape": list(state[key].shape)}
-        entries[key] = {**entry, "data_offsets": [offset, offset + size]}
-        offset += size
-    header = json.dumps(entries).encode()
-    header += b" " * (-len(header) % 8)
-    path = folder / "dit.safetensors"
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + offset)
-    return path
-
-
-def export_case(case: Case, folder: Path) -> float:
-    """Write the case's graphs to `folder`; returns the seconds it took."""
+def export_case(case: Case, folder: Path) -> list[str]:
+    """Write the case's graphs to `folder`; returns their names."""
     from export.init_weights import init_weights
+    from export.rolling_to_onnx import export_rolling_preset
     from export.to_onnx import export_preset
 
-    start, weights = time.monotonic(), folder
+    weights = folder
     folder.mkdir(parents=True)
-    preset = PRESETS[case.preset]
-    if case.preset == "14b":
+    presets: dict[str, Preset | RollingPreset] = {**PRESETS, **ROLLING_PRESETS}
+    preset = presets[case.preset]
+    if case.preset in SLICED:
         preset = slice_of(preset)
         write_zeros(preset, folder)
     else:
         weights = folder / "float32"
         weights.mkdir()
         init_weights(preset, weights, seed=0)
-    export_preset(
-        preset,
-        weights,
-        folder,
-        dtype="bf16" if case.precision == "fp8" else case.precision,
-        fp8=case.precision == "fp8",
-        components=case.components,
-    )
-    return time.monotonic() - start
+    names: list[str] = []
+    places, chosen = (weights, folder, names.append), case.components
+    if isinstance(preset, RollingPreset):
+        export_rolling_preset(preset, *places, dtype=case.precision, components=chosen)
+    else:
+        fp8 = case.precision == "fp8"
+        dtype = "bf16" if fp8 else case.precision
+        export_preset(preset, *places, dtype=dtype, fp8=fp8, components=chosen)
+    return names
 
 
-def build_case(case: Case, folder: Path) -> dict[str, Result]:
+def build_graphs(names: Sequence[str], folder: Path, capability: Capability) -> dict[str, Result]:
     """Graph -> what became of it."""
     from export.build_engine import EngineBuilder, Target
-    from pipeline.config import PipelineConfig
+    from export.engine_profiles import load_config
 
-    builder = EngineBuilder(Target(rtx=True, compute_capabilities=(case.capability,)))
-    config = PipelineConfig.load(folder / "pipeline.json")
+    builder = EngineBuilder(Target(rtx=True, compute_capabilities=(capability,)))
+    config = load_config(folder)
     results: dict[str, Result] = {}
-    for graph in sorted(folder.glob("*.onnx")):
-        start, cpu, plan = time.monotonic(), time.process_time(), folder / f"{graph.stem}.plan"
+    for name in names:
+        start, cpu, plan = time.monotonic(), time.process_time(), folder / f"{name}.plan"
         try:
-            size = builder.build(graph, plan, config).plan_bytes
-            results[graph.stem] = {"ok": True, "bytes": size}
+            size = builder.build(folder / f"{name}.onnx", plan, config).plan_bytes
+            results[name] = {"ok": True, "bytes": size}
         except ValueError as error:
-            results[graph.stem] = {"ok": False, "error": str(error)[:500]}
-        results[graph.stem]["seconds"] = round(time.monotonic() - start, 1)
-        results[graph.stem]["cpu_seconds"] = round(time.process_time() - cpu, 1)
+            results[name] = {"ok": False, "error": str(error)[:500]}
+        results[name]["seconds"] = round(time.monotonic() - start, 1)
+        results[name]["cpu_seconds"] = round(time.process_time() - cpu, 1)
         plan.unlink(missing_ok=True)
     return results
 
 
-def run(case: Case, folder: Path) -> tuple[float, dict[str, Result]]:
-    """Export and build one case; an export that fails is a result too."""
+def run(case: Case, folder: Path) -> tuple[str, dict[str, Result]]:
+    """Export and build one case, and what the export took; one that fails is a result too."""
     torch.set_num_threads(1)
+    start, cpu = time.monotonic(), time.process_time()
     try:
-        seconds = export_case(case, folder)
+        names = export_case(case, folder)
     except Exception as error:
-        return 0.0, {"export": {"ok": False, "error": f"{type(error).__name__}: {error}"[:500]}}
-    return seconds, build_case(case, folder)
+        words = f"{type(error).__name__}: {error}"[:500]
+        return "not exported", {"export": {"ok": False, "error": words}}
+    seconds, busy = time.monotonic() - start, time.process_time() - cpu
+    exported = f"exported in {seconds:.1f} s ({busy:.1f} s of CPU)"
+    return exported, build_graphs(names, folder, case.capability)
 
 
 def run_all(cases: tuple[Case, ...], workers: int) -> dict[str, dict[str, Result]]:
@@ -149,13 +133,13 @@ def run_all(cases: tuple[Case, ...], workers: int) -> dict[str, dict[str, Result
     found: dict[str, dict[str, Result]] = {}
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(workers, spawn) as pool:
-        futures: dict[Future[tuple[float, dict[str, Result]]], Case] = {
+        futures: dict[Future[tuple[str, dict[str, Result]]], Case] = {
             pool.submit(run, case, Path(name) / str(i)): case for i, case in enumerate(cases)
         }
         for future in as_completed(futures):
             case = futures[future]
-            seconds, found[case.name] = future.result()
-            print(f"{case.name}: exported in {seconds:.1f} s")
+            exported, found[case.name] = future.result()
+            print(f"{case.name}: {exported}")
             for graph, result in found[case.name].items():
                 print("  " + _line(graph, result), flush=True)
     return found

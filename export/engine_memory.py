@@ -10,11 +10,13 @@ from pipeline.engine_manifest import ON_DEVICE, Manifest, TensorSpec
 
 PROCESS_BYTES = 500_000_000
 """A CUDA context with TensorRT's libraries in one process: an allowance, not a measurement."""
-STAGE_ENGINES = ("dit_step", "dit_prefill")
+STAGE_ENGINES = ("dit_step", "dit_prefill", "dit_text")
 VAE_ENGINES = (
     *("vae_decoder", "vae_decoder_warmup"),
-    *("vae_encoder", "audio_encoder", "text_encoder"),
+    *("vae_encoder", "audio_encoder", "audio_tokens", "text_encoder"),
 )
+HOLDERS = ("dit_step", "dit_window")
+"""Engines that stand for a session's KV caches and text K/V, which others share with them."""
 VAE_PROCESSES = 2
 """The decoder's, and the server's own with the encoders."""
 GB = 1e9
@@ -35,7 +37,7 @@ class EngineSize:
     state: int = 0
     """Buffers of a session that this engine owns: KV cache, or the decoder's state, twice."""
     binding: int = 0
-    """Device memory for what comes and goes."""
+    """Device memory of a session, or of each of its steps, for what comes and goes."""
 
 
 def engine_size(manifest: Manifest) -> EngineSize:
@@ -47,8 +49,8 @@ def engine_size(manifest: Manifest) -> EngineSize:
     return EngineSize(
         weights=0 if manifest.streams_weights else max(manifest.plan_bytes, manifest.weights_bytes),
         scratch=manifest.scratch_bytes,
-        shared=text if manifest.graph == "dit_step" else 0,
-        state=states if manifest.graph == "dit_step" else _decoder_state(manifest, states),
+        shared=text if manifest.graph in HOLDERS else 0,
+        state=states if manifest.graph in HOLDERS else _decoder_state(manifest, states),
         binding=every - kept,
     )
 
@@ -113,11 +115,16 @@ def memory_table(
                 processes=PROCESS_BYTES * (bool(steps) + VAE_PROCESSES * is_vae),
                 caches=len(steps) * sum(s.state for s in stage) + sum(s.shared for s in stage),
                 vae_state=sum(size.state for size in vae),
-                bindings=len(steps) * sum(s.binding for s in stage)
+                bindings=_stage_bindings(stage, len(steps))
                 + 2 * (sizes["vae_decoder"].binding if is_vae else 0),
             )
         )
     return rows
+
+
+def _stage_bindings(stage: Sequence[EngineSize], num_steps: int) -> int:
+    """The first engine is bound for every step, the others once."""
+    return sum(size.binding * (num_steps if i == 0 else 1) for i, size in enumerate(stage))
 
 
 def _scratch(stage: Sequence[EngineSize], vae: Sequence[EngineSize]) -> int:
@@ -144,13 +151,20 @@ def _justified(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 1 else cell.rjust(width)
 
 
-def check_fits(rows: Sequence[GpuMemory], sessions: int) -> None:
+MAKES_ROOM = "more GPUs, 8-bit weights or --stream-weights make room"
+
+
+def check_fits(rows: Sequence[GpuMemory], sessions: int, advice: str = MAKES_ROOM) -> None:
     """ValueError with the numbers of every GPU that is too small for so many sessions."""
+    if sessions < 1:
+        raise ValueError(f"{sessions} sessions, wanted 1 or more")
     short = [row for row in rows if row.sessions < sessions]
     if not short:
         return
     lines = "; ".join(_sum(row, sessions) for row in short)
-    raise ValueError(f"{sessions} sessions do not fit: {lines}. {_advice(rows)}")
+    most = min(row.sessions for row in rows)
+    fewer = f"SESSIONS={most} fits" if most else "no session fits"
+    raise ValueError(f"{sessions} sessions do not fit: {lines}. {fewer}; {advice}")
 
 
 def _sum(row: GpuMemory, sessions: int) -> str:
@@ -160,9 +174,3 @@ def _sum(row: GpuMemory, sessions: int) -> str:
         f"scratch + {row.processes / GB:.2f} processes + {sessions} x {row.per_session / GB:.2f} "
         f"per session = {total / GB:.2f} GB of {row.capacity / GB:.2f}"
     )
-
-
-def _advice(rows: Sequence[GpuMemory]) -> str:
-    most = min(row.sessions for row in rows)
-    fewer = f"SESSIONS={most} fits" if most else "no session fits"
-    return f"{fewer}; more GPUs, 8-bit weights or --stream-weights make room"

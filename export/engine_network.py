@@ -1,8 +1,10 @@
 """A graph as TensorRT understands it, and what it must not have lost on the way.
 
-A graph that parses and builds may still not do what it says: an attention that was taken apart
-needs memory for its scores (49 million per head at the released sizes), a cache that is not updated
-in place is copied, an input that no layer reads does nothing. All three are errors here.
+A graph that parses and builds may still not do what it says: an attention that was taken apart, by
+the exporter or by the parser, needs memory for its scores (49 million per head at the released
+sizes), a cache that is not updated in place is copied, an input that no layer reads does nothing.
+All of these are errors here. TensorRT itself refuses to build an attention that it parsed in one
+piece but has no fused kernel for.
 """
 
 from __future__ import annotations
@@ -15,8 +17,12 @@ from typing import Any
 
 import onnx
 
+from pipeline.engine_manifest import TensorSpec
+
 FUSED = {"Attention": "ATTENTION_OUTPUT", "TensorScatter": "KV_CACHE_UPDATE"}
 """ONNX operator -> the layer of TensorRT that does it in one piece."""
+WRITTEN_OUT = "Softmax"
+"""ONNX operator that no graph of ours has but as a part of an attention."""
 IGNORED_INPUT = "Unused Input"
 """How TensorRT's warning about an input that no layer reads begins."""
 
@@ -45,8 +51,13 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def check_fused(network: Any, model: onnx.ModelProto, name: str) -> None:
-    """ValueError if an attention or a cache update was taken apart by the parser."""
+    """ValueError if an attention or a cache update was taken apart before or while parsing."""
     nodes = Counter(node.op_type for node in model.graph.node)
+    if nodes[WRITTEN_OUT]:
+        raise ValueError(
+            f"{name}: {nodes[WRITTEN_OUT]} {WRITTEN_OUT} nodes: an attention was exported in parts "
+            "instead of as the operator Attention"
+        )
     layers = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
     for operator, layer in FUSED.items():
         if layers[layer] != nodes[operator]:
@@ -91,6 +102,21 @@ def element_types(model: onnx.ModelProto) -> dict[str, str]:
     """Name of every input and output -> its element type."""
     values = (*model.graph.input, *model.graph.output)
     return {value.name: TYPES[value.type.tensor_type.elem_type] for value in values}
+
+
+def specs(
+    shapes: Mapping[str, list[int | str]],
+    types: Mapping[str, str],
+    ranges: Mapping[str, tuple[int, int, int]],
+) -> dict[str, TensorSpec]:
+    """Inputs or outputs as a manifest names them, open axes at their smallest and largest."""
+    made = {}
+    for name, shape in shapes.items():
+        low, high = (
+            tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
+        )
+        made[name] = TensorSpec(dtype=types[name], smallest=low, largest=high)
+    return made
 
 
 def precision(model: onnx.ModelProto) -> str:

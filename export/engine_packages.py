@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -28,9 +29,15 @@ def is_installed(folder: Path = PACKAGES) -> bool:
 
 
 def install(folder: Path = PACKAGES) -> Path:
-    """Bring `folder` to what the lock says, unless it is there; RuntimeError if pip fails."""
+    """Bring `folder` to what the lock says, unless it is there; RuntimeError if pip fails, or if
+    TensorRT-RTX is not made for this machine."""
     if is_installed(folder):
         return folder
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise RuntimeError(
+            f"this machine is {sys.platform} {platform.machine()}, and TensorRT-RTX of {LOCK.name} "
+            "is for linux x86_64: the graphs cannot be compiled here"
+        )
     print("installing TensorRT-RTX and Polygraphy (95 MB)", file=sys.stderr)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
@@ -39,7 +46,10 @@ def install(folder: Path = PACKAGES) -> Path:
     try:
         done = subprocess.run([*command, "--target", fresh, "-r", LOCK], stdin=subprocess.DEVNULL)
         if done.returncode:
-            raise RuntimeError(f"pip could not install {LOCK.name} (its words are above)")
+            raise RuntimeError(
+                f"pip could not install requirements/{LOCK.name} (its words are above): without "
+                "it nobody knows whether the graphs compile"
+            )
         (fresh / ".stamp").write_text(_stamp())
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from export.rolling_profiles import Range, pass_ranges
 from pipeline.audio_features import FIELD, HOP
 from pipeline.config import PipelineConfig
+from pipeline.rolling_config import RollingConfig
 
-Range = tuple[int, int, int]
-"""Smallest, most frequent and largest size of an axis."""
+Config = PipelineConfig | RollingConfig
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+def load_config(graphs: Path) -> Config:
+    """Of the folder of a preset's graphs: the avatar's, or that of text-to-video streams."""
+    rolling = graphs / "rolling.json"
+    if rolling.is_file():
+        return RollingConfig.load(rolling)
+    return PipelineConfig.load(graphs / "pipeline.json")
+
+
+def ranges_of(graph: str, config: Config) -> dict[str, Range]:
+    """Name of a dynamic axis of `graph` -> its range."""
+    if isinstance(config, RollingConfig):
+        return pass_ranges(config).get(graph, {})
+    return axis_ranges(config)
 
 
 def axis_ranges(config: PipelineConfig) -> dict[str, Range]:
@@ -29,12 +46,13 @@ def axis_ranges(config: PipelineConfig) -> dict[str, Range]:
     }
 
 
-def profile(inputs: Mapping[str, Sequence[int | str]], config: PipelineConfig) -> dict[str, Shapes]:
+def profile(
+    inputs: Mapping[str, Sequence[int | str]], ranges: Mapping[str, Range]
+) -> dict[str, Shapes]:
     """Smallest, most frequent and largest shape of every input whose shape is open.
 
     `inputs` holds an axis' size or its name; ValueError names an axis without a range.
     """
-    ranges = axis_ranges(config)
     shapes: dict[str, Shapes] = {}
     for name, shape in inputs.items():
         for axis in shape:

@@ -1,6 +1,4 @@
-"""The GPU deployment of a model repository: plans instead of graphs, stages where they are placed.
-
-    python -m export.engine_repository --artifacts DIR --engines DIR --gpus 2 --sessions 1
+"""The avatar's GPU deployment: plans instead of graphs, stages where they are placed.
 
 The configurations in model_repository/ are written for a GPU per stage. Here they are set to a
 placement: which GPUs, which steps, how many sessions. Only these values change. Standard library
@@ -9,14 +7,10 @@ only.
 
 from __future__ import annotations
 
-import argparse
-import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.assemble_repository import REPO, assemble
 from export.engine_memory import (
     STAGE_ENGINES,
     VAE_ENGINES,
@@ -26,10 +20,11 @@ from export.engine_memory import (
     memory_table,
 )
 from export.engine_placement import Placement, place
+from export.stage_configs import is_stage, stage_names, with_gpu, with_parameter, with_steps
 from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Manifest, manifest_path
+from pipeline.engine_manifest import Machine, Manifest, manifest_path
 
-STATELESS = ("audio_encoder", "text_encoder", "vae_encoder")
+STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 """Models that Triton's own TensorRT backend runs, from `model.plan`."""
 PLAN = "model.plan"
 GRAPHS: dict[str, tuple[str, ...]] = {
@@ -47,12 +42,17 @@ class Deployment:
     """Folder of the plans and their manifests."""
     placement: Placement
     sessions: int
+    machine: Machine
+    """What the plans were built on."""
     table: str
     """Memory of each GPU, for people."""
 
+    def __str__(self) -> str:
+        return f"{self.placement}\n{footing(self.machine, self.sessions)}\n{self.table}"
+
     def models(self) -> list[str]:
         """Models of the repository: as many stages as the placement has."""
-        stages = [f"dit_stage_{i}" for i in range(len(self.placement.steps))]
+        stages = stage_names(self.placement.steps)
         return ["live_avatar", "conditioning", *STATELESS, *stages, "vae_decoder"]
 
     def is_python(self, model: str) -> bool:
@@ -69,50 +69,47 @@ class Deployment:
 
     def config(self, model: str, text: str) -> str:
         """config.pbtxt of `model`, set to this deployment."""
-        if model == "live_avatar":
-            stages = ",".join(f"dit_stage_{i}" for i in range(len(self.placement.steps)))
-            return _with_sessions(_with_parameter(text, "stages", stages), self.sessions)
-        if model.startswith("dit_stage_"):
-            stage = int(model.rpartition("_")[2])
-            steps = ",".join(map(str, self.placement.steps[stage]))
-            text = _with_parameter(_with_gpu(text, stage), "steps", steps)
-            return _with_sessions(text, self.sessions)
-        if model == "vae_decoder":
-            return _with_sessions(_with_gpu(text, self.placement.vae_gpu), self.sessions)
-        return _with_gpu(text, self.placement.vae_gpu) if model in STATELESS else text
+        text = with_steps(model, text, self.placement.steps)
+        if model in STATELESS or model == "vae_decoder":
+            text = with_gpu(text, self.placement.vae_gpu)
+        elif is_stage(model):
+            text = with_gpu(text, int(model.rpartition("_")[2]))
+        holds_sessions = model in ("live_avatar", "vae_decoder") or is_stage(model)
+        return with_parameter(text, "max_sessions", str(self.sessions)) if holds_sessions else text
 
 
 def plan_deployment(
     artifacts: Path,
     engines: Path,
     *,
-    num_gpus: int,
+    num_gpus: int | None,
     sessions: int,
     gpu_memory_bytes: int | None = None,
 ) -> Deployment:
     """Check the plans against each other and the GPUs' memory against the sessions.
 
-    `gpu_memory_bytes`: None takes that of the GPU the plans were built on. ValueError says in
-    numbers what does not fit.
+    `num_gpus`: None is one for each step and one for the VAE. `gpu_memory_bytes`: None takes that
+    of the GPU the plans were built on. ValueError says in numbers what does not fit.
     """
-    if sessions < 1:
-        raise ValueError(f"{sessions} sessions, wanted 1 or more")
     config = PipelineConfig.load(artifacts / "pipeline.json")
     manifests = load_manifests(engines)
-    capacity = gpu_memory_bytes or manifests["dit_step"].gpu_memory_bytes
-    if not capacity:
-        raise ValueError(f"{engines}: the plans name no GPU memory; say --gpu-memory-gb")
-    placement = place(config.num_steps, num_gpus)
+    placement = place(config.num_steps, num_gpus or config.num_steps + 1)
     sizes = {name: engine_size(manifest) for name, manifest in manifests.items()}
-    rows = memory_table(placement, sizes, capacity)
+    rows = memory_table(placement, sizes, capacity_of(manifests, gpu_memory_bytes))
     check_fits(rows, sessions)
-    table = format_table(rows)
-    return Deployment(engines=engines, placement=placement, sessions=sessions, table=table)
+    return Deployment(
+        engines=engines,
+        placement=placement,
+        sessions=sessions,
+        machine=manifests["dit_step"].machine,
+        table=format_table(rows),
+    )
 
 
-def load_manifests(engines: Path) -> dict[str, Manifest]:
+def load_manifests(
+    engines: Path, names: Sequence[str] = (*STAGE_ENGINES, *VAE_ENGINES)
+) -> dict[str, Manifest]:
     """Of all plans; ValueError if one is missing or was built on another machine."""
-    names = (*STAGE_ENGINES, *VAE_ENGINES)
     missing = [name for name in names if not (engines / f"{name}.plan").is_file()]
     if missing:
         raise ValueError(
@@ -130,62 +127,17 @@ def load_manifests(engines: Path) -> dict[str, Manifest]:
     return manifests
 
 
-def _with_gpu(text: str, gpu: int) -> str:
-    return _replace_one(text, r"gpus: \[ \d+ \]", f"gpus: [ {gpu} ]")
+def capacity_of(manifests: Mapping[str, Manifest], given_bytes: int | None) -> int:
+    """Bytes of a GPU's memory: as given, or of the one that the plans were built on."""
+    capacity = given_bytes or next(iter(manifests.values())).gpu_memory_bytes
+    if not capacity:
+        raise ValueError("the plans name no GPU memory; say --gpu-memory-gb")
+    return capacity
 
 
-def _with_sessions(text: str, sessions: int) -> str:
-    return _with_parameter(text, "max_sessions", str(sessions))
-
-
-def _with_parameter(text: str, key: str, value: str) -> str:
-    pattern = rf'(key: "{key}" value {{ string_value: )"[^"]*"'
-    return _replace_one(text, pattern, rf'\g<1>"{value}"')
-
-
-def _replace_one(text: str, pattern: str, replacement: str) -> str:
-    """A configuration that is written otherwise than this expects must not pass unchanged."""
-    changed, count = re.subn(pattern, replacement, text)
-    if count != 1:
-        raise ValueError(f"configuration has {count} places like {pattern!r}, wanted one:\n{text}")
-    return changed
-
-
-def summary(deployment: Deployment, manifests: Mapping[str, Manifest]) -> str:
-    """What `make repository` prints."""
-    machine = manifests["dit_step"].machine
+def footing(machine: Machine, sessions: int) -> str:
+    """What a deployment stands on, in a line for people."""
     return (
-        f"{deployment.placement}\nplans for {machine.gpu}, sm {machine.compute_capability}, "
-        f"{machine.library} {machine.tensorrt}; {deployment.sessions} sessions\n{deployment.table}"
+        f"plans for {machine.gpu}, sm {machine.compute_capability}, "
+        f"{machine.library} {machine.tensorrt}; {sessions} sessions"
     )
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Assemble a repository of plans for GPUs.")
-    parser.add_argument("--artifacts", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
-    parser.add_argument("--engines", type=Path, required=True)
-    parser.add_argument("--gpus", type=int, default=5, help="on how many GPUs to fold the stages")
-    parser.add_argument("--sessions", type=int, default=1, help="how many at a time must fit")
-    parser.add_argument("--gpu-memory-gb", type=float, help="of each GPU; else as it was built on")
-    given = parser.parse_args()
-    memory_gb = given.gpu_memory_gb
-    try:
-        deployment = plan_deployment(
-            given.artifacts,
-            given.engines,
-            num_gpus=given.gpus,
-            sessions=given.sessions,
-            gpu_memory_bytes=None if memory_gb is None else int(memory_gb * 1e9),
-        )
-        print(summary(deployment, load_manifests(given.engines)))
-        assemble(given.artifacts, given.out.absolute(), deployment=deployment)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{given.out}: {', '.join(deployment.models())}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

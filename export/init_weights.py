@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from torch import nn
 
-from export.to_onnx import preset_named
+from export.preset_options import preset_named
 from networks.audio_encoder import AudioEncoder
 from networks.causal_wan import CausalWan
 from networks.checkpoint import build_seeded, save_checkpoint

@@ -18,8 +18,8 @@ from rich.table import Table
 from export.checkpoint_cli import failing_in_words
 from export.checkpoint_files import Weights
 from export.merge_lora import RELEASED_ALPHA, RELEASED_RANK, open_lora, summary
+from export.preset_options import preset_named
 from export.released_files import COMPONENTS, RELEASED_DTYPES, TOKENIZER, check_config
-from export.to_onnx import preset_named
 from networks.presets import PRESETS, Preset
 
 
@@ -116,6 +116,19 @@ def _counts(weights: Weights | None) -> tuple[str, ...]:
     )
 
 
+def say_findings(findings: list[Finding]) -> None:
+    """Table, notes and problems; ends the command with status 1 if there are problems."""
+    Console().print(table(findings))
+    for finding in findings:
+        for note in finding.notes:
+            typer.echo(f"{finding.name}: {note}")
+    problems = [problem for finding in findings for problem in finding.problems]
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
 @failing_in_words
 def main(
     folder: Annotated[Path, typer.Argument(help="the released folder, Wan2.2-S2V-14B")],
@@ -127,16 +140,7 @@ def main(
     """Compare the released files with the networks; nothing is loaded."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder")
-    findings = inspect_checkpoint(folder, preset_named(preset), lora, rank=rank, alpha=alpha)
-    Console().print(table(findings))
-    for finding in findings:
-        for note in finding.notes:
-            typer.echo(f"{finding.name}: {note}")
-    problems = [problem for finding in findings for problem in finding.problems]
-    for problem in problems:
-        typer.echo(problem, err=True)
-    if problems:
-        raise typer.Exit(1)
+    say_findings(inspect_checkpoint(folder, preset_named(preset), lora, rank=rank, alpha=alpha))
 
 
 if __name__ == "__main__":

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from export.checkpoint_cli import failing_in_words, tensor_progress
-from export.checkpoint_files import SafetensorsWeights, Weights
+from export.checkpoint_files import SafetensorsWeights, TensorInfo, Weights
 from export.checkpoint_writer import link_component, shards_of, write_component
 from export.merge_lora import (
     RELEASED_ALPHA,
     RELEASED_RANK,
+    Lora,
     as_stored,
-    merge_lora,
+    merged_chunks,
     open_lora,
     summary,
 )
+from export.preset_options import preset_named
 from export.released_files import COMPONENTS, TOKENIZER, Component, check_config
-from export.to_onnx import preset_named
 from networks.presets import PRESETS, Preset
 
 OnTensor = Callable[[str], None]
@@ -43,17 +46,35 @@ def open_release(folder: Path, preset: Preset) -> dict[str, Weights]:
     return {name: weights for name, (weights, _) in opened.items() if weights is not None}
 
 
+def used_keys(part: Component, weights: Weights, preset: Preset) -> dict[str, TensorInfo]:
+    """The tensors that the component's network at `preset`'s depth has; others are not used."""
+    with torch.device("meta"):
+        wanted = part.build(preset).state_dict()
+    return {key: weights.infos[key] for key in sorted(weights.infos) if part.rename(key) in wanted}
+
+
 def prepare_component(
-    part: Component, weights: Weights, out: Path, on_tensor: OnTensor = lambda key: None
+    part: Component,
+    weights: Weights,
+    preset: Preset,
+    out: Path,
+    merge: Lora | None = None,
+    on_tensor: OnTensor = lambda key: None,
 ) -> list[Path]:
-    """Write a component under the release's keys, without tensors that no network here uses.
+    """Write a component under the release's keys, without tensors that its network does not have;
+    the DiT with `merge` in it. `preset` may have fewer layers than the weights.
 
     Shards of safetensors are linked, or copied where the file system has no hard links.
     """
-    used = {key: weights.infos[key] for key in sorted(weights.infos) if part.rename(key)}
-    if isinstance(weights, SafetensorsWeights) and len(used) == len(weights.infos):
-        return link_component(out, part.name, as_stored(weights), weights.files)
-    return write_component(out, part.name, shards_of(used), weights.chunks, on_tensor)
+    used = used_keys(part, weights, preset)
+    stored = isinstance(weights, SafetensorsWeights) and len(used) == len(weights.infos)
+    shards = as_stored(weights) if stored else shards_of(used)  # type: ignore[arg-type]
+    if merge is not None and part.name == "dit":
+        chunks = partial(merged_chunks, weights, merge)
+        return write_component(out, part.name, shards, chunks, on_tensor)
+    if stored:
+        return link_component(out, part.name, shards, weights.files)
+    return write_component(out, part.name, shards, weights.chunks, on_tensor)
 
 
 @failing_in_words
@@ -75,11 +96,7 @@ def main(
     with tensor_progress("preparing", sum(len(w.infos) for w in release.values())) as advance:
         for part in COMPONENTS:
             weights = release[part.name]
-            if merge is not None and part.name == "dit":
-                assert isinstance(weights, SafetensorsWeights)
-                files = merge_lora(weights, merge, out, on_tensor=advance)
-            else:
-                files = prepare_component(part, weights, out, advance)
+            files = prepare_component(part, weights, chosen, out, merge, advance)
             size = sum(path.stat().st_size for path in files)
             typer.echo(f"{part.name}: {len(files)} files, {size / 1e9:.2f} GB")
             unused = [key for key in weights.infos if part.rename(key) is None]

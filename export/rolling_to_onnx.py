@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,9 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export import encoder_graphs, rolling_vae_graphs, wan_graphs
 from export.checkpoint_files import Weights, open_weights, read
-from export.checkpoint_writer import component_files
 from export.graph import Graph
 from export.onnx_file import export_graph
+from export.precision import TYPES, in_precision
+from export.typed_weights import in_types, types_of, write_weights
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint, save_tensors
 from networks.compact_vae import build_vae
@@ -35,53 +36,61 @@ def export_rolling_preset(
     weights_dir: Path,
     out_dir: Path,
     on_graph: Callable[[str], None] = lambda name: None,
+    *,
+    dtype: str = "fp32",
+    components: Sequence[str] = tuple(NUM_GRAPHS),
 ) -> None:
-    """Write all graphs in float32, with tables for every set of rules they can run.
+    """Write the graphs of `components`, with tables for every set of rules they can run.
 
-    `weights_dir` holds wan, vae and text_encoder.safetensors, and the tokenizer's file where the
-    preset names one; it may be `out_dir`. Files are replaced only when all are written. ValueError
-    if weights are missing or don't fit.
+    `weights_dir` holds safetensors of each component, and the tokenizer's file where the preset
+    names one; it may be `out_dir`. Files are replaced only when all are written. `dtype` is a key
+    of TYPES. ValueError if weights are missing, don't fit, or would be replaced by rounded ones.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    in_place = weights_dir.resolve() == out_dir.resolve()
     with tempfile.TemporaryDirectory(dir=out_dir.parent) as name:
         fresh = Path(name)
         preset.stream.save(fresh / wan_graphs.CONFIG)
         save_tensors(
             _tables(preset, open_weights(weights_dir, "wan")), fresh / wan_graphs.TIMESTEPS
         )
-        for stem in NUM_GRAPHS:
-            for graph in _graphs(preset, stem, weights_dir):
-                export_graph(graph, fresh, weights_dir)
+        for stem in components:
+            stored = open_weights(weights_dir, stem)
+            wanted = in_types(stored, TYPES[dtype])
+            if not in_place:
+                write_weights(wanted, stored, stem, fresh)
+            elif types_of(wanted) != types_of(stored):
+                raise ValueError(f"{weights_dir}: {stem} is not in {dtype}; export elsewhere")
+            folder = weights_dir if in_place else fresh
+            for graph in _graphs(preset, stem, folder, TYPES[dtype]):
+                export_graph(graph, fresh, folder)
                 on_graph(graph.name)
-        if weights_dir.resolve() != out_dir.resolve():
-            for path in _given_files(preset, weights_dir):
-                shutil.copyfile(path, fresh / path.name)
+        tokenizer = weights_dir / preset.stream.tokenizer
+        if tokenizer.is_file() and not in_place:
+            shutil.copyfile(tokenizer, fresh / tokenizer.name)
         for path in fresh.iterdir():
             path.replace(out_dir / path.name)
 
 
-def _given_files(preset: RollingPreset, weights_dir: Path) -> list[Path]:
-    files = [path for stem in NUM_GRAPHS for path in component_files(weights_dir, stem)]
-    if preset.stream.tokenizer != "bytes":
-        files.append(weights_dir / preset.stream.tokenizer)
-    return files
-
-
-def _graphs(preset: RollingPreset, stem: str, weights_dir: Path) -> list[Graph]:
+def _graphs(preset: RollingPreset, stem: str, weights_dir: Path, dtype: torch.dtype) -> list[Graph]:
     """A component's graphs, of fake tensors, checked against the weights."""
+    with FakeTensorMode():
+        return [in_precision(graph, dtype) for graph in _float_graphs(preset, stem, weights_dir)]
+
+
+def _float_graphs(preset: RollingPreset, stem: str, weights_dir: Path) -> list[Graph]:
     path = weights_dir / f"{stem}.safetensors"
     if preset.vae is None or preset.text is None:
         raise ValueError(f"preset {preset.name} has no VAE or no text encoder, a server needs both")
-    with FakeTensorMode():
-        if stem == "wan":
-            # The pass that runs a cache again is for rules that a session may choose.
-            config = dataclasses.replace(preset.stream, recache="keep_sink")
-            graphs = wan_graphs.graphs_of(wan_graphs.load_wan(preset, path), config)
-            return [_under_keys_of(graph, open_weights(weights_dir, stem)) for graph in graphs]
-        if stem == "vae":
-            vae = load_checkpoint(build_vae(preset.vae), path)
-            return rolling_vae_graphs.graphs_of(vae, preset.stream)
-        return [encoder_graphs.text_graph_of(preset.text, preset.stream.text_len, weights_dir)]
+    if stem == "wan":
+        # The pass that runs a cache again is for rules that a session may choose.
+        config = dataclasses.replace(preset.stream, recache="keep_sink")
+        graphs = wan_graphs.graphs_of(wan_graphs.load_wan(preset, path), config)
+        return [_under_keys_of(graph, open_weights(weights_dir, stem)) for graph in graphs]
+    if stem == "vae":
+        vae = load_checkpoint(build_vae(preset.vae), path)
+        return rolling_vae_graphs.graphs_of(vae, preset.stream)
+    return [encoder_graphs.text_graph_of(preset.text, preset.stream.text_len, weights_dir)]
 
 
 def _under_keys_of(graph: Graph, weights: Weights) -> Graph:

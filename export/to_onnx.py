@@ -22,16 +22,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export import dit_graphs, encoder_graphs, vae_graphs
 from export.checkpoint_cli import failing_in_words
-from export.checkpoint_files import SafetensorsWeights, Weights, open_weights
+from export.checkpoint_files import SafetensorsWeights, open_weights
 from export.checkpoint_fit import check_fits
-from export.checkpoint_writer import component_files, link_or_copy, write_component
-from export.fp8 import SCALE, Fp8Weights, fp8_layers, make_fp8
+from export.checkpoint_writer import component_files
+from export.fp8 import fp8_layers, make_fp8
 from export.graph import Graph
-from export.merge_lora import as_stored
 from export.onnx_file import export_graph
-from export.precision import TYPES, RoundedWeights, in_precision
+from export.precision import TYPES, in_precision
+from export.preset_options import SIZE_HELP, STEPS_HELP, preset_named
 from export.rolling_to_onnx import export_rolling_preset
 from export.time_mlp import load_time_mlp
+from export.typed_weights import in_types, types_of, write_weights
 from networks.checkpoint import save_tensors
 from networks.dit import DiT
 from networks.presets import PRESETS, Preset
@@ -120,11 +121,11 @@ class _Export:
 
     def _place(self, stem: str, stored: SafetensorsWeights, layers: Sequence[str]) -> Path:
         """Have a component's weights in the wanted types in the folder that is returned."""
-        wanted = _in_types(stored, TYPES[self.dtype], layers)
+        wanted = in_types(stored, TYPES[self.dtype], layers)
         if not self.in_place:
-            _write_weights(wanted, stored, stem, self.fresh)
+            write_weights(wanted, stored, stem, self.fresh)
             return self.fresh
-        if _types(wanted) != _types(stored):
+        if types_of(wanted) != types_of(stored):
             raise ValueError(
                 f"{self.weights_dir}: {stem} would be replaced by a copy in "
                 f"{'fp8' if layers else self.dtype}; export to another folder"
@@ -150,45 +151,6 @@ def _fp8_layers(preset: Preset) -> list[str]:
         return fp8_layers(DiT(preset.dit))
 
 
-def _in_types(stored: Weights, dtype: torch.dtype, layers: Sequence[str]) -> Weights:
-    """The weights as the graphs want them; nothing is converted yet."""
-    rounded = RoundedWeights(stored, dtype)
-    return Fp8Weights(rounded, layers, dtype) if layers else rounded
-
-
-def _types(weights: Weights) -> dict[str, torch.dtype]:
-    return {key: info.dtype for key, info in weights.infos.items()}
-
-
-def _write_weights(wanted: Weights, stored: SafetensorsWeights, stem: str, folder: Path) -> None:
-    """Write a component in the wanted types, parted into shards as it was stored.
-
-    Nothing is written anew where the types already fit: one file is copied, shards are linked if
-    the file system allows it. Symbolic links won't do: runtimes refuse weights behind them.
-    """
-    if _types(wanted) == _types(stored):
-        lay = link_or_copy if len(stored.files) > 1 else shutil.copyfile
-        for path in component_files(stored.files[0].parent, stem):
-            lay(path, folder / path.name)
-        return
-    shards = [
-        {
-            name: wanted.infos[name]
-            for key in shard
-            for name in (key, key + SCALE)
-            if name in wanted.infos
-        }
-        for shard in as_stored(stored)
-    ]
-    write_component(folder, stem, shards, wanted.chunks)
-
-
-def preset_named(name: str) -> Preset:
-    if name not in PRESETS:
-        raise typer.BadParameter(f"no preset {name!r}, there are {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
-
-
 @failing_in_words
 def main(
     preset: Annotated[
@@ -204,15 +166,19 @@ def main(
         list[str] | None,
         typer.Option(help="one of " + ", ".join(COMPONENTS) + "; all if not given"),
     ] = None,
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    num_steps: Annotated[int | None, typer.Option(help=STEPS_HELP)] = None,
 ) -> None:
     """Export the graphs of a preset."""
+    _check_choices("dtype", [dtype], TYPES)
     if preset in ROLLING_PRESETS:
-        if component or (dtype, precision) != ("fp32", "dtype"):
-            raise typer.BadParameter(f"preset {preset} is exported whole and in fp32")
-        export_rolling_preset(ROLLING_PRESETS[preset], weights, out, typer.echo)
+        if component or size or num_steps or precision != "dtype":
+            raise typer.BadParameter(
+                f"preset {preset} is exported whole and as it is, its layers in --dtype"
+            )
+        export_rolling_preset(ROLLING_PRESETS[preset], weights, out, typer.echo, dtype=dtype)
         return
     chosen = component or list(COMPONENTS)
-    _check_choices("dtype", [dtype], TYPES)
     _check_choices("precision", [precision], ("dtype", "fp8"))
     _check_choices("component", chosen, COMPONENTS)
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
@@ -220,7 +186,7 @@ def main(
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("exporting", total=sum(NUM_GRAPHS[name] for name in chosen))
         export_preset(
-            preset_named(preset),
+            preset_named(preset, size, num_steps),
             weights,
             out,
             lambda name: progress.update(task, advance=1, description=name),
@@ -228,8 +194,8 @@ def main(
             fp8=precision == "fp8",
             components=chosen,
         )
-    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
-    typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {size / 1e6:.1f} MB")
+    num_bytes = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+    typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {num_bytes / 1e6:.1f} MB")
 
 
 def _check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -238,7 +204,7 @@ def _check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> N
             raise typer.BadParameter(f"no {option} {name!r}, there are {', '.join(known)}")
 
 
-NUM_GRAPHS = {"dit": 2, "vae": 3, "audio_encoder": 1, "text_encoder": 1}
+NUM_GRAPHS = {"dit": 4, "vae": 3, "audio_encoder": 1, "text_encoder": 1}
 """Graphs of each component, for the progress display."""
 
 if __name__ == "__main__":

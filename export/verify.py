@@ -1,18 +1,18 @@
 """Compare graphs with the networks they came from: `python -m export.verify --artifacts DIR`.
 
-Random inputs of three blocks go through PyTorch, in float32, and through ONNX Runtime; caches and
-decoder states are carried on by each side for itself. Ends with status 1 if an output differs.
+Random inputs of three blocks go through PyTorch, in float32, through ONNX Runtime, and through
+TensorRT where there are plans; caches and decoder states are carried on by each side for itself.
+Ends with status 1 if an output differs. `export.verify_release` starts from released files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import onnxruntime
 import torch
 import typer
 from numpy.typing import NDArray
@@ -21,68 +21,79 @@ from rich.table import Table
 
 from export.checkpoint_cli import failing_in_words
 from export.graph import Graph
-from export.to_onnx import COMPONENTS, preset_named
+from export.preset_options import preset_named
+from export.to_onnx import COMPONENTS
+from export.verify_sides import Arrays, OnnxSide, Side, TorchSide
 from networks.presets import PRESETS, Preset
 
-Arrays = dict[str, NDArray[Any]]
 NUM_BLOCKS = 3
 LIMIT = 1e-4
 """Error as a share of an output's largest number: what float32 programs differ by."""
 GREY_LEVELS = 1
 """Frames are rounded to 8 bits: where two programs straddle a half they differ by one."""
-CARRIED = {"present_": "cache_", "next_state_": "state_"}
-"""How names of outputs begin that are the next block's inputs, and those inputs."""
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What computes a folder's graphs besides PyTorch."""
+
+    name: str
+    open: Callable[[Graph], Side]
+    limit: float = LIMIT
+    grey_levels: float = GREY_LEVELS
+    num_actors: int = 2
+    """Speakers that its graphs take; a plan is built for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The worst of one output of one graph."""
+    """The worst of one output of one graph in one program."""
 
     graph: str
     output: str
     share: float
     """Largest error over the largest number; of frames the error in grey levels."""
     limit: float
+    program: str = "ONNX Runtime"
 
     @property
     def fits(self) -> bool:
         return self.share <= self.limit  # False for NaN
 
 
-def compare(graph: Graph, folder: Path, preset: Preset, limit: float = LIMIT) -> list[Difference]:
-    """Every output of `folder/<graph>.onnx` against the module, over NUM_BLOCKS blocks."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(folder / f"{graph.name}.onnx", options)
-    types = {value.name: TYPES[value.type] for value in session.get_inputs()}
+def onnx_runtime(folder: Path, limit: float = LIMIT) -> Program:
+    if limit <= 0:
+        raise ValueError(f"limit is {limit:g}, wanted a positive number")
+    return Program(name="ONNX Runtime", open=lambda graph: OnnxSide(graph, folder), limit=limit)
+
+
+def compare(graph: Graph, program: Program, preset: Preset) -> list[Difference]:
+    """Every output of a program's graph against the module, over NUM_BLOCKS blocks."""
+    ours, theirs = TorchSide(graph), program.open(graph)
     worst = dict.fromkeys(graph.output_names, 0.0)
-    ours: Arrays = {}
-    theirs: Arrays = {}
+    wanted: Arrays = {}
     for block in range(NUM_BLOCKS):
-        feeds = random_feeds(graph, preset, block)
-        ours, theirs = feeds | _carried(ours), feeds | _carried(theirs)
-        ours = _in_torch(graph, ours)
-        outputs = session.run(None, {name: theirs[name].astype(types[name]) for name in types})
-        theirs = dict(zip(graph.output_names, outputs, strict=True))
+        feeds = random_feeds(graph, preset, block, program.num_actors)
+        wanted, got = ours.run(feeds), theirs.run(feeds)
         for name in graph.output_names:
-            worst[name] = float(np.maximum(worst[name], _share(theirs[name], ours[name])))
+            worst[name] = float(np.maximum(worst[name], _share(got[name], wanted[name])))
     return [
         Difference(
             graph=graph.name,
             output=name,
             share=share,
-            limit=GREY_LEVELS if ours[name].dtype == np.uint8 else limit,
+            limit=program.grey_levels if wanted[name].dtype == np.uint8 else program.limit,
+            program=program.name,
         )
         for name, share in worst.items()
     ]
 
 
-def random_feeds(graph: Graph, preset: Preset, block: int) -> Arrays:
+def random_feeds(graph: Graph, preset: Preset, block: int, num_actors: int = 2) -> Arrays:
     """Inputs of one block, the same at every call; states and caches are to be carried on."""
     generator = torch.Generator().manual_seed(block)
     feeds = {
-        name: torch.randn(example.shape, generator=generator).numpy()
+        name: torch.randn(_shape(graph, name, num_actors), generator=generator).numpy()
         for name, example in graph.inputs.items()
         if example.is_floating_point()
     }
@@ -91,6 +102,12 @@ def random_feeds(graph: Graph, preset: Preset, block: int) -> Arrays:
         for name, example in graph.inputs.items()
         if not example.is_floating_point()
     }
+
+
+def _shape(graph: Graph, name: str, num_actors: int) -> list[int]:
+    axes = graph.dynamic.get(name, {})
+    sizes = enumerate(graph.inputs[name].shape)
+    return [num_actors if axes.get(axis) == "actors" else size for axis, size in sizes]
 
 
 def _integers(graph: Graph, name: str, preset: Preset, block: int) -> NDArray[np.int64]:
@@ -107,33 +124,37 @@ def _integers(graph: Graph, name: str, preset: Preset, block: int) -> NDArray[np
     return np.broadcast_to(np.asarray(values[name], np.int64), shape)
 
 
-def _carried(outputs: Arrays) -> Arrays:
-    return {
-        new + name.removeprefix(old): array
-        for name, array in outputs.items()
-        for old, new in CARRIED.items()
-        if name.startswith(old)
-    }
-
-
-def _in_torch(graph: Graph, feeds: Arrays) -> Arrays:
-    with torch.inference_mode():
-        result = graph.module(**{k: torch.tensor(feeds[k]) for k in graph.inputs})
-    results = result if isinstance(result, tuple) else (result,)
-    return {k: t.numpy() for k, t in zip(graph.output_names, results, strict=True)}
-
-
 def _share(got: NDArray[Any], wanted: NDArray[Any]) -> float:
     error = float(np.abs(got.astype(np.float64) - wanted.astype(np.float64)).max())
     return error if wanted.dtype == np.uint8 else error / (float(np.abs(wanted).max()) or 1.0)
 
 
-def verify(preset: Preset, folder: Path, limit: float = LIMIT) -> Iterator[Difference]:
-    """The worst output of each graph in `folder`, component by component."""
-    for graphs_of in COMPONENTS.values():
-        for graph in graphs_of(preset, folder):
-            found = compare(graph, folder, preset, limit)
-            yield max(found, key=lambda each: (not each.fits, each.share / each.limit))
+def verify(
+    preset: Preset,
+    folder: Path,
+    programs: Sequence[Program],
+    components: Sequence[str] = tuple(COMPONENTS),
+) -> Iterator[Difference]:
+    """The worst output of each graph in `folder` in each program, component by component."""
+    for component in components:
+        for graph in COMPONENTS[component](preset, folder):
+            for program in programs:
+                found = compare(graph, program, preset)
+                yield max(found, key=lambda each: (not each.fits, each.share / each.limit))
+
+
+def report(title: str, found: Sequence[Difference]) -> None:
+    """The table for people; ends the command with status 1 if anything differs."""
+    shown = Table(title=title)
+    for column in ("graph", "program", "worst output", "error", "limit", "verdict"):
+        shown.add_column(column)
+    for each in found:
+        verdict = "[green]equal" if each.fits else "[red]differs"
+        numbers = f"{each.share:.1e}", f"{each.limit:.1e}"
+        shown.add_row(each.graph, each.program, each.output, *numbers, verdict)
+    Console().print(shown)
+    if not found or not all(each.fits for each in found):
+        raise typer.Exit(1)
 
 
 @failing_in_words
@@ -143,17 +164,8 @@ def main(
     limit: Annotated[float, typer.Option(help="error over an output's largest number")] = LIMIT,
 ) -> None:
     """Compare every graph with its network."""
-    shown = Table(title=f"{preset}: ONNX Runtime against PyTorch, {NUM_BLOCKS} blocks")
-    for title in ("graph", "worst output", "error", "limit", "verdict"):
-        shown.add_column(title)
-    found = list(verify(preset_named(preset), artifacts, limit))
-    for each in found:
-        verdict = "[green]equal" if each.fits else "[red]differs"
-        numbers = f"{each.share:.1e}", f"{each.limit:.1e}"
-        shown.add_row(each.graph, each.output, *numbers, verdict)
-    Console().print(shown)
-    if not all(each.fits for each in found):
-        raise typer.Exit(1)
+    found = list(verify(preset_named(preset), artifacts, [onnx_runtime(artifacts, limit)]))
+    report(f"{preset}: against PyTorch, {NUM_BLOCKS} blocks", found)
 
 
 if __name__ == "__main__":

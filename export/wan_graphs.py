@@ -17,6 +17,7 @@ from torch import Tensor
 from export.graph import Graph, keys_under
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from networks.prompt import TextKeysValues
 from networks.rolling_presets import RollingPreset
 from networks.wan_inputs import (
     clean_inputs,
@@ -26,7 +27,7 @@ from networks.wan_inputs import (
     text_outputs,
     window_inputs,
 )
-from networks.wan_stream import WanClean, WanText, WanWindow
+from networks.wan_stream import WanClean, WanWindow
 from pipeline.rolling_config import RollingConfig
 from pipeline.rolling_schedule import NoiseTable
 
@@ -131,14 +132,14 @@ def _recache(wan: CausalWan, config: RollingConfig) -> Graph:
 
 
 def _text(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = WanText(wan)
+    module = TextKeysValues(wan)
     return Graph(
         name="dit_text",
         module=module,
         inputs=_examples(wan, text_inputs(config)),
         output_names=text_outputs(config),
         weights_file=WEIGHTS,
-        key_of=keys_under(module, "wan"),
+        key_of=keys_under(module, "network"),
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from networks.block import Block, Head
 from networks.configs import WanConfig
 from networks.layers import PatchEmbedding, attend, framewise_norm, rotate, sinusoids
+from networks.prompt import text_keys_values
 from networks.wan_sight import Sight, block_causal, rope_tables, teacher_forcing
 
 __all__ = ["CausalWan", "KeysValues", "Recall", "Sight", "block_causal", "wan_key"]
@@ -193,8 +194,7 @@ class CausalWan(nn.Module):
 
     def text_keys_values(self, text: Tensor) -> list[KeysValues]:
         """text [B, text_len, text_dim], zero rows after the prompt -> K and V of every layer."""
-        rows = self.text_embedding(text.flatten(0, 1))
-        return [block.cross_attn.keys_values(rows, text.shape[1]) for block in self.blocks]
+        return text_keys_values(self, text)
 
     def tokens_per_frame(self, latent: Tensor) -> int:
         patch = self.config.patch_size

@@ -3,8 +3,9 @@
 C latent channels   h, w latent size   F latent frames of a block   S tokens of a latent frame
 Q = F * S query tokens   K cache tokens   N heads   d head size   D width   A actors
 
-The checkpoint's tensors live in `DiT`; `DiTStep` and `DiTPrefill` are its two uses, with the names
-and shapes of the exported graphs.
+The checkpoint's tensors live in `DiT`; `DiTStep` and `DiTPrefill` are two of its uses, with the
+names and shapes of the exported graphs. The others are its `casual_audio_encoder` (`audio_tokens`)
+and `networks.prompt` (`dit_text`).
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class DiTStep(nn.Module):
         self,
         latent: Tensor,
         pose: Tensor,
-        audio_features: Tensor,
+        audio_local: Tensor,
+        audio_global: Tensor,
         actor_mask: Tensor,
         modulation: Tensor,
         head_modulation: Tensor,
@@ -99,7 +101,7 @@ class DiTStep(nn.Module):
         dit = self.dit
         x = dit.patch_embedding(latent) + dit.cond_encoder(pose)
         x = x + dit.trainable_cond_mask.weight[NOISY]
-        audio = dit.casual_audio_encoder(audio_features)
+        audio = audio_local, audio_global
         rotation = Rotation(cos_q=cos_q, sin_q=sin_q, cos_k=cos_k, sin_k=sin_k)
         seen = seen_mask(cos_q.shape[1], cos_k.shape[1], valid_tokens)
         presents: list[Tensor] = []
@@ -121,7 +123,7 @@ class DiTStep(nn.Module):
 
 
 class DiTPrefill(nn.Module):
-    """Sink and text K/V of a stream: `dit_prefill.onnx`. The tokens attend each other only."""
+    """K/V of a stream's sink: `dit_prefill.onnx`. The tokens attend each other only."""
 
     def __init__(self, dit: DiT) -> None:
         super().__init__()
@@ -131,14 +133,15 @@ class DiTPrefill(nn.Module):
         self,
         reference: Tensor,
         motion: Tensor,
-        text: Tensor,
         modulation: Tensor,
         cos_sink: Tensor,
         sin_sink: Tensor,
         write_index: Tensor,
         **layers: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Returns present_k_i, present_v_i of every layer i in turn, then text_k_i, text_v_i."""
+        """Names and shapes of inputs: `prefill_inputs`. Returns present_k_i, present_v_i of every
+        layer i in turn.
+        """
         dit = self.dit
         kinds = dit.trainable_cond_mask.weight
         x = torch.cat(
@@ -147,10 +150,8 @@ class DiTPrefill(nn.Module):
                 dit.frame_packer(motion) + kinds[MOTION],
             ]
         )
-        rows = dit.text_embedding(text[0])
         rotation = Rotation(cos_q=cos_sink, sin_q=sin_sink, cos_k=cos_sink, sin_k=sin_sink)
         presents: list[Tensor] = []
-        texts: list[Tensor] = []
         for i, block in enumerate(dit.blocks):
             cache = CacheView(
                 k=layers[f"cache_k_{i}"],
@@ -158,8 +159,7 @@ class DiTPrefill(nn.Module):
                 write_index=write_index,
                 seen=None,
             )
-            text_kv = block.cross_attn.keys_values(rows, rows.shape[0])
-            x, k, v = block(x, modulation, rotation, cache, text_kv)
+            text = layers[f"text_k_{i}"], layers[f"text_v_{i}"]
+            x, k, v = block(x, modulation, rotation, cache, text)
             presents += k, v
-            texts += text_kv
-        return (*presents, *texts)
+        return tuple(presents)

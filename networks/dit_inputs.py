@@ -12,12 +12,12 @@ Shape = tuple[int, ...]
 def step_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape]:
     """Inputs of `dit_step` in order; int64 where `dtype_of` says so."""
     block, tokens, pairs = config.latent_shape, config.tokens_per_block, config.head_dim // 2
-    dim, frames = config.num_heads * config.head_dim, config.video_frames_per_block
-    audio = (num_actors, config.audio_layers, config.audio_dim, frames)
+    dim = config.num_heads * config.head_dim
     shapes: dict[str, Shape] = {
         "latent": block,
         "pose": block,
-        "audio_features": audio,
+        "audio_local": (num_actors, *config.audio_local_shape[1:]),
+        "audio_global": (num_actors, *config.audio_global_shape[1:]),
         "actor_mask": (num_actors, tokens, 1),
         "modulation": (1, 6, dim),
         "head_modulation": (1, dim),
@@ -39,13 +39,23 @@ def prefill_inputs(config: PipelineConfig) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {
         "reference": (1, channels, 1, height, width),
         "motion": (1, channels, config.motion_frames, height, width),
-        "text": (1, config.text_len, config.text_dim),
         "modulation": (1, 6, config.num_heads * config.head_dim),
         "cos_sink": sink,
         "sin_sink": sink,
         "write_index": (1,),
     }
-    return {**shapes, **_layers(config, "cache", config.cache_len)}
+    return {**shapes, **_layers(config, "cache", config.cache_len), **_layers(config, "text")}
+
+
+def text_inputs(config: PipelineConfig) -> dict[str, Shape]:
+    """The input of `dit_text`: a prompt's rows, zeros after them."""
+    return {"text": (1, config.text_len, config.text_dim)}
+
+
+def audio_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape]:
+    """The input of `audio_tokens`: a block's features."""
+    frames = config.video_frames_per_block
+    return {"audio_features": (num_actors, config.audio_layers, config.audio_dim, frames)}
 
 
 def step_outputs(config: PipelineConfig) -> list[str]:
@@ -53,7 +63,11 @@ def step_outputs(config: PipelineConfig) -> list[str]:
 
 
 def prefill_outputs(config: PipelineConfig) -> list[str]:
-    return [*_layers(config, "present"), *_layers(config, "text")]
+    return [*_layers(config, "present")]
+
+
+def text_outputs(config: PipelineConfig) -> list[str]:
+    return [*_layers(config, "text")]
 
 
 def dtype_of(name: str, floating: torch.dtype = torch.float32) -> torch.dtype:

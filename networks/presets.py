@@ -64,6 +64,7 @@ class Preset:
             "frames_per_block": (dit.frames_per_block, pipeline.frames_per_block),
             "text_len": (dit.text_len, pipeline.text_len),
             "text_dim": (dit.text_dim, pipeline.text_dim),
+            "num_audio_tokens": (dit.num_audio_tokens, pipeline.num_audio_tokens),
             "audio_layers of DiT and pipeline": (dit.audio_layers, pipeline.audio_layers),
             "audio_layers of DiT and encoder": (dit.audio_layers, self.audio.num_hidden_layers + 1),
             "audio_dim of DiT and pipeline": (dit.audio_dim, pipeline.audio_dim),
@@ -99,6 +100,7 @@ def preset_of(
         text_dim=dit.text_dim,
         audio_layers=dit.audio_layers,
         audio_dim=dit.audio_dim,
+        num_audio_tokens=dit.num_audio_tokens,
         **pipeline,
     )
     return Preset(name=name, dit=dit, vae=vae, audio=audio, text=text, pipeline=config)

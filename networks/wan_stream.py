@@ -109,21 +109,6 @@ class WanClean(WanPass):
         return tuple(presents)
 
 
-class WanText(nn.Module):
-    """K and V of a prompt for every layer, once per prompt: `dit_text.onnx`."""
-
-    def __init__(self, wan: CausalWan) -> None:
-        super().__init__()
-        self.wan = wan
-
-    def forward(self, text: Tensor) -> tuple[Tensor, ...]:
-        """text [B, text_len, text_dim], zero rows after the prompt -> text_k_i, text_v_i in turn.
-
-        The zero rows are attended to: their keys come from the biases.
-        """
-        return tuple(tensor for pair in self.wan.text_keys_values(text) for tensor in pair)
-
-
 def sight_of(
     cos: Tensor,
     sin: Tensor,

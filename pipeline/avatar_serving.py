@@ -89,7 +89,7 @@ class TritonExecutor(BlsExecutor):
         self.forget_strangers()
         inputs: dict[str, np.ndarray] = {
             **self.tokenizer(request.prompt),
-            "image": read_picture(request.image, self.config),
+            "image": read_picture(request.image, self.config, request.options.picture_fit),
         }
         conditions = self.call("conditioning", inputs, ["text", "motion"])
         motion, text = conditions["motion"], conditions["text"]
@@ -106,6 +106,10 @@ class TritonExecutor(BlsExecutor):
             "frame_weight": window.frame_weight,
         }
         return self.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
+
+    def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
+        inputs = {"audio_features": audio_features}
+        return self.call("audio_tokens", inputs, ["audio_local", "audio_global"])
 
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
         inputs = {"block": np.array([block], np.int64), **tensors}

@@ -41,6 +41,8 @@ class PipelineConfig(LatentSizes):
     audio_layers: int
     """Hidden states per audio frame: wav2vec2 layers + 1."""
     audio_dim: int
+    num_audio_tokens: int = 4
+    """Local audio tokens per latent frame, without the learned padding token."""
     # Schedule
     num_steps: int = 4
     shift: float = 3.0
@@ -119,6 +121,17 @@ class PipelineConfig(LatentSizes):
     def cache_len(self) -> int:
         """Tokens of a KV cache: [sink | ring of `window_blocks` blocks]."""
         return self.num_sink_tokens + self.window_blocks * self.tokens_per_block
+
+    @property
+    def audio_local_shape(self) -> tuple[int, int, int, int]:
+        """Local audio tokens of a block: [1, F, tokens + 1, D]."""
+        dim = self.num_heads * self.head_dim
+        return 1, self.frames_per_block, self.num_audio_tokens + 1, dim
+
+    @property
+    def audio_global_shape(self) -> tuple[int, int, int]:
+        """Global audio tokens of a block: [1, F, D]."""
+        return 1, self.frames_per_block, self.num_heads * self.head_dim
 
     @property
     def video_frames_per_block(self) -> int:

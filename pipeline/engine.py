@@ -38,11 +38,18 @@ class BoundGraph(Protocol):
 class LoadedGraph(Protocol):
     """What a stage or a decoder asks of an engine."""
 
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """Of every input its name, with sizes and element type."""
+
     def new_buffers(self, *prefixes: str) -> Buffers:
         """Zeroed memory for every input whose name starts with one of `prefixes`."""
 
     def bind(self, reads: Buffers, writes: Buffers) -> BoundGraph:
         """Bind `reads` as inputs and `writes` as outputs for as long as the result lives."""
+
+    def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
+        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
 
 
 EngineLoader = Callable[[Path, int], LoadedGraph]
@@ -77,6 +84,11 @@ class Engine:
     def bind(self, reads: Buffers, writes: Buffers) -> Binding:
         """Bind `reads` as inputs and `writes` as outputs for as long as the Binding lives."""
         return Binding(self, reads, writes)
+
+    def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
+        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
+        for name, array in source.items():
+            target[name][:, :, :num_rows] = array[:, :, :num_rows]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
         """Run a stateless graph; shapes may differ from call to call."""

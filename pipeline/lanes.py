@@ -1,7 +1,7 @@
 """The threads that wait for models, so that the orchestrator's own thread never does.
 
 Two lanes per stage: while one block is worked on, the next is already queued there (spec/triton
-4). One thread for the audio encoder, and a short-lived one for each session's start and end. They
+4). One thread for the audio models, and a short-lived one for each session's start and end. They
 hold no state; what they learn goes to `Control`.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.audio_features import AudioWindow
 from pipeline.inbox import Inbox, Work
 from pipeline.request import AvatarRequest
-from pipeline.session import BlockInput, Session
+from pipeline.session import BlockInput, GivenFeatures, Session, Sound
 
 LANES = 2
 """Blocks at a stage: one that it works on, one queued ahead."""
@@ -35,6 +35,9 @@ class Executor(Protocol):
 
     def encode_audio(self, window: AudioWindow) -> np.ndarray:
         """Features [1, L+1, Ca, video frames of a block]."""
+
+    def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
+        """Features of a block -> audio_local [1, F, tokens + 1, D], audio_global [1, F, D]."""
 
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
         """Denoise; tensors as in `Stage.step`. Returns the latent."""
@@ -111,8 +114,8 @@ class Lanes(SessionLanes):
         self._control = control
         self._decoder = executor.num_stages
         self._inboxes: list[Inbox[Work]] = [Inbox() for _ in range(executor.num_stages + 1)]
-        self._windows: queue.SimpleQueue[tuple[Session, AudioWindow] | None] = queue.SimpleQueue()
-        self._threads = [spawn("audio", self._encode_windows)]
+        self._sounds: queue.SimpleQueue[tuple[Session, Sound] | None] = queue.SimpleQueue()
+        self._threads = [spawn("audio", self._encode_sounds)]
         self._threads += [
             spawn(f"stage {stage} lane {lane}", partial(self._lane, stage))
             for stage in range(executor.num_stages + 1)
@@ -123,9 +126,9 @@ class Lanes(SessionLanes):
         """Send a block through the stages."""
         self._inboxes[0].put(work)
 
-    def encode(self, session: Session, window: AudioWindow) -> None:
-        """Turn a window into a block's features."""
-        self._windows.put((session, window))
+    def encode(self, session: Session, sound: Sound) -> None:
+        """Turn what a block hears into its audio tokens."""
+        self._sounds.put((session, sound))
 
     def forget(self, session: Session) -> None:
         """Drop what is known of a closed session's blocks."""
@@ -136,7 +139,7 @@ class Lanes(SessionLanes):
         """Let the threads go home after what they are doing."""
         for inbox in self._inboxes:
             inbox.end()
-        self._windows.put(None)
+        self._sounds.put(None)
 
     def _lane(self, stage: int) -> None:
         inbox = self._inboxes[stage]
@@ -155,7 +158,7 @@ class Lanes(SessionLanes):
         began = time.perf_counter()
         tensors: dict[str, Any] = {
             "latent": work.latent,
-            "audio_features": work.input.audio_features,
+            **work.input.audio_tokens,
             "sink_distance": work.sink_distance,
         }
         if work.reference is not None:
@@ -171,19 +174,23 @@ class Lanes(SessionLanes):
         work.stage_ms.append(1e3 * (time.perf_counter() - began))
         self._control.decoded(work, frames)
 
-    def _encode_windows(self) -> None:
-        while (item := self._windows.get()) is not None:
-            session, window = item
+    def _encode_sounds(self) -> None:
+        while (item := self._sounds.get()) is not None:
+            session, sound = item
             began = time.perf_counter()
             try:
-                features = self._executor.encode_audio(window)
+                if isinstance(sound, GivenFeatures):
+                    features = sound.audio_features
+                else:
+                    features = self._executor.encode_audio(sound)
+                tokens = self._executor.audio_tokens(features)
             except Exception as error:
                 self._control.encoded(session, None, str(error))
                 continue
             now = time.perf_counter()
             block = BlockInput(
-                num_frames=window.num_frames,
-                audio_features=features,
+                num_frames=sound.num_frames,
+                audio_tokens=tokens,
                 audio_ms=1e3 * (now - began),
                 ready_at=now,
             )

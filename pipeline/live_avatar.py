@@ -118,9 +118,9 @@ class LiveAvatar(Orchestrator[Session]):
 
     def _encode_next(self) -> None:
         for session in self.turns:
-            if (window := session.next_window()) is not None:
+            if (sound := session.next_sound()) is not None:
                 self._encoding = session.encoding = True
-                self._lanes.encode(session, window)
+                self._lanes.encode(session, sound)
                 return
 
     def _enter(self, session: Session) -> None:

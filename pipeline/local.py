@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
 from pipeline.decoder import Decoder
-from pipeline.engine import Engine
+from pipeline.engine import Engine, EngineLoader
 from pipeline.picture import read_picture
 from pipeline.request import AvatarRequest
 from pipeline.stage import Stage
@@ -34,17 +34,20 @@ class LocalExecutor:
         *,
         num_threads: int = 1,
         max_sessions: int = 4,
+        load_engine: EngineLoader = Engine,
     ) -> None:
-        """`steps` per stage; by default every step is a stage of its own."""
+        """`steps` per stage; by default every step is a stage of its own. `load_engine` loads what
+        holds sessions: stages and decoder."""
         self.config = PipelineConfig.load(folder / "pipeline.json")
         owned = steps or [[step] for step in range(self.config.num_steps)]
         self.num_stages = len(owned)
         self.tokenizer = Tokenizer(self.config, folder)
         self.audio_encoder = Engine(folder / "audio_encoder.onnx", num_threads)
+        self.audio_tokens_graph = Engine(folder / "audio_tokens.onnx", num_threads)
         self.text_encoder = Engine(folder / "text_encoder.onnx", num_threads)
         self.vae_encoder = Engine(folder / "vae_encoder.onnx", num_threads)
-        devices: list[Device] = [Stage(folder, list(s), num_threads) for s in owned]
-        devices.append(Decoder(folder, num_threads))
+        devices: list[Device] = [Stage(folder, list(s), num_threads, load_engine) for s in owned]
+        devices.append(Decoder(folder, num_threads, load_engine))
         self.workers = [
             SessionWorker(device, f"stage {i}", max_sessions) for i, device in enumerate(devices)
         ]
@@ -64,7 +67,7 @@ class LocalExecutor:
     def picture(self, request: AvatarRequest) -> np.ndarray:
         """The reference image [1, 3, H, W] in [-1, 1]."""
         assert request.image is not None, "only START requests condition a session"
-        return read_picture(request.image, self.config)
+        return read_picture(request.image, self.config, request.options.picture_fit)
 
     def encode_audio(self, window: AudioWindow) -> np.ndarray:
         return self.audio_encoder.run(
@@ -74,6 +77,9 @@ class LocalExecutor:
                 "frame_weight": window.frame_weight,
             }
         )["audio_features"]
+
+    def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
+        return self.audio_tokens_graph.run({"audio_features": audio_features})
 
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
         return wait_for(self.workers[stage].step, session, block, tensors)

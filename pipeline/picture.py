@@ -18,10 +18,15 @@ SIDE_MULTIPLE = 64
 """Sides of a video are multiples of this: VAE stride, patch and the coarsest motion bucket."""
 
 
-def read_picture(image: bytes | NDArray[np.uint8], config: PipelineConfig) -> NDArray[np.float32]:
-    """A picture, PNG/JPEG bytes or RGB [h, w, 3], as the deployment's image [1, 3, H, W]."""
+def read_picture(
+    image: bytes | NDArray[np.uint8], config: PipelineConfig, fit: str = "cover"
+) -> NDArray[np.float32]:
+    """A picture, PNG/JPEG bytes or RGB [h, w, 3], as the deployment's image [1, 3, H, W].
+
+    `fit` is one of PICTURE_FITS.
+    """
     rgb = decode_picture(image) if isinstance(image, bytes) else check_rgb(image)
-    return fit_picture(rgb, config.height, config.width)
+    return PICTURE_FITS[fit](rgb, config.height, config.width)
 
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:
@@ -76,14 +81,41 @@ def check_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def fit_picture(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """Scale RGB [h, w, 3] to cover height x width, cut the centre: [1, 3, H, W] in [-1, 1].
 
-    A picture of that size already is not touched. (The release scales by the short side alone,
-    which can leave black bars.)
+    A picture of that size already is not touched.
     """
     if rgb.shape[:2] != (height, width):
         size = (width, height)
         rgb = np.asarray(ImageOps.fit(Image.fromarray(rgb), size, Image.Resampling.BICUBIC))
+    return _as_image(rgb)
+
+
+def fit_short_side(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """As the release does it (spec/live_avatar section 2): scale RGB [h, w, 3] so that its short
+    side is the video's short side, cut the centre, fill up with black: [1, 3, H, W] in [-1, 1].
+
+    A picture that is flatter than the video gets black bars.
+    """
+    picture, short = Image.fromarray(rgb), min(height, width)
+    if min(picture.size) != short:
+        scaled = [int(short * side / min(picture.size)) for side in picture.size]
+        picture = picture.resize((scaled[0], scaled[1]), Image.Resampling.BILINEAR)
+    frame = Image.new("RGB", (width, height))
+    frame.paste(picture, (_margin(width - picture.width), _margin(height - picture.height)))
+    return _as_image(np.asarray(frame))
+
+
+def _margin(room: int) -> int:
+    """Pixels before a picture with so much room around it; negative ones are cut away."""
+    return room // 2 if room > 0 else -round(-room / 2)
+
+
+def _as_image(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     unit = rgb.astype(np.float32) / 255
     return np.ascontiguousarray((unit * 2 - 1).transpose(2, 0, 1))[None]
+
+
+PICTURE_FITS = {"cover": fit_picture, "short_side": fit_short_side}
+"""Ways to make a picture as large as the video; `short_side` is the release's."""
 
 
 def fit_size(height: int, width: int, area: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import PipelineConfig
+from pipeline.picture import PICTURE_FITS
 from pipeline.rolling_config import RollingConfig
 
 MAX_REQUEST_SECONDS = 600
@@ -30,6 +31,8 @@ class Options:
     """Latent frames between block and reference token; None draws them from the seed."""
     recalibrate: bool = True
     """Put the first generated latent frame into the sink (spec/live_avatar 7)."""
+    picture_fit: str = "cover"
+    """How a picture of another aspect is made to fit, one of PICTURE_FITS."""
     drop_first_frames: int = 0
     """Video frames to leave out at the start; 3 gives the release's alignment, where the picture
     leads the sound by 120 ms."""
@@ -37,7 +40,8 @@ class Options:
     @classmethod
     def parse(cls, raw: bytes, config: PipelineConfig) -> Options:
         """Read UTF-8 JSON; empty means all defaults."""
-        values = read_options(raw, ("sink_distance", "recalibrate", "drop_first_frames"))
+        known = ("sink_distance", "recalibrate", "picture_fit", "drop_first_frames")
+        values = read_options(raw, known)
         distance = values.get("sink_distance", config.sink_distance)
         if distance == "seeded":
             distance = None
@@ -48,7 +52,12 @@ class Options:
         recalibrate = values.get("recalibrate", True)
         if not isinstance(recalibrate, bool):
             raise ValueError(f"option recalibrate is {recalibrate!r}, wanted true or false")
-        return cls(sink_distance=distance, recalibrate=recalibrate, drop_first_frames=drop)
+        fit = values.get("picture_fit", "cover")
+        if fit not in tuple(PICTURE_FITS):
+            raise ValueError(f"option picture_fit is {fit!r}, wanted {' or '.join(PICTURE_FITS)}")
+        return cls(
+            sink_distance=distance, recalibrate=recalibrate, picture_fit=fit, drop_first_frames=drop
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

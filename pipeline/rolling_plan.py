@@ -53,6 +53,15 @@ class Pass:
     """Slot of the first stored block; 0 if there is none."""
 
     @property
+    def graph(self) -> str:
+        """The exported graph that runs it."""
+        if self.levels is not None:
+            return "dit_window"
+        return (
+            "dit_clean" if self.stored == self.blocks and len(self.blocks) == 1 else "dit_recache"
+        )
+
+    @property
     def num_keys(self) -> int:
         """Blocks that attention sees."""
         return len(self.history) + len(self.stored if self.levels is None else self.blocks)

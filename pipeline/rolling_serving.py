@@ -49,12 +49,7 @@ class WindowModel(_Rolling, SessionModel):
     output, order = "latent", "tick"
 
     def device(self) -> WindowDevice:
-        if (engine := self.parameter("engine", str)) != "onnxruntime":
-            raise ValueError(
-                f"{self.name}: engine is {engine!r}, but only 'onnxruntime' runs windows: their "
-                "number of frames varies, and no plan has profiles for it yet"
-            )
-        window = WindowDevice(self.folder, self.parameter("num_threads", int))
+        window = WindowDevice(self.folder, **self.engine_options())
         window.warm_up()
         return window
 

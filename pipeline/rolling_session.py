@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.engine import Binding, Buffers, Engine
+from pipeline.engine import BoundGraph, Buffers, LoadedGraph
 from pipeline.rolling_config import RollingConfig
 from pipeline.rolling_plan import RollingPlan
 
@@ -27,7 +27,9 @@ class FinishedBlock:
 class WindowSession:
     """Everything one stream owns on this device."""
 
-    def __init__(self, config: RollingConfig, engines: Mapping[str, Engine], noise: Noise) -> None:
+    def __init__(
+        self, config: RollingConfig, engines: Mapping[str, LoadedGraph], noise: Noise
+    ) -> None:
         self.noise = noise
         self.plan = RollingPlan(config)
         self.next_tick = 0
@@ -41,18 +43,18 @@ class WindowSession:
         window = engines["dit_window"]
         self.cache: Buffers = window.new_buffers("cache_")
         self.text: Buffers = window.new_buffers("text_")
-        self.text_pass: Binding = engines["dit_text"].bind({}, self.text)
+        self.text_pass: BoundGraph = engines["dit_text"].bind({}, self.text)
         written = {name.replace("cache_", "present_", 1): a for name, a in self.cache.items()}
-        self.storing: dict[str, Binding] = {
+        self.storing: dict[str, BoundGraph] = {
             name: engine.bind(self._inputs_of(engine), written)
             for name, engine in engines.items()
             if name in ("dit_clean", "dit_recache")
         }
         self.velocities: dict[int, np.ndarray] = {}
         """Output memory for each number of blocks in a window."""
-        self.windows: dict[int, Binding] = {}
+        self.windows: dict[int, BoundGraph] = {}
 
-    def _inputs_of(self, engine: Engine) -> Buffers:
+    def _inputs_of(self, engine: LoadedGraph) -> Buffers:
         """Caches and what a storing pass needs of the text: all layers but the last."""
         text = {name: array for name, array in self.text.items() if name in engine.inputs}
         return {**self.cache, **text}

@@ -93,7 +93,8 @@ class GraphModel(Model):
     def load(self) -> None:
         self.engine = Engine(self.folder / f"{self.name}.onnx", self.parameter("num_threads", int))
         c = self.config
-        self.engine.warm_up(num_samples=c.samples_per_block, T=c.video_frames_per_block)
+        sizes = {"num_samples": c.samples_per_block, "T": c.video_frames_per_block, "actors": 1}
+        self.engine.warm_up(**sizes)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]

@@ -17,7 +17,14 @@ from pipeline.config import PipelineConfig
 from pipeline.noise import block_noise, seeded_sink_distance
 from pipeline.request import AvatarRequest
 
-__all__ = ["MAX_BACKLOG_SECONDS", "BlockFrames", "BlockInput", "Session"]
+__all__ = [
+    "MAX_BACKLOG_SECONDS",
+    "BlockFrames",
+    "BlockInput",
+    "GivenFeatures",
+    "Session",
+    "Sound",
+]
 
 MAX_BACKLOG_SECONDS = 1200
 """Audio, or blocks for as long, that may wait in a session for their turn."""
@@ -25,13 +32,27 @@ MAX_BACKLOG_SECONDS = 1200
 
 @dataclass(slots=True, kw_only=True)
 class BlockInput:
-    """A block that may enter stage 0: its features are here."""
+    """A block that may enter stage 0: its audio tokens are here."""
 
     num_frames: int
     """Video frames of audio in it; the last block of a stream may hold fewer than the others."""
-    audio_features: np.ndarray
+    audio_tokens: dict[str, np.ndarray]
+    """audio_local and audio_global, as `Stage.step` takes them."""
     audio_ms: float
     ready_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenFeatures:
+    """A block's features that came in place of sound."""
+
+    audio_features: np.ndarray
+    """[1, L+1, Ca, num_frames]."""
+    num_frames: int
+
+
+Sound = AudioWindow | GivenFeatures
+"""What a block's audio tokens are made of."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +64,7 @@ class Session(Answering):
     config: PipelineConfig
     audio: StreamingAudio = field(init=False)
     encoding: bool = False
-    """A window of this session is with the audio encoder."""
+    """A block's sound is with the audio models."""
     uses_features: bool | None = None
     num_feature_blocks: int = 0
     next_block: int = 0
@@ -51,6 +72,7 @@ class Session(Answering):
     recalibrated: np.ndarray | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)
+    given_features: deque[GivenFeatures] = field(default_factory=deque)
     given_noise: deque[np.ndarray] = field(default_factory=deque)
     given_distance: deque[np.ndarray] = field(default_factory=deque)
 
@@ -84,7 +106,7 @@ class Session(Answering):
         if request.audio is not None:
             self.audio.append(request.audio)
         if request.audio_features is not None:
-            self._take_features(request.audio_features, now)
+            self._take_features(request.audio_features)
         if request.end:
             self.ended = True
             if not self.uses_features:
@@ -100,7 +122,8 @@ class Session(Answering):
             "sink_distance": (len(self.given_distance) * block_s, request.sink_distance, block_s),
         }
         if features is not None:
-            waiting["audio_features"] = (len(self.ready) * block_s, features[0, 0, 0], 1 / c.fps)
+            waits = (len(self.given_features) + len(self.ready)) * block_s
+            waiting["audio_features"] = (waits, features[0, 0, 0], 1 / c.fps)
         for name, (waits, given, unit_s) in waiting.items():
             comes = 0.0 if given is None else len(given) * unit_s
             if comes and waits + comes > MAX_BACKLOG_SECONDS:
@@ -109,19 +132,19 @@ class Session(Answering):
                     f"most {MAX_BACKLOG_SECONDS} s may wait; send no faster than answers come"
                 )
 
-    def _take_features(self, features: np.ndarray, now: float) -> None:
+    def _take_features(self, features: np.ndarray) -> None:
         per_block = self.config.video_frames_per_block
         for start in range(0, features.shape[3], per_block):
             block = np.ascontiguousarray(features[..., start : start + per_block])
-            self.ready.append(
-                BlockInput(num_frames=per_block, audio_features=block, audio_ms=0.0, ready_at=now)
-            )
+            self.given_features.append(GivenFeatures(audio_features=block, num_frames=per_block))
             self.num_feature_blocks += 1
 
-    def next_window(self) -> AudioWindow | None:
-        """The next audio window to encode, if one is due and none is under way."""
-        if self.closing or self.encoding or self.uses_features or len(self.ready) > 1:
+    def next_sound(self) -> Sound | None:
+        """What the next block hears, if it is here and none is under way."""
+        if self.closing or self.encoding or len(self.ready) > 1:
             return None
+        if self.uses_features:
+            return self.given_features.popleft() if self.given_features else None
         return self.audio.next_window()
 
     def has_work(self) -> bool:

@@ -3,7 +3,8 @@
 A block enters with its latent, passes each owned step in turn (usually one) and leaves less noisy.
 Each step has a KV cache of its own, filled with K/V of its own inputs at its own noise level: that
 is timestep forcing (spec/live_avatar 5.1, 7). All steps share one graph and one set of weights; a
-step is a row of timesteps.safetensors and a dsigma.
+step is a row of timesteps.safetensors and a dsigma. What does not depend on the step is computed
+once per session: the prompt's K/V, and the sink's, which every cache gets a copy of.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ class StepConstants:
 
 
 class StepSession:
-    """One session's cache at one step."""
+    """One session's cache at one step; `text` is shared by the session's steps."""
 
     def __init__(self, stage: Stage, constants: StepConstants, text: Buffers) -> None:
         self.constants = constants
         self.plan = SinkCache(stage.config).plan
         self.rope = RopeTables(stage.config)
         cache = stage.step_engine.new_buffers("cache_")
-        written = {name.replace("cache_", "present_", 1): array for name, array in cache.items()}
         tables = {"cos_k": self.rope.cos_k, "sin_k": self.rope.sin_k}
         self.cache = cache
-        self.denoise: BoundGraph = stage.step_engine.bind({**cache, **text, **tables}, written)
-        self.prefill: BoundGraph = stage.prefill_engine.bind(cache, {**written, **text})
+        self.denoise: BoundGraph = stage.step_engine.bind(
+            {**cache, **text, **tables}, _written(cache)
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,8 +54,9 @@ class StageSession:
     """Everything a session owns on this device."""
 
     steps: list[StepSession]
+    prefill: BoundGraph
+    """Fills the sink of the first step's cache."""
     motion: np.ndarray
-    text: np.ndarray
 
 
 class Stage:
@@ -67,7 +69,7 @@ class Stage:
         num_threads: int = 1,
         load_engine: EngineLoader = Engine,
     ) -> None:
-        """Load pipeline.json, dit_step.onnx, dit_prefill.onnx and timesteps.safetensors."""
+        """Load pipeline.json, dit_step, dit_prefill and dit_text.onnx, timesteps.safetensors."""
         self.config = PipelineConfig.load(folder / "pipeline.json")
         if not steps or any(not 0 <= s < self.config.num_steps for s in steps):
             raise ValueError(
@@ -76,6 +78,7 @@ class Stage:
         self.steps = steps
         self.step_engine = load_engine(folder / "dit_step.onnx", num_threads)
         self.prefill_engine = load_engine(folder / "dit_prefill.onnx", num_threads)
+        self.text_engine = load_engine(folder / "dit_text.onnx", num_threads)
         table = load_file(folder / "timesteps.safetensors")
         schedule = Schedule(self.config.num_steps, self.config.shift)
         self.constants = [_constants(table, schedule, step) for step in steps]
@@ -87,36 +90,41 @@ class Stage:
     def open(
         self, session: int, reference: np.ndarray, motion: np.ndarray, text: np.ndarray
     ) -> None:
-        """Give `session` caches and fill its sink.
+        """Give `session` caches, compute its prompt's K/V and fill its sink.
 
         reference [1, C, 1, h, w], motion [1, C, motion_frames, h, w], text [1, text_len, text_dim].
         """
         shared_text = self.step_engine.new_buffers("text_")
+        self.text_engine.bind({}, shared_text).run({"text": text})
         steps = [StepSession(self, c, shared_text) for c in self.constants]
-        self.sessions[session] = StageSession(steps=steps, motion=motion, text=text)
-        for step in steps:
-            self._fill_sink(step, reference, motion, text)
+        cache = steps[0].cache
+        prefill = self.prefill_engine.bind({**cache, **shared_text}, _written(cache))
+        state = StageSession(steps=steps, prefill=prefill, motion=motion)
+        self.sessions[session] = state
+        self._fill_sink(state, reference)
 
     def step(
         self,
         session: int,
         block: int,
         latent: np.ndarray,
-        audio_features: np.ndarray,
+        audio_local: np.ndarray,
+        audio_global: np.ndarray,
         sink_distance: np.ndarray,
         reference: np.ndarray | None = None,
     ) -> np.ndarray:
         """Denoise `block` by every owned step; returns the latent [1, C, F, h, w], valid until
         the next call.
 
-        audio_features [1, L+1, Ca, video frames of the block]; sink_distance [num_steps] of all
-        steps; `reference` re-calibrates the sink before the block.
+        audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
+        [num_steps] of all steps; `reference` re-calibrates the sink before the block.
         """
         state = self.sessions[session]
+        if reference is not None:
+            self._fill_sink(state, reference)
+        audio = {"audio_local": audio_local, "audio_global": audio_global}
         for number, step in zip(self.steps, state.steps, strict=True):
-            if reference is not None:
-                self._fill_sink(step, reference, state.motion, state.text)
-            latent = self._denoise(step, block, latent, audio_features, int(sink_distance[number]))
+            latent = self._denoise(step, block, latent, audio, int(sink_distance[number]))
         return latent
 
     def close(self, session: int) -> None:
@@ -129,15 +137,17 @@ class Stage:
         channels, *size = c.latent_channels, c.latent_height, c.latent_width
         motion = np.zeros((1, channels, c.motion_frames, *size), np.float32)
         text = np.zeros((1, c.text_len, c.text_dim), np.float32)
-        audio = (1, c.audio_layers, c.audio_dim, c.video_frames_per_block)
+        local, overall = (
+            np.zeros(shape, np.float32) for shape in (c.audio_local_shape, c.audio_global_shape)
+        )
         self.open(nobody, motion[:, :, :1].copy(), motion, text)
         latent = np.zeros(c.latent_shape, np.float32)
         distance = np.full(c.num_steps, c.sink_position, np.int64)
-        self.step(nobody, 0, latent, np.zeros(audio, np.float32), distance)
+        self.step(nobody, 0, latent, local, overall, distance)
         self.close(nobody)
 
     def _denoise(
-        self, step: StepSession, block: int, latent: np.ndarray, audio: np.ndarray, distance: int
+        self, step: StepSession, block: int, latent: np.ndarray, audio: Buffers, distance: int
     ) -> np.ndarray:
         plan = step.plan(block, distance)
         step.rope.write_block(plan.slot, plan.first_frame)
@@ -147,7 +157,7 @@ class Stage:
             {
                 "latent": latent,
                 "pose": self._no_pose,
-                "audio_features": audio,
+                **audio,
                 "actor_mask": self._one_actor,
                 "modulation": step.constants.modulation,
                 "head_modulation": step.constants.head_modulation,
@@ -160,21 +170,31 @@ class Stage:
         )
         return outputs["next_latent"]
 
-    def _fill_sink(
-        self, step: StepSession, reference: np.ndarray, motion: np.ndarray, text: np.ndarray
-    ) -> None:
-        cos_sink, sin_sink = step.rope.sink_tables()
-        step.prefill.run(
+    def _fill_sink(self, state: StageSession, reference: np.ndarray) -> None:
+        """The sink's K/V are those of clean tokens, the same at every step (spec/live_avatar 6.4).
+
+        One cache is filled and its sink copied: a tensor that all steps shared would have to be
+        joined with each one's ring in every layer of every call.
+        """
+        first, *others = state.steps
+        cos_sink, sin_sink = first.rope.sink_tables()
+        state.prefill.run(
             {
                 "reference": reference,
-                "motion": motion,
-                "text": text,
+                "motion": state.motion,
                 "modulation": self.clean_modulation,
                 "cos_sink": cos_sink,
                 "sin_sink": sin_sink,
                 "write_index": np.zeros(1, np.int64),
             }
         )
+        for step in others:
+            self.step_engine.copy_rows(first.cache, step.cache, self.config.num_sink_tokens)
+
+
+def _written(cache: Buffers) -> Buffers:
+    """The caches as outputs: written in place."""
+    return {name.replace("cache_", "present_", 1): array for name, array in cache.items()}
 
 
 def _rows(table: Buffers, timestep: float) -> tuple[np.ndarray, np.ndarray]:

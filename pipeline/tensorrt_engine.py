@@ -27,6 +27,7 @@ import numpy as np
 
 from pipeline.engine import Buffers
 from pipeline.engine_manifest import BYTES, Machine, Manifest, manifest_path
+from pipeline.host_arrays import check_array, from_bfloat16, storage_type, to_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +119,8 @@ class Gpu:
         (address,) = self.call("cudaMallocHost", num_bytes)
         memory = (ctypes.c_char * num_bytes).from_address(int(address))
         weakref.finalize(memory, _quietly, self.call, "cudaFreeHost", address).atexit = False
-        host = _host_type(dtype)
-        return np.frombuffer(memoryview(memory), host, math.prod(shape)).reshape(shape)
+        numbers = np.frombuffer(memoryview(memory), storage_type(dtype), math.prod(shape))
+        return numbers.reshape(shape)
 
     def scratch(self, num_bytes: int) -> DeviceBuffer:
         """The contexts' common activation memory, of at least this size."""
@@ -139,6 +140,14 @@ class Gpu:
         address = target.ctypes.data
         self.call("cudaMemcpyAsync", address, source.address, target.nbytes, kind, self.stream)
 
+    def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
+        """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""
+        _, heads, rows, size = source.shape
+        row = size * BYTES[source.dtype]
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        places = target.address, rows * row, source.address, rows * row
+        self.call("cudaMemcpy2DAsync", *places, num_rows * row, heads, kind, self.stream)
+
     def wait(self) -> None:
         """Until all that was started is done; errors of it show up here."""
         self.call("cudaStreamSynchronize", self.stream)
@@ -149,6 +158,13 @@ class Gpu:
         self.download(buffer, pinned)
         self.wait()
         return from_bfloat16(pinned) if buffer.dtype == "bfloat16" else pinned.copy()
+
+    def write(self, array: np.ndarray, buffer: DeviceBuffer) -> None:
+        """Set the numbers of a buffer, rounded to its type; the counterpart of `read`."""
+        pinned = self.allocate_pinned(buffer.shape, buffer.dtype)
+        pinned[...] = to_bfloat16(array) if buffer.dtype == "bfloat16" else array
+        self.upload(pinned, buffer)
+        self.wait()
 
     def capture(self, start: Callable[[], None]) -> CapturedGraph:
         """What `start` puts on the stream, recorded instead of run."""
@@ -221,29 +237,21 @@ class TensorRTEngine:
         }
 
     def bind(self, reads: Buffers, writes: Buffers) -> TensorRTBinding:
-        """Bind device buffers as inputs and outputs; arrays in `reads` are brought along anew for
-        every run, since their owner may have changed them."""
+        """Bind device buffers as inputs and outputs. Arrays in `reads` are brought along anew for
+        every run, since their owner may have changed them; arrays in `writes` are filled by it."""
         return TensorRTBinding(self, reads, writes)
+
+    def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
+        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name, before what
+        is started next."""
+        for name, buffer in source.items():
+            self.gpu.copy_rows(buffer, target[name], num_rows)
 
     def check(self, name: str, array: np.ndarray) -> np.ndarray:
         """The array as this plan takes it (contiguous); ValueError if it is not that input."""
         if name not in self.inputs:
             raise ValueError(f"{self.path.name} has no input {name!r}, it has {list(self.inputs)}")
-        spec, dtype = self.manifest.inputs[name], self.inputs[name][1]
-        host = "float32" if dtype == "bfloat16" else dtype
-        fits = len(array.shape) == len(spec.smallest) and all(
-            low <= size <= high
-            for low, size, high in zip(spec.smallest, array.shape, spec.largest, strict=True)
-        )
-        if array.dtype != host or not fits:
-            wanted = f"{list(spec.smallest)}"
-            if spec.smallest != spec.largest:
-                wanted += f" to {list(spec.largest)}"
-            raise ValueError(
-                f"{self.path.name}: {name} is {array.dtype}{list(array.shape)}, "
-                f"wanted {host}{wanted}"
-            )
-        return np.ascontiguousarray(array)
+        return check_array(self.manifest.inputs[name], array, f"{self.path.name}: {name}")
 
 
 class TensorRTBinding:
@@ -262,16 +270,18 @@ class TensorRTBinding:
         for name in engine.inputs:
             buffer = reads.get(name)
             self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
+        self._filled = {n: a for n, a in writes.items() if isinstance(a, np.ndarray)}
         for name in engine.outputs:
-            self._set_address(name, writes.get(name))
+            buffer = writes.get(name)
+            self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
         self._staging = {
             name: gpu.allocate_pinned(*engine.inputs[name])
             for name in (*self._fed, *self._mirrored)
         }
         self.outputs: Buffers = {
-            name: gpu.allocate_pinned(*spec)
-            for name, spec in engine.outputs.items()
-            if name not in writes
+            name: gpu.allocate_pinned(self._shape_of(name), engine.outputs[name][1])
+            for name in engine.outputs
+            if name not in writes or name in self._filled
         }
         self._shapes: dict[str, Shape] = {}
         self._is_warm = False
@@ -292,6 +302,13 @@ class TensorRTBinding:
             raise RuntimeError(
                 f"{engine.path.name}: address of {name} refused: {engine.gpu.log.last}"
             )
+
+    def _shape_of(self, name: str) -> Shape:
+        """Of an output in host memory: its largest, or that of the array that it fills."""
+        if (array := self._filled.get(name)) is None:
+            return self.engine.outputs[name][0]
+        where = f"{self.engine.path.name}: what {name} is to fill"
+        return check_array(self.engine.manifest.outputs[name], array, where).shape
 
     def _set_scratch(self) -> None:
         num_bytes = self.engine.scratch_bytes
@@ -329,7 +346,10 @@ class TensorRTBinding:
             gpu.download(self._bound[name], pinned)
         gpu.wait()
         self._is_warm = True
-        return {name: self._widened(name, pinned) for name, pinned in self.outputs.items()}
+        results = {name: self._widened(name, pinned) for name, pinned in self.outputs.items()}
+        for name, array in self._filled.items():
+            array[...] = results.pop(name)
+        return results
 
     def _feed(self, name: str, array: np.ndarray) -> None:
         if self._shapes.get(name) != array.shape:
@@ -373,18 +393,6 @@ def plan_loader(device: int, cuda: Any = None, trt: Any = None) -> Callable[...,
     return load
 
 
-def to_bfloat16(array: np.ndarray) -> np.ndarray:
-    """float32 to the bits of the nearest bfloat16 (ties to even), uint16. NaN stays NaN."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
-
-
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """The bits of bfloat16 numbers to float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
 def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -393,11 +401,6 @@ def _library(name: str) -> Any:
             f"engine 'tensorrt' needs the module {name} ({error}): serve from the image of "
             "deploy/Dockerfile, or on a CPU with configs/cpu.pbtxt"
         ) from error
-
-
-def _host_type(dtype: str) -> np.dtype[Any]:
-    """numpy's type of the same size; numpy has no bfloat16 and no 8-bit floats."""
-    return np.dtype({"bfloat16": "uint16", "float8": "uint8"}.get(dtype, dtype))
 
 
 def _log_of(trt: Any) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from pipeline.engine import Buffers, Engine
+from pipeline.engine import Buffers, Engine, EngineLoader, LoadedGraph
 from pipeline.rolling_config import RollingConfig
 from pipeline.rolling_plan import Pass
 from pipeline.rolling_schedule import Levels
@@ -26,7 +26,7 @@ class WindowStage:
     """All levels of a text-to-video preset; methods are called by one thread."""
 
     def __init__(
-        self, config: RollingConfig, engines: Mapping[str, Engine], constants: Buffers
+        self, config: RollingConfig, engines: Mapping[str, LoadedGraph], constants: Buffers
     ) -> None:
         """`engines` holds dit_window, dit_clean, dit_text and, if the config re-caches,
         dit_recache; `constants` is window_timesteps.safetensors.
@@ -42,12 +42,14 @@ class WindowStage:
         self._block_tables = lru_cache(maxsize=4 * config.cache_blocks)(self._compute_tables)
 
     @classmethod
-    def load(cls, folder: Path, num_threads: int = 1) -> WindowStage:
+    def load(
+        cls, folder: Path, num_threads: int = 1, load_engine: EngineLoader = Engine
+    ) -> WindowStage:
         """Load rolling.json, window_timesteps.safetensors and the graphs."""
         config = RollingConfig.load(folder / "rolling.json")
         names = ["dit_window", "dit_clean", "dit_text"]
         names += ["dit_recache"] if config.recache != "none" else []
-        engines = {name: Engine(folder / f"{name}.onnx", num_threads) for name in names}
+        engines = {name: load_engine(folder / f"{name}.onnx", num_threads) for name in names}
         return cls(config, engines, load_file(folder / "window_timesteps.safetensors"))
 
     def open(self, session: int, text: np.ndarray, noise: Noise) -> None:
@@ -170,12 +172,10 @@ class WindowStage:
             "write_index": np.array([each.write_slot * config.tokens_per_block], np.int64),
             **self._sight(each),
         }
-        graph = "dit_clean"
-        if each.stored != each.blocks or len(each.blocks) > 1:
-            graph = "dit_recache"
+        if each.graph == "dit_recache":
             stored = range(each.stored.start - each.blocks.start, len(each.blocks))
             inputs["stored"] = np.array(stored, np.int64)
-        state.storing[graph].run(inputs)
+        state.storing[each.graph].run(inputs)
 
     def _finish(self, state: WindowSession, block: int) -> FinishedBlock:
         latent = state.in_flight.pop(block)

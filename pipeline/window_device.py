@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from pipeline.engine import Buffers, Engine
+from pipeline.engine import Buffers, Engine, EngineLoader, LoadedGraph
 from pipeline.noise import block_noise
 from pipeline.rolling_config import RollingConfig
 from pipeline.rolling_rules import DEPLOYED, served_rules
@@ -40,10 +40,12 @@ class _Stream:
 class WindowDevice:
     """`open`, `step` and `close` are called by one thread."""
 
-    def __init__(self, folder: Path, num_threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, num_threads: int = 1, load_engine: EngineLoader = Engine
+    ) -> None:
         """Load rolling.json, window_timesteps.safetensors and the graphs from `folder`."""
         config = RollingConfig.load(folder / "rolling.json")
-        engines = {name: Engine(folder / f"{name}.onnx", num_threads) for name in GRAPHS}
+        engines = {name: load_engine(folder / f"{name}.onnx", num_threads) for name in GRAPHS}
         tables = load_file(folder / "window_timesteps.safetensors")
         self.stages = {
             name: WindowStage(rules, _of(rules, engines), constants(rules, tables))
@@ -104,7 +106,7 @@ class WindowDevice:
             stream.stage.close(session)
 
 
-def _of(rules: RollingConfig, engines: Mapping[str, Engine]) -> dict[str, Engine]:
+def _of(rules: RollingConfig, engines: Mapping[str, LoadedGraph]) -> dict[str, LoadedGraph]:
     unused = "dit_recache" if rules.recache == "none" else None
     return {name: engine for name, engine in engines.items() if name != unused}
 

@@ -54,6 +54,13 @@ class FakeExecutor:
         shape = (1, CONFIG.audio_layers, CONFIG.audio_dim, CONFIG.video_frames_per_block)
         return np.full(shape, window.samples[0, -1], np.float32)
 
+    def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
+        shapes = {
+            "audio_local": CONFIG.audio_local_shape,
+            "audio_global": CONFIG.audio_global_shape,
+        }
+        return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
         if self.fail_at == (stage, session, block):
             raise RuntimeError(f"stage {stage} broke")

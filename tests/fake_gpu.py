@@ -28,7 +28,9 @@ class FakeCuda:
     """cuda.bindings.runtime: every function returns its error code first."""
 
     cudaStreamNonBlocking = 1
-    cudaMemcpyKind = types.SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaMemcpyKind = types.SimpleNamespace(
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+    )
     cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self, total_bytes: int = 1 << 30) -> None:
@@ -96,6 +98,23 @@ class FakeCuda:
         self, to: int, source: int, size: int, kind: int, stream: int
     ) -> tuple[int]:
         ctypes.memmove(to, source, size)
+        return (0,)
+
+    def cudaMemcpy2DAsync(
+        self,
+        to: int,
+        to_pitch: int,
+        source: int,
+        source_pitch: int,
+        width: int,
+        height: int,
+        kind: int,
+        stream: int,
+    ) -> tuple[int]:
+        assert kind == 3
+        assert width <= min(to_pitch, source_pitch)
+        for row in range(height):
+            ctypes.memmove(to + row * to_pitch, source + row * source_pitch, width)
         return (0,)
 
     def cudaMemsetAsync(self, address: int, value: int, size: int, stream: int) -> tuple[int]:
@@ -237,19 +256,28 @@ class FakeContext:
         dtype = np.dtype(HOST[self.engine.get_tensor_dtype(name).name])
         shape = self.shapes[name]
         size = int(np.prod(shape)) * dtype.itemsize
+        if not size:
+            return np.zeros(shape, dtype)
         memory = (ctypes.c_char * size).from_address(self.addresses[name])
         return np.frombuffer(memory, dtype).reshape(shape).copy()
 
 
-def write_plan(graph: Path, folder: Path, machine: Machine, largest: dict[str, int]) -> Path:
-    """`graph` as a plan of the stand-in with its manifest; `largest` sizes of dynamic axes."""
+def write_plan(
+    graph: Path,
+    folder: Path,
+    machine: Machine,
+    largest: dict[str, int],
+    smallest: dict[str, int] | None = None,
+) -> Path:
+    """`graph` as a plan of the stand-in with its manifest; sizes of dynamic axes, else 1."""
+    lowest = smallest or {}
     plan = folder / f"{graph.stem}.plan"
     plan.write_text(str(graph))
     session = ort.InferenceSession(str(graph))
 
     def spec(value: Any) -> TensorSpec:
         kind = value.type.removeprefix("tensor(").removesuffix(")")
-        small = tuple(d if isinstance(d, int) else 1 for d in value.shape)
+        small = tuple(d if isinstance(d, int) else lowest.get(d, 1) for d in value.shape)
         large = tuple(d if isinstance(d, int) else largest.get(d, 1) for d in value.shape)
         return TensorSpec(dtype=HOST[NAMES[kind]], smallest=small, largest=large)
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from networks.checkpoint import build_seeded
 from networks.configs import AudioEncoderConfig, DiTConfig, TextEncoderConfig, VAEConfig
 from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.dit_inputs import prefill_outputs, step_outputs
+from networks.dit_inputs import prefill_outputs, step_outputs, text_outputs
 from networks.presets import Preset, preset_of
+from networks.prompt import TextKeysValues
 from pipeline.config import PipelineConfig
 from pipeline.rope import RopeTables
 from pipeline.sink_cache import SinkCache
@@ -80,6 +81,7 @@ class ServedStep:
 
     def __init__(self, dit: DiT, config: PipelineConfig, timestep: float) -> None:
         self.config, self.plan, self.tables = config, SinkCache(config).plan, RopeTables(config)
+        self.text_module, self.audio_module = TextKeysValues(dit), dit.casual_audio_encoder
         self.prefill_module, self.step_module = DiTPrefill(dit), DiTStep(dit)
         self.clean, _ = dit.modulations(torch.zeros(1))
         self.modulation, self.head_modulation = dit.modulations(torch.tensor([timestep]))
@@ -89,9 +91,10 @@ class ServedStep:
 
     def prefill(self, reference: Tensor, motion: Tensor, text: Tensor) -> None:
         cos, sin = map(torch.from_numpy, self.tables.sink_tables())
-        caches = {name: self.layers[name] for name in self.layers if name.startswith("cache")}
+        self._keep(text_outputs(self.config), self.text_module(text))
         index = torch.zeros(1, dtype=torch.int64)
-        values = self.prefill_module(reference, motion, text, self.clean, cos, sin, index, **caches)
+        tables = self.clean, cos, sin, index
+        values = self.prefill_module(reference, motion, *tables, **self.layers)
         self._keep(prefill_outputs(self.config), values)
 
     def __call__(
@@ -111,10 +114,12 @@ class ServedStep:
         self.tables.write_block(plan.slot, place.first_frame)
         self.tables.place_reference(place.reference_position)
         cos_q, sin_q = map(torch.from_numpy, self.tables.block_tables(place.first_frame))
+        local, overall = self.audio_module(audio)
         values = self.step_module(
             latent=latent,
             pose=torch.zeros_like(latent),
-            audio_features=audio,
+            audio_local=local,
+            audio_global=overall,
             actor_mask=torch.ones(1, self.config.tokens_per_block, 1),
             modulation=self.modulation,
             head_modulation=self.head_modulation,

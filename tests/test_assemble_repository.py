@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,13 @@ import pytest
 from export.assemble_repository import MODEL_FILES, REPO, ROLLING_MODELS, assemble
 
 ARTIFACTS = sorted({name for files in MODEL_FILES.values() for name in files} | {"pipeline.json"})
+
+
+PLACES = {
+    "live_avatar": 'parameters { key: "stages" value { string_value: "x" } }',
+    "dit_stage_0": 'parameters { key: "steps" value { string_value: "0" } }',
+    "dit_stage_1": 'parameters { key: "steps" value { string_value: "1" } }',
+}
 
 
 class Workshop:
@@ -22,10 +31,12 @@ class Workshop:
             self.write(self.sources / name / "1" / "model.py", "import pipeline")
             self.write(self.sources / name / "1" / "__pycache__" / "model.pyc", "")
         for name in ("conditioning", "live_avatar", "vae_decoder", "dit_stage_0", "dit_stage_1"):
-            self.write(self.sources / name / "config.pbtxt", f'name: "{name}"')
-            self.write(self.sources / name / "configs" / "cpu.pbtxt", "# cpu")
+            text = f'name: "{name}"\n{PLACES.get(name, "")}'
+            self.write(self.sources / name / "config.pbtxt", text)
+            self.write(self.sources / name / "configs" / "cpu.pbtxt", text)
         for name in ARTIFACTS:
             self.write(self.artifacts / name, f"content of {name}")
+        self.write(self.artifacts / "pipeline.json", json.dumps({"num_steps": 2}))
         self.write(self.pipeline / "__init__.py", "")
         self.write(self.pipeline / "stage.py", "# stage")
         self.write(self.pipeline / "__pycache__" / "stage.pyc", "")
@@ -34,10 +45,20 @@ class Workshop:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def assemble(self, models: list[str] | None = None) -> Path:
+    def assemble(self, models: list[str] | None = None, steps: str = "") -> Path:
         return assemble(
-            self.artifacts, self.out, sources=self.sources, pipeline=self.pipeline, models=models
+            self.artifacts,
+            self.out,
+            sources=self.sources,
+            pipeline=self.pipeline,
+            models=models,
+            steps=steps,
         )
+
+    def parameters(self, model: str) -> set[str]:
+        """What `steps` or `stages` are in the model's two configurations."""
+        texts = [path.read_text() for path in (self.out / model).rglob("*.pbtxt")]
+        return {found[1] for text in texts if (found := re.search('string_value: "(.*)"', text))}
 
     def files(self, model: str = "") -> set[str]:
         root = self.out / model
@@ -60,7 +81,10 @@ CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/stage.py", "1/pipeli
         ("vae_decoder", {"vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"}),
         (
             "dit_stage_1",
-            {"dit_step.onnx", "dit_prefill.onnx", "dit.safetensors", "timesteps.safetensors"},
+            {
+                *("dit_step.onnx", "dit_prefill.onnx", "dit_text.onnx"),
+                *("dit.safetensors", "timesteps.safetensors"),
+            },
         ),
     ],
 )
@@ -163,6 +187,41 @@ def test_unknown_models_are_named(workshop: Workshop) -> None:
         workshop.assemble()
 
 
+@pytest.mark.parametrize(
+    ("num_steps", "steps", "placed"),
+    [(2, "", ["0", "1"]), (1, "", ["0"]), (2, "0,1", ["0,1"]), (4, "0,1 2,3", ["0,1", "2,3"])],
+)
+def test_stages_own_the_steps_they_are_given(
+    workshop: Workshop, num_steps: int, steps: str, placed: list[str]
+) -> None:
+    """A stage without steps, or steps without a stage, would leave noise in the picture."""
+    workshop.write(workshop.artifacts / "pipeline.json", json.dumps({"num_steps": num_steps}))
+    workshop.assemble(steps=steps)
+    stages = [f"dit_stage_{i}" for i in range(len(placed))]
+    assert sorted(path.name for path in workshop.out.glob("dit_stage_*")) == stages
+    assert [workshop.parameters(stage) for stage in stages] == [{steps} for steps in placed]
+    assert workshop.parameters("live_avatar") == {",".join(stages)}
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "steps", "words"),
+    [
+        (3, "", "3 steps want dit_stage_2, which is not there; fold"),
+        (2, "0", r"wanted each of 0\.\.1 once and in order, such as '0 1' or '0,1'"),
+        (2, "1 0", "wanted each of"),
+        (2, "0;1", "wanted each of"),
+    ],
+)
+def test_steps_that_do_not_go_round_are_refused(
+    workshop: Workshop, num_steps: int, steps: str, words: str
+) -> None:
+    """A block would be denoised twice, or not to the end."""
+    workshop.write(workshop.artifacts / "pipeline.json", json.dumps({"num_steps": num_steps}))
+    with pytest.raises(ValueError, match=words):
+        workshop.assemble(steps=steps)
+    assert not workshop.out.exists()
+
+
 def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
     """A model added to model_repository/ and not to the table fails at `make repository` only."""
     avatar, rolling = tmp_path / "avatar", tmp_path / "rolling"
@@ -170,6 +229,7 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
         folder.mkdir()
         for name in {*ARTIFACTS, config} - ({"pipeline.json"} if folder == rolling else set()):
             (folder / name).write_text(folder.name)
+    (avatar / "pipeline.json").write_text(json.dumps({"num_steps": 4}))
     out = assemble([avatar, rolling], tmp_path / "out")
     assert (out / "vae_decoder" / "1" / "vae.safetensors").read_text() == "avatar"
     assert (out / "rolling_vae_decoder" / "1" / "vae.safetensors").read_text() == "rolling"

@@ -10,7 +10,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.build_engine import Target, capability
-from export.engine_check import CASES, slice_of, write_zeros
 from export.engine_network import (
     check_fused,
     check_log,
@@ -21,13 +20,16 @@ from export.engine_network import (
     read_model,
 )
 from export.engine_packages import LOCK, PACKAGES, is_installed, load_tensorrt
-from export.engine_profiles import axis_ranges, profile
+from export.engine_profiles import axis_ranges, load_config, profile, ranges_of
+from export.engine_slice import slice_of, write_zeros
 from networks.presets import PRESETS
 from pipeline.audio_features import FIELD, num_hidden_frames
 from pipeline.config import PipelineConfig
 from pipeline.engine_manifest import Manifest, manifest_path
+from pipeline.rolling_config import RollingConfig
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+ROLLING = DEMO.parent / "rolling-demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
 needs_rtx = pytest.mark.skipif(
     not is_installed(), reason=f"no TensorRT-RTX in {PACKAGES.parent.name}; make compile-check"
@@ -84,13 +86,33 @@ def test_every_open_axis_of_every_graph_has_a_range() -> None:
     """A new axis would get a default that fits nothing."""
     for path in DEMO.glob("*.onnx"):
         shapes = input_shapes(read_model(path))
-        made = profile(shapes, CONFIG)
+        made = profile(shapes, axis_ranges(CONFIG))
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
         assert set(made) == opened
         for low, usual, high in made.values():
             assert all(a <= b <= c for a, b, c in zip(low, usual, high, strict=True))
     with pytest.raises(ValueError, match="input x: no range for axis 'batch'"):
-        profile({"x": ["batch", 2]}, CONFIG)
+        profile({"x": ["batch", 2]}, axis_ranges(CONFIG))
+
+
+def test_every_window_has_its_place_in_a_profile() -> None:
+    """The graphs of text-to-video streams: one range for all windows, the full one preferred."""
+    config = RollingConfig.load(ROLLING / "rolling.json")
+    for path in ROLLING.glob("*.onnx"):
+        assert load_config(path.parent) == config
+        ranges = ranges_of(path.stem, config)
+        shapes = input_shapes(read_model(path))
+        opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
+        assert set(profile(shapes, ranges)) == opened
+    frames = config.frames_per_block
+    window = ranges_of("dit_window", config)
+    assert window["frames"] == (frames, 5 * frames, 5 * frames)
+    assert window["history"] == (0, 2, config.span_blocks - 1)  # a last block sees six
+    assert ranges_of("dit_clean", config)["history"] == (0, 6, 6)
+    again = ranges_of("dit_recache", config)
+    assert again["frames"] == (2 * frames, 8 * frames, 8 * frames)
+    assert again["stored_blocks"] == (2, 7, 8)
+    assert again["history"] == (0, 1, 1)  # the sink, where its K/V stay
 
 
 def test_the_audio_window_fits_its_range() -> None:
@@ -173,13 +195,6 @@ def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     path = write_zeros(made, tmp_path)
     assert path.stat().st_size > 2_000_000_000
     assert path.stat().st_blocks * 512 < 1_000_000  # a file of holes
-
-
-def test_the_cases_have_names_of_their_own() -> None:
-    """Two of one name would be one line of the report."""
-    names = [case.name for case in CASES]
-    assert len(set(names)) == len(names)
-    assert {case.precision for case in CASES} == {"bf16", "fp16", "fp8"}
 
 
 def test_the_lock_names_both_interpreters() -> None:

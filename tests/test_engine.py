@@ -44,15 +44,25 @@ def test_a_cache_is_written_in_place_and_nowhere_else(prefill: Engine) -> None:
     assert not any(name.startswith("present_") for name in binding.outputs)
 
 
-def test_output_buffers_are_reused_from_run_to_run(prefill: Engine) -> None:
+def test_output_buffers_are_reused_from_run_to_run() -> None:
     """Memory would be allocated for every block."""
-    cache = prefill.new_buffers("cache_")
-    written = {name.replace("cache_", "present_"): array for name, array in cache.items()}
-    binding = prefill.bind(cache, written)
-    feeds = inputs(prefill, ("cache_",))
+    text = Engine(DEMO / "dit_text.onnx")
+    binding, feeds = text.bind({}, {}), {"text": np.zeros(text.inputs["text"][0], np.float32)}
     first = {name: array.ctypes.data for name, array in binding.run(feeds).items()}
     again = {name: array.ctypes.data for name, array in binding.run(feeds).items()}
     assert first == again
+    assert set(first) == set(text.outputs)
+
+
+def test_rows_are_copied_to_the_buffers_of_their_names_and_no_more(prefill: Engine) -> None:
+    """A step would see another one's ring, or no sink."""
+    source, target = prefill.new_buffers("cache_"), prefill.new_buffers("cache_")
+    for number, name in enumerate(source):
+        source[name][:] = number + 1
+    prefill.copy_rows(source, target, CONFIG.num_sink_tokens)
+    for number, name in enumerate(source):
+        assert (target[name][:, :, : CONFIG.num_sink_tokens] == number + 1).all()
+        assert not target[name][:, :, CONFIG.num_sink_tokens :].any()
 
 
 def test_a_wrong_shape_or_name_is_named(prefill: Engine) -> None:
@@ -64,8 +74,8 @@ def test_a_wrong_shape_or_name_is_named(prefill: Engine) -> None:
         binding.run({**feeds, "motion": np.zeros((1, 2), np.float32)})
     with pytest.raises(ValueError, match="reference is float64"):
         binding.run({**feeds, "reference": feeds["reference"].astype(np.float64)})
-    del feeds["text"]
-    with pytest.raises(ValueError, match=r"got inputs .* wanted .*'text'"):
+    del feeds["modulation"]
+    with pytest.raises(ValueError, match=r"got inputs .* wanted .*'modulation'"):
         binding.run(feeds)
 
 

@@ -21,12 +21,12 @@ from export.engine_memory import (
     engine_size,
     memory_table,
 )
-from export.engine_network import element_types, input_shapes, output_shapes, read_model
+from export.engine_network import element_types, input_shapes, output_shapes, read_model, specs
 from export.engine_placement import Placement, place
 from export.engine_profiles import axis_ranges
 from export.engine_repository import STATELESS, load_manifests, plan_deployment
 from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.engine_manifest import Machine, Manifest, manifest_path
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "artifacts" / "demo"
@@ -39,16 +39,6 @@ def describe(name: str, weights_bytes: int = 2_000_000_000) -> Manifest:
     """The manifest of a demo graph, had it been built with so many bytes of weights."""
     model = read_model(DEMO / f"{name}.onnx")
     types, ranges = element_types(model), axis_ranges(CONFIG)
-
-    def specs(shapes: dict[str, list[int | str]]) -> dict[str, TensorSpec]:
-        made = {}
-        for tensor, shape in shapes.items():
-            low, high = (
-                tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
-            )
-            made[tensor] = TensorSpec(dtype=types[tensor], smallest=low, largest=high)
-        return made
-
     return Manifest(
         graph=name,
         machine=MACHINE,
@@ -61,8 +51,8 @@ def describe(name: str, weights_bytes: int = 2_000_000_000) -> Manifest:
         plan_bytes=weights_bytes + 1_000_000,
         builder_flags=(),
         build_seconds=1.0,
-        inputs=specs(input_shapes(model)),
-        outputs=specs(output_shapes(model)),
+        inputs=specs(input_shapes(model), types, ranges),
+        outputs=specs(output_shapes(model), types, ranges),
     )
 
 
@@ -174,6 +164,7 @@ def test_every_model_has_its_plans_and_no_graph(repository: tuple[Placement, Pat
         *("model.py", "pipeline", "pipeline.json", "timesteps.safetensors"),
         *("dit_step.plan", "dit_step.manifest.json"),
         *("dit_prefill.plan", "dit_prefill.manifest.json"),
+        *("dit_text.plan", "dit_text.manifest.json"),
     }
     assert list(out.rglob("*.onnx")) == []
     assert list(out.rglob("cpu.pbtxt")) == []
@@ -194,7 +185,7 @@ def test_the_memory_of_a_gpu_is_the_sum_of_what_it_holds(manifests: dict[str, Ma
         assert sum(row.vae_state for row in rows) == sizes["vae_decoder"].state
         assert rows[placement.vae_gpu].vae_state > 0
         weights = 2_001_000_000
-        assert rows[0].weights == weights * (2 if num_gpus > 1 else 7)
+        assert rows[0].weights == weights * (3 if num_gpus > 1 else 9)
         for row in rows:
             assert row.fixed == row.weights + row.scratch + row.processes
             assert row.processes in (PROCESS_BYTES, 2 * PROCESS_BYTES, 3 * PROCESS_BYTES)
@@ -223,7 +214,7 @@ def test_weights_that_stay_in_host_memory_are_not_counted() -> None:
 
 def test_a_plan_that_does_not_fit_is_refused_with_the_numbers(engines: Path) -> None:
     """The last session would fail in the middle of a stream."""
-    words = r"5000 sessions do not fit: GPU 0 .*4.00 GB weights.* of 24.00.*SESSIONS=\d+ fits"
+    words = r"5000 sessions do not fit: GPU 0 .*6.00 GB weights.* of 24.00.*SESSIONS=\d+ fits"
     with pytest.raises(ValueError, match=words):
         plan_deployment(DEMO, engines, num_gpus=5, sessions=5000)
     with pytest.raises(ValueError, match=r"of 3.00.*no session fits; more GPUs, 8-bit"):
@@ -280,8 +271,9 @@ def test_stateless_models_declare_what_their_graphs_have(name: str, file: str) -
 def test_the_stages_of_the_decoder_and_the_dit_declare_their_blocks() -> None:
     """Latents and frames on the wire are those of the graphs behind the models."""
     for model, graph, pairs in (
-        ("dit_stage_0", "dit_step", {"latent": "latent", "audio_features": "audio_features"}),
+        ("dit_stage_0", "dit_step", {n: n for n in ("latent", "audio_local", "audio_global")}),
         ("dit_stage_0", "dit_prefill", {"reference": "reference", "motion": "motion"}),
+        ("dit_stage_0", "dit_text", {"text": "text"}),
         ("vae_decoder", "vae_decoder", {"latent": "latent", "frames": "frames"}),
     ):
         text = (ROOT / "model_repository" / model / "config.pbtxt").read_text()
@@ -296,3 +288,21 @@ def test_the_stages_of_the_decoder_and_the_dit_declare_their_blocks() -> None:
                 model_config_pb2.DataType.Name(declared[name].data_type) == wanted[kind.elem_type]
             )
             assert len(declared[name].dims) == len(kind.shape.dim)
+
+
+@pytest.mark.parametrize("num_gpus", [1, 2, 3, 4])
+def test_fewer_steps_need_fewer_stages(engines: Path, tmp_path: Path, num_gpus: int) -> None:
+    """The last of four steps changes little: num_steps of pipeline.json may be three."""
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    dataclasses.replace(CONFIG, num_steps=3).save(artifacts / "pipeline.json")
+    shutil.copy(DEMO / "timesteps.safetensors", artifacts)
+    deployment = plan_deployment(artifacts, engines, num_gpus=num_gpus, sessions=1)
+    found = configurations(assemble(artifacts, tmp_path / "repository", deployment=deployment))
+    stages = found["live_avatar"].parameters["stages"].string_value.split(",")
+    owned = [found[stage].parameters["steps"].string_value for stage in stages]
+    assert ",".join(owned) == "0,1,2"
+    gpus = [found[stage].instance_group[0].gpus[0] for stage in stages]
+    assert len({*gpus, found["vae_decoder"].instance_group[0].gpus[0]}) == num_gpus
+    with pytest.raises(ValueError, match=r"5 GPUs for 3 steps, wanted 1\.\.4"):
+        plan_deployment(artifacts, engines, num_gpus=5, sessions=1)

@@ -213,7 +213,7 @@ def test_a_backlog_beyond_the_limit_is_refused_in_words(
         refused = submit(avatar, 1, audio=np.append(half, half[:48_000]))
         assert "at most 1200 s may wait" in refused.wait()
     other = submit(avatar, 2, start=True, blocks=2500)
-    assert "audio_features for 0.48 s" in submit(avatar, 2, blocks=1).wait()
+    assert "audio_features for 0.96 s" in submit(avatar, 2, blocks=2).wait()
     assert "noise" in submit(avatar, 2, noise=np.zeros((2501, 1), np.float32)).wait()
     for reply in (first, other):
         reply.is_cancelled = True

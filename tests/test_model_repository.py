@@ -76,7 +76,7 @@ def test_the_orchestrator_knows_every_stage_in_order() -> None:
     assert stages.split(",") == [stage.name for stage in STAGES]
 
 
-@pytest.mark.parametrize("name", ["audio_encoder", "text_encoder", "vae_encoder"])
+@pytest.mark.parametrize("name", ["audio_encoder", "audio_tokens", "text_encoder", "vae_encoder"])
 def test_encoders_are_declared_as_their_graphs_are(name: str) -> None:
     """The TensorRT backend takes names and types from the graph itself."""
     graph = onnx.load(ROOT / "artifacts" / "demo" / f"{name}.onnx", load_external_data=False).graph

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import pipeline.picture as picture_module
-from pipeline.picture import check_rgb, decode_picture, fit_picture, fit_size
+from pipeline.picture import check_rgb, decode_picture, fit_picture, fit_short_side, fit_size
 from tests.golden.fixtures import manifest, needs_golden
 
 
@@ -113,6 +113,7 @@ def test_a_picture_of_the_right_size_is_not_touched() -> None:
     """Bit parity with the release depends on it."""
     rgb = pixels(64, 128)
     image = fit_picture(rgb, 64, 128)
+    assert np.array_equal(fit_short_side(rgb, 64, 128), image)
     assert image.shape == (1, 3, 64, 128)
     assert image.dtype == np.float32
     wanted = rgb.astype(np.float32) / 255 * 2 - 1
@@ -128,11 +129,34 @@ def test_pictures_cover_the_frame(size: tuple[int, int]) -> None:
     assert (image == 1).all()
 
 
-def test_the_centre_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("size", "video", "bars"),
+    [
+        ((1280, 720), (704, 384), (11, 11, 0, 0)),  # the spec's own example
+        ((720, 1280), (384, 704), (0, 0, 11, 11)),
+        ((200, 201), (64, 192), (0, 0, 64, 64)),
+        ((64, 97), (64, 128), (0, 0, 15, 16)),
+        ((2000, 500), (128, 64), (0, 0, 0, 0)),
+    ],
+)
+def test_the_release_s_fit_leaves_its_black_bars(
+    size: tuple[int, int], video: tuple[int, int], bars: tuple[int, ...]
+) -> None:
+    """Parity runs with pictures of another aspect would start from another reference."""
+    image = fit_short_side(np.full((*size, 3), 255, np.uint8), *video)[0]
+    top, bottom, left, right = bars
+    assert image.shape == (3, *video)
+    inside = image[:, top : video[0] - bottom, left : video[1] - right]
+    assert (inside == 1).all()
+    assert image.sum() == 2 * inside.size - image.size  # all else is black
+
+
+@pytest.mark.parametrize("fit", [fit_picture, fit_short_side])
+def test_the_centre_is_kept(fit) -> None:
     """Faces are in the middle."""
     rgb = np.zeros((64, 192, 3), np.uint8)
     rgb[:, 64:128] = 255
-    assert (fit_picture(rgb, 64, 64) == 1).all()
+    assert (fit(rgb, 64, 64) == 1).all()
 
 
 def test_shrinking_averages() -> None:

@@ -92,11 +92,13 @@ def test_pipelined_equals_sequential_with_four_caches(
     for block in range(NUM_BLOCKS):
         window = source.next_window()
         assert window is not None
-        features = executor.encode_audio(window)
+        tokens = executor.audio_tokens(executor.encode_audio(window))
         latent = block_noise(SEED, block, config.latent_shape)
         reference = recalibrated if block == config.recalibrate_block else None
         for stage in stages:
-            latent = stage.step(1, block, latent, features, distance, reference).copy()
+            latent = stage.step(
+                1, block, latent, **tokens, sink_distance=distance, reference=reference
+            ).copy()
         if block == 0:
             recalibrated = latent[:, :, :1].copy()
         frames = decoder.step(1, block, latent)
@@ -108,7 +110,7 @@ def test_pipelined_equals_sequential_with_four_caches(
 def test_folding_steps_onto_fewer_stages_changes_nothing(
     audio: np.ndarray, piped: FakeReply, steps: list[list[int]]
 ) -> None:
-    """Steps of one stage share weights and text, never a cache."""
+    """Steps of one stage share weights, text and a prefill, never a cache."""
     folded = LocalExecutor(DEMO, steps)
     try:
         reply = stream(folded, request(1, audio))[0]
@@ -180,8 +182,8 @@ def test_a_thousand_blocks_leave_memory_flat_and_positions_have_no_end() -> None
     rng = np.random.default_rng(0)
     motion = rng.standard_normal((1, 16, 19, *config.latent_shape[3:]), np.float32)
     text = rng.standard_normal((1, config.text_len, config.text_dim), np.float32)
-    shape = (1, config.audio_layers, config.audio_dim, config.video_frames_per_block)
-    features = rng.standard_normal(shape, np.float32)
+    local = rng.standard_normal(config.audio_local_shape, np.float32)
+    overall = rng.standard_normal(config.audio_global_shape, np.float32)
     distance = np.full(config.num_steps, 30, np.int64)
     stage.open(1, motion[:, :, :1].copy(), motion, text)
     spread = {}
@@ -189,7 +191,7 @@ def test_a_thousand_blocks_leave_memory_flat_and_positions_have_no_end() -> None
     # 900 blocks from the start, then 100 that begin 1.5 million latent frames (66 hours) later.
     for number, block in enumerate([*range(900), *range(500_000, 500_100)]):
         noise = block_noise(0, block, config.latent_shape)
-        latent = stage.step(1, block, noise, features, distance)
+        latent = stage.step(1, block, noise, local, overall, distance)
         assert np.isfinite(latent).all()
         spread[block] = float((latent - noise).std())
         if number == 100:

@@ -29,12 +29,15 @@ def test_a_start_request_is_read_whole() -> None:
         **IMAGE,
         prompt=np.frombuffer("blå".encode(), np.uint8),
         seed=np.array([-5]),
-        options=options(sink_distance="seeded", recalibrate=False, drop_first_frames=3),
+        options=options(
+            sink_distance="seeded", recalibrate=False, picture_fit="short_side", drop_first_frames=3
+        ),
         audio_int16=np.array([-32768, 16384], np.int16),
     )
     assert (got.image, got.prompt, got.seed) == (b"png", "blå", -5)
     assert got.options.sink_distance is None
     assert (got.options.recalibrate, got.options.drop_first_frames) == (False, 3)
+    assert got.options.picture_fit == "short_side"
     np.testing.assert_array_equal(got.audio, np.array([-1.0, 0.5], np.float32))
 
 
@@ -83,6 +86,8 @@ BAD_STARTS = [
     ({**IMAGE, "options": options(speed=2)}, "unknown option 'speed', known are sink_distance"),
     ({**IMAGE, "options": options(sink_distance=31)}, r"is 31, wanted 0\.\.30 or 'seeded'"),
     ({**IMAGE, "options": options(recalibrate=1)}, "wanted true or false"),
+    ({**IMAGE, "options": options(picture_fit="bars")}, "is 'bars', wanted cover or short_side"),
+    ({**IMAGE, "options": options(picture_fit=[1])}, r"is \[1\], wanted cover or short_side"),
     ({**IMAGE, "options": options(drop_first_frames=12)}, r"wanted 0\.\.11"),
 ]
 

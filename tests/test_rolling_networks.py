@@ -12,9 +12,10 @@ from export.wan_graphs import load_wan
 from networks.causal_wan import CausalWan, Sight, block_causal, wan_key
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.configs import WanConfig
+from networks.prompt import TextKeysValues
 from networks.rolling_presets import ROLLING_PRESETS, rolling_preset
 from networks.wan_sight import rope_tables
-from networks.wan_stream import WanClean, WanText, WanWindow
+from networks.wan_stream import WanClean, WanWindow
 from pipeline.rope import grid, tables
 
 CONFIG = WanConfig(
@@ -141,7 +142,7 @@ class Stream:
         shape = (batch, CONFIG.num_heads, num_blocks * FRAMES * self.tokens, CONFIG.head_dim)
         self.names = [f"cache_{kv}_{i}" for i in range(CONFIG.num_layers) for kv in "kv"]
         self.cache = {name: torch.zeros(shape) for name in self.names}
-        texts = WanText(wan)(prompt(batch))
+        texts = TextKeysValues(wan)(prompt(batch))
         self.text = {n.replace("cache", "text"): t for n, t in zip(self.names, texts, strict=True)}
 
     def run(self, block: int, latent: Tensor, timesteps: Tensor) -> Tensor:

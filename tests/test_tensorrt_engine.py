@@ -15,15 +15,9 @@ from pipeline.config import PipelineConfig
 from pipeline.decoder import Decoder
 from pipeline.engine import Engine
 from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.host_arrays import from_bfloat16, to_bfloat16
 from pipeline.stage import Stage
-from pipeline.tensorrt_engine import (
-    Gpu,
-    TensorRTBinding,
-    TensorRTEngine,
-    from_bfloat16,
-    plan_loader,
-    to_bfloat16,
-)
+from pipeline.tensorrt_engine import Gpu, TensorRTBinding, TensorRTEngine, plan_loader
 from tests.fake_gpu import FakeCuda, FakeTensorRT, write_plan
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
@@ -34,7 +28,7 @@ MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plans")
-    for name in ("dit_step", "dit_prefill", "vae_decoder", "vae_decoder_warmup"):
+    for name in ("dit_step", "dit_prefill", "dit_text", "vae_decoder", "vae_decoder_warmup"):
         write_plan(DEMO / f"{name}.onnx", folder, MACHINE, {"actors": 2})
     for name in ("pipeline.json", "timesteps.safetensors"):
         shutil.copy(DEMO / name, folder)
@@ -83,9 +77,9 @@ def stream(stage: Stage, num_blocks: int) -> list[np.ndarray]:
     stage.open(7, motion[:, :, :1].copy(), motion, random(1, c.text_len, c.text_dim))
     latents = []
     for block in range(num_blocks):
-        audio = random(1, c.audio_layers, c.audio_dim, c.video_frames_per_block)
+        audio = random(*c.audio_local_shape), random(*c.audio_global_shape)
         distance = np.full(c.num_steps, c.sink_position)
-        latent = stage.step(7, block, random(*c.latent_shape), audio, distance)
+        latent = stage.step(7, block, random(*c.latent_shape), *audio, distance)
         latents.append(latent.copy())
     return latents
 
@@ -135,10 +129,10 @@ def test_nothing_is_allocated_while_blocks_are_denoised(plans: Path, cuda: FakeC
     stream(stage, 1)
     before = cuda.count()
     c = CONFIG
-    audio = np.zeros((1, c.audio_layers, c.audio_dim, c.video_frames_per_block), np.float32)
+    audio = [np.zeros(s, np.float32) for s in (c.audio_local_shape, c.audio_global_shape)]
     for block in (1, 2, 3):
         latent = np.zeros(c.latent_shape, np.float32)
-        stage.step(7, block, latent, audio, np.full(c.num_steps, c.sink_position))
+        stage.step(7, block, latent, *audio, np.full(c.num_steps, c.sink_position))
     after = cuda.count()
     for call in ("cudaMalloc", "cudaMallocHost", "cudaFree"):
         assert after[call] == before[call]
@@ -155,14 +149,16 @@ def test_a_cache_and_its_successor_have_one_address(prefill: TensorRTEngine) -> 
         assert context.addresses[name] == context.addresses[name.replace("cache_", "present_")]
 
 
-def test_calls_come_in_order(prefill: TensorRTEngine, cuda: FakeCuda) -> None:
+def test_calls_come_in_order(plans: Path, gpu: Gpu, cuda: FakeCuda) -> None:
     """Inputs before the run, outputs after it, then the wait."""
-    binding = bound(prefill)
-    binding.run(feeds(prefill))
+    text = TensorRTEngine(plans / "dit_text.plan", gpu)
+    binding, fed = text.bind({}, {}), {"text": np.zeros(text.inputs["text"][0], np.float32)}
+    binding.run(fed)
     cuda.calls.clear()
-    binding.run(feeds(prefill))
+    binding.run(fed)
     work = [c for c in cuda.calls if not c.startswith(("cudaGraphDestroy", "cudaGraphInst"))]
-    num_fed, num_out = len(feeds(prefill)), len(binding.outputs)
+    num_fed, num_out = len(fed), len(binding.outputs)
+    assert num_out
     assert work == [
         *["cudaMemcpyAsync"] * num_fed,
         *["cudaStreamBeginCapture", "execute_async_v3", "cudaStreamEndCapture"],
@@ -186,12 +182,12 @@ def test_a_new_shape_is_told_to_the_context_and_captured_anew(plans: Path, gpu: 
         }
         binding.run({**inputs, "valid_tokens": np.ones(1, np.int64)})
     calls = gpu.cuda.calls
-    assert calls.count("set_input_shape audio_features") == 2
+    assert calls.count("set_input_shape audio_local") == 2
     assert calls.count("cudaGraphInstantiate") == 1
     assert calls.count("cudaGraphExecDestroy") == 1
 
 
-DYNAMIC = ("audio_features", "actor_mask")
+DYNAMIC = ("audio_local", "audio_global", "actor_mask")
 
 
 def test_a_plan_that_does_not_write_in_place_is_refused(plans: Path, cuda: FakeCuda) -> None:
@@ -254,8 +250,8 @@ def test_wrong_inputs_are_named(prefill: TensorRTEngine) -> None:
         binding.run({**right, "motion": np.zeros((1, 2), np.float32)})
     with pytest.raises(ValueError, match="reference is float64"):
         binding.run({**right, "reference": right["reference"].astype(np.float64)})
-    del right["text"]
-    with pytest.raises(ValueError, match=r"got inputs .* wanted .*'text'"):
+    del right["modulation"]
+    with pytest.raises(ValueError, match=r"got inputs .* wanted .*'modulation'"):
         binding.run(right)
 
 

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 pytest.importorskip("torch")
 
 from export.encoder_graphs import text_graph
-from export.verify import Difference, compare
+from export.verify import Difference, compare, onnx_runtime
 from networks.presets import PRESETS
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
@@ -41,7 +41,7 @@ def change(path: Path, scale: float) -> None:
 
 def test_a_graph_equals_its_network(folder: Path) -> None:
     """A good export would be refused."""
-    (found,) = compare(text_graph(PRESET, folder), folder, PRESET)
+    (found,) = compare(text_graph(PRESET, folder), onnx_runtime(folder), PRESET)
     assert found.fits
     assert found.share > 0  # two programs: it is not PyTorch compared with itself
 
@@ -49,7 +49,7 @@ def test_a_graph_equals_its_network(folder: Path) -> None:
 def test_a_graph_that_computes_something_else_is_found(folder: Path) -> None:
     """A wrong graph would be served."""
     change(folder / "text_encoder.onnx", 1.01)
-    (found,) = compare(text_graph(PRESET, folder), folder, PRESET)
+    (found,) = compare(text_graph(PRESET, folder), onnx_runtime(folder), PRESET)
     assert not found.fits
 
 

@@ -15,7 +15,8 @@ def play_forwards(stream: DiTStream) -> dict[str, float]:
     facts, config = manifest()["dit_forward"], stream.config
     data = tensors("dit_forward")
     errors: dict[str, float] = {}
-    stream.prefill(data["ref_latents"], data["motion_latents"], data["context"])
+    stream.prompt(data["context"])
+    stream.prefill(data["ref_latents"], data["motion_latents"])
     for layer in range(config.num_layers):
         for kv, got in zip("kv", stream.sink(layer), strict=True):
             errors[f"sink_{kv}{layer}"] = max_abs(got, data[f"sink_cond_{kv}{layer}"])
@@ -70,11 +71,13 @@ def play_run(streams: list[DiTStream]) -> dict[str, float]:
     dsigmas, frames = np.diff(data["sigmas"].numpy()), config.frames_per_block
     columns = config.video_frames_per_block
     worst = dict.fromkeys(("velocity", "final", "sink", "ring", "cache_sum", "sink_sum"), 0.0)
+    for stream in streams:
+        stream.prompt(data["context"])
     for clip in range(clips):
         if clip < 2:
             name = "ref_latents_initial" if clip == 0 else "ref_latents_recalibrated"
             for s, stream in enumerate(streams):
-                stream.prefill(data[name], data["motion_latents"], data["context"])
+                stream.prefill(data[name], data["motion_latents"])
                 _note(worst, "sink_sum", _sink_checksums(stream, s, clip))
             _note(worst, "sink", _sink_error(streams[0], clip))
         for b in range(blocks):
@@ -109,7 +112,7 @@ def _sink_error(stream: DiTStream, clip: int) -> float:
     )
 
 
-def _checksum_error(parts: tuple[Any, ...], wanted: Any) -> float:
+def checksum_error(parts: tuple[Any, ...], wanted: Any) -> float:
     """Error of (sum, abs sum, dot with cos(0.37 i)) as a share of the abs sum."""
     worst = 0.0
     for part, sums in zip(parts, wanted.numpy(), strict=True):
@@ -124,10 +127,10 @@ def _sink_checksums(stream: DiTStream, stage: int, clip: int) -> float:
     wanted = tensors("tpp_run")["sink_checksums"][stage, clip]
     layers = range(stream.config.num_layers)
     # The table's last axis but one may list ring and sink, or the sink alone.
-    return max(_checksum_error(stream.sink(i), wanted[i][-2:]) for i in layers)
+    return max(checksum_error(stream.sink(i), wanted[i][-2:]) for i in layers)
 
 
 def _cache_checksums(stream: DiTStream, stage: int, block: int) -> float:
     wanted = tensors("tpp_run")["cache_checksums"][stage, block]
     layers = range(stream.config.num_layers)
-    return max(_checksum_error((*stream.ring(i), *stream.sink(i)), wanted[i]) for i in layers)
+    return max(checksum_error((*stream.ring(i), *stream.sink(i)), wanted[i]) for i in layers)

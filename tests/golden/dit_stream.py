@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs
+from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs, text_outputs
+from networks.prompt import TextKeysValues
 from pipeline.rope import RopeTables
 from tests.golden.fixtures import preset, weights
 
@@ -18,9 +19,13 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Driver(Protocol):
-    """Computes the two graphs on caches it holds under the names cache_k_i, cache_v_i."""
+    """Computes the graphs on caches it holds under the names cache_k_i, cache_v_i."""
 
     def caches(self) -> Arrays: ...
+
+    def text(self, text: NDArray[np.float32]) -> None: ...
+
+    def audio_tokens(self, audio_features: NDArray[np.float32]) -> Arrays: ...
 
     def prefill(self, feeds: Arrays) -> None: ...
 
@@ -31,6 +36,7 @@ class TorchDriver:
     """Eager PyTorch with a functional cache write."""
 
     def __init__(self, dit: DiT) -> None:
+        self.text_module, self.audio_module = TextKeysValues(dit), dit.casual_audio_encoder
         self.prefill_module, self.step_module = DiTPrefill(dit), DiTStep(dit)
         config = preset().pipeline
         shape = (1, config.num_heads, config.cache_len, config.head_dim)
@@ -42,11 +48,19 @@ class TorchDriver:
         return {name: tensor.numpy() for name, tensor in self._caches.items()}
 
     @torch.inference_mode()
+    def text(self, text: NDArray[np.float32]) -> None:
+        values = self.text_module(torch.from_numpy(text))
+        self._texts = dict(zip(text_outputs(preset().pipeline), values, strict=True))
+
+    @torch.inference_mode()
+    def audio_tokens(self, audio_features: NDArray[np.float32]) -> Arrays:
+        local, overall = self.audio_module(torch.from_numpy(audio_features))
+        return {"audio_local": local.numpy(), "audio_global": overall.numpy()}
+
+    @torch.inference_mode()
     def prefill(self, feeds: Arrays) -> None:
-        values = self.prefill_module(**_to_torch(feeds), **self._caches)
-        outputs = dict(zip(prefill_outputs(preset().pipeline), values, strict=True))
-        self._keep(outputs)
-        self._texts = {name: value for name, value in outputs.items() if name.startswith("text")}
+        values = self.prefill_module(**_to_torch(feeds), **self._caches, **self._texts)
+        self._keep(dict(zip(prefill_outputs(preset().pipeline), values, strict=True)))
 
     @torch.inference_mode()
     def step(self, feeds: Arrays) -> NDArray[np.float32]:
@@ -74,13 +88,17 @@ class DiTStream:
         self.config, self.driver, self.dit = preset().pipeline, driver, dit
         self.tables = RopeTables(self.config)
 
-    def prefill(self, reference: Any, motion: Any, context: Any) -> None:
-        """reference [1, C, 1, h, w], motion [1, C, 19, h, w], context [rows, text_dim]."""
+    def prompt(self, context: Any) -> None:
+        """context [rows, text_dim]."""
         text = np.zeros((1, self.config.text_len, self.config.text_dim), np.float32)
         text[0, : len(context)] = context
+        self.driver.text(text)
+
+    def prefill(self, reference: Any, motion: Any) -> None:
+        """reference [1, C, 1, h, w], motion [1, C, 19, h, w]; the prompt came before."""
         cos, sin = self.tables.sink_tables()
         modulation, _ = self._modulations(0.0)
-        feeds = {"reference": reference, "motion": motion, "text": text, "modulation": modulation}
+        feeds = {"reference": reference, "motion": motion, "modulation": modulation}
         feeds |= {"cos_sink": cos, "sin_sink": sin, "write_index": np.zeros(1, np.int64)}
         self.driver.prefill({name: np.asarray(value) for name, value in feeds.items()})
 
@@ -107,7 +125,7 @@ class DiTStream:
         feeds = {
             "latent": latent,
             "pose": np.zeros_like(latent) if pose is None else pose,
-            "audio_features": audio,
+            **self.driver.audio_tokens(np.ascontiguousarray(audio, np.float32)),
             "actor_mask": np.ones((1, config.tokens_per_block, 1)) if mask is None else mask,
             "modulation": modulation,
             "head_modulation": head_modulation,

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs
+from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs, text_outputs
 from pipeline.config import PipelineConfig
 from tests.golden.dit_stream import Arrays
 
@@ -21,13 +21,20 @@ def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+Graphs = dict[str, ort.InferenceSession]
+"""audio_tokens, dit_text, dit_prefill and dit_step by name."""
+
+
+def open_graphs(folder: Path) -> Graphs:
+    names = ("audio_tokens", "dit_text", "dit_prefill", "dit_step")
+    return {name: open_session(folder / f"{name}.onnx") for name in names}
+
+
 class OnnxDriver:
     """One stage's caches as OrtValues that are input and output at once."""
 
-    def __init__(
-        self, step: ort.InferenceSession, prefill: ort.InferenceSession, config: PipelineConfig
-    ) -> None:
-        self._step, self._prefill, self._config = step, prefill, config
+    def __init__(self, graphs: Graphs, config: PipelineConfig) -> None:
+        self._graphs, self._config = graphs, config
         shape = (1, config.num_heads, config.cache_len, config.head_dim)
         names = [f"cache_{kv}_{i}" for i in range(config.num_layers) for kv in "kv"]
         self._caches = {name: _ortvalue(np.zeros(shape, np.float32)) for name in names}
@@ -36,17 +43,23 @@ class OnnxDriver:
     def caches(self) -> Arrays:
         return {name: value.numpy() for name, value in self._caches.items()}
 
+    def text(self, text: NDArray[np.float32]) -> None:
+        self._texts = self._run("dit_text", {"text": text}, text_outputs(self._config))
+
+    def audio_tokens(self, audio_features: NDArray[np.float32]) -> Arrays:
+        names = ["audio_local", "audio_global"]
+        outputs = self._graphs["audio_tokens"].run(names, {"audio_features": audio_features})
+        return dict(zip(names, outputs, strict=True))
+
     def prefill(self, feeds: Arrays) -> None:
-        outputs = self._run(self._prefill, feeds, prefill_outputs(self._config))
-        self._texts = {name: value for name, value in outputs.items() if name.startswith("text")}
+        self._run("dit_prefill", feeds, prefill_outputs(self._config))
 
     def step(self, feeds: Arrays) -> NDArray[np.float32]:
-        outputs = self._run(self._step, feeds, step_outputs(self._config))
+        outputs = self._run("dit_step", feeds, step_outputs(self._config))
         return outputs["next_latent"].numpy()
 
-    def _run(
-        self, session: ort.InferenceSession, feeds: Arrays, names: list[str]
-    ) -> dict[str, ort.OrtValue]:
+    def _run(self, graph: str, feeds: Arrays, names: list[str]) -> dict[str, ort.OrtValue]:
+        session = self._graphs[graph]
         binding = session.io_binding()
         for name, feed in feeds.items():
             dtype = np.float32 if dtype_of(name).is_floating_point else np.int64

@@ -74,7 +74,8 @@ def test_intermediates_of_the_first_forward_equal_the_release(dit: DiT) -> None:
     data, call = tensors("dit_forward"), manifest()["dit_forward"]["calls"][0]
     stream, prefix, b = DiTStream(TorchDriver(dit), dit), call["prefix"], call["block"]
     seen, hooks = _record(dit)
-    stream.prefill(data["ref_latents"], data["motion_latents"], data["context"])
+    stream.prompt(data["context"])
+    stream.prefill(data["ref_latents"], data["motion_latents"])
     assert max_abs(seen["text"][0], data["text_embedding_out"][0]) <= TOLERANCE
     for i in range(len(dit.blocks)):
         assert max_abs(seen[f"block{i}"][0][0], data[f"sink_block{i}_out"][0]) <= TOLERANCE

@@ -20,7 +20,7 @@ from networks.dit import DiT  # noqa: E402
 from tests.golden.dit_plays import play_forwards  # noqa: E402
 from tests.golden.dit_stream import DiTStream, TorchDriver, load_dit  # noqa: E402
 from tests.golden.fixtures import needs_golden, preset, tensors, write_weights  # noqa: E402
-from tests.golden.onnx_driver import OnnxDriver, open_session  # noqa: E402
+from tests.golden.onnx_driver import OnnxDriver, open_graphs  # noqa: E402
 
 pytestmark = needs_golden
 
@@ -64,8 +64,7 @@ class Recording(DiTStream):
 
 def graphs_in(folder: Path) -> Recording:
     """The graphs on caches of their own type, float16."""
-    step, prefill = (open_session(folder / f"dit_{name}.onnx") for name in ("step", "prefill"))
-    driver = OnnxDriver(step, prefill, preset().pipeline)
+    driver = OnnxDriver(open_graphs(folder), preset().pipeline)
     driver._caches = {
         name: OrtValue.ortvalue_from_numpy(array.astype(np.float16))
         for name, array in driver.caches().items()
@@ -108,7 +107,7 @@ def test_velocities_in_fp8_stay_near_the_release_s_and_pytorch_s(fp8: Path) -> N
 
 def test_an_fp8_graph_holds_a_scale_for_each_narrow_weight(fp8: Path) -> None:
     """The plan would be no smaller, or an engine could not fuse the products."""
-    for name in ("dit_step", "dit_prefill"):
+    for name in ("dit_step", "dit_prefill", "dit_text"):
         model = onnx.load(fp8 / f"{name}.onnx", load_external_data=False)
         types = {t.name: t.data_type for t in model.graph.initializer}
         narrow = {n for n, kind in types.items() if kind == onnx.TensorProto.FLOAT8E4M3FN}

@@ -30,15 +30,20 @@ class TorchEngine:
     def bind(self, reads: Buffers, writes: Buffers) -> TorchBinding:
         return TorchBinding(self, reads, writes)
 
+    def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
+        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
+        for name, array in source.items():
+            target[name][:, :, :num_rows] = array[:, :, :num_rows]
+
 
 class TorchBinding:
-    """Runs the module and copies what it returns into the bound memory."""
+    """Runs the module, copies what it returns into the bound memory and hands out the rest."""
 
     def __init__(self, engine: TorchEngine, reads: Buffers, writes: Buffers) -> None:
         self._engine, self._reads, self._writes = engine, reads, writes
 
     @torch.inference_mode()
-    def run(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
         arrays = {**self._reads, **inputs}
         assert set(arrays) == set(self._engine.inputs), "a driver feeds exactly the inputs"
         tensors = {
@@ -47,5 +52,10 @@ class TorchBinding:
         }
         values = self._engine.module(**tensors)
         values = values if isinstance(values, tuple) else (values,)
-        for name, value in zip(self._engine.output_names, values, strict=True):
-            self._writes[name][...] = value.numpy()
+        outputs = {
+            name: value.numpy()
+            for name, value in zip(self._engine.output_names, values, strict=True)
+        }
+        for name, array in self._writes.items():
+            array[...] = outputs.pop(name)
+        return outputs

@@ -1,0 +1,39 @@
+"""TensorRT in a comparison: graphs in bfloat16, built on this machine's GPU and run there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.build_engine import EngineBuilder, Target, build_all
+from export.graph import Graph
+from export.to_onnx import export_preset
+from export.verify import Program
+from export.verify_sides import EngineSide, Side
+from networks.presets import Preset
+from pipeline.tensorrt_engine import Gpu, TensorRTEngine
+
+LIMIT = 5e-2
+"""Error over an output's largest number: bfloat16 has 8 bits of mantissa, and the fixtures' guide
+for it is 3e-2 per call."""
+GREY_LEVELS = 16
+
+
+def tensorrt_program(preset: Preset, folder: Path, components: Sequence[str]) -> Program:
+    """Build plans from `folder/weights` into `folder/engines`; RuntimeError says what this machine
+    lacks."""
+    gpu = Gpu(0)
+    gpu.memory()  # libraries without a device fail here
+    graphs, plans = folder / "graphs_bf16", folder / "engines"
+    export_preset(preset, folder / "weights", graphs, dtype="bf16", components=components)
+    build_all(EngineBuilder(Target()), graphs, plans)
+    return program_of(plans, gpu)
+
+
+def program_of(plans: Path, gpu: Gpu) -> Program:
+    """The plans of a folder on a GPU."""
+
+    def opened(graph: Graph) -> Side:
+        return EngineSide(graph, TensorRTEngine(plans / f"{graph.name}.plan", gpu))
+
+    return Program(name="TensorRT", open=opened, limit=LIMIT, grey_levels=GREY_LEVELS, num_actors=1)

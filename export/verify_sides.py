@@ -1,0 +1,103 @@
+"""A graph computed by PyTorch, ONNX Runtime or TensorRT, block by block.
+
+Each side carries its caches and decoder states on by itself, in its own precision.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from export.graph import Graph
+from pipeline.engine import Buffers
+from pipeline.tensorrt_engine import TensorRTEngine
+
+Arrays = dict[str, NDArray[Any]]
+CARRIED = {"present_": "cache_", "next_state_": "state_"}
+"""How names of outputs begin that are the next block's inputs, and those inputs."""
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+
+
+class Side(Protocol):
+    """One program that computes a graph."""
+
+    def run(self, feeds: Arrays) -> Arrays:
+        """All outputs for the next block. `feeds` names every input; what the side carries on
+        itself counts in the first block alone."""
+
+
+class TorchSide:
+    """Eager PyTorch in float32: what the others are compared with."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._carried = graph, Arrays()
+
+    def run(self, feeds: Arrays) -> Arrays:
+        arrays = feeds | self._carried
+        with torch.inference_mode():
+            result = self._graph.module(**{k: torch.tensor(arrays[k]) for k in self._graph.inputs})
+        results = result if isinstance(result, tuple) else (result,)
+        names = self._graph.output_names
+        outputs = {name: t.numpy() for name, t in zip(names, results, strict=True)}
+        self._carried = _carried(outputs)
+        return outputs
+
+
+class OnnxSide:
+    """ONNX Runtime on a CPU."""
+
+    def __init__(self, graph: Graph, folder: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        path = folder / f"{graph.name}.onnx"
+        self._session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        self._types = {value.name: TYPES[value.type] for value in self._session.get_inputs()}
+        self._names, self._carried = list(graph.output_names), Arrays()
+
+    def run(self, feeds: Arrays) -> Arrays:
+        arrays = feeds | self._carried
+        typed = {name: arrays[name].astype(kind) for name, kind in self._types.items()}
+        outputs = dict(zip(self._names, self._session.run(self._names, typed), strict=True))
+        self._carried = _carried(outputs)
+        return outputs
+
+
+class EngineSide:
+    """A TensorRT plan, its caches on the GPU and written in place as when it is served."""
+
+    def __init__(self, graph: Graph, engine: TensorRTEngine) -> None:
+        self._engine, self._names = engine, list(graph.output_names)
+        self._cache: Buffers = engine.new_buffers("cache_")
+        self._written = {n.replace("cache_", "present_", 1): b for n, b in self._cache.items()}
+        self._binding = engine.bind(self._cache, self._written)
+        self._carried = Arrays()
+        self._is_first = True
+
+    def run(self, feeds: Arrays) -> Arrays:
+        arrays, gpu = feeds | self._carried, self._engine.gpu
+        for name, buffer in self._cache.items() if self._is_first else ():
+            gpu.write(arrays[name], buffer)
+        self._is_first = False
+        fed = {n: self._typed(n, arrays[n]) for n in self._engine.inputs if n not in self._cache}
+        outputs = {name: array.copy() for name, array in self._binding.run(fed).items()}
+        outputs |= {name: gpu.read(buffer) for name, buffer in self._written.items()}
+        self._carried = {n: a for n, a in _carried(outputs).items() if n not in self._cache}
+        return {name: outputs[name] for name in self._names}
+
+    def _typed(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        kind = self._engine.inputs[name][1]
+        return array.astype("float32" if kind == "bfloat16" else kind)
+
+
+def _carried(outputs: Arrays) -> Arrays:
+    return {
+        new + name.removeprefix(old): array
+        for name, array in outputs.items()
+        for old, new in CARRIED.items()
+        if name.startswith(old)
+    }

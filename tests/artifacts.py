@@ -1,0 +1,20 @@
+"""The demo's artifacts with another pipeline.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import PipelineConfig
+
+DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+
+
+def demo_with(folder: Path, **pipeline: Any) -> Path:
+    """A copy of the demo in `folder`, these values of its PipelineConfig changed."""
+    shutil.copytree(DEMO, folder)
+    config = PipelineConfig.load(DEMO / "pipeline.json")
+    dataclasses.replace(config, **pipeline).save(folder / "pipeline.json")
+    return folder

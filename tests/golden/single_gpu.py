@@ -1,0 +1,130 @@
+"""The release's single-device mode (spec/live_avatar 5.2), on whichever driver computes it.
+
+What differs from the pipeline: reference and motion come from longer still clips, the sink is
+refreshed after clip 0 with motion encoded anew from pixels, and a clip is decoded as a whole,
+behind all motion latents, instead of block by block.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.picture import fit_picture
+from pipeline.schedule import Schedule
+from tests.golden.dit_plays import checksum_error
+from tests.golden.dit_stream import DiTStream
+from tests.golden.fixtures import manifest, max_abs, preset, tensors
+
+Array = NDArray[np.float32]
+REFERENCE_FRAMES = 5
+"""Frames of the still clip whose second latent is the reference."""
+
+
+class Pixels(Protocol):
+    """The VAE on whole clips; latents [1, C, t, h, w], frames [1, 3, T, H, W] in [-1, 1]."""
+
+    def still(self, image: Array, num_frames: int) -> Array:
+        """A picture [1, 3, H, W], shown for so many frames."""
+
+    def encode(self, video: Array) -> Array: ...
+
+    def decode(self, latents: Array) -> Array: ...
+
+
+def motion_frames() -> int:
+    """Pixel frames behind the motion latents: five times the pipeline's, 365."""
+    return REFERENCE_FRAMES * manifest()["run"]["motion_frames"]
+
+
+def play(streams: list[DiTStream], pixels: Pixels) -> dict[str, float]:
+    """The whole run from picture and noise; the largest error of each kind of result."""
+    data, config = tensors("single_gpu_run"), preset().pipeline
+    image = fit_picture(data["image_uint8"].numpy(), config.height, config.width)
+    reference = pixels.still(image, REFERENCE_FRAMES)[:, :, 1:2]
+    history = np.repeat(image[:, :, None], motion_frames(), axis=2)
+    motion = pixels.still(image, motion_frames())
+    first, last = data["motion_latents_initial_first4"], data["motion_latents_initial_last19"]
+    errors = {
+        "reference": max_abs(reference, data["ref_latents_initial"]),
+        "motion_first": max_abs(motion[:, :, : first.shape[2]], first),
+        "motion_last": max_abs(motion[:, :, -last.shape[2] :], last),
+    }
+    for stream in streams:
+        stream.prompt(data["context"])
+    video = []
+    for clip in range(len(data["relative_dist"])):
+        if clip < 2:
+            errors[f"sink_sum_{clip}"] = _refresh(streams, clip, reference, motion)
+        latents, found = _denoise(streams, clip)
+        errors |= found
+        frames = _decode(pixels, clip, motion, latents)
+        video.append(frames)
+        if clip + 1 == len(data["relative_dist"]):
+            break
+        history = np.concatenate([history, frames], axis=2)[:, :, -motion_frames() :]
+        motion = pixels.encode(history)
+        if clip == 0:
+            reference, last = latents[None, :, :1], data["motion_latents_after_clip0_last19"]
+            errors["reference_again"] = max_abs(reference, data["ref_latents_recalibrated"])
+            errors["motion_again"] = max_abs(motion[:, :, -last.shape[2] :], last)
+    return errors | _frame_errors(np.concatenate(video, axis=2)[0])
+
+
+def _refresh(streams: list[DiTStream], clip: int, reference: Array, motion: Array) -> float:
+    """Prefill every sink; the error of its checksums."""
+    wanted = tensors("single_gpu_run")["sink_checksums"][clip]
+    worst = 0.0
+    for stage, stream in enumerate(streams):
+        stream.prefill(reference, motion[:, :, -preset().pipeline.motion_frames :])
+        for layer in range(stream.config.num_layers):
+            error = checksum_error(stream.sink(layer), wanted[stage][layer][-2:])
+            worst = max(worst, error)
+    return worst
+
+
+def _denoise(streams: list[DiTStream], clip: int) -> tuple[Array, dict[str, float]]:
+    """A clip's latents [C, F, h, w] from its noise, and the worst error of any stage."""
+    data, config = tensors("single_gpu_run"), preset().pipeline
+    stage_input, final = data["stage_input"][clip], data["final_latents"][clip]
+    schedule, columns = Schedule(config.num_steps, config.shift), config.video_frames_per_block
+    worst, blocks = {f"latent_{clip}": 0.0, f"velocity_{clip}": 0.0}, []
+    for b in range(len(final)):
+        g = clip * len(final) + b
+        x = stage_input[b, 0].numpy()
+        audio = data["audio_bucket"][..., g * columns : (g + 1) * columns]
+        for s, stream in enumerate(streams):
+            dsigma, before = schedule.dsigmas[s], stage_input[b, s].numpy()
+            distance = int(data["relative_dist"][clip, b, s])
+            velocity = stream.velocity(g, float(schedule.timesteps[s]), distance, x, audio)
+            x = x + dsigma * velocity
+            after = (final[b] if s + 1 == len(streams) else stage_input[b, s + 1]).numpy()
+            _note(worst, f"latent_{clip}", max_abs(x, after))
+            if abs(dsigma) > 0.1:  # a stored velocity would be; dividing by less enlarges rounding
+                _note(worst, f"velocity_{clip}", max_abs(velocity, (after - before) / dsigma))
+        blocks.append(x)
+    return np.concatenate(blocks, axis=1), worst
+
+
+def _note(worst: dict[str, float], name: str, error: float) -> None:
+    worst[name] = max(worst[name], error)
+
+
+def _decode(pixels: Pixels, clip: int, motion: Array, latents: Array) -> Array:
+    """A clip's frames; the first clip lacks the 3 that the release drops."""
+    decoded = pixels.decode(np.concatenate([motion, latents[None]], axis=2)).clip(-1, 1)
+    frames = decoded[:, :, -manifest()["run"]["infer_frames"] :]
+    return frames[:, :, 3:] if clip == 0 else frames
+
+
+def _frame_errors(video: Array) -> dict[str, float]:
+    """video [3, T, H, W]."""
+    data = tensors("single_gpu_run")
+    wanted = manifest()["single_gpu_run"]["video_frames"]
+    assert list(video.shape) == wanted
+    return {
+        "frames_44_47": max_abs(video[:, 44:47], data["video_frames_44_47"]),
+        "frames": max_abs(video[:, :, 1::8, 1::8], data["video_strided"]),
+    }

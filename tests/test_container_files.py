@@ -1,0 +1,100 @@
+"""The container's files, read only: no container runtime is in reach to build or start them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy import doctor
+
+yaml = pytest.importorskip("yaml")
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Instruction and arguments, continued lines joined."""
+    lines = [line for line in DOCKERFILE.splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    found = [re.match(r"([A-Z]+) +(.*)", line) for line in joined.splitlines() if line.strip()]
+    assert all(found), "a line that is no instruction"
+    return [(match[1], match[2]) for match in found if match]
+
+
+def arguments(name: str) -> list[str]:
+    return [text for instruction, text in instructions() if instruction == name]
+
+
+def test_the_base_image_is_pinned_and_new_enough() -> None:
+    """Before 26.11 a gRPC stream may stop under backpressure; `latest` may be anything."""
+    (image,) = (a.split("=", 1)[1] for a in arguments("ARG") if a.startswith("TRITON_IMAGE"))
+    version = re.fullmatch(r"nvcr.io/nvidia/tritonserver:(\d+)\.(\d+)-py3", image)
+    assert version, image
+    year, month = map(int, version.groups())
+    assert (year, month) >= (26, 11)
+    assert arguments("FROM") == ["${TRITON_IMAGE}"]
+
+
+def test_the_server_is_not_root_and_its_health_is_watched() -> None:
+    """The last user holds; a health check that never asks for readiness sees nothing."""
+    order = [name for name, _ in instructions()]
+    assert arguments("USER") == ["avatar"]
+    assert "useradd" in " ".join(arguments("RUN"))
+    assert order.index("USER") < order.index("CMD")
+    assert "/v2/health/ready" in arguments("HEALTHCHECK")[0]
+
+
+def test_what_is_copied_exists_and_is_enough_to_build_plans() -> None:
+    """A missing folder fails the build, on the machine of whoever has a GPU."""
+    copied = [word for text in arguments("COPY") for word in text.split()[:-1]]
+    assert all((ROOT / word).exists() for word in copied)
+    assert {"pipeline", "export", "deploy", "model_repository"} <= set(copied)
+    for lock in re.findall(r"-r (\S+)", " ".join(arguments("RUN"))):
+        assert "--hash=sha256:" in (ROOT / lock).read_text()
+
+
+def test_the_image_serves_with_the_flags_of_the_local_server() -> None:
+    """Explicit control is what lets a dead model be loaded again."""
+    command = arguments("CMD")[0]
+    for flag in ("--model-control-mode=explicit", "--load-model=*", "build/model_repository"):
+        assert flag in command
+
+
+def test_every_service_has_the_image_shared_memory_and_gpus() -> None:
+    """Docker's 64 MB of shared memory is too little for the Python backend's processes."""
+    for service in COMPOSE["services"].values():
+        assert service["build"]["dockerfile"] == "deploy/Dockerfile"
+        size = re.fullmatch(r"(\d+)gb", service["shm_size"])
+        assert int(size[1]) * 1000 >= doctor.MIN_SHM_MB
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_services_call_modules_that_exist() -> None:
+    """A renamed module would be missed on the GPU machine only."""
+    text = " ".join(map(str, (s.get("command", "") for s in COMPOSE["services"].values())))
+    modules = re.findall(r"-m'?,? '?((?:export|deploy)\.\w+)", text)
+    assert {"export.build_engine", "export.gpu_repository", "deploy.doctor"} == set(modules)
+    assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def test_what_the_image_calls_needs_no_torch() -> None:
+    """The image has none: plans are built from graphs."""
+    code = "import sys; sys.modules['torch'] = None; "
+    code += "import export.build_engine, export.gpu_repository, deploy.doctor"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ports_are_published_on_the_loopback_interface() -> None:
+    """HTTP and metrics have neither TLS nor a password."""
+    ports = COMPOSE["services"]["server"]["ports"]
+    assert sorted(port.rsplit(":", 1)[1] for port in ports) == ["8000", "8001", "8002"]
+    assert all(port.startswith("127.0.0.1:") for port in ports)

@@ -1,0 +1,74 @@
+"""A stage computes once what its steps share: the prompt's K/V, and the sink's at each prefill."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.engine import Binding, Buffers, Engine
+from pipeline.stage import Stage
+
+DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+
+
+class CountingEngine(Engine):
+    """Counts the runs of each graph."""
+
+    runs: Counter[str]
+
+    def bind(self, reads: Buffers, writes: Buffers) -> Binding:
+        binding, count = super().bind(reads, writes), self.count
+
+        class Counting(type(binding)):  # type: ignore[misc]
+            def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
+                count()
+                return super().run(inputs)
+
+        binding.__class__ = Counting
+        return binding
+
+    def count(self) -> None:
+        self.runs[self.path.stem] += 1
+
+
+def play(steps: list[int], num_blocks: int) -> tuple[Counter[str], Stage]:
+    """A session with a new reference before block 1."""
+    runs: Counter[str] = Counter()
+    loader = type("Loader", (CountingEngine,), {"runs": runs})
+    stage = Stage(DEMO, steps, load_engine=loader)
+    c, rng = stage.config, np.random.default_rng(0)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    motion = random(1, c.latent_channels, c.motion_frames, c.latent_height, c.latent_width)
+    stage.open(1, motion[:, :, :1].copy(), motion, random(1, c.text_len, c.text_dim))
+    for block in range(num_blocks):
+        stage.step(
+            1,
+            block,
+            random(*c.latent_shape),
+            random(*c.audio_local_shape),
+            random(*c.audio_global_shape),
+            np.full(c.num_steps, c.sink_position),
+            random(1, c.latent_channels, 1, *c.latent_shape[3:]) if block == 1 else None,
+        )
+    return runs, stage
+
+
+@pytest.mark.parametrize("steps", [[0], [1, 2], [0, 1, 2, 3]])
+def test_a_prompt_is_read_once_and_a_sink_filled_once_for_all_steps(steps: list[int]) -> None:
+    """At 14B a prefill is most of a second, and the text's part of it 2 TFLOP."""
+    runs, stage = play(steps, num_blocks=2)
+    assert runs == {"dit_text": 1, "dit_prefill": 2, "dit_step": 2 * len(steps)}
+    first, *others = (step.cache for step in stage.sessions[1].steps)
+    end = stage.config.num_sink_tokens
+    for other in others:
+        for name, array in first.items():
+            np.testing.assert_array_equal(other[name][:, :, :end], array[:, :, :end])
+            assert not np.array_equal(other[name][:, :, end:], array[:, :, end:])
+    assert first["cache_k_0"][:, :, :end].any()
