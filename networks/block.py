@@ -52,6 +52,12 @@ class SelfAttention(Projections):
         keys = rotate(seen_k, rotation.cos_k, rotation.sin_k)
         return self.project(attend(q, keys, seen_v, cache.seen)), k, v
 
+    def store(self, x: Tensor, cache: CacheView) -> tuple[Tensor, Tensor]:
+        """The cache after the write alone: nobody attends."""
+        own_k, own_v = self.keys_values(x, x.shape[0])
+        index = cache.write_index
+        return write_cache(cache.k, own_k, index), write_cache(cache.v, own_v, index)
+
 
 class CrossAttention(Projections):
     """Attention to the text, whose K and V are computed once per prompt."""
@@ -91,6 +97,11 @@ class Block(nn.Module):
         x = x + self.cross_attn(self.norm3(x), *text)
         x = x + gate2 * self.ffn(modulated_norm(x, shift2, scale2, self.eps))
         return x, k, v
+
+    def store(self, x: Tensor, modulation: Tensor, cache: CacheView) -> tuple[Tensor, Tensor]:
+        """What `forward` leaves in the cache, where nobody reads what it makes of x."""
+        shift, scale = (self.modulation + modulation)[0, :2].unbind(0)
+        return self.self_attn.store(modulated_norm(x, shift, scale, self.eps), cache)
 
 
 class Head(nn.Module):

@@ -140,7 +140,7 @@ class DiTPrefill(nn.Module):
         **layers: Tensor,
     ) -> tuple[Tensor, ...]:
         """Names and shapes of inputs: `prefill_inputs`. Returns present_k_i, present_v_i of every
-        layer i in turn.
+        layer i in turn. The last layer has no text: its K and V are all that is wanted of it.
         """
         dit = self.dit
         kinds = dit.trainable_cond_mask.weight
@@ -159,6 +159,9 @@ class DiTPrefill(nn.Module):
                 write_index=write_index,
                 seen=None,
             )
+            if i + 1 == len(dit.blocks) and f"text_k_{i}" not in layers:
+                presents += block.store(x, modulation, cache)
+                break
             text = layers[f"text_k_{i}"], layers[f"text_v_{i}"]
             x, k, v = block(x, modulation, rotation, cache, text)
             presents += k, v

@@ -33,7 +33,7 @@ def step_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape]
 
 
 def prefill_inputs(config: PipelineConfig) -> dict[str, Shape]:
-    """Inputs of `dit_prefill` in order."""
+    """Inputs of `dit_prefill` in order; the last layer's text is none of them."""
     _, channels, _, height, width = config.latent_shape
     sink = (1, config.num_sink_tokens, config.head_dim // 2)
     shapes: dict[str, Shape] = {
@@ -44,7 +44,8 @@ def prefill_inputs(config: PipelineConfig) -> dict[str, Shape]:
         "sin_sink": sink,
         "write_index": (1,),
     }
-    return {**shapes, **_layers(config, "cache", config.cache_len), **_layers(config, "text")}
+    text = _layers(config, "text", num_layers=config.num_layers - 1)
+    return {**shapes, **_layers(config, "cache", config.cache_len), **text}
 
 
 def text_inputs(config: PipelineConfig) -> dict[str, Shape]:
@@ -74,7 +75,10 @@ def dtype_of(name: str, floating: torch.dtype = torch.float32) -> torch.dtype:
     return torch.int64 if name in ("write_index", "valid_tokens") else floating
 
 
-def _layers(config: PipelineConfig, kind: str, length: int | None = None) -> dict[str, Shape]:
-    """{kind}_k_i, {kind}_v_i of every layer i in turn, [1, N, length, d]."""
+def _layers(
+    config: PipelineConfig, kind: str, length: int | None = None, num_layers: int | None = None
+) -> dict[str, Shape]:
+    """{kind}_k_i, {kind}_v_i of every layer i in turn, or the first ones, [1, N, length, d]."""
     shape = (1, config.num_heads, length or config.text_len, config.head_dim)
-    return {f"{kind}_{kv}_{i}": shape for i in range(config.num_layers) for kv in "kv"}
+    layers = range(config.num_layers if num_layers is None else num_layers)
+    return {f"{kind}_{kv}_{i}": shape for i in layers for kv in "kv"}

@@ -98,7 +98,8 @@ class Stage:
         self.text_engine.bind({}, shared_text).run({"text": text})
         steps = [StepSession(self, c, shared_text) for c in self.constants]
         cache = steps[0].cache
-        prefill = self.prefill_engine.bind({**cache, **shared_text}, _written(cache))
+        read = {n: text for n, text in shared_text.items() if n in self.prefill_engine.inputs}
+        prefill = self.prefill_engine.bind({**cache, **read}, _written(cache))
         state = StageSession(steps=steps, prefill=prefill, motion=motion)
         self.sessions[session] = state
         self._fill_sink(state, reference)
