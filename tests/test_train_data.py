@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from train.data import SPLITS, clip, identity_seed
 from train.world import speech
 from train.world.identity import identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve
-from train.world.measure import read_mouth
+from train.world.measure import find_pose, read_mouth
 from train.world.motion import (
     Pose,
     eye_motion,
     head_motion,
+    seat,
     still_expression,
     still_mouth,
     still_pose,
@@ -207,6 +208,35 @@ def test_mouth_and_pose_are_read_from_the_pixels(spoken: np.ndarray) -> None:
             assert np.abs(getattr(pose, name) - getattr(take.pose, name)).max() < 0.01, name
     assert min(openings) > 0.98
     assert min(widths) > 0.95
+
+
+@pytest.mark.parametrize(("seed", "cut"), [(0, "curly"), (3, "fringe"), (6, "quiff")])
+def test_a_mouth_is_found_under_the_wrong_hair(spoken: np.ndarray, seed: int, cut: str) -> None:
+    """A model that draws hair or eyes a little differently would be said not to follow the sound:
+    they pull the estimated head to where there is no mouth."""
+    take = clip(seed, NUM_FRAMES, 64, "test", audio=spoken, mood="neutral")
+    who = take.identity
+    other = replace(who, cut=cut, hair_volume=1.2, eye_dots=not who.eye_dots)
+    frames = render(other, take.pose, take.expression, take.mouth, "neutral", 64).frames
+
+    def follows(pose: Pose) -> float:
+        mouth = read_mouth(frames, who, "neutral", pose).mouth
+        return correlation(mouth.opening, take.mouth.opening)
+
+    assert follows(estimate_pose(frames, who, "neutral")) < 0.5
+    assert follows(find_pose(frames, who, "neutral")) > 0.95
+
+
+def test_a_character_sits_in_its_clips_as_in_its_portrait() -> None:
+    """Who has to guess where the head will be learns to draw a blur."""
+    rest = seat(5)
+    for performance in (0, 1):
+        pose = head_motion(5, 4000, performance=performance)
+        for name in ("x", "y", "tilt"):
+            assert getattr(pose, name).mean() == pytest.approx(getattr(rest, name)[0], abs=0.01)
+    take = clip(5, 1, 64, audio=np.zeros(1), mood="neutral")
+    portrait = render(take.identity, rest, still_expression(), still_mouth(), "neutral", 64)
+    assert np.array_equal(take.reference, portrait.frames[0])
 
 
 def test_shards_hold_the_clips_and_are_not_written_twice(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from train.world.motion import (
     Pose,
     eye_motion,
     head_motion,
+    seat,
     still_expression,
     still_mouth,
 )
@@ -59,7 +60,7 @@ class Clip:
     regions: np.ndarray
     """uint8 [T, S, S], indices into `train.world.render.REGIONS`."""
     reference: np.ndarray
-    """uint8 [S, S, 3]: the character with closed mouth and open eyes, in a pose of its own."""
+    """uint8 [S, S, 3]: the character with closed mouth and open eyes, seated as in its clips."""
     audio: np.ndarray
     """float32 [640 T], 16 kHz; frame k belongs to samples [640 k, 640 (k + 1))."""
     mouth: Mouth
@@ -138,9 +139,8 @@ def _fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def _reference(who: Identity, mood: str, size: int) -> np.ndarray:
-    """uint8 [S, S, 3]: silent, looking at the camera, in a pose that no clip of it starts with."""
-    pose = head_motion(who.seed + len(SPLITS) * SEEDS_PER_SPLIT, 1)
-    return render(who, pose, still_expression(), still_mouth(), mood, size).frames[0]
+    """uint8 [S, S, 3]: silent, looking at the camera, seated as in its clips."""
+    return render(who, seat(who.seed), still_expression(), still_mouth(), mood, size).frames[0]
 
 
 def main() -> None:

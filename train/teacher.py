@@ -33,9 +33,10 @@ PANELS = {
     "where there is mouth": ("mouth_0", "mouth_1", "mouth_2"),
     "mouth opening and width": ("opening", "width"),
     "change over the VAE's": ("motion", "border"),
+    "error of mean pictures (grey levels)": ("looks",),
 }
 SHOWN = ("error_0", "error_1", "error_2", "mouth_1", "mouth_2", "opening", "width",
-         "motion", "border")  # fmt: skip
+         "motion", "border", "looks")  # fmt: skip
 
 
 def train(args: argparse.Namespace) -> None:

@@ -126,7 +126,8 @@ class DevClips:
 
 def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:
     """How much changes from frame to frame over what the VAE makes of the truth: "motion" in all,
-    "border" of latents over within. Both uint8 [B, T, S, S, 3]."""
+    "border" of latents over within; and "looks", how far the mean picture of each stream is from
+    the VAE's, in grey levels. Both uint8 [B, T, S, S, 3]."""
     change, wanted = (np.abs(np.diff(x.astype(np.int16), axis=1)) for x in (frames, cap))
     border = np.arange(change.shape[1]) % 4 == 3
 
@@ -134,7 +135,8 @@ def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:
         return float(x[:, border].mean() / x[:, ~border].mean())
 
     motion = float(change.mean() / wanted.mean())
-    return {"motion": motion, "border": steps(change) / steps(wanted)}
+    looks = float(np.abs(frames.mean(1) - cap.mean(1)).mean())
+    return {"motion": motion, "border": steps(change) / steps(wanted), "looks": looks}
 
 
 def write_samples(path: Path, cap: np.ndarray, frames: np.ndarray) -> None:

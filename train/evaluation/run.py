@@ -22,9 +22,8 @@ from train.evaluation.metrics_picture import (
     sharpness,
 )
 from train.evaluation.takes import Take, part
-from train.world.measure import read_mouth
+from train.world.measure import find_pose, read_mouth
 from train.world.motion import FPS, Mouth, Pose
-from train.world.registration import estimate_pose
 
 Array = np.ndarray
 
@@ -101,7 +100,7 @@ class RunScore:
     def _measure(self, frames: Array, first: int) -> None:
         who, mood = self.take.identity, self.take.mood
         at = np.arange(POSE_EVERY // 2, len(frames), POSE_EVERY)
-        sparse = estimate_pose(frames[at], who, mood)
+        sparse = find_pose(frames[at], who, mood)
         places = np.arange(len(frames))
         pose = Pose(**{
             f.name: np.interp(places, at, getattr(sparse, f.name)).astype(np.float32)

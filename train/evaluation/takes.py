@@ -49,9 +49,10 @@ class Take:
 
     def motion(self, seed: int) -> tuple[Pose, Expression]:
         """How head and eyes move; another seed is another performance of the same sound."""
-        key = identity_seed(self.face, self.split) + seed * OTHER_TAKE
+        who, length = identity_seed(self.face, self.split), self.num_frames
         stress = stress_curve(self.mouth)
-        return head_motion(key, self.num_frames, stress), eye_motion(key, self.num_frames, stress)
+        head = head_motion(who, length, stress, performance=seed)
+        return head, eye_motion(who + seed * OTHER_TAKE, length, stress)
 
     def draw(self, rows: slice, motion: tuple[Pose, Expression]) -> np.ndarray:
         """The true frames uint8 [rows, S, S, 3] with a motion as `motion` gives."""

@@ -8,7 +8,7 @@ grid the difference is linearised. Nothing of the driving sound is used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +31,12 @@ BLUR_PIXELS = 0.6
 REST = torch.tensor([0.0, 0.5, 0.0])
 REST_WEIGHT = 2e-4
 """Squared error per pixel that leaving the resting shape costs: decides what cannot be seen."""
+SETTLING_FRAMES = 16
+"""How many frames `find_pose` looks for mouths in."""
+COARSE, FINE = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12), (0.02, 0.01, 0.01)
+"""By how much it turns and nods, head units: everywhere, then around the best."""
+WORTHWHILE, GOOD_ENOUGH = 0.8, 25.0
+"""It moves only to where the squared error is at most this part; so much is always forgiven."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +107,37 @@ def _fit(mouths: Tensor, bank: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
     return shape.clamp(0, 1), (residual**2).mean(1)
 
 
+def find_pose(frames: np.ndarray, who: Identity, mood: str) -> Pose:
+    """The pose [T] of the head in frames uint8 [T, S, S, 3], one piece of a stream.
+
+    What a model draws is not quite the character, and hair or brows in other places than its
+    drawing's pull the face's turn and nod to where there is no mouth. So both are moved, by the
+    same in all frames, to where the mouths are most like mouths.
+    """
+    pose = estimate_pose(frames, who, mood)
+    rows = np.linspace(0, len(frames) - 1, min(len(frames), SETTLING_FRAMES)).round().astype(int)
+    some = Pose(**{f.name: getattr(pose, f.name)[rows] for f in fields(Pose)})
+
+    def misfit(turn: float, nod: float) -> float:
+        error = read_mouth(frames[rows], who, mood, _turned(some, turn, nod)).error
+        return float((error**2).mean()) + GOOD_ENOUGH
+
+    tried = {(0.0, 0.0): misfit(0, 0)}
+    for turn in COARSE:
+        for nod in COARSE:
+            if (turn, nod) != (0, 0):
+                tried[turn, nod] = misfit(turn, nod) / WORTHWHILE
+    for step in FINE:
+        turn, nod = min(tried, key=tried.__getitem__)
+        for near in ((turn + step, nod), (turn - step, nod), (turn, nod + step), (turn, nod - step)):
+            tried[near] = misfit(*near) / WORTHWHILE
+    return _turned(pose, *min(tried, key=tried.__getitem__))
+
+
+def _turned(pose: Pose, turn: float, nod: float) -> Pose:
+    return replace(pose, turn=pose.turn + np.float32(turn), nod=pose.nod + np.float32(nod))
+
+
 @torch.no_grad()
 def read_mouth(
     frames: np.ndarray, who: Identity, mood: str | None = None, pose: Pose | None = None
@@ -110,13 +147,13 @@ def read_mouth(
     Args:
         who: the character in the picture.
         mood: its mood, or None to choose the mood whose drawings fit best.
-        pose: where its head is, or None to estimate that from the frames.
+        pose: where its head is, or None to find that in the frames.
     """
     if mood is None:
         some = frames[:: max(1, len(frames) // 32)]
         errors = {m: float((read_mouth(some, who, m).error ** 2).mean()) for m in MOODS}
         mood = min(errors, key=errors.__getitem__)
-    pose = estimate_pose(frames, who, mood) if pose is None else pose
+    pose = find_pose(frames, who, mood) if pose is None else pose
     bank, shapes = _bank(who, mood, frames.shape[1])
     shape, squared = _fit(_mouths(frames, pose), bank, shapes)
     opening, width, roundness = shape.numpy().T

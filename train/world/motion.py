@@ -6,7 +6,7 @@ shorter one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,20 +101,32 @@ def _wander(rng: np.random.Generator, t: Array, slow: float, fast: float) -> Arr
     return waves @ (weight / np.sqrt((weight**2).sum() / 2))
 
 
-def head_motion(seed: int, num_frames: int, stress: Array | None = None) -> Pose:
-    """`stress` [T] in [0, 1], the slow loudness of the voice, makes the head nod a little."""
-    rng = np.random.default_rng([seed, 0x4EAD])
+def seat(seed: int) -> Pose:
+    """Where a character holds its head, [1]: nobody sits quite in the middle of the picture."""
+    x, y, tilt = np.random.default_rng([seed, 0x5EA7]).normal(size=3) * [0.025, 0.02, 0.02]
+    rest = still_pose()
+    return replace(rest, **{
+        name: getattr(rest, name) + np.float32(value)
+        for name, value in (("x", x), ("y", y), ("tilt", tilt))
+    })  # fmt: skip
+
+
+def head_motion(
+    seed: int, num_frames: int, stress: Array | None = None, performance: int = 0
+) -> Pose:
+    """About the character's `seat`. `stress` [T] in [0, 1], the slow loudness of the voice, makes
+    the head nod a little; another `performance` of the same moves in another way."""
+    rng = np.random.default_rng([seed, 0x4EAD, performance])
     t = np.arange(num_frames) / FPS
-    lively = rng.uniform(0.45, 1.15)
-    lean = rng.normal(size=3) * [0.025, 0.02, 0.02]
+    lively, rest = rng.uniform(0.45, 1.15), seat(seed)
 
     def bounded(scale: float, slow: float, fast: float) -> Array:
         return lively * scale * np.tanh(_wander(rng, t, slow, fast) / 2) * 2
 
     pose = {
-        "x": lean[0] + bounded(0.034, 0.06, 0.55),
-        "y": lean[1] + bounded(0.020, 0.06, 0.7),
-        "tilt": lean[2] + bounded(0.042, 0.06, 0.5),
+        "x": rest.x + bounded(0.034, 0.06, 0.55),
+        "y": rest.y + bounded(0.020, 0.06, 0.7),
+        "tilt": rest.tilt + bounded(0.042, 0.06, 0.5),
         "zoom": 1 + bounded(0.012, 0.05, 0.3),
         "turn": bounded(0.030, 0.06, 0.6),
         "nod": bounded(0.016, 0.1, 0.9),
