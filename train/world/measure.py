@@ -129,7 +129,8 @@ def find_pose(frames: np.ndarray, who: Identity, mood: str) -> Pose:
                 tried[turn, nod] = misfit(turn, nod) / WORTHWHILE
     for step in FINE:
         turn, nod = min(tried, key=tried.__getitem__)
-        for near in ((turn + step, nod), (turn - step, nod), (turn, nod + step), (turn, nod - step)):
+        for right, down in ((step, 0), (-step, 0), (0, step), (0, -step)):
+            near = (turn + right, nod + down)
             tried[near] = misfit(*near) / WORTHWHILE
     return _turned(pose, *min(tried, key=tried.__getitem__))
 
