@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -123,15 +124,13 @@ def find_pose(frames: np.ndarray, who: Identity, mood: str) -> Pose:
         return float((error**2).mean()) + GOOD_ENOUGH
 
     tried = {(0.0, 0.0): misfit(0, 0)}
-    for turn in COARSE:
-        for nod in COARSE:
-            if (turn, nod) != (0, 0):
-                tried[turn, nod] = misfit(turn, nod) / WORTHWHILE
+    for place in product(COARSE, COARSE):
+        tried.setdefault(place, misfit(*place) / WORTHWHILE)
     for step in FINE:
         turn, nod = min(tried, key=tried.__getitem__)
         for right, down in ((step, 0), (-step, 0), (0, step), (0, -step)):
             near = (turn + right, nod + down)
-            tried[near] = misfit(*near) / WORTHWHILE
+            tried.setdefault(near, misfit(*near) / WORTHWHILE)
     return _turned(pose, *min(tried, key=tried.__getitem__))
 
 
