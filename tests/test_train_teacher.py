@@ -129,6 +129,8 @@ def test_most_noise_levels_are_those_that_are_served() -> None:
     assert sigmas.min() > 0
     assert sigmas.max() == 1
     assert (sigmas < 0.3).float().mean() > 0.05
+    of_a_student = draw_sigmas(np.random.default_rng(0), 4000, CONFIG, served_share=1)
+    assert ((of_a_student[:, None] / served - 1).abs() < 0.1).any(1).all()
 
 
 def test_own_steps_lead_from_the_level_before(lessons: Lessons) -> None:
@@ -200,6 +202,7 @@ def options(folder: Path, out: Path, steps: int, resume: bool = False) -> argpar
     return argparse.Namespace(
         weights=folder, clips=folder, out=out, minutes=1.0, steps=steps, threads=1, seed=0,
         every=60.0, resume=resume, start=None, sink_dropout=0.15, own_steps=0.5, rate=1.0,
+        served_share=0.65,
     )  # fmt: skip
 
 

@@ -29,7 +29,8 @@ SHAPE_WEIGHTS = (0.3, 0.4, 0.3)
 STEP_WEIGHTS = (0.25, 0.3, 0.4, 0.05)
 """Of the served schedule's levels; the last one changes next to nothing."""
 SERVED_SHARE = 0.65
-"""Share of pieces near a level of the served schedule; the others are anywhere."""
+"""Share of pieces near a level of the served schedule; the others are anywhere. A student, who will
+meet nothing else, takes 1."""
 JITTER = 0.02
 REFRESH_STEPS = 64
 """How often clips that were made meanwhile are taken in."""
@@ -81,12 +82,14 @@ class Lesson:
         return (self.noisy - self.clean) / self.sigma.view(-1, 1, 1, 1, 1)
 
 
-def draw_sigmas(rng: np.random.Generator, count: int, config: PipelineConfig) -> Tensor:
+def draw_sigmas(
+    rng: np.random.Generator, count: int, config: PipelineConfig, served_share: float = SERVED_SHARE
+) -> Tensor:
     """Noise levels [count] in (0, 1]: most near those that are served, the others anywhere."""
     served = rng.choice(Schedule(4, config.shift).sigmas[:-1], count, p=STEP_WEIGHTS)
     served = served * (1 + JITTER * rng.standard_normal(count))
     anywhere = shifted(torch.from_numpy(rng.random(count)), config.shift).numpy()
-    sigmas = np.where(rng.random(count) < SERVED_SHARE, served, anywhere)
+    sigmas = np.where(rng.random(count) < served_share, served, anywhere)
     return torch.from_numpy(np.clip(sigmas, 1e-3, 1.0).astype(np.float32))
 
 
@@ -106,11 +109,13 @@ class Lessons:
         part: int = 0,
         sink_dropout: float = SINK_DROPOUT,
         own_steps: float = OWN_STEPS,
+        served_share: float = SERVED_SHARE,
         config: PipelineConfig = PRESET.pipeline,
     ) -> None:
         """`part`: number of the learner, each of which has lessons of its own."""
         self.clips, self.seed, self.part, self.config = clips, seed, part, config
         self.sink_dropout, self.own_steps = sink_dropout, own_steps
+        self.served_share = served_share
 
     def lesson(self, step: int) -> Lesson:
         """Of equal shape, and with or without a sink, in all parts."""
@@ -137,7 +142,7 @@ class Lessons:
         spans = [slice(b * frames, (b + blocks) * frames) for b in begins]
         clean = torch.stack([x[:, s] for x, s in zip(clips.latents, spans, strict=True)])
         regions = torch.stack([x[s] for x, s in zip(clips.regions, spans, strict=True)])
-        sigma = draw_sigmas(rng, len(clean), self.config)
+        sigma = draw_sigmas(rng, len(clean), self.config, self.served_share)
         noise = torch.randn(clean.shape, generator=generator)
         wrong, learned = self._corruption(rng, clean, generator)
         right = (learned == 1).flatten(1).all(1)
