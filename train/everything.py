@@ -108,7 +108,7 @@ def stages(out: Path, hours: float, threads: int, seed: int) -> list[Stage]:
         Stage(
             name="report",
             command=["train.evaluate", "--quick", "--out", str(out / "report"), "--weights",
-                     str(demo), "--teacher", teacher],
+                     str(demo), "--teacher", teacher, "--artifacts", str(out / "artifacts")],
         ),
     ]  # fmt: skip
 
