@@ -1,10 +1,9 @@
-"""The evaluation on streams whose faults are known, and everything around it."""
+"""The evaluation on streams whose faults are known, and where streams come from."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,8 @@ from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig
 from train import evaluate as command
-from train.evaluation.gates import compare, gates
-from train.evaluation.loop import Evaluation
 from train.evaluation.metrics_change import ChangeMeter
-from train.evaluation.models import MissingFileError, Models
 from train.evaluation.run import PIECE, RunScore, Score
-from train.evaluation.settings import FULL, QUICK, Pair, Setting, Sweep
 from train.evaluation.sources import (
     ArtifactsSource,
     ReconstructionSource,
@@ -228,103 +223,6 @@ def test_a_saved_stream_is_read_as_it_was_sent(
         next(read_video(path, 48))
     with pytest.raises(ValueError, match="no pictures"):
         next(read_video(SPEECH))
-
-
-def tiny(about: str = "the renderer") -> Sweep:
-    def setting(name: str, model: str, seeds: int = 1) -> Setting:
-        return Setting(name=name, about=about, model=model, kind="given", seconds=1, faces=2,
-                       seeds=seeds)  # fmt: skip
-
-    return Sweep(
-        settings=(
-            setting("truth", "truth", 2),
-            setting("student 4", "truth"),
-            setting("teacher 40", "teacher"),
-        ),
-        pairs=(Pair(one="student 4", other="truth", question="Are they the same?"),),
-        num_others=0,
-    )
-
-
-def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Hours of runs would be lost to a stop; a report with missing pictures cannot be sent."""
-    pytest.importorskip("matplotlib")
-    from train.evaluation.report import write_report
-
-    models = Models(human=SPEECH)
-    first = Evaluation(tiny(), models, tmp_path)
-    results = first.run()
-    assert set(results["truth"]) == {(f, s) for f in (0, 1) for s in (0, 1)}
-    assert results["truth"][0, 0]["diversity"] > 0
-    assert "--weights" in first.missing["teacher 40"]
-
-    def refuse(*_: object) -> Iterator[np.ndarray]:
-        raise AssertionError("a run that is stored was made again")
-
-    monkeypatch.setattr(TruthSource, "generate", refuse)
-    again = Evaluation(tiny(), models, tmp_path)
-    assert again.run() == results
-
-    judged = gates(results)
-    page = write_report(tmp_path / "report.html", again, results, judged, quick=True).read_text()
-    assert "not measured" in page
-    assert "does not discriminate" in page
-    assert page.count('src="data:image/png;base64,') == page.count("src=") > 5
-    listed = json.loads(json.dumps(command.everything(tiny(), results, judged), allow_nan=False))
-    assert listed["settings"]["truth"]["sync"]["value"] > 0.9
-    assert listed["gates"]["lag, frames"]["passed"]
-    differences = compare(results, tiny().pairs[0]).values()
-    assert all(c.value == 0 for c in differences if c.known)
-
-
-def test_figures_of_other_files_or_options_are_not_used_again(tmp_path: Path) -> None:
-    """A better checkpoint would get the figures of the old one."""
-    models = Models(weights=tmp_path)
-    setting = next(s for s in FULL.settings if s.name == "vae")
-    with pytest.raises(MissingFileError, match="not there"):
-        models.fingerprint(setting, 6)
-    (tmp_path / "vae.safetensors").write_bytes(b"one")
-    first = models.fingerprint(setting, 6)
-    assert first == models.fingerprint(setting, 6)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "vae.safetensors").write_bytes(b"two")
-    assert Models(weights=other).fingerprint(setting, 6) != first
-    assert models.fingerprint(setting, 5) != first
-
-
-@pytest.mark.parametrize("sweep", [FULL, QUICK])
-def test_every_comparison_is_between_settings_of_equal_length(sweep: Sweep) -> None:
-    """Drift and chance depend on the length."""
-    settings = {s.name: s for s in sweep.settings}
-    assert len(settings) == len(sweep.settings)
-    for pair in sweep.pairs:
-        if {pair.one, pair.other} <= set(settings):
-            one, other = settings[pair.one], settings[pair.other]
-            assert (one.seconds, one.kind) == (other.seconds, other.kind), pair
-    with pytest.raises(ValueError, match="unknown setting 'window 9'"):
-        sweep.chosen(["window 9"])
-
-
-def test_a_sweep_can_be_made_smaller_but_not_larger() -> None:
-    """An hour's evaluation for a look, or a look that became an hour."""
-    small = FULL.resized(faces=9, seeds=1, seconds=15)
-    for one, other in zip(FULL.settings, small.settings, strict=True):
-        assert (other.faces, other.seeds) == (min(one.faces, 9), 1)
-        assert other.seconds == min(one.seconds, 15)
-    assert FULL.resized(faces=None) == FULL
-
-
-def test_the_full_sweep_is_what_the_gates_ask_for() -> None:
-    """24 unseen faces, 3 seeds, up to 600 s."""
-    settings = {s.name: s for s in FULL.settings}
-    for name in ("student 4", "teacher 40", "teacher 4"):
-        assert (settings[name].faces, settings[name].seeds, settings[name].seconds) == (24, 3, 60)
-    assert (settings["long"].faces, settings["long"].seconds) == (24, 600)
-    for horizon in (60, 120, 600):  # the piece that ends there is measured
-        assert (horizon // 5) % settings["long"].piece_every == 0
 
 
 def test_a_video_is_judged_by_the_command(

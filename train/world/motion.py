@@ -103,12 +103,9 @@ def _wander(rng: np.random.Generator, t: Array, slow: float, fast: float) -> Arr
 
 def seat(seed: int) -> Pose:
     """Where a character holds its head, [1]: nobody sits quite in the middle of the picture."""
-    x, y, tilt = np.random.default_rng([seed, 0x5EA7]).normal(size=3) * [0.025, 0.02, 0.02]
-    rest = still_pose()
-    return replace(rest, **{
-        name: getattr(rest, name) + np.float32(value)
-        for name, value in (("x", x), ("y", y), ("tilt", tilt))
-    })  # fmt: skip
+    rng = np.random.default_rng([seed, 0x5EA7])
+    x, y, tilt = (rng.normal(size=(3, 1)) * [[0.025], [0.02], [0.02]]).astype(np.float32)
+    return replace(still_pose(), x=x, y=y, tilt=tilt)
 
 
 def head_motion(
