@@ -13,9 +13,10 @@ pytest.importorskip("torch", reason="the training part needs torch")
 from train.data import SPLITS, clip, identity_seed
 from train.world import speech
 from train.world.identity import identity
-from train.world.lips import SAMPLES_PER_FRAME, mouth_curve
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.measure import find_pose, read_mouth
 from train.world.motion import (
+    Mouth,
     Pose,
     eye_motion,
     head_motion,
@@ -237,6 +238,32 @@ def test_a_character_sits_in_its_clips_as_in_its_portrait() -> None:
     take = clip(5, 1, 64, audio=np.zeros(1), mood="neutral")
     portrait = render(take.identity, rest, still_expression(), still_mouth(), "neutral", 64)
     assert np.array_equal(take.reference, portrait.frames[0])
+
+
+def test_the_head_follows_the_voice_and_nothing_later_than_a_lip() -> None:
+    """Who could not hear it would have to guess where the head goes. Another performance moves
+    otherwise, about what the voice does."""
+    pulse = np.zeros(250, np.float32)
+    pulse[100:130] = 0.6
+    mouth = Mouth(opening=pulse, width=0.5 + pulse / 2, roundness=pulse * 0)
+    voice = voice_curves(mouth)
+    assert voice.lean[:100].max() == 0  # it knows no future
+    assert voice.lean[100:150].max() > 0.5
+    takes = [head_motion(5, 250, v, p) for v in (voice, None) for p in (0, 1)]
+    for name in ("x", "tilt", "turn"):
+        spoken, other, silent, _ = (getattr(take, name) for take in takes)
+        curve = voice.sway if name == "tilt" else voice.lean
+        assert correlation(spoken - silent, curve) > 0.999
+        assert np.abs(spoken - other).max() > 0.01
+
+
+def test_a_clip_from_mid_stream_goes_on_from_what_was_heard(spoken: np.ndarray) -> None:
+    """Learned clips would begin with a head that has heard nothing; live ones do not."""
+    whole = clip(5, 60, 64, audio=spoken)
+    rest = clip(5, 40, 64, audio=spoken, before=20)
+    assert np.array_equal(rest.frames, whole.frames[20:])
+    assert np.array_equal(rest.audio, whole.audio[20 * SAMPLES_PER_FRAME :])
+    assert np.array_equal(rest.pose.tilt, whole.pose.tilt[20:])
 
 
 def test_shards_hold_the_clips_and_are_not_written_twice(tmp_path: Path) -> None:

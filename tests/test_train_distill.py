@@ -289,3 +289,26 @@ def test_the_command_writes_a_student_that_loads_and_goes_on_from_its_state(
     assert names >= {"dit.safetensors", "state.pt", "log.jsonl", "curve.png"}
     lines = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
     assert len(lines) == 3  # stage A, stage B, and what was added to it
+
+
+def test_matching_goes_on_from_a_student_and_aims_at_the_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the student has learned so far would be lost, or be taken for the teacher's."""
+    monkeypatch.setattr(distill, "PRESET", replace(PRESET, pipeline=CONFIG))
+    monkeypatch.setattr(distill, "LatentClips", lambda folder: RandomClips())
+    teacher = random_dit(PRESET.dit)
+    save_checkpoint(teacher, tmp_path / "teacher.safetensors")
+    student = copy.deepcopy(teacher)
+    with torch.no_grad():
+        student.head.head.bias += 1
+    save_checkpoint(student, tmp_path / "student.safetensors")
+    words = f"--weights {tmp_path} --teacher {tmp_path}/teacher.safetensors --clips {tmp_path}"
+    words += f" --start {tmp_path}/student.safetensors --out {tmp_path}/out --blocks 2"
+    words += " --ode-share 0 --steps 0 1 --critic-lead 0"
+    learners = distill.distil(distill.parser().parse_args(words.split()))
+    began = student.head.head.bias
+    assert torch.allclose(learners.student.head.head.bias, began, atol=0.01)
+    assert torch.allclose(learners.average.head.head.bias, began, atol=0.01)
+    assert torch.allclose(learners.critic.head.head.bias, teacher.head.head.bias, atol=0.01)
+    assert learners.teacher.head.head.bias.equal(teacher.head.head.bias)

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from train.world.captions import caption
 from train.world.identity import Identity, identity
-from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.motion import (
     MOODS,
     Expression,
@@ -29,6 +29,7 @@ from train.world.motion import (
     Pose,
     eye_motion,
     head_motion,
+    part,
     seat,
     still_expression,
     still_mouth,
@@ -84,6 +85,7 @@ def clip(
     split: str = "train",
     *,
     audio: np.ndarray | None = None,
+    before: int = 0,
     kind: str | None = None,
     mood: str | None = None,
 ) -> Clip:
@@ -93,7 +95,8 @@ def clip(
         seed: 0 to 999,999; with the split it decides face, motion, mood and sound.
         num_frames: T, at 25 frames per second.
         size: S, pixels.
-        audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
+        audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut.
+        before: frames that sound before the clip's first one; its motion goes on from there.
         kind: one of `train.world.speech.KINDS` instead of a drawn one.
         mood: one of `train.world.motion.MOODS` instead of a drawn one.
 
@@ -107,13 +110,15 @@ def clip(
     mood = drawn_mood if mood is None else mood
     if mood not in MOODS:
         raise ValueError(f"mood is {mood!r}, expected one of {tuple(MOODS)}")
+    length, voice = before + num_frames, ""
     if audio is None:
-        audio, kind, voice = sound(key, num_frames * SAMPLES_PER_FRAME, split, kind)
+        audio, kind, voice = sound(key, length * SAMPLES_PER_FRAME, split, kind)
     else:
-        audio, kind, voice = _fitted(audio, num_frames * SAMPLES_PER_FRAME), "given", ""
-    mouth = mouth_curve(audio, num_frames)
-    stress = stress_curve(mouth)
-    pose, expression = head_motion(key, num_frames, stress), eye_motion(key, num_frames, stress)
+        audio, kind = _fitted(audio, length * SAMPLES_PER_FRAME), "given"
+    mouth = mouth_curve(audio, length)
+    moved = voice_curves(mouth)
+    curves = (mouth, head_motion(key, length, moved), eye_motion(key, length, moved))
+    mouth, pose, expression = (part(c, slice(before, None)) for c in curves)
     take = render(who, pose, expression, mouth, mood, size)
     return Clip(
         seed=seed,
@@ -126,7 +131,7 @@ def clip(
         frames=take.frames,
         regions=take.regions,
         reference=_reference(who, "neutral" if rng.random() < NEUTRAL_REFERENCE else mood, size),
-        audio=audio,
+        audio=audio[before * SAMPLES_PER_FRAME :],
         mouth=mouth,
         pose=pose,
         expression=expression,

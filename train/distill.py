@@ -1,6 +1,7 @@
 """Distil the many-step teacher into the few-step student that is served.
 
     python -m train.distill --weights DIR --teacher FILE --clips DIR --minutes 60 --out out/student
+    python -m train.distill … --start STUDENT --ode-share 0     (matching alone, from a student)
     python -m train.distill … --corruption 0 --window-blocks 2 --no-sink     (ablations)
 
 First the teacher's trajectories are stored in OUT/trajectories (not counted in the minutes), then
@@ -35,7 +36,8 @@ RATES = ("guidance", "ode_guidance", "ode_rate", "generator_rate", "critic_rate"
 def distil(args: argparse.Namespace) -> Distillation:
     """Both stages; returns what has learned."""
     teacher = load_checkpoint(DiT(PRESET.dit), args.teacher)
-    learners = Distillation(teacher, recipe_of(args), args.seed)
+    start = load_checkpoint(DiT(PRESET.dit), args.start) if args.start else None
+    learners = Distillation(teacher, recipe_of(args), args.seed, start)
     clips = LatentClips(args.clips / "train")
     args.out.mkdir(parents=True, exist_ok=True)
     if args.resume:
@@ -83,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Distil the teacher into a few-step student.")
     parser.add_argument("--weights", type=Path, required=True, help="folder of vae.safetensors")
     parser.add_argument("--teacher", type=Path, required=True, help="its dit.safetensors")
+    parser.add_argument("--start", type=Path, help="a student to go on from, not the teacher")
     parser.add_argument("--clips", type=Path, required=True, help='has folders "train" and "dev"')
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60.0, help="of both stages")

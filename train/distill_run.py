@@ -22,7 +22,7 @@ from train.distill_data import Trajectories
 from train.distill_training import Distillation, Figures
 from train.latent_clips import LatentClips
 from train.preset import PRESET
-from train.teacher_scores import DevClips, write_samples
+from train.teacher_scores import DevClips, moved, write_samples
 
 Probe = Callable[[DiT], Figures]
 """Scores of a student, such as how well its lips follow the sound."""
@@ -31,6 +31,8 @@ PANELS = {
     "mean |gradient| of matching": ("gradient",),
     "critic loss": ("critic_loss",),
     "mouth opening and width": ("opening", "width"),
+    "change over the VAE's": ("motion", "border"),
+    "error of mean pictures (grey levels)": ("looks",),
 }
 TRAJECTORY_BATCH = 8
 
@@ -118,8 +120,8 @@ def mouth_probe(args: argparse.Namespace) -> Probe | None:
     dev = DevClips(args.clips / "dev", load_checkpoint(build_vae(PRESET.vae), path))
 
     def probe(student: DiT) -> Figures:
-        frames = dev.frames(student)
-        write_samples(args.out / "samples.png", dev.reconstructed(), frames)
-        return dev.read(frames)
+        frames, cap = dev.frames(student), dev.reconstructed()
+        write_samples(args.out / "samples.png", cap, frames)
+        return dev.read(frames) | moved(frames, cap)
 
     return probe

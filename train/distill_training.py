@@ -74,10 +74,12 @@ class Recipe:
 class Distillation:
     """Networks, optimisers and place; `teacher` is frozen."""
 
-    def __init__(self, teacher: DiT, recipe: Recipe, seed: int) -> None:
+    def __init__(self, teacher: DiT, recipe: Recipe, seed: int, start: DiT | None = None) -> None:
+        """`start`: what the student begins as; None: as its teacher."""
         self.teacher, self.recipe, self.seed = teacher.requires_grad_(False), recipe, seed
-        self.student, self.critic = (learning_copy(teacher) for _ in range(2))
-        self.average = copy.deepcopy(teacher)
+        start = teacher if start is None else start
+        self.student, self.critic = learning_copy(start), learning_copy(teacher)
+        self.average = copy.deepcopy(start).requires_grad_(False)
         self.ode_step = self.dmd_step = 0
         self.minutes, self.cpu_seconds = 0.0, 0.0
         self.rows: list[Figures] = []

@@ -1,8 +1,9 @@
-"""The audio encoder's lesson: the mouth of every video frame, from what a live stream would send.
+"""The audio encoder's lesson: the mouth of every video frame, and what else of a face the voice
+moves, from what a live stream would send.
 
-Windows are cut and normalised as those of the server; targets are the mouth curve
-(`train.world.lips`) of the whole sound. Some sounds get louder and softer, so that the recent past
-tells the level. What a step sees follows from the seed and the step's number alone.
+Windows are cut and normalised as those of the server; targets are the curves of the mouth and the
+voice (`train.world.lips`) of the whole sound. Some sounds get louder and softer, so that the recent
+past tells the level. What a step sees follows from the seed and the step's number alone.
 
 B windows   T video frames of a window, context and block   L layers   C width
 """
@@ -20,19 +21,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.audio_encoder import AudioEncoder
-from networks.checkpoint import save_checkpoint
+from networks.audio_encoder import AudioEncoder, module_key
+from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.presets import Preset
 from pipeline.audio_features import frame_places, num_hidden_frames
 from pipeline.config import PipelineConfig
 from train.data import identity_seed
 from train.encoder_features import features_at, hidden_states, stream_windows
-from train.world.lips import SAMPLES_PER_FRAME, mouth_curve
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.speech import sound
 
-SHAPES = ("opening", "width", "roundness")
-SPREAD = torch.tensor([0.25, 0.12, 0.15])
-"""About the standard deviations of the three: errors count in these."""
+SHAPES = ("opening", "width", "roundness", "stress", "lean", "sway")
+SPREAD = torch.tensor([0.25, 0.12, 0.15, 0.2, 1.0, 1.0])
+"""About the standard deviations of the six: errors count in these."""
 KINDS = {"speech": 0.64, "speech in noise": 0.12, "speech over music": 0.1, "silence": 0.06,
          "noise": 0.04, "music": 0.04}  # fmt: skip
 NUM_FRAMES = 204
@@ -54,7 +55,7 @@ class Sound:
     samples: np.ndarray
     """float32 [640 * NUM_FRAMES]."""
     mouth: np.ndarray
-    """float32 [NUM_FRAMES, 3], see SHAPES."""
+    """float32 [NUM_FRAMES, 6], see SHAPES."""
 
 
 def draw_sound(seed: int, split: str, kind: str | None = None) -> Sound:
@@ -67,7 +68,8 @@ def draw_sound(seed: int, split: str, kind: str | None = None) -> Sound:
         places = np.linspace(0, len(samples), 6)
         level = np.interp(np.arange(len(samples)), places, rng.uniform(-1, 1, 6) * WANDER_DECIBELS)
         samples = np.clip(samples * 10 ** (level / 20), -1, 1).astype(np.float32)
-    return Sound(samples, np.stack(astuple(mouth_curve(samples)), 1))
+    mouth = mouth_curve(samples)
+    return Sound(samples, np.stack(astuple(mouth) + astuple(voice_curves(mouth)), 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Windows:
     weight: Tensor
     """[B, T] of the hidden frame after it."""
     mouth: Tensor
-    """[B, T, 3], the truth."""
+    """[B, T, 6], the truth."""
 
 
 def cut(sounds: list[tuple[Sound, int]], config: PipelineConfig) -> Windows:
@@ -110,7 +112,7 @@ class MouthModel(nn.Module):
         self.layer_heads = nn.ModuleList(nn.Linear(width, len(SHAPES)) for _ in range(layers))
 
     def forward(self, windows: Windows) -> tuple[Tensor, Tensor]:
-        """The mixture's mouth [B, T, 3] and each layer's own [B, L + 1, T, 3]."""
+        """The mixture's mouth [B, T, 6] and each layer's own [B, L + 1, T, 6]."""
         hidden = hidden_states(self.encoder, windows.samples)
         features = features_at(hidden, windows.index, windows.weight)
         weights = F.silu(self.mix)  # as `networks.audio_tokens` will mix them
@@ -126,19 +128,25 @@ class AudioLesson:
     name = "audio"
     panels: ClassVar = {
         "loss": ("loss",),
-        "correlation": ("opening", "width", "roundness"),
+        "correlation": SHAPES,
         "opening, first and last frame": ("opening_0", "opening_11"),
         "opening of closed lips": ("closed", "silence"),
     }
-    shown = ("opening", "width", "roundness", "opening_0", "opening_11", "closed", "silence")
+    shown = (*SHAPES, "opening_0", "opening_11", "closed", "silence")
 
-    def __init__(self, preset: Preset, seed: int, lookaheads: tuple[int, ...]) -> None:
-        """`lookaheads`: video frames, drawn from evenly; scores are those of the first."""
+    def __init__(
+        self, preset: Preset, seed: int, lookaheads: tuple[int, ...], start: Path | None = None
+    ) -> None:
+        """`lookaheads`: video frames, drawn from evenly; scores are those of the first. `start`: an
+        encoder to go on from."""
         self.preset, self.seed = preset, seed
         self.lookaheads = lookaheads
         self.sounds: OrderedDict[int, Sound] = OrderedDict()
         self.dev: list[tuple[str, Sound]] = []
         self.model = MouthModel(preset)
+        if start is not None:
+            load_checkpoint(self.model.encoder, start, rename=module_key)
+            self.model.requires_grad_(True)
 
     def config(self, lookahead: int) -> PipelineConfig:
         return dataclasses.replace(self.preset.pipeline, audio_lookahead_frames=lookahead)
@@ -177,7 +185,7 @@ class AudioLesson:
 
     @torch.no_grad()
     def readings(self, model: MouthModel, lookahead: int) -> list[tuple[str, Tensor, Tensor]]:
-        """Kind, prediction and truth [blocks, 12, 3] of every sound of unheard voices."""
+        """Kind, prediction and truth [blocks, 12, 6] of every sound of unheard voices."""
         if not self.dev:
             kinds = [kind for kind, count in DEV_SOUNDS.items() for _ in range(count)]
             self.dev = [(kind, draw_sound(i, "dev", kind)) for i, kind in enumerate(kinds)]
@@ -189,7 +197,7 @@ class AudioLesson:
             windows = [cut([(source, b) for b in group], config) for group in groups]
             made = torch.cat([model(w)[0][:, -per_block:] for w in windows])
             truth = torch.cat([w.mouth[:, -per_block:] for w in windows])
-            result.append((kind, made.clamp(0, 1), truth))
+            result.append((kind, made, truth))
         return result
 
     def scores(self, model: MouthModel, lookahead: int | None = None) -> dict[str, float]:
@@ -206,8 +214,9 @@ class AudioLesson:
             scores[name] = correlation(made[..., i], truth[..., i])
             for k in range(made.shape[1]):
                 scores[f"{name}_{k}"] = correlation(made[:, k, i], truth[:, k, i])
-        closed = made[..., 0][truth[..., 0] == 0]
+        closed = made[..., 0].clamp(0, 1)[truth[..., 0] == 0]
         silent = torch.cat([made[..., 0] for kind, made, _ in readings if kind == "silence"])
+        silent = silent.clamp(0, 1)
         return scores | {"closed": float(closed.mean()), "silence": float(silent.mean())}
 
     def save(self, model: MouthModel, out: Path) -> None:

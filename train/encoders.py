@@ -166,21 +166,25 @@ def main() -> None:
         "--lookahead", type=int, nargs="+", default=[PRESET.pipeline.audio_lookahead_frames],
         help="of audio: video frames after a block, drawn from evenly",
     )  # fmt: skip
+    parser.add_argument(
+        "--start", type=Path, help="of audio: audio_encoder.safetensors to go on from"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     is_audio = args.lesson == "audio"
-    audio_or_text = AudioLesson(PRESET, args.seed, tuple(args.lookahead)) if is_audio else None
-    learner = Learner(audio_or_text or TextLesson(PRESET, args.seed))
+    of = (PRESET, args.seed)
     try:
+        audio = AudioLesson(*of, tuple(args.lookahead), args.start) if is_audio else None
+        learner = Learner(audio or TextLesson(*of))
         if args.resume or args.evaluate:
             learner.load(args.out)
     except ValueError as error:
         sys.exit(str(error))
     if not args.evaluate:
         train(learner, args.out, args.minutes, args.steps, args.every)
-    elif audio_or_text is not None:
-        study_lookahead(audio_or_text, learner.average)
+    elif audio is not None:
+        study_lookahead(audio, learner.average)
     else:
         print(json.dumps(learner.lesson.scores(learner.average)))
 

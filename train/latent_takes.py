@@ -101,9 +101,9 @@ def draw_take(seed: int, split: str, num_blocks: int, networks: Networks) -> Tak
     length = (first + num_blocks) * per_block + after
     samples, kind, voice = sound(key, length * size, split)
     begin = first * per_block - LEAD_FRAMES
-    heard = np.pad(samples, (max(0, -begin * size), 0))[max(0, begin * size) :]
+    heard = np.pad(samples, (max(0, -begin * size), 0))
     num_frames = LEAD_FRAMES + num_blocks * per_block + after
-    drawn = clip(seed, num_frames, config.height, split, audio=heard)
+    drawn = clip(seed, num_frames, config.height, split, audio=heard, before=max(0, begin))
     windows = stream_windows(samples, range(first, first + num_blocks), config)
     return Take(clip=drawn, windows=windows, first_block=first, kind=kind, voice=voice)
 

@@ -126,7 +126,8 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
     weights = LossWeights(change=args.change_weight)
-    training = Training(args.seed, together, rank, args.encoder_of, args.start, args.rate, weights)
+    begins = (args.encoder_of, args.start, args.rate)
+    training = Training(args.seed, together, rank, *begins, weights, args.leftover)
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
@@ -177,6 +178,12 @@ def main() -> None:
         default=LossWeights().change,
         help="of errors in the change between frames: what moves inside a latent",
     )
+    parser.add_argument(
+        "--leftover",
+        type=float,
+        default=0.0,
+        help="highest deviation of noise on latents: a decoder that sees through it",
+    )
     parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--evaluate", action="store_true", help="score OUT/vae.safetensors")
@@ -185,6 +192,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.resume and not (args.out / "state.pt").is_file():
         sys.exit(f"{args.out}: no state.pt to resume from")
+    if args.leftover and not args.encoder_of:
+        parser.error("--leftover is a decoder's alone: it wants --encoder-of")
     (test if args.evaluate else train)(args)
 
 

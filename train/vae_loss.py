@@ -40,12 +40,19 @@ def region_weights(regions: Tensor, weights: LossWeights) -> Tensor:
     return table[regions.long()].unsqueeze(1)
 
 
-def vae_loss(vae: CompactVAE, batch: Batch, weights: LossWeights, noise: Tensor) -> Tensor:
-    """`noise` [B, C, t, h, w]: standard normal, for the posterior's sample."""
+def vae_loss(
+    vae: CompactVAE,
+    batch: Batch,
+    weights: LossWeights,
+    noise: Tensor,
+    leftover: Tensor | float = 0.0,
+) -> Tensor:
+    """`noise` [B, C, t, h, w]: standard normal, for the posterior's sample. `leftover`, of the same
+    shape: what a few-step model would leave of its noise in normalised latents."""
     mean, log_variance = vae.moments(batch.video)
     log_variance = log_variance.clamp(-12, 4)
     sample = mean + (0.5 * log_variance).exp() * noise
-    made, _ = vae.decode(vae.normalised(sample))
+    made, _ = vae.decode(vae.normalised(sample) + leftover)
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
     return picture_loss(made, batch, weights) + weights.kl * kl
 

@@ -29,13 +29,15 @@ class Training(Learner):
         start: Path | None = None,
         rate: float = 1.0,
         weights: LossWeights | None = None,
+        leftover: float = 0.0,
     ) -> None:
         """`together`: None for a learner that is alone. `encoder_of`: go on from that VAE with a
         frozen encoder, so that latents made with it stay valid while the decoder improves.
-        `start`: go on from that VAE as a whole. `rate`: what all learning rates are multiplied
-        by."""
+        `start`: go on from that VAE as a whole. `rate`: what all learning rates are multiplied by.
+        `leftover`: highest standard deviation of noise on normalised latents."""
         torch.manual_seed(seed)
         self.vae, self.weights = CompactVAE(CompactVAEConfig()), weights or LossWeights()
+        self.leftover = leftover
         self.frozen, self.goes_on = encoder_of is not None, start is not None
         if (trained := encoder_of or start) is not None:
             load_checkpoint(self.vae, trained)
@@ -78,5 +80,9 @@ class Training(Learner):
         b, _, t, height, width = batch.video.shape
         shape = (b, self.vae.latent_mean.shape[0], (t - 1) // 4 + 1, height // 8, width // 8)
         noise = torch.randn(shape, generator=generator)
-        loss = vae_loss(self.vae, batch, self.weights, noise)
+        leftover: torch.Tensor | float = 0.0
+        if self.leftover:
+            amount = self.leftover * torch.rand(b, 1, 1, 1, 1, generator=generator)
+            leftover = amount * torch.randn(shape, generator=generator)
+        loss = vae_loss(self.vae, batch, self.weights, noise, leftover)
         return self.descend(loss, progress)

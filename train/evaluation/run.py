@@ -21,9 +21,9 @@ from train.evaluation.metrics_picture import (
     likeness,
     sharpness,
 )
-from train.evaluation.takes import Take, part
+from train.evaluation.takes import Take
 from train.world.measure import find_pose, read_mouth
-from train.world.motion import FPS, Mouth, Pose
+from train.world.motion import FPS, Mouth, Pose, part
 
 Array = np.ndarray
 

@@ -8,19 +8,16 @@ T video frames   S the picture's side in pixels
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 
 from train.data import clip, identity_seed
 from train.world.identity import Identity
-from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, stress_curve
-from train.world.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion
+from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
+from train.world.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion, part
 from train.world.render import render
 from train.world.speech import sound
-
-Curves = TypeVar("Curves", Pose, Expression, Mouth)
 
 OTHER_TAKE = 10_000_000
 """Between the seeds of the motions that the same character could as well have made."""
@@ -50,20 +47,15 @@ class Take:
     def motion(self, seed: int) -> tuple[Pose, Expression]:
         """How head and eyes move; another seed is another performance of the same sound."""
         who, length = identity_seed(self.face, self.split), self.num_frames
-        stress = stress_curve(self.mouth)
-        head = head_motion(who, length, stress, performance=seed)
-        return head, eye_motion(who + seed * OTHER_TAKE, length, stress)
+        voice = voice_curves(self.mouth)
+        head = head_motion(who, length, voice, performance=seed)
+        return head, eye_motion(who + seed * OTHER_TAKE, length, voice)
 
     def draw(self, rows: slice, motion: tuple[Pose, Expression]) -> np.ndarray:
         """The true frames uint8 [rows, S, S, 3] with a motion as `motion` gives."""
         pose, expression = (part(of, rows) for of in motion)
         mouth = part(self.mouth, rows)
         return render(self.identity, pose, expression, mouth, self.mood, self.size).frames
-
-
-def part(curves: Curves, rows: slice) -> Curves:
-    """The rows of every curve."""
-    return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
 
 
 def take(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.world.motion import Mouth
+from train.world.motion import FPS, Mouth, Voice
 
 Array = np.ndarray
 
@@ -156,8 +156,26 @@ def mouth_curve(samples: Array, num_frames: int | None = None) -> Mouth:
     return Mouth(opening=opening, width=width, roundness=roundness)
 
 
-def stress_curve(mouth: Mouth) -> Array:
-    """[T] in [0, 1]: slow emphasis of the voice, for head and brows."""
+def _trailing(curve: Array, seconds: float) -> Array:
+    """An average [T] of the past that forgets within `seconds`; before the first frame it is 0."""
+    kernel = np.exp(-np.arange(round(6 * seconds * FPS)) / (seconds * FPS))
+    return np.convolve(curve, kernel / kernel.sum())[: len(curve)]
+
+
+def _swell(curve: Array) -> Array:
+    """[T]: how far the last half second was above the last two."""
+    recent = _trailing(_trailing(curve, 0.4), 0.4)
+    return recent - _trailing(recent, 1.0)
+
+
+def voice_curves(mouth: Mouth) -> Voice:
+    """How the sound of a mouth moves the rest of the face: nothing but the sound decides."""
     kernel = np.hanning(15)
     padded = np.pad(mouth.opening, 7)
-    return np.convolve(padded, kernel / kernel.sum(), "valid").astype(np.float32)
+    stress = np.convolve(padded, kernel / kernel.sum(), "valid")
+    lean, sway = (
+        scale * _swell(curve) for curve, scale in ((mouth.opening, 15.0), (mouth.width - 0.5, 27.0))
+    )
+    curves = (stress, 2 * np.tanh(lean / 2), 2 * np.tanh(sway / 2))
+    stress, lean, sway = (c.astype(np.float32) for c in curves)
+    return Voice(stress=stress, lean=lean, sway=sway)

@@ -6,7 +6,8 @@ shorter one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -77,6 +78,26 @@ class Mouth:
     roundness: Array
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """What of a voice moves more than the mouth, all [T] (see `train.world.lips`)."""
+
+    stress: Array
+    """[0, 1]: slow emphasis, lifts brows and lets the head nod."""
+    lean: Array
+    """About unit deviation while it speaks: louder than just before."""
+    sway: Array
+    """The same: lips wider than just before."""
+
+
+Curves = TypeVar("Curves", Pose, Expression, Mouth)
+
+
+def part(curves: Curves, rows: slice) -> Curves:
+    """The rows of every curve."""
+    return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
+
+
 def still_pose(num_frames: int = 1) -> Pose:
     zero = np.zeros(num_frames, np.float32)
     return Pose(x=zero, y=zero, tilt=zero, zoom=zero + 1, turn=zero, nod=zero)
@@ -108,29 +129,40 @@ def seat(seed: int) -> Pose:
     return replace(still_pose(), x=x, y=y, tilt=tilt)
 
 
+EXTENT = {"x": 0.034, "y": 0.020, "tilt": 0.042, "zoom": 0.012, "turn": 0.030, "nod": 0.016}
+"""How far a head moves, as `Pose`, for a deviation of one."""
+OWN, VOICED = 0.35, 0.45
+"""Of that, what a head does of its own and what its voice does."""
+
+
 def head_motion(
-    seed: int, num_frames: int, stress: Array | None = None, performance: int = 0
+    seed: int, num_frames: int, voice: Voice | None = None, performance: int = 0
 ) -> Pose:
-    """About the character's `seat`. `stress` [T] in [0, 1], the slow loudness of the voice, makes
-    the head nod a little; another `performance` of the same moves in another way."""
+    """About the character's `seat`. While it speaks, most of what moves the head is the `voice`;
+    the rest is its own, and another `performance` of the same moves that in another way."""
     rng = np.random.default_rng([seed, 0x4EAD, performance])
     t = np.arange(num_frames) / FPS
     lively, rest = rng.uniform(0.45, 1.15), seat(seed)
 
-    def bounded(scale: float, slow: float, fast: float) -> Array:
-        return lively * scale * np.tanh(_wander(rng, t, slow, fast) / 2) * 2
+    def own(slow: float, fast: float) -> Array:
+        return 2 * np.tanh(_wander(rng, t, slow, fast) / 2)
 
-    pose = {
-        "x": rest.x + bounded(0.034, 0.06, 0.55),
-        "y": rest.y + bounded(0.020, 0.06, 0.7),
-        "tilt": rest.tilt + bounded(0.042, 0.06, 0.5),
-        "zoom": 1 + bounded(0.012, 0.05, 0.3),
-        "turn": bounded(0.030, 0.06, 0.6),
-        "nod": bounded(0.016, 0.1, 0.9),
+    motion = {
+        "x": OWN * own(0.06, 0.55),
+        "y": OWN * own(0.06, 0.7),
+        "tilt": OWN * own(0.06, 0.5),
+        "zoom": OWN * own(0.05, 0.3),
+        "turn": OWN * own(0.06, 0.6),
+        "nod": OWN * own(0.1, 0.9),
     }
-    if stress is not None:
-        pose["y"] = pose["y"] + 0.018 * lively * stress
-        pose["nod"] = pose["nod"] + 0.018 * lively * stress
+    if voice is not None:
+        nod = 3 * voice.stress
+        for name, moved in (("x", voice.lean), ("y", nod), ("tilt", voice.sway),
+                            ("turn", voice.lean), ("nod", nod)):  # fmt: skip
+            motion[name] = motion[name] + VOICED * moved
+    pose = {
+        name: getattr(rest, name) + lively * EXTENT[name] * curve for name, curve in motion.items()
+    }
     return Pose(**{name: value.astype(np.float32) for name, value in pose.items()})
 
 
@@ -141,8 +173,8 @@ def _events(rng: np.random.Generator, seconds: float, shortest: float, mean: flo
     return np.cumsum(gaps) - start
 
 
-def eye_motion(seed: int, num_frames: int, stress: Array | None = None) -> Expression:
-    """Blinks, glances and brows; `stress` [T] raises the brows."""
+def eye_motion(seed: int, num_frames: int, voice: Voice | None = None) -> Expression:
+    """Blinks, glances and brows; the voice's stress raises the brows."""
     t = np.arange(num_frames) / FPS
     # One generator for each: a longer clip draws more events, which must not move the others.
     blink, glance, brow = (np.random.default_rng([seed, 0xE7E, i]) for i in range(3))
@@ -157,7 +189,7 @@ def eye_motion(seed: int, num_frames: int, stress: Array | None = None) -> Expre
         gaze += np.interp(t, [time - 0.03, time + 0.05], [0, 1])[:, None] * step
     gaze = np.tanh(gaze)
     raised = 0.012 * np.tanh(_wander(brow, t, 0.1, 0.8))
-    if stress is not None:
-        raised = raised + 0.022 * stress
+    if voice is not None:
+        raised = raised + 0.022 * voice.stress
     values = {"lid": 1 - shut, "gaze_x": gaze[:, 0], "gaze_y": gaze[:, 1], "brow": raised}
     return Expression(**{name: value.astype(np.float32) for name, value in values.items()})
