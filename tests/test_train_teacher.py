@@ -174,18 +174,6 @@ def test_errors_that_flicker_count_more_than_lasting_ones(lessons: Lessons) -> N
     assert errors[1] > 5 * errors[0]
 
 
-def test_a_steady_weight_counts_flicker_where_there_is_no_mouth(folder: Path) -> None:
-    """Mouths would drown it: what is left of the noise is seen on walls."""
-    clips, found = LatentClips(folder / "train"), []
-    for steady in (0.0, 12.0):
-        lesson = Lessons(clips, 0, steady_weight=steady).lesson(0)
-        quiet = (lesson.weight < 1.5 * lesson.weight.amin((3, 4), keepdim=True)).float()
-        flicker = 0.1 * quiet
-        flicker[:, :, ::2] *= -1
-        found.append(float(weighted_error(lesson.target + flicker, lesson)))
-    assert found[1] > 2 * found[0]
-
-
 def test_a_fresh_network_lets_the_noise_through(lessons: Lessons) -> None:
     """Hundreds of steps would go into copying the input to the output."""
     lesson = lessons.lesson(0)
@@ -214,7 +202,7 @@ def options(folder: Path, out: Path, steps: int, resume: bool = False) -> argpar
     return argparse.Namespace(
         weights=folder, clips=folder, out=out, minutes=1.0, steps=steps, threads=1, seed=0,
         every=60.0, resume=resume, start=None, sink_dropout=0.15, own_steps=0.5, rate=1.0,
-        served_share=0.65, steady_weight=0.0,
+        served_share=0.65,
     )  # fmt: skip
 
 

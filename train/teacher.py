@@ -23,7 +23,7 @@ from networks.dit import DiT
 from train.latent_clips import LatentClips
 from train.learners import Together, described, follow, lead, start_learners
 from train.preset import PRESET
-from train.teacher_pieces import OWN_STEPS, SERVED_SHARE, SINK_DROPOUT, STEADY_WEIGHT, Lessons
+from train.teacher_pieces import OWN_STEPS, SERVED_SHARE, SINK_DROPOUT, Lessons
 from train.teacher_scores import DevClips
 from train.teacher_training import Training
 
@@ -51,8 +51,8 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     clips = LatentClips(args.clips / "train")
-    chosen = (args.sink_dropout, args.own_steps, args.served_share, args.steady_weight)
-    lessons = Lessons(clips, training.seed, rank, *chosen)
+    shares = (args.sink_dropout, args.own_steps, args.served_share)
+    lessons = Lessons(clips, training.seed, rank, *shares)
     learn = partial(training.learn, lessons)
     if rank:
         follow(training, learn)
@@ -97,9 +97,6 @@ def main() -> None:
     )
     parser.add_argument(
         "--served-share", type=float, default=SERVED_SHARE, help="share near the served levels"
-    )
-    parser.add_argument(
-        "--steady-weight", type=float, default=STEADY_WEIGHT, help="of change where little moves"
     )
     parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
     args = parser.parse_args()

@@ -53,9 +53,6 @@ OWN_LEVELS = (2,)
 no more of the clip's head motion, and who learns from it learns to hold still."""
 CHANGE_WEIGHT = 4.0
 """Of squared errors in the change from one latent to the next."""
-STEADY_WEIGHT = 0.0
-"""Added to that, everywhere alike: where little moves, what is left of the noise is seen most. A
-student's."""
 MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 1.0
 """Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""
 
@@ -77,9 +74,7 @@ class Lesson:
     """First block of each piece, as counted in its stream."""
     sink: bool
     weight: Tensor
-    """Of squared errors [B, 1, n * F, h, w]; 0 where history was corrupted."""
-    change_weight: Tensor
-    """Of squared errors in the change from each latent to the next [B, 1, n * F - 1, h, w]."""
+    """[B, 1, n * F, h, w]; 0 where history was corrupted."""
 
     @property
     def target(self) -> Tensor:
@@ -115,13 +110,12 @@ class Lessons:
         sink_dropout: float = SINK_DROPOUT,
         own_steps: float = OWN_STEPS,
         served_share: float = SERVED_SHARE,
-        steady_weight: float = STEADY_WEIGHT,
         config: PipelineConfig = PRESET.pipeline,
     ) -> None:
         """`part`: number of the learner, each of which has lessons of its own."""
         self.clips, self.seed, self.part, self.config = clips, seed, part, config
         self.sink_dropout, self.own_steps = sink_dropout, own_steps
-        self.served_share, self.steady_weight = served_share, steady_weight
+        self.served_share = served_share
 
     def lesson(self, step: int) -> Lesson:
         """Of equal shape, and with or without a sink, in all parts."""
@@ -153,10 +147,8 @@ class Lessons:
         wrong, learned = self._corruption(rng, clean, generator)
         right = (learned == 1).flatten(1).all(1)
         before = torch.where(right, self._earlier_levels(rng, sigma), 0)
-        focus = 1 + MOUTH_WEIGHT * regions[:, :, 0] + EYES_WEIGHT * regions[:, :, 1]
-        level = level_weight(sigma).view(-1, 1, 1, 1, 1) * learned
-        weight, both = focus[:, None] * level, torch.minimum(level[:, :, 1:], level[:, :, :-1])
-        change = CHANGE_WEIGHT * torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
+        weight = 1 + MOUTH_WEIGHT * regions[:, :, 0] + EYES_WEIGHT * regions[:, :, 1]
+        weight = weight * level_weight(sigma)[:, None, None, None]
         return Lesson(
             clean=clean,
             noisy=add_noise(clean + wrong, noise, torch.maximum(sigma, before)),
@@ -166,8 +158,7 @@ class Lessons:
             starts=[self._place(rng, int(f) + int(b))
                     for f, b in zip(clips.first_block, begins, strict=True)],
             sink=sink,
-            weight=weight,
-            change_weight=change + self.steady_weight * both,
+            weight=(weight[:, None] * learned),
         )  # fmt: skip
 
     def _earlier_levels(self, rng: np.random.Generator, sigma: Tensor) -> Tensor:
@@ -245,8 +236,9 @@ def weighted_error(velocity: Tensor, lesson: Lesson) -> Tensor:
     error, weight = velocity - lesson.target, lesson.weight
     learned = (weight > 0).sum().clamp(min=1)
     squared = (error.square().mean(1, keepdim=True) * weight).sum() / learned
-    change = error.diff(dim=2).square().mean(1, keepdim=True) * lesson.change_weight
-    return squared + change.sum() / learned
+    both = torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
+    change = (error.diff(dim=2).square().mean(1, keepdim=True) * both).sum() / learned
+    return squared + CHANGE_WEIGHT * change
 
 
 def _generator(rng: np.random.Generator) -> torch.Generator:
