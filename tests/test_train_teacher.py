@@ -24,7 +24,7 @@ from train.learners import Together  # noqa: E402
 from train.parallel import velocities  # noqa: E402
 from train.preset import PRESET  # noqa: E402
 from train.teacher_pieces import Lessons, draw_sigmas, weighted_error  # noqa: E402
-from train.teacher_training import Training, fresh_dit, lesson_loss, with_own_steps  # noqa: E402
+from train.teacher_training import Training, fresh_dit, lesson_loss  # noqa: E402
 
 NUM_CLIPS, NUM_BLOCKS = 4, 3
 CONFIG = PRESET.pipeline
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lessons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lessons:
     """Of one shape: four pieces of three blocks."""
     monkeypatch.setattr(teacher_pieces, "SHAPES", ((NUM_CLIPS, NUM_BLOCKS),) * 3)
-    return Lessons(LatentClips(folder / "train"), seed=1, own_steps=0.5)
+    return Lessons(LatentClips(folder / "train"), seed=1)
 
 
 @pytest.fixture
@@ -85,9 +85,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_target_leads_from_the_noisy_latents_to_the_clips(lessons: Lessons) -> None:
     """The network would learn another velocity than the one that the server integrates."""
     stored = lessons.clips.shards[0].get_tensor("latents").float()
-    dit = fresh_dit(0)
     for step in range(6):
-        lesson = with_own_steps(dit, lessons.lesson(step))
+        lesson = lessons.lesson(step)
         clean = clean_from(lesson.noisy, lesson.target, lesson.sigma)
         right = (lesson.weight > 0).all(dim=(1, 3, 4))  # not corrupted
         for piece, frames in zip(clean, right, strict=True):
@@ -111,8 +110,8 @@ def test_corrupted_history_is_an_input_only(lessons: Lessons) -> None:
 
 def test_lessons_follow_from_seed_and_step(lessons: Lessons, folder: Path) -> None:
     """A resumed run would see other data; learners would all see the same."""
-    again = Lessons(LatentClips(folder / "train"), seed=1, own_steps=0.5)
-    other = Lessons(LatentClips(folder / "train"), seed=1, part=1, own_steps=0.5)
+    again = Lessons(LatentClips(folder / "train"), seed=1)
+    other = Lessons(LatentClips(folder / "train"), seed=1, part=1)
     one = lessons.lesson(5)
     assert torch.equal(one.noisy, again.lesson(5).noisy)
     assert one.starts == again.lesson(5).starts
@@ -129,37 +128,6 @@ def test_most_noise_levels_are_those_that_are_served() -> None:
     assert sigmas.min() > 0
     assert sigmas.max() == 1
     assert (sigmas < 0.3).float().mean() > 0.05
-    of_a_student = draw_sigmas(np.random.default_rng(0), 4000, CONFIG, served_share=1)
-    assert ((of_a_student[:, None] / served - 1).abs() < 0.1).any(1).all()
-
-
-def test_own_steps_lead_from_the_level_before(lessons: Lessons) -> None:
-    """A step would learn from inputs that no stream gives it."""
-    lessons.own_steps, dit, seen = 1.0, fresh_dit(0), 0
-    served = torch.from_numpy(teacher_pieces.Schedule(4, CONFIG.shift).sigmas)
-    for step in range(12):
-        lesson = lessons.lesson(step)
-        made = with_own_steps(dit, lesson)
-        rows = (lesson.before > 0).tolist()
-        for row, own in enumerate(rows):
-            if not own:
-                assert torch.equal(made.noisy[row], lesson.noisy[row])
-                continue
-            assert lesson.before[row] == served[1]
-            assert abs(lesson.sigma[row] / served[2] - 1) < 0.1
-            with torch.no_grad():
-                velocity = velocities(
-                    dit,
-                    lesson.noisy,
-                    1000 * torch.full_like(lesson.sigma, float(served[1])),
-                    lesson.conditions,
-                    starts=lesson.starts,
-                    sink=lesson.sink,
-                )[row]
-            wanted = lesson.noisy[row] + (lesson.sigma[row] - served[1]) * velocity
-            torch.testing.assert_close(made.noisy[row], wanted, rtol=0, atol=1e-4)
-            seen += 1
-    assert seen >= 3
 
 
 def test_errors_that_flicker_count_more_than_lasting_ones(lessons: Lessons) -> None:
@@ -201,8 +169,7 @@ def test_steps_lower_the_error(lessons: Lessons, monkeypatch: pytest.MonkeyPatch
 def options(folder: Path, out: Path, steps: int, resume: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
         weights=folder, clips=folder, out=out, minutes=1.0, steps=steps, threads=1, seed=0,
-        every=60.0, resume=resume, start=None, sink_dropout=0.15, own_steps=0.5, rate=1.0,
-        served_share=0.65,
+        every=60.0, resume=resume, start=None, sink_dropout=0.15, rate=1.0,
     )  # fmt: skip
 
 

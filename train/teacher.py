@@ -23,7 +23,7 @@ from networks.dit import DiT
 from train.latent_clips import LatentClips
 from train.learners import Together, described, follow, lead, start_learners
 from train.preset import PRESET
-from train.teacher_pieces import OWN_STEPS, SERVED_SHARE, SINK_DROPOUT, Lessons
+from train.teacher_pieces import SINK_DROPOUT, Lessons
 from train.teacher_scores import DevClips
 from train.teacher_training import Training
 
@@ -51,8 +51,7 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
     if args.resume:
         training.load(torch.load(args.out / "state.pt", weights_only=False))
     clips = LatentClips(args.clips / "train")
-    shares = (args.sink_dropout, args.own_steps, args.served_share)
-    lessons = Lessons(clips, training.seed, rank, *shares)
+    lessons = Lessons(clips, training.seed, rank, args.sink_dropout)
     learn = partial(training.learn, lessons)
     if rank:
         follow(training, learn)
@@ -91,12 +90,6 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="dit.safetensors to go on from")
     parser.add_argument(
         "--sink-dropout", type=float, default=SINK_DROPOUT, help="share of steps without a sink"
-    )
-    parser.add_argument(
-        "--own-steps", type=float, default=OWN_STEPS, help="share of inputs that the network made"
-    )
-    parser.add_argument(
-        "--served-share", type=float, default=SERVED_SHARE, help="share near the served levels"
     )
     parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
     args = parser.parse_args()

@@ -2,8 +2,7 @@
 
 All blocks of a piece share one noise level, as the blocks in a step's KV cache do. What a stream
 will meet is practised here: sinks that are missing or show the first generated frame, prompts and
-sound that are missing, places far into a stream, history that is not quite right, and inputs that
-the network's own previous step has made (Self-Forcing's idea, for one step at a time).
+sound that are missing, places far into a stream, and history that is not quite right.
 
 B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
 """
@@ -29,8 +28,7 @@ SHAPE_WEIGHTS = (0.3, 0.4, 0.3)
 STEP_WEIGHTS = (0.25, 0.3, 0.4, 0.05)
 """Of the served schedule's levels; the last one changes next to nothing."""
 SERVED_SHARE = 0.65
-"""Share of pieces near a level of the served schedule; the others are anywhere. A student, who will
-meet nothing else, takes 1."""
+"""Share of pieces near a level of the served schedule; the others are anywhere."""
 JITTER = 0.02
 REFRESH_STEPS = 64
 """How often clips that were made meanwhile are taken in."""
@@ -45,12 +43,6 @@ MOST_CORRUPTION = 0.6
 """Standard deviation, in that of latents, of what is wrong in corrupted history."""
 FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
 """Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
-OWN_STEPS = 0.0
-"""Share of pieces at the served levels `OWN_LEVELS` that begin one level earlier; the network's own
-step brings them to where they are learned from. A student's; a teacher of many steps has none."""
-OWN_LEVELS = (2,)
-"""Not the second level: all that the first one has to go on is sound and sink, so its step carries
-no more of the clip's head motion, and who learns from it learns to hold still."""
 CHANGE_WEIGHT = 4.0
 """Of squared errors in the change from one latent to the next."""
 MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 1.0
@@ -64,11 +56,9 @@ class Lesson:
     clean: Tensor
     """[B, C, n * F, h, w]."""
     noisy: Tensor
-    """As `clean`; at `before` where that is not 0."""
+    """As `clean`, at `sigma`."""
     sigma: Tensor
-    """[B], in (0, 1]: the levels that are learned."""
-    before: Tensor
-    """[B]: levels from which the network's own step leads to `sigma`, 0 for none."""
+    """[B], in (0, 1]."""
     conditions: Conditions
     starts: list[int]
     """First block of each piece, as counted in its stream."""
@@ -78,18 +68,16 @@ class Lesson:
 
     @property
     def target(self) -> Tensor:
-        """The velocity from `noisy`, at `sigma`, to `clean`."""
+        """The velocity from `noisy` to `clean`."""
         return (self.noisy - self.clean) / self.sigma.view(-1, 1, 1, 1, 1)
 
 
-def draw_sigmas(
-    rng: np.random.Generator, count: int, config: PipelineConfig, served_share: float = SERVED_SHARE
-) -> Tensor:
+def draw_sigmas(rng: np.random.Generator, count: int, config: PipelineConfig) -> Tensor:
     """Noise levels [count] in (0, 1]: most near those that are served, the others anywhere."""
     served = rng.choice(Schedule(4, config.shift).sigmas[:-1], count, p=STEP_WEIGHTS)
     served = served * (1 + JITTER * rng.standard_normal(count))
     anywhere = shifted(torch.from_numpy(rng.random(count)), config.shift).numpy()
-    sigmas = np.where(rng.random(count) < served_share, served, anywhere)
+    sigmas = np.where(rng.random(count) < SERVED_SHARE, served, anywhere)
     return torch.from_numpy(np.clip(sigmas, 1e-3, 1.0).astype(np.float32))
 
 
@@ -108,14 +96,11 @@ class Lessons:
         seed: int,
         part: int = 0,
         sink_dropout: float = SINK_DROPOUT,
-        own_steps: float = OWN_STEPS,
-        served_share: float = SERVED_SHARE,
         config: PipelineConfig = PRESET.pipeline,
     ) -> None:
         """`part`: number of the learner, each of which has lessons of its own."""
         self.clips, self.seed, self.part, self.config = clips, seed, part, config
-        self.sink_dropout, self.own_steps = sink_dropout, own_steps
-        self.served_share = served_share
+        self.sink_dropout = sink_dropout
 
     def lesson(self, step: int) -> Lesson:
         """Of equal shape, and with or without a sink, in all parts."""
@@ -142,34 +127,21 @@ class Lessons:
         spans = [slice(b * frames, (b + blocks) * frames) for b in begins]
         clean = torch.stack([x[:, s] for x, s in zip(clips.latents, spans, strict=True)])
         regions = torch.stack([x[s] for x, s in zip(clips.regions, spans, strict=True)])
-        sigma = draw_sigmas(rng, len(clean), self.config, self.served_share)
+        sigma = draw_sigmas(rng, len(clean), self.config)
         noise = torch.randn(clean.shape, generator=generator)
         wrong, learned = self._corruption(rng, clean, generator)
-        right = (learned == 1).flatten(1).all(1)
-        before = torch.where(right, self._earlier_levels(rng, sigma), 0)
         weight = 1 + MOUTH_WEIGHT * regions[:, :, 0] + EYES_WEIGHT * regions[:, :, 1]
         weight = weight * level_weight(sigma)[:, None, None, None]
         return Lesson(
             clean=clean,
-            noisy=add_noise(clean + wrong, noise, torch.maximum(sigma, before)),
+            noisy=add_noise(clean + wrong, noise, sigma),
             sigma=sigma,
-            before=before,
             conditions=self._conditions(rng, clips, begins, blocks),
             starts=[self._place(rng, int(f) + int(b))
                     for f, b in zip(clips.first_block, begins, strict=True)],
             sink=sink,
             weight=(weight[:, None] * learned),
         )  # fmt: skip
-
-    def _earlier_levels(self, rng: np.random.Generator, sigma: Tensor) -> Tensor:
-        """[B]: the served level before `sigma` if the network's own step leads there, else 0."""
-        levels = torch.from_numpy(Schedule(4, self.config.shift).sigmas)
-        before = torch.zeros_like(sigma)
-        chosen = torch.from_numpy(rng.random(len(sigma)) < self.own_steps)
-        for number in OWN_LEVELS:
-            near = (sigma / levels[number] - 1).abs() < 3 * JITTER
-            before[near & chosen] = levels[number - 1]
-        return before
 
     def _place(self, rng: np.random.Generator, block: int) -> int:
         """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""

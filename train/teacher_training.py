@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +11,6 @@ from torch import nn
 
 from networks.checkpoint import build_seeded, load_checkpoint
 from networks.dit import DiT
-from train.batched_dit import Conditions
 from train.learners import Learner, Together
 from train.muon import Muon
 from train.parallel import velocities
@@ -86,29 +84,12 @@ class Training(Learner):
 
 
 def lesson_loss(dit: DiT, lesson: Lesson) -> torch.Tensor:
-    lesson = with_own_steps(dit, lesson)
-    return weighted_error(_velocities(dit, lesson, lesson.noisy, lesson.sigma), lesson)
-
-
-@torch.no_grad()
-def with_own_steps(dit: DiT, lesson: Lesson) -> Lesson:
-    """`lesson` with all of `noisy` at `sigma`: the network's own Euler steps lead there, of whole
-    pieces, so that their history is made in the same way."""
-    rows = lesson.before.nonzero()[:, 0]
-    if len(rows) == 0:
-        return lesson
-    c, of = lesson.conditions, {"starts": [lesson.starts[i] for i in rows.tolist()]}
-    conditions = Conditions(
-        reference=c.reference[rows], motion=c.motion[rows], text=c.text[rows], audio=c.audio[rows]
+    velocity = velocities(
+        dit,
+        lesson.noisy,
+        1000 * lesson.sigma,
+        lesson.conditions,
+        starts=lesson.starts,
+        sink=lesson.sink,
     )
-    some = replace(lesson, conditions=conditions, **of)
-    noisy, before = lesson.noisy.clone(), lesson.before[rows]
-    velocity = _velocities(dit, some, noisy[rows], before)
-    noisy[rows] += (lesson.sigma[rows] - before).view(-1, 1, 1, 1, 1) * velocity
-    return replace(lesson, noisy=noisy, before=torch.zeros_like(lesson.before))
-
-
-def _velocities(dit: DiT, lesson: Lesson, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    return velocities(
-        dit, noisy, 1000 * sigma, lesson.conditions, starts=lesson.starts, sink=lesson.sink
-    )
+    return weighted_error(velocity, lesson)
