@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 FOLDER = Path(__file__).parent
-FACES = {"portrait": 25, "portrait_2": 10, "portrait_3": 13}
+FACES = {"portrait": 13, "portrait_2": 10, "portrait_3": 25}
 """Files, and the seeds of their characters."""
 DRAWN, SIZE = 64, 512
 """Pixels as the avatar sees them, and of the file."""
