@@ -265,15 +265,22 @@ def test_stored_trajectories_depend_on_their_number_alone(
     assert not other.states[:4].equal(other.states[4:])
 
 
-def test_the_command_writes_a_student_that_loads_and_goes_on_from_its_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Hours of training would end without a checkpoint, or start again from the teacher."""
+@pytest.fixture
+def saved_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[DiT, str]:
+    """A teacher, and the command's options for it, its file and its clips."""
     monkeypatch.setattr(distill, "PRESET", replace(PRESET, pipeline=CONFIG))
     monkeypatch.setattr(distill, "LatentClips", lambda folder: RandomClips())
     teacher = random_dit(PRESET.dit)
     save_checkpoint(teacher, tmp_path / "teacher.safetensors")
     words = f"--weights {tmp_path} --teacher {tmp_path}/teacher.safetensors --clips {tmp_path}"
+    return teacher, words
+
+
+def test_the_command_writes_a_student_that_loads_and_goes_on_from_its_state(
+    tmp_path: Path, saved_teacher: tuple[DiT, str]
+) -> None:
+    """Hours of training would end without a checkpoint, or start again from the teacher."""
+    teacher, words = saved_teacher
     words += f" --out {tmp_path}/out --trajectories 2 --teacher-steps 4 --blocks 2 --no-sink"
     words += " --critic-lead 0 --corruption 0 --window-blocks 2"
     options = distill.parser()
@@ -292,18 +299,14 @@ def test_the_command_writes_a_student_that_loads_and_goes_on_from_its_state(
 
 
 def test_matching_goes_on_from_a_student_and_aims_at_the_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, saved_teacher: tuple[DiT, str]
 ) -> None:
     """What the student has learned so far would be lost, or be taken for the teacher's."""
-    monkeypatch.setattr(distill, "PRESET", replace(PRESET, pipeline=CONFIG))
-    monkeypatch.setattr(distill, "LatentClips", lambda folder: RandomClips())
-    teacher = random_dit(PRESET.dit)
-    save_checkpoint(teacher, tmp_path / "teacher.safetensors")
+    teacher, words = saved_teacher
     student = copy.deepcopy(teacher)
     with torch.no_grad():
         student.head.head.bias += 1
     save_checkpoint(student, tmp_path / "student.safetensors")
-    words = f"--weights {tmp_path} --teacher {tmp_path}/teacher.safetensors --clips {tmp_path}"
     words += f" --start {tmp_path}/student.safetensors --out {tmp_path}/out --blocks 2"
     words += " --ode-share 0 --steps 0 1 --critic-lead 0"
     learners = distill.distil(distill.parser().parse_args(words.split()))
