@@ -88,7 +88,7 @@ def test_the_truth_is_that_of_the_same_frames() -> None:
     for block in (0, 2, 9):
         windows = cut([(source, block)], PRESET.pipeline)
         (live,) = stream_windows(source.samples, range(block, block + 1), PRESET.pipeline)
-        assert windows.mouth[0, -12:, 0].tolist() == list(range(12 * block, 12 * block + 12))
+        assert windows.curves[0, -12:, 0].tolist() == list(range(12 * block, 12 * block + 12))
         assert np.array_equal(windows.index[0, -12:], live.frame_index)
         assert np.array_equal(windows.weight[0, -12:], live.frame_weight)
 

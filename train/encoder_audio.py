@@ -54,7 +54,7 @@ DEV_SOUNDS = {"speech": 12, "speech in noise": 2, "silence": 3}
 class Sound:
     samples: np.ndarray
     """float32 [640 * NUM_FRAMES]."""
-    mouth: np.ndarray
+    curves: np.ndarray
     """float32 [NUM_FRAMES, 6], see SHAPES."""
 
 
@@ -82,7 +82,7 @@ class Windows:
     """int64 [B, T], hidden frame of each video frame."""
     weight: Tensor
     """[B, T] of the hidden frame after it."""
-    mouth: Tensor
+    curves: Tensor
     """[B, T, 6], the truth."""
 
 
@@ -96,7 +96,7 @@ def cut(sounds: list[tuple[Sound, int]], config: PipelineConfig) -> Windows:
         hidden = num_hidden_frames(window.samples.shape[1])
         places = frame_places(first, end - first, first * config.samples_per_frame, hidden,
                               fps=config.fps, rate=config.sample_rate)  # fmt: skip
-        rows.append((window.samples[0], *places, source.mouth[first:end]))
+        rows.append((window.samples[0], *places, source.curves[first:end]))
     return Windows(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 
@@ -112,7 +112,7 @@ class MouthModel(nn.Module):
         self.layer_heads = nn.ModuleList(nn.Linear(width, len(SHAPES)) for _ in range(layers))
 
     def forward(self, windows: Windows) -> tuple[Tensor, Tensor]:
-        """The mixture's mouth [B, T, 6] and each layer's own [B, L + 1, T, 6]."""
+        """The mixture's curves [B, T, 6] and each layer's own [B, L + 1, T, 6]."""
         hidden = hidden_states(self.encoder, windows.samples)
         features = features_at(hidden, windows.index, windows.weight)
         weights = F.silu(self.mix)  # as `networks.audio_tokens` will mix them
@@ -176,11 +176,11 @@ class AudioLesson:
 
     def loss(self, model: MouthModel, step: int) -> Tensor:
         windows = self.batch(step)
-        mouth, own = model(windows)
-        weight = torch.full((mouth.shape[1], 1), CONTEXT_WEIGHT)
+        made, own = model(windows)
+        weight = torch.full((made.shape[1], 1), CONTEXT_WEIGHT)
         weight[-self.preset.pipeline.video_frames_per_block :] = 1.0
-        error = ((mouth - windows.mouth) / SPREAD) ** 2
-        each = ((own - windows.mouth.unsqueeze(1)) / SPREAD) ** 2
+        error = ((made - windows.curves) / SPREAD) ** 2
+        each = ((own - windows.curves.unsqueeze(1)) / SPREAD) ** 2
         return (error * weight).mean() + LAYER_WEIGHT * (each * weight).mean()
 
     @torch.no_grad()
@@ -196,7 +196,7 @@ class AudioLesson:
             groups = [*([b] for b in range(full[0])), list(full)]
             windows = [cut([(source, b) for b in group], config) for group in groups]
             made = torch.cat([model(w)[0][:, -per_block:] for w in windows])
-            truth = torch.cat([w.mouth[:, -per_block:] for w in windows])
+            truth = torch.cat([w.curves[:, -per_block:] for w in windows])
             result.append((kind, made, truth))
         return result
 
