@@ -132,8 +132,8 @@ _DEMO = preset_of(
         num_conv_pos_embedding_groups=4,
     ),
     text=TextEncoderConfig(vocab=259, dim=64, dim_attn=64, dim_ffn=128, num_heads=2, num_layers=2),
-    height=64,
-    width=64,
+    height=96,
+    width=96,
     # benchmarks/bench_audio_context: longer windows cost more and change nothing.
     audio_context_frames=50,
     # Lips begin to move before the sound: 80 ms are what the audio encoder needs to see it.

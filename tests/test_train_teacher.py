@@ -169,7 +169,8 @@ def test_steps_lower_the_error(lessons: Lessons, monkeypatch: pytest.MonkeyPatch
 def options(folder: Path, out: Path, steps: int, resume: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
         weights=folder, clips=folder, out=out, minutes=1.0, steps=steps, threads=1, seed=0,
-        every=60.0, resume=resume, start=None, sink_dropout=0.15, rate=1.0,
+        every=60.0, resume=resume, start=None, sink_dropout=0.15, rate=1.0, device="cpu", parts=1,
+        workers=0,
     )  # fmt: skip
 
 

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from networks.block import Block
@@ -46,20 +48,28 @@ class Conditions:
     """[B, audio layers, audio width, video frames of all blocks]."""
 
 
-def block_rotation(config: PipelineConfig, first_frame: int, num_frames: int) -> Tensor:
-    """Turns of the tokens of `num_frames` latent frames, complex [L, d/2]; first_frame 0, 1, …."""
-    positions = grid(tuple(range(first_frame, first_frame + num_frames)), config.token_grid)
-    return _turns(config, positions)
+def frame_rotation(config: PipelineConfig, frames: ArrayLike, device: torch.device) -> Tensor:
+    """Turns of the tokens of latent frames at positions `frames` [..., T]: complex [..., L, d/2].
+
+    A token's turn is that of its frame times that of its place in the frame.
+    """
+    times = np.asarray(frames, np.float64)
+    positions = np.stack([times.ravel(), *[np.zeros(times.size)] * 2], 1)
+    temporal = _turns(config, positions, device).unflatten(0, (*times.shape, 1))
+    return (temporal * _turns(config, grid((0,), config.token_grid), device)).flatten(-3, -2)
 
 
-def sink_rotation(config: PipelineConfig, reference_position: int) -> Tensor:
-    """Turns of the sink's tokens, complex [num_sink_tokens, d/2]."""
-    return _turns(config, sink_grid(config, reference_position))
+def sink_rotation(config: PipelineConfig, references: ArrayLike, device: torch.device) -> Tensor:
+    """Turns of the sink's tokens with references at positions [...]: complex [..., tokens, d/2]."""
+    places = np.asarray(references)[..., None]
+    reference = frame_rotation(config, places, device)
+    motion = _turns(config, sink_grid(config, 0), device)[config.tokens_per_frame :]
+    return torch.cat([reference, motion.expand(*reference.shape[:-2], *motion.shape)], -2)
 
 
-def _turns(config: PipelineConfig, positions: Positions) -> Tensor:
+def _turns(config: PipelineConfig, positions: Positions, device: torch.device) -> Tensor:
     cos, sin = tables(positions, config.head_dim, config.round_rope_to_half)
-    return torch.complex(torch.from_numpy(cos), torch.from_numpy(sin))
+    return torch.complex(torch.from_numpy(cos), torch.from_numpy(sin)).to(device)
 
 
 def sink_distance_of(config: PipelineConfig, given: int | None) -> int:
@@ -112,7 +122,7 @@ def sink_keys_values(
     kinds = dit.trainable_cond_mask.weight
     packed = torch.stack([dit.frame_packer(clip[None]) for clip in motion])
     parts = [_patches(dit.patch_embedding, reference) + kinds[REFERENCE], packed + kinds[MOTION]]
-    turns = sink_rotation(config, config.sink_position)
+    turns = sink_rotation(config, config.sink_position, reference.device)
     kept: list[KeysValues] = []
 
     def among_themselves(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

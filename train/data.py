@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from train.preset import SIZE
 from train.world.captions import caption
 from train.world.identity import Identity, identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
@@ -81,7 +82,7 @@ def identity_seed(seed: int, split: str) -> int:
 def clip(
     seed: int,
     num_frames: int,
-    size: int = 64,
+    size: int = SIZE,
     split: str = "train",
     *,
     audio: np.ndarray | None = None,
@@ -153,7 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the shards; none are written without")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--size", type=int, default=64, help="side of the picture in pixels")
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the picture in pixels")
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0, help="of the first clip")
     parser.add_argument("--preview", type=Path, help="a contact sheet to draw as PNG")

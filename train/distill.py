@@ -22,6 +22,7 @@ from rich.progress import Progress
 
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
+from train.device import chosen
 from train.distill_rollout import Surroundings, with_window
 from train.distill_run import Run, mouth_probe, store_trajectories
 from train.distill_training import Distillation, Recipe
@@ -35,13 +36,17 @@ RATES = ("guidance", "ode_guidance", "ode_rate", "generator_rate", "critic_rate"
 
 def distil(args: argparse.Namespace) -> Distillation:
     """Both stages; returns what has learned."""
-    teacher = load_checkpoint(DiT(PRESET.dit), args.teacher)
-    start = load_checkpoint(DiT(PRESET.dit), args.start) if args.start else None
+    device = chosen(args)
+    teacher, start = (
+        load_checkpoint(DiT(PRESET.dit), path).to(device) if path else None
+        for path in (args.teacher, args.start)
+    )
     learners = Distillation(teacher, recipe_of(args), args.seed, start)
     clips = LatentClips(args.clips / "train")
     args.out.mkdir(parents=True, exist_ok=True)
     if args.resume:
-        learners.load(torch.load(args.out / "state.pt", weights_only=False))
+        state = torch.load(args.out / "state.pt", weights_only=False, map_location=device)
+        learners.load(state)
     stages = [(0.0, args.ode_share), (args.ode_share, 1.0)]
     trajectories = None
     if args.ode_share > 0 or (args.steps and args.steps[0]):
@@ -97,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher-steps", type=int, default=40, help="per trajectory")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
     parser.add_argument("--every", type=float, default=3.0, help="minutes between rows of the log")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument(
@@ -118,7 +124,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.resume and not (args.out / "state.pt").is_file():
         sys.exit(f"{args.out}: no state.pt to resume from")
-    distil(args)
+    try:
+        distil(args)
+    except ValueError as error:
+        sys.exit(f"distill: {error}")
 
 
 if __name__ == "__main__":

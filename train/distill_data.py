@@ -118,7 +118,7 @@ def trajectory(
     for step, dsigma in enumerate(schedule.dsigmas.tolist()):
         if step % stride == 0:
             states.append(x)
-        timesteps = torch.full((len(x),), float(schedule.timesteps[step]))
+        timesteps = x.new_full((len(x),), float(schedule.timesteps[step]))
         x = x + dsigma * velocity(x, timesteps)
     return torch.stack([*states, x], 1)
 
@@ -176,7 +176,7 @@ class Trajectories:
         return self.states[chosen], self.weight[chosen], self.scene.rows(chosen)
 
 
-def generator_of(*numbers: int) -> torch.Generator:
-    """Draws that follow from the numbers alone."""
+def generator_of(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Draws that follow from the numbers alone; another device draws others."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) // 2
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)

@@ -92,11 +92,12 @@ class History(WindowAttention):
         recalibrated_from: int | None = None,
     ) -> None:
         distance = sink_distance_of(around.config, None)
-        super().__init__(around.config, sink, starts, num_blocks, distance)
+        super().__init__(around.config, sink, starts, num_blocks, distance, spread.device)
         self.sinks = [sink] * num_blocks
         if recalibrated_from is not None:
             self.sinks[recalibrated_from:] = [later_sink] * len(self.sinks[recalibrated_from:])
         self.spread, self.generator = spread, generator
+        self.corrupts = around.corruption > 0
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k, v [B, N, L, d] before RoPE -> [B, N, L, d]."""
@@ -117,11 +118,11 @@ class History(WindowAttention):
 
     def _cached(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         past = [block.detach() for block in blocks[:-1]]  # the last one is nobody's history
-        if not self.spread.any():
+        if not self.corrupts:
             return past
         return [
             block
-            + torch.randn(block.shape, generator=self.generator)
+            + torch.randn(block.shape, generator=self.generator, device=block.device)
             * (spread * block.std())[:, None, None, None]
             for block, spread in zip(past, self.spread.unbind(1), strict=False)
         ]
@@ -170,7 +171,8 @@ class Rollout:
         recalibrated_from: int | None,
     ) -> Tensor:
         num_blocks = latents.shape[2] // self.around.config.frames_per_block
-        spread = torch.rand(len(latents), num_blocks, generator=self.generator)
+        size = (len(latents), num_blocks)
+        spread = torch.rand(size, generator=self.generator, device=latents.device)
         attention = History(
             self.around,
             self.sink,
@@ -191,7 +193,7 @@ class Rollout:
 
     def _velocity(self, latents: Tensor, step: int, attention: History) -> Tensor:
         timestep = torch.from_numpy(self.around.schedule.timesteps[step : step + 1])
-        modulation, head = self.dit.modulations(timestep)
+        modulation, head = self.dit.modulations(timestep.to(latents.device))
         video_frames = latents.shape[2] * self.around.config.temporal_stride
         audio = self.conditions.audio[..., :video_frames]
         tokens = embed(self.dit, latents)
@@ -199,7 +201,7 @@ class Rollout:
         return velocity_of(self.dit, x, head, latents.shape)
 
     def _sink(self, reference: Tensor) -> list[KeysValues]:
-        clean, _ = self.dit.modulations(torch.zeros(1))
+        clean, _ = self.dit.modulations(reference.new_zeros(1))
         motion, config = self.conditions.motion, self.around.config
         return sink_keys_values(self.dit, reference, motion, self.text, clean, config)
 

@@ -117,7 +117,8 @@ def mouth_probe(args: argparse.Namespace) -> Probe | None:
     if not path.is_file() or not (args.clips / "dev").is_dir():
         print("no VAE or no dev clips: mouths are not looked at", file=sys.stderr)
         return None
-    dev = DevClips(args.clips / "dev", load_checkpoint(build_vae(PRESET.vae), path))
+    vae = load_checkpoint(build_vae(PRESET.vae), path)
+    dev = DevClips(args.clips / "dev", vae, args.device)
 
     def probe(student: DiT) -> Figures:
         frames, cap = dev.frames(student), dev.reconstructed()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.dit import DiT
+from train.device import device_of, moved_to
 from train.distill_data import Scene, Trajectories, generator_of, guided_velocity, scene_of
 from train.distill_rollout import Rollout, Surroundings, clip_velocity
 from train.dmd import critic_loss, generator_loss, score_timesteps
@@ -72,11 +73,12 @@ class Recipe:
 
 
 class Distillation:
-    """Networks, optimisers and place; `teacher` is frozen."""
+    """Networks, optimisers and place; `teacher` is frozen, all learn on its device."""
 
     def __init__(self, teacher: DiT, recipe: Recipe, seed: int, start: DiT | None = None) -> None:
         """`start`: what the student begins as; None: as its teacher."""
         self.teacher, self.recipe, self.seed = teacher.requires_grad_(False), recipe, seed
+        self.device = device_of(teacher)
         start = teacher if start is None else start
         self.student, self.critic = learning_copy(start), learning_copy(teacher)
         self.average = copy.deepcopy(start).requires_grad_(False)
@@ -92,14 +94,16 @@ class Distillation:
         """One step of stage A at `progress` 0..1: each clip at a level of its own."""
         recipe, around = self.recipe, self.recipe.around
         rng = np.random.default_rng([self.seed, ODE, self.ode_step])
-        states, weight, scene = trajectories.batch(rng, recipe.ode_batch)
+        batch = trajectories.batch(rng, recipe.ode_batch)
+        states, weight, scene = (moved_to(self.device, part) for part in batch)
         rows = torch.arange(len(states))
         level = torch.from_numpy(rng.integers(around.config.num_steps, size=len(states)))
         sigmas = torch.from_numpy(around.schedule.sigmas)
         aim = level + 1 if recipe.ode_target == "next" else torch.full_like(level, len(sigmas) - 1)
         x, timesteps = states[rows, level], torch.from_numpy(around.schedule.timesteps)[level]
+        timesteps, jump = (t.to(self.device) for t in (timesteps, sigmas[aim] - sigmas[level]))
         velocity = clip_velocity(self.student, x, timesteps, scene.conditions, scene.starts, around)
-        reached = x + over_latent(sigmas[aim] - sigmas[level], x) * velocity
+        reached = x + over_latent(jump, x) * velocity
         loss = ((reached - states[rows, aim]) ** 2 * weight).mean() / weight.mean()
         for group in self.regression.param_groups:
             group["lr"] = recipe.ode_rate * (1 + np.cos(np.pi * min(progress, 1))) / 2
@@ -131,10 +135,10 @@ class Distillation:
         """The student's clean latents [B, C, n * F, h, w] on new scenes, with a gradient if on."""
         recipe = self.recipe
         rng = np.random.default_rng([self.seed, DMD, self.dmd_step, purpose])
-        pieces = clips.batch(rng, recipe.dmd_batch, recipe.blocks)
+        pieces = moved_to(self.device, clips.batch(rng, recipe.dmd_batch, recipe.blocks))
         scene = scene_of(rng, pieces)
-        generator = generator_of(self.seed, DMD, self.dmd_step, purpose)
-        noise = torch.randn(pieces.latents.shape, generator=generator)
+        generator = self._generator(purpose)
+        noise = torch.randn(pieces.latents.shape, generator=generator, device=self.device)
         rollout = Rollout(self.student, scene.conditions, scene.starts, recipe.around, generator)
         last = min(recipe.around.config.recalibrate_block, recipe.blocks - 1)
         change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
@@ -156,10 +160,13 @@ class Distillation:
 
     def _noise_levels(self, latents: Tensor, purpose: int) -> tuple[Tensor, Tensor]:
         """Noise as latents and a timestep per clip, moved towards the noise by the served shift."""
-        generator = generator_of(self.seed, DMD, self.dmd_step, purpose)
-        noise = torch.randn(latents.shape, generator=generator)
-        raw = torch.randint(1000, (len(latents),), generator=generator)
+        draws = {"generator": self._generator(purpose), "device": self.device}
+        noise = torch.randn(latents.shape, **draws)
+        raw = torch.randint(1000, (len(latents),), **draws)
         return noise, score_timesteps(raw, self.recipe.around.config.shift)
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        return generator_of(self.seed, DMD, self.dmd_step, purpose, device=self.device)
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:

@@ -30,6 +30,7 @@ from train.evaluation.statistics import Estimate
 from train.evaluation.store import Store
 from train.evaluation.takes import take
 from train.evaluation.video import read_sound, read_video
+from train.preset import SIZE
 
 NUM_OTHERS = 4
 """Characters and sounds that a single video is compared with."""
@@ -119,7 +120,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--face", type=int, default=0, help="clip seed of the video's character")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--mood", help="of the video, if it is not the clip's")
-    parser.add_argument("--size", type=int, default=64, help="side of the generated picture")
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the generated picture")
     return parser
 
 

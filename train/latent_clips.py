@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,10 @@ from train.encoder_features import block_features
 from train.latent_takes import Networks, draw_take, tensors
 from train.preset import PRESET
 
-CLIPS_PER_SHARD = 16
+CLIPS_PER_SHARD = 8
 TEXT_DROPOUT = 0.1
 PER_CLIP = ("text", "reference", "motion")
+_networks: Networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,22 +86,46 @@ def write_shard(path: Path, seeds: range, split: str, num_blocks: int, networks:
 
 
 def write_shards(
-    folder: Path, split: str, num_clips: int, num_blocks: int, networks: Networks, seed: int = 0
+    folder: Path,
+    split: str,
+    num_clips: int,
+    num_blocks: int,
+    networks: Networks,
+    seed: int = 0,
+    workers: int = 1,
 ) -> Iterator[Path]:
-    """Make what is missing; yields every shard's path. ValueError if one is of other weights."""
+    """Make what is missing, in so many processes; yields every shard's path. ValueError if one is
+    of other weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    for start in range(seed, seed + num_clips, CLIPS_PER_SHARD):
-        seeds = range(start, min(start + CLIPS_PER_SHARD, seed + num_clips))
-        path = folder / f"{split}_{num_blocks}b_{seeds[0]:06d}_{seeds[-1]:06d}.safetensors"
-        if path.exists():
-            with safe_open(path, "pt") as shard:
-                made_with = shard.metadata()["weights"]
-            if made_with != networks.digest:
-                raise ValueError(f"{path} was made with weights {made_with}, these are "
-                                 f"{networks.digest}; take another folder")  # fmt: skip
-        else:
-            write_shard(path, seeds, split, num_blocks, networks)
-        yield path
+    starts = range(seed, seed + num_clips, CLIPS_PER_SHARD)
+    spans = [range(s, min(s + CLIPS_PER_SHARD, seed + num_clips)) for s in starts]
+    make = partial(_make_shard, folder, split, num_blocks)
+    if workers == 1:
+        _start(networks.folder, networks)
+        yield from map(make, spans)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(workers, _start, [networks.folder]) as pool:
+        yield from pool.imap_unordered(make, spans)
+
+
+def _start(folder: Path, networks: Networks | None = None) -> None:
+    torch.set_num_threads(1)
+    global _networks
+    _networks = networks or Networks(folder, PRESET)
+
+
+def _make_shard(folder: Path, split: str, num_blocks: int, seeds: range) -> Path:
+    path = folder / f"{split}_{num_blocks}b_{seeds[0]:06d}_{seeds[-1]:06d}.safetensors"
+    if not path.exists():
+        write_shard(path, seeds, split, num_blocks, _networks)
+        return path
+    with safe_open(path, "pt") as shard:
+        made_with = shard.metadata()["weights"]
+    if made_with != _networks.digest:
+        raise ValueError(f"{path} was made with weights {made_with}, these are "
+                         f"{_networks.digest}; take another folder")  # fmt: skip
+    return path
 
 
 class LatentClips:
@@ -183,15 +210,17 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=8, help="blocks of a clip")
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0, help="of the first clip")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     networks = Networks(args.weights, PRESET)
-    begun = time.process_time()
-    shards = write_shards(args.out, args.split, args.clips, args.blocks, networks, args.seed)
+    begun = time.monotonic()
+    of = (args.out, args.split, args.clips, args.blocks, networks, args.seed, args.workers)
+    shards = write_shards(*of)
     total, bar = -(-args.clips // CLIPS_PER_SHARD), sys.stderr.isatty()
     for path in track(shards, "shards", total, disable=not bar):
         print(path, flush=True)
-    print(f"{(time.process_time() - begun) / args.clips:.2f} CPU-s per clip")
+    print(f"{(time.monotonic() - begun) / args.clips:.2f} s per clip")
 
 
 if __name__ == "__main__":

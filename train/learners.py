@@ -12,11 +12,11 @@ import json
 import math
 import multiprocessing
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -75,15 +75,16 @@ class Learner:
     def __init__(
         self, seed: int, network: nn.Module, together: Together | None, rank: int, rate: float = 1.0
     ) -> None:
-        """`together`: None for a learner that is alone. `rate`: times all learning rates."""
+        """`together`: None for a learner that is alone. `rate`: times all learning rates. `network`
+        learns where it is."""
         self.together, self.rank, self.rate, self.network = together, rank, rate, network
         self.seed, self.step, self.minutes, self.cpu_seconds = seed, 0, 0.0, 0.0
         self.learned = [p for p in network.parameters() if p.requires_grad]
         self.average: Any = copy.deepcopy(network).requires_grad_(False)
         self.rows: list[dict[str, float]] = []
 
-    def descend(self, loss: Tensor, progress: float) -> float:
-        """One step down at `progress` 0..1 of the schedule; returns the loss."""
+    def descend(self, loss: Tensor, progress: float) -> Tensor:
+        """One step down at `progress` 0..1 of the schedule; returns the loss, unread."""
         self.network.zero_grad()
         loss.backward()
         if self.together is not None:
@@ -99,7 +100,7 @@ class Learner:
             of = (list(network.parameters()) for network in (self.average, self.network))
             torch._foreach_lerp_(*of, 1 - averaged(self.EMA, self.step))
         self.step += 1
-        return float(loss.detach())
+        return loss.detach()
 
     def agree(self, progress: float) -> float:
         """The first learner's progress, in all learners."""
@@ -148,7 +149,7 @@ def start_learners(
         process.join()
 
 
-def follow(training: Learner, learn: Callable[[float], float]) -> None:
+def follow(training: Learner, learn: Callable[[float], Tensor]) -> None:
     """The loop of every learner but the first."""
     while (progress := training.agree(0.0)) < 1:
         learn(progress)
@@ -157,13 +158,14 @@ def follow(training: Learner, learn: Callable[[float], float]) -> None:
 def lead(
     training: Learner,
     args: argparse.Namespace,
-    learn: Callable[[float], float],
+    learn: Callable[[float], Tensor],
     score: Callable[[], dict[str, float]],
     save: Callable[[float], None],
 ) -> None:
     """The first learner's loop: every `args.every` minutes it scores, adds a row and saves."""
     begun, processor = time.monotonic() - 60 * training.minutes, time.process_time()
-    spent, losses, scored = training.cpu_seconds, [], training.minutes
+    spent, scored = training.cpu_seconds, training.minutes
+    losses: deque[Tensor] = deque(maxlen=100)
     while True:
         training.minutes = (time.monotonic() - begun) / 60
         training.cpu_seconds = spent + args.threads * (time.process_time() - processor)
@@ -172,7 +174,7 @@ def lead(
             scored = training.minutes
             row = {"step": training.step, "minutes": training.minutes,
                    "cpu_seconds": training.cpu_seconds,
-                   "loss": float(np.mean(losses[-100:]))}  # fmt: skip
+                   "loss": float(torch.stack([*losses]).mean())}  # fmt: skip
             training.rows.append(row | score())
             save(progress)
         if training.agree(progress) >= 1:

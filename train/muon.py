@@ -23,7 +23,7 @@ def orthogonal(x: Tensor) -> Tensor:
         return orthogonal(x.transpose(1, 2)).transpose(1, 2)
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-12)
     gram = x @ x.transpose(1, 2)
-    identity = torch.eye(x.shape[1]).expand_as(gram)
+    identity = torch.eye(x.shape[1], device=x.device).expand_as(gram)
     product = identity
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):

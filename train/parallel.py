@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +22,8 @@ from pipeline.sink_cache import SinkCache
 from train.batched_dit import (
     Conditions,
     KeysValues,
-    block_rotation,
     embed,
+    frame_rotation,
     rotate,
     run_blocks,
     sink_distance_of,
@@ -60,7 +61,7 @@ def velocities(
         kept = sink_keys_values(dit, reference, motion, text, modulation[-1:], config)
     num_blocks = latents.shape[2] // config.frames_per_block
     distance = sink_distance_of(config, sink_distance)
-    attention = WindowAttention(config, kept, starts, num_blocks, distance)
+    attention = WindowAttention(config, kept, starts, num_blocks, distance, latents.device)
     x = run_blocks(dit, embed(dit, latents), modulation[:-1], attention, text, conditions.audio)
     return velocity_of(dit, x, head[:-1], latents.shape)
 
@@ -75,20 +76,17 @@ class WindowAttention:
         starts: Sequence[int],
         num_blocks: int,
         sink_distance: int,
+        device: torch.device,
     ) -> None:
         self.window, self.num_blocks, self.sink = config.window_blocks, num_blocks, sink
         frames, plan = config.frames_per_block, SinkCache(config).plan
-        spans = [block_rotation(config, s * frames, num_blocks * frames) for s in starts]
-        self.turns = torch.stack(spans)[:, None]
-        self.sink_turns = [
-            torch.stack(
-                [
-                    sink_rotation(config, plan(s + j, sink_distance).reference_position)
-                    for s in starts
-                ]
-            )[:, None]
+        spans = np.add.outer(np.multiply(starts, frames), np.arange(num_blocks * frames))
+        self.turns = frame_rotation(config, spans, device)[:, None]
+        places = [
+            [plan(s + j, sink_distance).reference_position for s in starts]
             for j in range(num_blocks)
         ]
+        self.sink_turns = sink_rotation(config, places, device)[:, :, None]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k, v [B, N, L, d] before RoPE -> [B, N, L, d]."""

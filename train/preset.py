@@ -3,3 +3,5 @@
 from networks.presets import PRESETS
 
 PRESET = PRESETS["demo"]
+SIZE = PRESET.pipeline.height
+"""Side of its picture in pixels."""

@@ -61,7 +61,7 @@ def stream(
         seeds = range(batch) if noise is None else noise
         if len(seeds) != batch:
             raise ValueError(f"noise is {len(seeds)} seeds, wanted one for each of {batch} streams")
-        drawn = partial(_seeded, seeds, config.latent_shape)
+        drawn = partial(_seeded, seeds, config.latent_shape, conditions.audio.device)
     make = _OwnLevel if options.history == "own level" else _CleanHistory
     streams = make(StreamNetwork(dit, conditions, options, config), drawn)
     return streams.blocks(length // config.video_frames_per_block)
@@ -72,9 +72,11 @@ def _given(noise: Tensor, frames: int, block: int, level: int) -> Tensor:
     return noise[:, :, block * frames : (block + 1) * frames]
 
 
-def _seeded(seeds: Sequence[int], shape: tuple[int, ...], block: int, level: int) -> Tensor:
+def _seeded(
+    seeds: Sequence[int], shape: tuple[int, ...], device: torch.device, block: int, level: int
+) -> Tensor:
     rows = [block_noise(seed, block, shape, level) for seed in seeds]
-    return torch.from_numpy(np.concatenate(rows))
+    return torch.from_numpy(np.concatenate(rows)).to(device)
 
 
 class _Levels:
@@ -86,7 +88,7 @@ class _Levels:
         schedule = Schedule(options.num_steps, config.shift)
         self.num_levels = options.num_levels
         self.sigmas = schedule.sigmas[: self.num_levels].tolist()
-        self.timesteps = torch.from_numpy(schedule.timesteps)
+        self.timesteps = torch.from_numpy(schedule.timesteps).to(network.audio.device)
         self.window_blocks = options.window_blocks or config.window_blocks
 
     def advance(self, block: int, level: int, latent: Tensor, velocity: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ class _CleanHistory(_Levels):
         (block,) = each.blocks
         clean = self.in_flight.pop(block)
         _, self.cache[block] = self.network.velocity(
-            each.blocks, clean, torch.zeros(1), self._past(each)
+            each.blocks, clean, clean.new_zeros(1), self._past(each)
         )
         self.cache.pop(block - self.plan.config.ring_blocks, None)
 

@@ -19,9 +19,9 @@ from pipeline.sink_cache import SinkCache
 from train.batched_dit import (
     Conditions,
     KeysValues,
-    block_rotation,
     by_token,
     embed,
+    frame_rotation,
     rotate,
     run_blocks,
     sink_distance_of,
@@ -61,7 +61,8 @@ class StreamNetwork:
         `past`: the same of each block before them that is seen.
         """
         c = self.config
-        turns = block_rotation(c, blocks.start * c.frames_per_block, latents.shape[2])
+        first = blocks.start * c.frames_per_block
+        turns = frame_rotation(c, range(first, first + latents.shape[2]), latents.device)
         sinks = [self._seen_sink(block) for block in blocks]
         own: list[KeysValues] = []
 
@@ -94,7 +95,7 @@ class StreamNetwork:
 
     @torch.no_grad()
     def _sink(self, reference: Tensor) -> Sink:
-        clean, _ = self.dit.modulations(torch.zeros(1))
+        clean, _ = self.dit.modulations(reference.new_zeros(1))
         reference = self._branches(reference)
         return sink_keys_values(self.dit, reference, self.motion, self.text, clean, self.config)
 
@@ -106,7 +107,7 @@ class StreamNetwork:
         if block >= self.config.recalibrate_block and self.recalibrated is not None:
             sink = self.recalibrated
         position = self.plan.plan(block, self.distance).reference_position
-        return sink, sink_rotation(self.config, position)
+        return sink, sink_rotation(self.config, position, self.audio.device)
 
     def _heard(self, blocks: range) -> Tensor:
         num_video = self.config.video_frames_per_block

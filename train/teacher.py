@@ -20,9 +20,11 @@ import torch
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
+from train.device import add_options, chosen
 from train.latent_clips import LatentClips
 from train.learners import Together, described, follow, lead, start_learners
 from train.preset import PRESET
+from train.teacher_lessons import LessonsAhead
 from train.teacher_pieces import SINK_DROPOUT, Lessons
 from train.teacher_scores import DevClips
 from train.teacher_training import Training
@@ -47,11 +49,15 @@ def train(args: argparse.Namespace) -> None:
 def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
-    training = Training(args.seed, together, rank, args.start, args.rate)
+    device = chosen(args)
+    training = Training(args.seed, together, rank, args.start, args.rate, device)
     if args.resume:
-        training.load(torch.load(args.out / "state.pt", weights_only=False))
+        state = torch.load(args.out / "state.pt", weights_only=False, map_location=device)
+        training.load(state)
     clips = LatentClips(args.clips / "train")
-    lessons = Lessons(clips, training.seed, rank, args.sink_dropout)
+    parts = [Lessons(clips, training.seed, rank * args.parts + part, args.sink_dropout)
+             for part in range(args.parts)]  # fmt: skip
+    lessons = LessonsAhead(parts, training.step, args.workers, device)
     learn = partial(training.learn, lessons)
     if rank:
         follow(training, learn)
@@ -73,7 +79,7 @@ def _dev_clips(args: argparse.Namespace) -> DevClips:
     vae = load_checkpoint(build_vae(PRESET.vae), path) if path.is_file() else None
     if vae is None:
         print(f"no {path}: mouths are not looked at", file=sys.stderr)
-    return DevClips(args.clips / "dev", vae)
+    return DevClips(args.clips / "dev", vae, args.device)
 
 
 def main() -> None:
@@ -92,10 +98,14 @@ def main() -> None:
         "--sink-dropout", type=float, default=SINK_DROPOUT, help="share of steps without a sink"
     )
     parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
+    add_options(parser)
     args = parser.parse_args()
     if args.resume and not (args.out / "state.pt").is_file():
         sys.exit(f"{args.out}: no state.pt to resume from")
-    train(args)
+    try:
+        train(args)
+    except ValueError as error:
+        sys.exit(f"teacher: {error}")
 
 
 if __name__ == "__main__":

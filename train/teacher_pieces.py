@@ -100,12 +100,13 @@ class Lessons:
     ) -> None:
         """`part`: number of the learner, each of which has lessons of its own."""
         self.clips, self.seed, self.part, self.config = clips, seed, part, config
-        self.sink_dropout = sink_dropout
+        self.sink_dropout, self.refreshed = sink_dropout, 0
 
     def lesson(self, step: int) -> Lesson:
         """Of equal shape, and with or without a sink, in all parts."""
-        if step % REFRESH_STEPS == 0:
+        if step >= self.refreshed + REFRESH_STEPS:
             self.clips.refresh()
+            self.refreshed = step
         common = np.random.default_rng([self.seed, step])
         batch, blocks = SHAPES[common.choice(len(SHAPES), p=SHAPE_WEIGHTS)]
         sink = common.random() >= self.sink_dropout

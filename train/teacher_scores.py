@@ -38,13 +38,19 @@ LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
 class DevClips:
     """The first clips of a folder of split "dev"."""
 
-    def __init__(self, folder: Path, vae: CompactVAE | VAE | None = None) -> None:
-        """Without `vae` nobody looks at mouths."""
+    def __init__(
+        self,
+        folder: Path,
+        vae: CompactVAE | VAE | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Without `vae` nobody looks at mouths. Networks are asked on `device`."""
         shard = LatentClips(folder).shards[0]
         names = ("latents", "audio_features", "text", "reference", "motion", "mouth", "regions")
         stored = {name: shard.get_tensor(name)[:ERROR_CLIPS].float() for name in names}
+        self.mouth = stored.pop("mouth").numpy()
+        stored = {name: tensor.to(device) for name, tensor in stored.items()}
         self.latents, self.regions = stored["latents"], stored["regions"]
-        self.mouth = stored["mouth"].numpy()
         self.conditions = Conditions(
             reference=stored["reference"],
             motion=stored["motion"],
@@ -52,7 +58,7 @@ class DevClips:
             audio=stored["audio_features"].movedim(1, -2).flatten(-2),
         )
         self.about = json.loads(shard.metadata()["clips"])
-        self.vae = vae
+        self.vae = vae if vae is None else vae.to(device)
 
     def _conditions(self, rows: int, blocks: int) -> Conditions:
         c, length = self.conditions, blocks * PRESET.pipeline.video_frames_per_block
@@ -80,10 +86,10 @@ class DevClips:
         frames = ERROR_BLOCKS * PRESET.pipeline.frames_per_block
         clean = self.latents[:, :, :frames]
         mouth = self.regions[:, :frames, 0]
-        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
         conditions, found = self._conditions(len(clean), ERROR_BLOCKS), {}
         for number, level in enumerate(LEVELS):
-            sigma = torch.full((len(clean),), float(level))
+            sigma = clean.new_full((len(clean),), float(level))
             noisy, starts = add_noise(clean, noise, sigma), [0] * len(clean)
             made = velocities(dit, noisy, 1000 * sigma, conditions, starts=starts)
             error = (made - noise + clean).square().mean(1)

@@ -15,6 +15,7 @@ from train.learners import Learner, Together
 from train.muon import Muon
 from train.parallel import velocities
 from train.preset import PRESET
+from train.teacher_lessons import LessonsAhead
 from train.teacher_pieces import Lesson, Lessons, weighted_error
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3
@@ -58,12 +59,14 @@ class Training(Learner):
         rank: int = 0,
         start: Path | None = None,
         rate: float = 1.0,
+        device: torch.device | str = "cpu",
     ) -> None:
         """`together`: None for a learner that is alone. `start`: weights to go on from. `rate`:
-        what all learning rates are multiplied by."""
+        what all learning rates are multiplied by. `device`: where it learns."""
         self.dit = fresh_dit(seed)
         if start is not None:
             load_checkpoint(self.dit, start).train().requires_grad_(True)
+        self.dit.to(device)
         # No pose is ever given, so this weight is never used.
         self.dit.cond_encoder.weight.requires_grad_(False)
         super().__init__(seed, self.dit, together, rank, rate)
@@ -77,7 +80,7 @@ class Training(Learner):
         for optimiser, highest in ((self.muon, MUON_RATE), (self.adam, ADAM_RATE)):
             optimiser.param_groups[0]["highest"] = highest
 
-    def learn(self, lessons: Lessons, progress: float) -> float:
+    def learn(self, lessons: Lessons | LessonsAhead, progress: float) -> torch.Tensor:
         """One step at `progress` 0..1 of the schedule; returns the loss."""
         loss = lesson_loss(self.dit, lessons.lesson(self.step))
         return self.descend(loss, progress)

@@ -28,7 +28,9 @@ from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
 from train.data import Clip, clip
+from train.device import add_options, chosen
 from train.learners import Together, described, follow, lead, start_learners
+from train.preset import SIZE
 from train.vae_clips import ClipStore
 from train.vae_loss import LossWeights
 from train.vae_scores import GATES, clip_scores, passes, reconstruct, summary
@@ -77,7 +79,8 @@ def visibility(vae: CompactVAE, latents: Tensor, std: Tensor) -> Tensor:
     `latents` [B, C, t, h, w] are raw: `vae` normalises with mean 0 and deviation 1.
     """
     made, _ = vae.decode(latents)
-    noise = NUDGE * torch.randn(latents[:, 0].shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(latents[:, 0].shape, generator=torch.Generator().manual_seed(0))
+    noise = NUDGE * noise.to(latents)
     found = []
     for channel, deviation in enumerate(std):
         nudged = latents.clone()
@@ -125,12 +128,16 @@ def train(args: argparse.Namespace) -> None:
 def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
+    device = chosen(args)
     weights = LossWeights(change=args.change_weight)
     begins = (args.encoder_of, args.start, args.rate)
-    training = Training(args.seed, together, rank, *begins, weights, args.leftover)
+    training = Training(args.seed, together, rank, *begins, weights, args.leftover, device)
     if args.resume:
-        training.load(torch.load(args.out / "state.pt", weights_only=False))
-    with ClipStore(training.seed, args.size, training.step, rank, args.threads) as store:
+        state = torch.load(args.out / "state.pt", weights_only=False, map_location=device)
+        training.load(state)
+    of = (training.seed, args.size, training.step, rank, args.threads)
+    many = {"times": args.parts, "workers": max(1, args.workers), "device": device}
+    with ClipStore(*of, **many) as store:
         if not args.resume:
             training.start(store)
         learn = partial(training.learn, store)
@@ -167,7 +174,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="length of the schedule in steps instead")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=64, help="side of the picture in pixels")
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the picture in pixels")
     parser.add_argument("--every", type=float, default=2.0, help="minutes between evaluations")
     begins = parser.add_mutually_exclusive_group()
     begins.add_argument("--start", type=Path, help="a VAE to go on from")
@@ -188,13 +195,17 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--evaluate", action="store_true", help="score OUT/vae.safetensors")
     parser.add_argument("--clips", type=int, default=TEST_CLIPS, help="faces to evaluate on")
+    add_options(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.resume and not (args.out / "state.pt").is_file():
         sys.exit(f"{args.out}: no state.pt to resume from")
     if args.leftover and not args.encoder_of:
         parser.error("--leftover is a decoder's alone: it wants --encoder-of")
-    (test if args.evaluate else train)(args)
+    try:
+        (test if args.evaluate else train)(args)
+    except ValueError as error:
+        sys.exit(f"vae: {error}")
 
 
 if __name__ == "__main__":

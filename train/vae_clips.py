@@ -39,9 +39,9 @@ class Batch:
     """uint8 [B, T, S, S], indices into `train.world.render.REGIONS`."""
 
 
-def to_video(frames: np.ndarray) -> Tensor:
-    """uint8 [..., T, S, S, 3] to float32 [..., 3, T, S, S] in [-1, 1]."""
-    return torch.from_numpy(frames).movedim(-1, -4).float() / 127.5 - 1
+def to_video(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 [..., T, S, S, 3] to float32 [..., 3, T, S, S] in [-1, 1], on `device`."""
+    return torch.from_numpy(frames).to(device).movedim(-1, -4).float() / 127.5 - 1
 
 
 def _start() -> None:
@@ -56,15 +56,30 @@ def _draw(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 class ClipStore:
     """Use as a context; `batch(step)` must be called with growing steps."""
 
-    def __init__(self, seed: int, size: int, step: int = 0, part: int = 0, parts: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        size: int,
+        step: int = 0,
+        part: int = 0,
+        parts: int = 1,
+        *,
+        times: int = 1,
+        workers: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Continue at `step`. Clips are numbered from 100,000 * seed; of `parts` stores, each for a
-        learner, this one holds every `parts`-th."""
+        learner, this one holds every `parts`-th. For a GPU: batches are `times` as large, `workers`
+        processes draw as many times the clips, pieces come to `device`."""
         self.seed, self.size, self.part, self.parts = seed, size, part, parts
-        self.next = max(0, self._wanted(step) - MOST_CLIPS // parts)
-        self.clips: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=MOST_CLIPS // parts)
+        self.times, self.workers, self.device = times, workers, device
+        most = MOST_CLIPS * workers // parts
+        self.next = max(0, self._wanted(step) - most)
+        self.clips: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=most)
         self.ordered: deque[AsyncResult] = deque()
-        self.pool = multiprocessing.get_context("spawn").Pool(1, _start)
-        self._order(self._wanted(step) + AHEAD)
+        self.ahead = AHEAD * workers
+        self.pool = multiprocessing.get_context("spawn").Pool(workers, _start)
+        self._order(self._wanted(step) + self.ahead)
 
     def __enter__(self) -> ClipStore:
         return self
@@ -74,7 +89,7 @@ class ClipStore:
         self.pool.join()
 
     def _wanted(self, step: int) -> int:
-        return FIRST_CLIPS // self.parts + step // STEPS_PER_CLIP
+        return FIRST_CLIPS // self.parts + step * self.workers // STEPS_PER_CLIP
 
     def _order(self, until: int) -> None:
         while self.next < until:
@@ -83,8 +98,8 @@ class ClipStore:
             self.next += 1
 
     def _receive(self, step: int) -> None:
-        self._order(self._wanted(step) + AHEAD)
-        while len(self.ordered) > AHEAD:
+        self._order(self._wanted(step) + self.ahead)
+        while len(self.ordered) > self.ahead:
             self.clips.append(self.ordered.popleft().get())
 
     def batch(self, step: int) -> Batch:
@@ -94,13 +109,14 @@ class ClipStore:
         count, length = SHAPES[rng.choice(len(SHAPES), p=SHAPE_WEIGHTS)]
         rng = np.random.default_rng([self.seed, step, self.part])
         frames, regions = [], []
-        for index in rng.choice(len(self.clips), count, replace=False):
+        count *= self.times
+        for index in rng.choice(len(self.clips), count, replace=count > len(self.clips)):
             first, flip = rng.integers(FRAMES - length + 1), rng.random() < 0.5
             rows = slice(int(first), int(first) + length)
             turn = (slice(None), slice(None), slice(None, None, -1 if flip else 1))
             frames.append(self.clips[index][0][rows][turn])
             regions.append(self.clips[index][1][rows][turn])
-        return Batch(to_video(np.stack(frames)), torch.from_numpy(np.stack(regions)))
+        return self._batch(np.stack(frames), np.stack(regions))
 
     def pieces(self, count: int, length: int) -> Batch:
         """`count` pieces of `length` frames, evenly from the clips at hand."""
@@ -108,4 +124,8 @@ class ClipStore:
             self._receive(0)
         taken = [self.clips[i * len(self.clips) // count] for i in range(count)]
         frames, regions = (np.stack([clip[i][:length] for clip in taken]) for i in (0, 1))
-        return Batch(to_video(frames), torch.from_numpy(regions))
+        return self._batch(frames, regions)
+
+    def _batch(self, frames: np.ndarray, regions: np.ndarray) -> Batch:
+        labels = torch.from_numpy(regions).to(self.device)
+        return Batch(to_video(frames, self.device), labels)

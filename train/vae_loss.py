@@ -34,7 +34,7 @@ class LossWeights:
 
 def region_weights(regions: Tensor, weights: LossWeights) -> Tensor:
     """uint8 [B, T, S, S] to float32 [B, 1, T, S, S]."""
-    table = torch.ones(len(REGIONS))
+    table = torch.ones(len(REGIONS), device=regions.device)
     table[REGIONS.index("mouth")] = weights.mouth
     table[REGIONS.index("eyes")] = weights.eyes
     return table[regions.long()].unsqueeze(1)
@@ -63,7 +63,7 @@ def picture_loss(made: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
     error = made - batch.video
     loss = weights.square * (error**2 * focus).mean()
     change = error.diff(dim=2)
-    seam = torch.ones(change.shape[2])
+    seam = torch.ones(change.shape[2], device=change.device)
     seam[::GROUP] = weights.boundary  # frame 4k to 4k + 1
     seam = (seam / seam.mean()).view(1, 1, -1, 1, 1)
     loss = loss + weights.change * (change**2 * focus[:, :, 1:] * seam).mean()
@@ -100,10 +100,10 @@ def start_linear(
     focus = region_weights(batch.regions, weights).expand(-1, 3, -1, -1, -1)
     sample_weight = groups(focus).mean(1, keepdim=True)
     centre = x.mean(0)
-    scale = torch.ones(GROUP)
+    scale = torch.ones(GROUP).to(x)
     scale[1:] = temporal
-    basis, channels = temporal_basis(), x.shape[1] // GROUP
-    eye = torch.eye(channels)
+    basis, channels = temporal_basis().to(x), x.shape[1] // GROUP
+    eye = torch.eye(channels).to(x)
     forward = torch.kron(torch.diag(scale) @ basis, eye)
     backward = torch.kron(basis.T @ torch.diag(1 / scale), eye)
     y = (x - centre) @ forward.T

@@ -11,6 +11,7 @@ import torch
 from networks.compact_vae import GROUP, CompactVAE
 from networks.vae import VAE
 from train.data import Clip
+from train.device import device_of
 from train.vae_clips import to_video
 from train.world.measure import read_mouth
 from train.world.render import REGIONS
@@ -34,8 +35,8 @@ GATES = {
 @torch.no_grad()
 def reconstruct(vae: CompactVAE | VAE, frames: np.ndarray) -> np.ndarray:
     """uint8 [T, S, S, 3], T = 1 + 4n, through latents and back."""
-    made, _ = vae.decode(vae.encode(to_video(frames)[None]))
-    return ((made[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy()
+    made, _ = vae.decode(vae.encode(to_video(frames, device_of(vae))[None]))
+    return ((made[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
 
 
 def _psnr(squared: np.ndarray) -> float:

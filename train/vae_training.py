@@ -30,11 +30,13 @@ class Training(Learner):
         rate: float = 1.0,
         weights: LossWeights | None = None,
         leftover: float = 0.0,
+        device: torch.device | str = "cpu",
     ) -> None:
         """`together`: None for a learner that is alone. `encoder_of`: go on from that VAE with a
         frozen encoder, so that latents made with it stay valid while the decoder improves.
         `start`: go on from that VAE as a whole. `rate`: what all learning rates are multiplied by.
-        `leftover`: highest standard deviation of noise on normalised latents."""
+        `leftover`: highest standard deviation of noise on normalised latents. `device`: where it
+        learns."""
         torch.manual_seed(seed)
         self.vae, self.weights = CompactVAE(CompactVAEConfig()), weights or LossWeights()
         self.leftover = leftover
@@ -42,6 +44,7 @@ class Training(Learner):
         if (trained := encoder_of or start) is not None:
             load_checkpoint(self.vae, trained)
             (self.vae.decoder if self.frozen else self.vae).requires_grad_(True)
+        self.vae.to(device)
         super().__init__(seed, self.vae, together, rank, rate)
         named = [(name, p) for name, p in self.vae.named_parameters() if p.requires_grad]
         shortcuts = [p for name, p in named if "shortcut.weight" in name]
@@ -72,17 +75,19 @@ class Training(Learner):
             self.together.mean(values, self.rank)
         self.average.load_state_dict(self.vae.state_dict())
 
-    def learn(self, store: ClipStore, progress: float) -> float:
+    def learn(self, store: ClipStore, progress: float) -> torch.Tensor:
         """One step at `progress` 0..1 of the schedule; returns the loss."""
         batch = store.batch(self.step)
         place = (self.seed * 1_000_003 + self.step) * 64 + store.part
-        generator = torch.Generator().manual_seed(place)
+        device = batch.video.device
+        generator = torch.Generator(device).manual_seed(place)
         b, _, t, height, width = batch.video.shape
         shape = (b, self.vae.latent_mean.shape[0], (t - 1) // 4 + 1, height // 8, width // 8)
-        noise = torch.randn(shape, generator=generator)
+        noise = torch.randn(shape, generator=generator, device=device)
         leftover: torch.Tensor | float = 0.0
         if self.leftover:
-            amount = self.leftover * torch.rand(b, 1, 1, 1, 1, generator=generator)
-            leftover = amount * torch.randn(shape, generator=generator)
+            amount = torch.rand(b, 1, 1, 1, 1, generator=generator, device=device)
+            drawn = torch.randn(shape, generator=generator, device=device)
+            leftover = self.leftover * amount * drawn
         loss = vae_loss(self.vae, batch, self.weights, noise, leftover)
         return self.descend(loss, progress)

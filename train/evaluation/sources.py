@@ -69,7 +69,7 @@ class TruthSource:
 def to_frames(video: torch.Tensor) -> Array:
     """float [B, 3, T, S, S] in about [-1, 1] to uint8 [B, T, S, S, 3], rounded as served."""
     pixels = ((video.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return pixels.permute(0, 2, 3, 4, 1).contiguous().numpy()
+    return pixels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
 
 
 class ReconstructionSource:

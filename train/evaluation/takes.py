@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.data import clip, identity_seed
+from train.preset import SIZE
 from train.world.identity import Identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion, part
@@ -62,7 +63,7 @@ def take(
     face: int,
     num_frames: int,
     *,
-    size: int = 64,
+    size: int = SIZE,
     split: str = "test",
     audio: np.ndarray | None = None,
     kind: str = "speech",

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from train.preset import SIZE
 from train.world.speech import RATE
 
 
@@ -30,7 +31,7 @@ def read_sound(path: Path) -> np.ndarray:
     return np.clip(np.concatenate(pieces), -1, 1).astype(np.float32)
 
 
-def read_video(path: Path, size: int = 64, piece: int = 125) -> Iterator[np.ndarray]:
+def read_video(path: Path, size: int = SIZE, piece: int = 125) -> Iterator[np.ndarray]:
     """uint8 [T, S, S, 3] piece by piece, brought down to `size` pixels by averaging squares.
 
     ValueError for a file without pictures, or whose sides are no multiples of `size`.
