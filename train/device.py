@@ -51,8 +51,10 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def moved_to(device: torch.device, item: Part) -> Part:
-    """`item`, a tensor or a dataclass of such, there."""
+    """`item`, a tensor or a dataclass of such, there; a GPU goes on meanwhile."""
     if isinstance(item, Tensor):
+        if device.type == "cuda" and item.device.type == "cpu":
+            return item.pin_memory().to(device, non_blocking=True)
         return item.to(device)
     if not is_dataclass(item):
         return item

@@ -16,7 +16,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from torch import Tensor
 from networks.presets import Preset
 from train.data import SPLITS
 from train.encoder_features import block_features
-from train.latent_takes import Networks, draw_take, tensors
+from train.latent_takes import Networks, Take, draw_take, tensors
 from train.preset import PRESET
 
 CLIPS_PER_SHARD = 8
@@ -70,7 +70,15 @@ def write_shard(path: Path, seeds: range, split: str, num_blocks: int, networks:
     """One safetensors file of float16, clips in front; what is said of them in its metadata."""
     takes = [draw_take(seed, split, num_blocks, networks) for seed in seeds]
     features = block_features(networks.audio, [w for take in takes for w in take.windows])
-    parts = features.split(num_blocks)
+    store_shard(path, takes, features, split, networks)
+
+
+@torch.inference_mode()
+def store_shard(
+    path: Path, takes: Sequence[Take], features: Tensor, split: str, networks: Networks
+) -> None:
+    """The rest of `write_shard`: `features` [clips * n, L + 1, Ca, 4 F]."""
+    parts = features.split(len(features) // len(takes))
     clips = [tensors(t, f, networks) for t, f in zip(takes, parts, strict=True)]
     stacked = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     stacked["empty_text"] = networks.text_rows("")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult
 
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor
 
 from train.data import Clip, clip
+from train.device import moved_to
 
+CPU = torch.device("cpu")
 FRAMES = 75
 FIRST_CLIPS = 48
 MOST_CLIPS = 160
@@ -39,9 +42,9 @@ class Batch:
     """uint8 [B, T, S, S], indices into `train.world.render.REGIONS`."""
 
 
-def to_video(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+def to_video(frames: np.ndarray, device: torch.device = CPU) -> Tensor:
     """uint8 [..., T, S, S, 3] to float32 [..., 3, T, S, S] in [-1, 1], on `device`."""
-    return torch.from_numpy(frames).to(device).movedim(-1, -4).float() / 127.5 - 1
+    return moved_to(device, torch.from_numpy(frames)).movedim(-1, -4).float() / 127.5 - 1
 
 
 def _start() -> None:
@@ -66,7 +69,7 @@ class ClipStore:
         *,
         times: int = 1,
         workers: int = 1,
-        device: torch.device | str = "cpu",
+        device: torch.device = CPU,
     ) -> None:
         """Continue at `step`. Clips are numbered from 100,000 * seed; of `parts` stores, each for a
         learner, this one holds every `parts`-th. For a GPU: batches are `times` as large, `workers`
@@ -78,6 +81,8 @@ class ClipStore:
         self.clips: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=most)
         self.ordered: deque[AsyncResult] = deque()
         self.ahead = AHEAD * workers
+        self.thread = ThreadPoolExecutor(1)
+        self.coming: Future[tuple[np.ndarray, np.ndarray]] | None = None
         self.pool = multiprocessing.get_context("spawn").Pool(workers, _start)
         self._order(self._wanted(step) + self.ahead)
 
@@ -85,6 +90,7 @@ class ClipStore:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.thread.shutdown(cancel_futures=True)
         self.pool.terminate()
         self.pool.join()
 
@@ -99,11 +105,23 @@ class ClipStore:
 
     def _receive(self, step: int) -> None:
         self._order(self._wanted(step) + self.ahead)
-        while len(self.ordered) > self.ahead:
+        while len(self.ordered) > self.ahead and self._is_next():
             self.clips.append(self.ordered.popleft().get())
+
+    def _is_next(self) -> bool:
+        """A GPU does not wait for clips once it has some."""
+        few = self.workers == 1 or len(self.clips) < FIRST_CLIPS // self.parts
+        return few or self.ordered[0].ready()
 
     def batch(self, step: int) -> Batch:
         """What step `step` learns from; of equal shape in all parts."""
+        if self.device.type == "cpu":
+            return self._batch(*self._cut(step))
+        made = self.coming or self.thread.submit(self._cut, step)
+        self.coming = self.thread.submit(self._cut, step + 1)
+        return self._batch(*made.result())
+
+    def _cut(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         self._receive(step)
         rng = np.random.default_rng([self.seed, step])
         count, length = SHAPES[rng.choice(len(SHAPES), p=SHAPE_WEIGHTS)]
@@ -116,7 +134,7 @@ class ClipStore:
             turn = (slice(None), slice(None), slice(None, None, -1 if flip else 1))
             frames.append(self.clips[index][0][rows][turn])
             regions.append(self.clips[index][1][rows][turn])
-        return self._batch(np.stack(frames), np.stack(regions))
+        return np.stack(frames), np.stack(regions)
 
     def pieces(self, count: int, length: int) -> Batch:
         """`count` pieces of `length` frames, evenly from the clips at hand."""
@@ -127,5 +145,5 @@ class ClipStore:
         return self._batch(frames, regions)
 
     def _batch(self, frames: np.ndarray, regions: np.ndarray) -> Batch:
-        labels = torch.from_numpy(regions).to(self.device)
+        labels = moved_to(self.device, torch.from_numpy(regions))
         return Batch(to_video(frames, self.device), labels)
