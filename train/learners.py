@@ -172,9 +172,12 @@ def lead(
         progress = training.step / args.steps if args.steps else training.minutes / args.minutes
         if progress >= 1 or training.minutes - scored >= args.every:
             scored = training.minutes
-            row = {"step": training.step, "minutes": training.minutes,
-                   "cpu_seconds": training.cpu_seconds,
-                   "loss": float(torch.stack([*losses]).mean())}  # fmt: skip
+            row = {
+                "step": training.step,
+                "minutes": training.minutes,
+                "cpu_seconds": training.cpu_seconds,
+                "loss": float(torch.stack([*losses]).mean()) if losses else math.nan,
+            }
             training.rows.append(row | score())
             save(progress)
         if training.agree(progress) >= 1:

@@ -1,0 +1,131 @@
+"""Training for a GPU, as far as a processor can tell: larger steps, prepared ahead."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from export.init_weights import init_weights  # noqa: E402
+from pipeline.rope import grid, sink_grid, tables  # noqa: E402
+from train import vae_clips  # noqa: E402
+from train.batched_dit import frame_rotation, sink_rotation  # noqa: E402
+from train.device import chosen, joined, moved_to  # noqa: E402
+from train.latent_clips import LatentClips, write_shards  # noqa: E402
+from train.latent_takes import Networks  # noqa: E402
+from train.preset import PRESET  # noqa: E402
+from train.teacher_lessons import LessonsAhead  # noqa: E402
+from train.teacher_pieces import Lesson, Lessons  # noqa: E402
+from train.world.speech import has_voice  # noqa: E402
+
+CONFIG, CPU = PRESET.pipeline, torch.device("cpu")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> LatentClips:
+    """Four clips of three blocks, of drawn numbers."""
+    c, generator = CONFIG, torch.Generator().manual_seed(0)
+    picture, frames = (c.latent_height, c.latent_width), 3 * c.frames_per_block
+    shapes = {
+        "latents": (c.latent_channels, frames, *picture),
+        "audio_features": (3, c.audio_layers, c.audio_dim, c.video_frames_per_block),
+        "text": (c.text_len, c.text_dim),
+        "reference": (c.latent_channels, 1, *picture),
+        "motion": (c.latent_channels, c.motion_frames, *picture),
+        "mouth": (3 * c.video_frames_per_block, 3),
+        "regions": (frames, 2, *picture),
+    }
+    shard = {name: torch.rand(4, *s, generator=generator).half() for name, s in shapes.items()}
+    shard["first_block"] = torch.tensor([0, 0, 3, 5])
+    shard["empty_text"] = torch.zeros(c.text_len, c.text_dim).half()
+    save_file(shard, tmp_path / "0.safetensors", {"weights": "none", "clips": json.dumps([])})
+    return LatentClips(tmp_path)
+
+
+def equal(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if dataclasses.is_dataclass(one):
+        return all(equal(getattr(one, f.name), getattr(other, f.name))
+                   for f in dataclasses.fields(one))  # fmt: skip
+    return one == other
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_step_of_two_parts_holds_both_learners_lessons(clips: LatentClips, workers: int) -> None:
+    """Lost or doubled lessons would only be seen as slower learning."""
+
+    def lessons(step: int) -> list[Lesson]:
+        return [Lessons(clips, 5, part).lesson(step) for part in (0, 1)]
+
+    ahead = LessonsAhead([Lessons(clips, 5, part) for part in (0, 1)], 7, workers, CPU)
+    for step in (7, 8):
+        found, (one, other) = ahead.lesson(step), lessons(step)
+        count = len(one.clean)
+        assert len(found.clean) == 2 * count
+        assert torch.equal(found.noisy[:count], one.noisy)
+        assert torch.equal(found.conditions.audio[count:], other.conditions.audio)
+        assert found.starts == one.starts + other.starts
+        assert found.sink == one.sink
+
+
+def test_a_lesson_moves_as_a_whole(clips: LatentClips) -> None:
+    lesson = Lessons(clips, 5).lesson(0)
+    assert equal(moved_to(CPU, lesson), lesson)
+    assert equal(joined([lesson]), lesson)
+
+
+def test_devices_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a clip is drawn, and with the reason."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device cuda: PyTorch sees no GPU"):
+        chosen(argparse.Namespace(device="cuda", threads=1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="--threads 2: a GPU takes one learner"):
+        chosen(argparse.Namespace(device="cuda", threads=2))
+
+
+def test_turns_of_many_streams_are_those_of_each() -> None:
+    """The tables that are served, also 20,000 blocks into a stream."""
+    frames = np.array([[0, 1, 2], [60_000, 60_001, 60_002]])
+    for row, turns in zip(frames, frame_rotation(CONFIG, frames, CPU), strict=True):
+        cos, sin = tables(grid(tuple(row), CONFIG.token_grid), CONFIG.head_dim)
+        assert np.array_equal(turns.real.numpy(), cos)
+        assert np.array_equal(turns.imag.numpy(), sin)
+    for place, turns in zip((30, 91), sink_rotation(CONFIG, [30, 91], CPU), strict=True):
+        cos, sin = tables(sink_grid(CONFIG, place), CONFIG.head_dim)
+        assert np.array_equal(turns.real.numpy(), cos)
+        assert np.array_equal(turns.imag.numpy(), sin)
+
+
+@pytest.mark.skipif(not has_voice(), reason="espeak-ng is not installed")
+def test_batches_grow_with_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae_clips, "FIRST_CLIPS", 2)
+    monkeypatch.setattr(vae_clips, "AHEAD", 1)
+    monkeypatch.setattr(vae_clips, "SHAPES", ((2, 5),) * 3)
+    with vae_clips.ClipStore(3, 32, times=3, workers=2) as store:
+        assert store.batch(0).video.shape == (6, 3, 5, 32, 32)
+        assert len(store.clips) == 2
+
+
+@pytest.mark.skipif(not has_voice(), reason="espeak-ng is not installed")
+def test_shards_do_not_depend_on_who_makes_them(tmp_path: Path) -> None:
+    init_weights(PRESET, tmp_path / "weights", 0)
+    networks = Networks(tmp_path / "weights", PRESET)
+    made = [
+        sorted(write_shards(tmp_path / str(workers), "train", 9, 1, networks, workers=workers))
+        for workers in (1, 2)
+    ]
+    assert len(made[0]) == 2
+    for one, other in zip(*made, strict=True):
+        assert one.name == other.name
+        tensors = load_file(other)
+        assert all(torch.equal(t, tensors[name]) for name, t in load_file(one).items())
