@@ -25,6 +25,7 @@ from train.evaluation.sources import (
 )
 from train.evaluation.takes import Take, take
 from train.evaluation.video import read_sound, read_video
+from train.preset import SIZE
 
 ROOT = Path(__file__).parents[1]
 SPEECH = ROOT / "examples" / "speech.flac"
@@ -89,7 +90,7 @@ def test_the_truth_is_found_true(truth: Score) -> None:
     for region, limit in (("background", 0.1), ("clothes", 0.3), ("skin", 0.6), ("hair", 0.6)):
         assert found[f"colour_{region}"] < limit, region
     assert abs(found["drift_end"]) < 0.3
-    assert found["flicker"] == 0
+    assert found["flicker"] < 1e-3  # a pixel that moves once, three pixels from the rest
     assert found["is_itself"] == 1
     assert found["margin"] > 0.9
 
@@ -145,7 +146,7 @@ def test_of_a_long_stream_only_the_pieces_asked_for_are_measured(
     long = take(5, 5 * PIECE, audio=takes[0].audio)
     running = RunScore(long, [], piece_every=2)
     for _ in range(0, long.num_frames, 25):
-        running.add(np.zeros((25, 64, 64, 3), np.uint8))
+        running.add(np.zeros((25, SIZE, SIZE, 3), np.uint8))
     assert measured == [0, 1, 3]
 
 
@@ -164,7 +165,7 @@ def test_reconstructions_do_not_depend_on_the_pieces_they_are_made_in(
         source = ReconstructionSource(vae)
         source.piece = piece
         made.append(np.concatenate(list(source.generate(short, 0)), 1))
-    assert made[0].shape == (1, 70, 64, 64, 3)
+    assert made[0].shape == (1, 70, SIZE, SIZE, 3)
     assert np.abs(made[0].astype(int) - made[1]).max() <= 1  # sums in another order, then rounding
 
 
@@ -178,7 +179,7 @@ def test_the_served_code_is_judged_to_the_frame(speech: np.ndarray) -> None:
         frames = [np.concatenate(list(source.generate([wanted], s)), 1) for s in (0, 1)]
     finally:
         source.close()
-    assert frames[0].shape == frames[1].shape == (1, 28, 64, 64, 3)
+    assert frames[0].shape == frames[1].shape == (1, 28, SIZE, SIZE, 3)
     assert not np.array_equal(frames[0], frames[1])
 
 
@@ -203,7 +204,7 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     source = TorchSource(dit, encoders, RolloutOptions(num_steps=1))
     together = np.concatenate(list(source.generate(pair, 0)), 1)
     alone = np.concatenate(list(source.generate(pair[1:], 0)), 1)
-    assert together.shape == (2, 24, 64, 64, 3)
+    assert together.shape == (2, 24, SIZE, SIZE, 3)
     assert np.abs(together[1].astype(int) - alone[0]).max() <= 1  # sums in another order
     assert not np.array_equal(together[0], together[1])
 
@@ -216,11 +217,11 @@ def test_a_saved_stream_is_read_as_it_was_sent(
     with VideoWriter(path, audio_path=SPEECH, scale=None) as video:
         video.write(true_frames[:30])
     frames = np.concatenate(list(read_video(path, piece=25)))
-    assert frames.shape == (30, 64, 64, 3)
+    assert frames.shape == (30, SIZE, SIZE, 3)
     assert np.abs(frames.astype(int) - true_frames[:30]).mean() < 2  # lossy, chroma halved
     assert np.corrcoef(read_sound(path)[:16000], speech[:16000])[0, 1] > 0.95
-    with pytest.raises(ValueError, match="multiple of 48"):
-        next(read_video(path, 48))
+    with pytest.raises(ValueError, match="multiple of 40"):
+        next(read_video(path, 40))
     with pytest.raises(ValueError, match="no pictures"):
         next(read_video(SPEECH))
 
@@ -251,5 +252,5 @@ def test_pieces_of_the_meter_are_those_of_the_stream(truth: Score, true_frames: 
     meter = ChangeMeter()
     meter.add(true_frames)
     assert truth.figures["change"] == pytest.approx(meter.figures()["change"])
-    assert truth.pictures.shape == (128, 128, 3)
+    assert truth.pictures.shape == (2 * SIZE, 2 * SIZE, 3)
     assert truth.curves["at"].tolist() == list(range(NUM_FRAMES))
