@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from export.init_weights import init_weights  # noqa: E402
 from pipeline.rope import grid, sink_grid, tables  # noqa: E402
-from train import vae_clips  # noqa: E402
+from train import quick_layers, vae_clips  # noqa: E402
 from train.batched_dit import frame_rotation, sink_rotation  # noqa: E402
 from train.device import chosen, joined, moved_to  # noqa: E402
 from train.latent_clips import LatentClips, write_shards  # noqa: E402
@@ -24,6 +24,7 @@ from train.latent_takes import Networks  # noqa: E402
 from train.preset import PRESET  # noqa: E402
 from train.teacher_lessons import LessonsAhead  # noqa: E402
 from train.teacher_pieces import Lesson, Lessons  # noqa: E402
+from train.teacher_training import fresh_dit, lesson_loss  # noqa: E402
 from train.world.speech import has_voice  # noqa: E402
 
 CONFIG, CPU = PRESET.pipeline, torch.device("cpu")
@@ -104,6 +105,26 @@ def test_turns_of_many_streams_are_those_of_each() -> None:
         cos, sin = tables(sink_grid(CONFIG, place), CONFIG.head_dim)
         assert np.array_equal(turns.real.numpy(), cos)
         assert np.array_equal(turns.imag.numpy(), sin)
+
+
+def test_rounded_products_learn_the_same(
+    clips: LatentClips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A faster step in another direction would be no faster."""
+    lesson = Lessons(clips, 5).lesson(1)
+    losses, gradients = [], []
+    for products in ("float32", "bfloat16"):
+        monkeypatch.setattr(quick_layers, "_products", torch.float32)
+        quick_layers.set_products(products)
+        dit = fresh_dit(0)
+        loss = lesson_loss(dit, lesson)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in dit.blocks.parameters()]))
+    assert gradients[1].dtype == torch.float32
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.98
 
 
 @pytest.mark.skipif(not has_voice(), reason="espeak-ng is not installed")

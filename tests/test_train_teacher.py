@@ -170,7 +170,7 @@ def options(folder: Path, out: Path, steps: int, resume: bool = False) -> argpar
     return argparse.Namespace(
         weights=folder, clips=folder, out=out, minutes=1.0, steps=steps, threads=1, seed=0,
         every=60.0, resume=resume, start=None, sink_dropout=0.15, rate=1.0, device="cpu", parts=1,
-        workers=0,
+        workers=0, products="float32",
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from networks.dit import MOTION, NOISY, REFERENCE, DiT
 from networks.layers import PatchEmbedding, Projections
 from pipeline.config import PipelineConfig
 from pipeline.rope import Positions, grid, sink_grid, tables
-from train.quick_layers import attend, gelu, rms_norm
+from train.quick_layers import attend, gelu, products, rms_norm
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """k (before RoPE unless said otherwise) and v, each [B, N, tokens, d]."""
@@ -149,12 +149,13 @@ def run_blocks(
     tokens = None if audio is None else _audio_tokens(dit, audio)
     if modulation.dim() == 3:
         modulation = modulation[:, :, None]
-    for layer, block in enumerate(dit.blocks):
-        x = _run_block(block, layer, x, modulation, self_attention, text[layer])
-        if tokens is not None and layer in dit.config.inject_layers:
-            index = dit.config.inject_layers.index(layer)
-            spoken = dit.audio_injector(index, x.flatten(0, 1), tokens, x.new_ones(1, 1, 1))
-            x = spoken.view_as(x)
+    with products(x.device):
+        for layer, block in enumerate(dit.blocks):
+            x = _run_block(block, layer, x, modulation, self_attention, text[layer])
+            if tokens is not None and layer in dit.config.inject_layers:
+                index = dit.config.inject_layers.index(layer)
+                spoken = dit.audio_injector(index, x.flatten(0, 1), tokens, x.new_ones(1, 1, 1))
+                x = spoken.view_as(x)
     return x
 
 

@@ -22,6 +22,7 @@ from rich.progress import Progress
 
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
+from train import quick_layers
 from train.device import chosen
 from train.distill_rollout import Surroundings, with_window
 from train.distill_run import Run, mouth_probe, store_trajectories
@@ -37,6 +38,7 @@ RATES = ("guidance", "ode_guidance", "ode_rate", "generator_rate", "critic_rate"
 def distil(args: argparse.Namespace) -> Distillation:
     """Both stages; returns what has learned."""
     device = chosen(args)
+    quick_layers.set_products(args.products)
     teacher, start = (
         load_checkpoint(DiT(PRESET.dit), path).to(device) if path else None
         for path in (args.teacher, args.start)
@@ -103,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
+    quick_layers.add_option(parser)
     parser.add_argument("--every", type=float, default=3.0, help="minutes between rows of the log")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument(

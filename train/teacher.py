@@ -20,6 +20,7 @@ import torch
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
+from train import quick_layers
 from train.device import add_options, chosen
 from train.latent_clips import LatentClips
 from train.learners import Together, described, follow, lead, start_learners
@@ -50,6 +51,7 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
     """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
     torch.set_num_threads(1)
     device = chosen(args)
+    quick_layers.set_products(args.products)
     training = Training(args.seed, together, rank, args.start, args.rate, device)
     if args.resume:
         state = torch.load(args.out / "state.pt", weights_only=False, map_location=device)
@@ -99,6 +101,7 @@ def main() -> None:
     )
     parser.add_argument("--rate", type=float, default=1.0, help="times all learning rates")
     add_options(parser)
+    quick_layers.add_option(parser)
     args = parser.parse_args()
     if args.resume and not (args.out / "state.pt").is_file():
         sys.exit(f"{args.out}: no state.pt to resume from")
