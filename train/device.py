@@ -42,7 +42,6 @@ def chosen(args: argparse.Namespace) -> torch.device:
         raise ValueError(f"--threads {args.threads}: a GPU takes one learner with --parts instead")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
     return device
 
 

@@ -7,7 +7,8 @@
 
 OUT receives vae.safetensors (averaged weights and latent statistics, for the exporter), state.pt
 (everything to go on from), log.jsonl, curve.png and samples.png. With `--steps` instead of
-`--minutes` the learning rate follows the steps, and equal seeds give equal weights.
+`--minutes` the learning rate follows the steps, and equal seeds give equal weights; not so with
+several `--workers`, whose clips are taken as they come.
 """
 
 from __future__ import annotations
