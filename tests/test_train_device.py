@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
 from export.init_weights import init_weights  # noqa: E402
 from pipeline.rope import grid, sink_grid, tables  # noqa: E402
+from tests.drawn_clips import write_clips  # noqa: E402
 from train import quick_layers, vae_clips  # noqa: E402
 from train.batched_dit import frame_rotation, sink_rotation  # noqa: E402
 from train.device import chosen, joined, moved_to  # noqa: E402
@@ -32,22 +32,7 @@ CONFIG, CPU = PRESET.pipeline, torch.device("cpu")
 
 @pytest.fixture
 def clips(tmp_path: Path) -> LatentClips:
-    """Four clips of three blocks, of drawn numbers."""
-    c, generator = CONFIG, torch.Generator().manual_seed(0)
-    picture, frames = (c.latent_height, c.latent_width), 3 * c.frames_per_block
-    shapes = {
-        "latents": (c.latent_channels, frames, *picture),
-        "audio_features": (3, c.audio_layers, c.audio_dim, c.video_frames_per_block),
-        "text": (c.text_len, c.text_dim),
-        "reference": (c.latent_channels, 1, *picture),
-        "motion": (c.latent_channels, c.motion_frames, *picture),
-        "mouth": (3 * c.video_frames_per_block, 3),
-        "regions": (frames, 2, *picture),
-    }
-    shard = {name: torch.rand(4, *s, generator=generator).half() for name, s in shapes.items()}
-    shard["first_block"] = torch.tensor([0, 0, 3, 5])
-    shard["empty_text"] = torch.zeros(c.text_len, c.text_dim).half()
-    save_file(shard, tmp_path / "0.safetensors", {"weights": "none", "clips": json.dumps([])})
+    write_clips(tmp_path)
     return LatentClips(tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,15 +76,16 @@ def test_figures_of_other_files_or_options_are_not_used_again(tmp_path: Path) ->
     models = Models(weights=tmp_path)
     setting = next(s for s in FULL.settings if s.name == "vae")
     with pytest.raises(MissingFileError, match="not there"):
-        models.fingerprint(setting, 6)
+        models.fingerprint(setting, FULL)
     (tmp_path / "vae.safetensors").write_bytes(b"one")
-    first = models.fingerprint(setting, 6)
-    assert first == models.fingerprint(setting, 6)
+    first = models.fingerprint(setting, FULL)
+    assert first == models.fingerprint(setting, FULL)
     other = tmp_path / "other"
     other.mkdir()
     (other / "vae.safetensors").write_bytes(b"two")
-    assert Models(weights=other).fingerprint(setting, 6) != first
-    assert models.fingerprint(setting, 5) != first
+    assert Models(weights=other).fingerprint(setting, FULL) != first
+    for change in ({"num_others": 5}, {"split": "dev"}):
+        assert models.fingerprint(setting, replace(FULL, **change)) != first
 
 
 @pytest.mark.parametrize("sweep", [FULL, QUICK])

@@ -13,10 +13,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
 
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.dit import DiT  # noqa: E402
+from tests.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips  # noqa: E402
 from train import teacher, teacher_pieces, teacher_scores  # noqa: E402
 from train.flow import clean_from  # noqa: E402
 from train.latent_clips import LatentClips  # noqa: E402
@@ -26,7 +26,6 @@ from train.preset import PRESET  # noqa: E402
 from train.teacher_pieces import Lessons, draw_sigmas, weighted_error  # noqa: E402
 from train.teacher_training import Training, fresh_dit, lesson_loss  # noqa: E402
 
-NUM_CLIPS, NUM_BLOCKS = 4, 3
 CONFIG = PRESET.pipeline
 
 
@@ -40,30 +39,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders "train" and "dev" of one shard each, of numbers that float16 holds exactly."""
-    root, generator = tmp_path_factory.mktemp("clips"), torch.Generator().manual_seed(0)
-    c, frames = CONFIG, NUM_BLOCKS * CONFIG.frames_per_block
-    picture = c.latent_height, c.latent_width
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(NUM_CLIPS, *shape, generator=generator).half()
-
-    tensors = {
-        "latents": normal(c.latent_channels, frames, *picture),
-        "audio_features": normal(NUM_BLOCKS, c.audio_layers, c.audio_dim, c.video_frames_per_block),
-        "text": normal(c.text_len, c.text_dim),
-        "reference": normal(c.latent_channels, 1, *picture),
-        "motion": normal(c.latent_channels, c.motion_frames, *picture),
-        "mouth": normal(NUM_BLOCKS * c.video_frames_per_block, 3),
-        "regions": normal(frames, 2, *picture).abs().clamp(max=1),
-        "first_block": torch.tensor([0, 0, 3, 5]),
-        "empty_text": torch.zeros(c.text_len, c.text_dim).half(),
-    }
-    about = [{"seed": i, "mood": "neutral"} for i in range(NUM_CLIPS)]
-    metadata = {"weights": "none", "clips": json.dumps(about)}
+    """With folders "train" and "dev"."""
+    root = tmp_path_factory.mktemp("clips")
     for split in ("train", "dev"):
-        (root / split).mkdir()
-        save_file(tensors, root / split / "0.safetensors", metadata=metadata)
+        write_clips(root / split)
     return root
 
 

@@ -15,10 +15,12 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from train import quick_layers
 from train.data import SPLITS
 from train.evaluation.gates import Gate, Results, compare, gates, says
 from train.evaluation.loop import Evaluation
@@ -114,11 +116,13 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help="at most so many seeds per face")
     parser.add_argument("--seconds", type=int, help="at most so many per run")
     parser.add_argument("--threads", type=int, default=1)
+    quick_layers.add_option(parser)
     parser.add_argument("--json", action="store_true", help="all figures in the last line")
     parser.add_argument("--video", type=Path, help="judge this saved stream instead")
     parser.add_argument("--audio", type=Path, help="what it speaks; its own track if left out")
     parser.add_argument("--face", type=int, default=0, help="clip seed of the video's character")
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--split", choices=SPLITS, default="test",
+                        help="whose faces, voices and sentences; choose models on dev")  # fmt: skip
     parser.add_argument("--mood", help="of the video, if it is not the clip's")
     parser.add_argument("--size", type=int, default=SIZE, help="side of the generated picture")
     return parser
@@ -145,7 +149,7 @@ def main() -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from train.evaluation.report import write_report
 
-    sweep = (QUICK if args.quick else FULL).resized(
+    sweep = replace(QUICK if args.quick else FULL, split=args.split).resized(
         faces=args.faces, seeds=args.seeds, seconds=args.seconds
     )
     if args.only:
@@ -159,7 +163,7 @@ def evaluate(args: argparse.Namespace) -> None:
         weights=args.weights, checkpoints={n: p for n, p in given.items() if p is not None},
         artifacts=args.artifacts, human=args.human, guidance=args.guidance,
         teacher_history=args.teacher_history, batch=sweep.batch,
-        num_threads=args.threads,
+        num_threads=args.threads, products=args.products,
     )  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()

@@ -10,6 +10,7 @@ they are added to stays float32. A processor with AVX512-BF16 then takes 0.4 of 
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def set_products(name: str) -> None:
     """For the whole process: the type of factors in matrix products, float32 or bfloat16."""
     global _products
     _products = {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")  # small norms
 
 
 def products(device: torch.device) -> torch.autocast:

@@ -34,11 +34,12 @@ PANELS = {
     "loss": ("loss",),
     "error of the velocity": ("error_0", "error_1", "error_2"),
     "where there is mouth": ("mouth_0", "mouth_1", "mouth_2"),
+    "where there are eyes": ("eyes_0", "eyes_1", "eyes_2"),
     "mouth opening and width": ("opening", "width"),
     "change over the VAE's": ("motion", "border"),
     "error of mean pictures (grey levels)": ("looks",),
 }
-SHOWN = ("error_0", "error_1", "error_2", "mouth_1", "mouth_2", "opening", "width",
+SHOWN = ("error_0", "error_1", "error_2", "mouth_2", "eyes_2", "opening", "width",
          "motion", "border", "looks")  # fmt: skip
 
 

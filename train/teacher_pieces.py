@@ -45,7 +45,7 @@ FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
 """Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
 CHANGE_WEIGHT = 4.0
 """Of squared errors in the change from one latent to the next."""
-MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 1.0
+MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 6.0
 """Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""
 
 

@@ -71,9 +71,9 @@ class DevClips:
 
     @torch.no_grad()
     def scores(self, dit: DiT, samples: Path | None = None) -> dict[str, float]:
-        """Squared errors of the velocity at the served levels, "error_0" …, and of where there is
-        mouth, "mouth_0" …; with a VAE also what `read` and `moved` say of `frames`, which are
-        drawn into `samples`."""
+        """Squared errors of the velocity at the served levels, "error_0" …, and of where there are
+        mouth and eyes, "mouth_0" …, "eyes_0" …; with a VAE also what `read` and `moved` say of
+        `frames`, which are drawn into `samples`."""
         found = self._errors(dit)
         if self.vae is None:
             return found
@@ -85,7 +85,7 @@ class DevClips:
     def _errors(self, dit: DiT) -> dict[str, float]:
         frames = ERROR_BLOCKS * PRESET.pipeline.frames_per_block
         clean = self.latents[:, :, :frames]
-        mouth = self.regions[:, :frames, 0]
+        regions = {"mouth": self.regions[:, :frames, 0], "eyes": self.regions[:, :frames, 1]}
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
         conditions, found = self._conditions(len(clean), ERROR_BLOCKS), {}
         for number, level in enumerate(LEVELS):
@@ -94,7 +94,8 @@ class DevClips:
             made = velocities(dit, noisy, 1000 * sigma, conditions, starts=starts)
             error = (made - noise + clean).square().mean(1)
             found[f"error_{number}"] = float(error.mean())
-            found[f"mouth_{number}"] = float((error * mouth).sum() / mouth.sum())
+            for name, region in regions.items():
+                found[f"{name}_{number}"] = float((error * region).sum() / region.sum())
         return found
 
     @torch.no_grad()

@@ -118,15 +118,26 @@ def _against_teacher(results: Results) -> list[Gate]:
         Gate(f"worse than the 40-step teacher: {metric}", -np.inf, ALLOWED, change)
         for metric, change in compare(results, pair).items()
     ]
-    quick = compare(results, Pair(one=STUDENT, other=TEACHER_IN_4, question="")).values()
-    words = [says(change) for change in quick]
-    counts = [
-        Estimate(n, n, n) if set(words) != {"not measured"} else UNKNOWN
-        for n in (words.count("better"), words.count("worse"))
-    ]
-    rows.append(Gate("metrics surely better than the teacher's 4 steps", 1, np.inf, counts[0]))
-    rows.append(Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0, counts[1]))
-    return rows
+    gained, teachers = (
+        {metric: says(change) for metric, change in compare(results, pair).items()}
+        for pair in (Pair(one=one, other=TEACHER_IN_4, question="") for one in (STUDENT, TEACHER))
+    )
+    words = list(gained.values())
+    lost = [gained[metric] for metric, word in teachers.items() if word == "better"]
+
+    def counted(count: int, known: bool) -> Estimate:
+        return Estimate(count, count, count) if known else UNKNOWN
+
+    known = set(words) != {"not measured"}
+    return [
+        *rows,
+        Gate("metrics where the teacher's 40 steps surely beat its 4, and the student does not",
+             -np.inf, 0, counted(len(lost) - lost.count("better"), known and bool(lost))),
+        Gate("metrics surely better than the teacher's 4 steps", 1, np.inf,
+             counted(words.count("better"), known)),
+        Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0,
+             counted(words.count("worse"), known)),
+    ]  # fmt: skip
 
 
 def compare(results: Results, pair: Pair) -> dict[str, Estimate]:

@@ -69,7 +69,7 @@ class Evaluation:
 
     def _pending(self, setting: Setting) -> list[Key]:
         try:
-            fingerprint = self.models.fingerprint(setting, self.sweep.num_others)
+            fingerprint = self.models.fingerprint(setting, self.sweep)
         except MissingFileError as reason:
             self.missing[setting.name] = str(reason)
             return []
@@ -123,5 +123,7 @@ class Evaluation:
                 assert self.human is not None
                 audio, num_frames = self.human, min(num_frames, len(self.human) // 640)
             kind = "speech" if audio is not None else setting.kind
-            self._takes[key] = take(face, num_frames, audio=audio, kind=kind)
+            self._takes[key] = take(
+                face, num_frames, split=self.sweep.split, audio=audio, kind=kind
+            )
         return self._takes[key]

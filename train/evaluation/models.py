@@ -10,8 +10,9 @@ from pathlib import Path
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
+from train import quick_layers
 from train.evaluation.conditions import Encoders
-from train.evaluation.settings import Setting
+from train.evaluation.settings import Setting, Sweep
 from train.evaluation.sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
 from train.preset import PRESET
 
@@ -61,6 +62,8 @@ class Models:
     teacher_history: str = "own level"
     batch: int = 8
     num_threads: int = 1
+    products: str = "float32"
+    """Type of factors in a DiT's matrix products; see `train.quick_layers`."""
     _encoders: Encoders | None = None
     _dits: dict[str, DiT] = field(default_factory=dict)
 
@@ -94,15 +97,19 @@ class Models:
             raise MissingFileError(f"the rollout has no option {unknown[0]}")
         return options
 
-    def fingerprint(self, setting: Setting, num_others: int) -> str:
+    def fingerprint(self, setting: Setting, sweep: Sweep) -> str:
         """Equal for equal figures: of files, options and the code that measures."""
         rolled = setting.model not in ("truth", "vae", "served")
         files = [*self.needed(setting), *MEASURING]
         if rolled:
             files += ROLLING_OUT
         options = sorted(self.rollout(setting).items()) if rolled else []
+        if rolled and self.products != "float32":
+            options.append(("products", self.products))
+        if sweep.split != "test":
+            options.append(("split", sweep.split))
         asked = (setting.model, options, setting.kind, setting.seconds,
-                 setting.piece_every, num_others)  # fmt: skip
+                 setting.piece_every, sweep.num_others)  # fmt: skip
         text = "".join(digest(file) for file in files) + repr(asked)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -131,6 +138,7 @@ class Models:
             self._dits[setting.model] = load_checkpoint(DiT(PRESET.dit), path)
         options = RolloutOptions(**self.rollout(setting))
         dit = self._dits[setting.model]
+        quick_layers.set_products(self.products)
         return TorchSource(dit, self._encoders, options, batch=self.batch)
 
 

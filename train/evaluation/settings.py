@@ -43,8 +43,9 @@ class Pair:
 class Sweep:
     settings: tuple[Setting, ...]
     pairs: tuple[Pair, ...]
+    split: str = "test"
     first_face: int = 0
-    """Seed in the test split."""
+    """Seed in the split."""
     num_others: int = 6
     """Other faces and sounds that each run is compared with."""
     batch: int = 8
