@@ -253,23 +253,6 @@ def test_the_average_lies_between_where_the_student_was_and_is(
     assert not average.equal(student)
 
 
-def test_a_blend_lies_on_the_line_from_the_teacher_to_the_average(
-    trajectories: Trajectories,
-) -> None:
-    """The shipped student would not be the one whose scores were read, or not of both."""
-    learners = Distillation(random_dit(PRESET.dit), recipe(blend=0.25), 0)
-    learners.regress(trajectories, 0.0)
-    key = "blocks.0.ffn.0.weight"
-    teacher, average, shipped = (
-        network.state_dict()[key]
-        for network in (learners.teacher, learners.average, learners.shipped())
-    )
-    assert not average.equal(teacher)
-    assert torch.allclose(shipped, teacher + 0.25 * (average - teacher), atol=1e-7)
-    with pytest.raises(ValueError, match="blend is 0, wanted more than 0"):
-        recipe(blend=0)
-
-
 def test_stored_trajectories_depend_on_their_number_alone(
     tmp_path: Path, trajectories: Trajectories
 ) -> None:

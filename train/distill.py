@@ -7,9 +7,8 @@
 First the teacher's trajectories are stored in OUT/trajectories (not counted in the minutes), then
 the student learns them (`--ode-share` of the minutes), then it learns from its own roll-outs by
 distribution matching. WEIGHTS and CLIPS are the teacher's. OUT receives dit.safetensors (averaged
-weights, blended with the teacher's if `--blend` is below 1), state.pt (everything to go on from),
-log.jsonl, curve.png and samples.png. With `--steps A B` instead of `--minutes`, equal seeds give
-equal weights.
+weights), state.pt (everything to go on from), log.jsonl, curve.png and samples.png. With
+`--steps A B` instead of `--minutes`, equal seeds give equal weights.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from train.latent_clips import LatentClips
 from train.preset import PRESET
 
 COUNTS = ("blocks", "ode_batch", "dmd_batch", "exits", "critic_updates", "critic_lead", "rollouts")
-RATES = ("blend", "guidance", "ode_guidance", "ode_rate", "generator_rate", "critic_rate")
+RATES = ("guidance", "ode_guidance", "ode_rate", "generator_rate", "critic_rate")
 """Fields of `Recipe` that are options of the same name."""
 
 

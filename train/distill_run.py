@@ -70,7 +70,7 @@ class Run:
                for name in ("ode_step", "dmd_step", "minutes", "cpu_seconds")}  # fmt: skip
         row |= {name: float(np.mean(values)) for name, values in self.recent.items()}
         if self.probe is not None:
-            row |= self.probe(learners.shipped())
+            row |= self.probe(learners.average)
         self.recent.clear()
         learners.rows.append(row)
         print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
@@ -79,7 +79,7 @@ class Run:
     def save(self) -> None:
         """Everything in OUT, the state last and in one move."""
         learners, out = self.learners, self.out
-        save_checkpoint(learners.shipped(), out / "dit.safetensors")
+        save_checkpoint(learners.average, out / "dit.safetensors")
         write_curves(out / "curve.png", learners.rows, PANELS)
         lines = "".join(json.dumps(row) + "\n" for row in learners.rows)
         (out / "log.jsonl").write_text(lines)

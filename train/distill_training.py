@@ -60,16 +60,11 @@ class Recipe:
     recalibrate: bool = True
     """From a random block on, the reference is the roll-out's own first frame."""
     ema: float = 0.99
-    blend: float = 1.0
-    """Share of the learned weights in those that are shipped; the rest are the teacher's. Matching
-    makes a small network move and sharpens it, and costs calm and colour."""
 
     def __post_init__(self) -> None:
         if self.ode_target not in ("clean", "next"):
             raise ValueError(f"ode_target is {self.ode_target!r}, wanted 'clean' or 'next'")
         steps = self.around.config.num_steps
-        if not 0 < self.blend <= 1:
-            raise ValueError(f"blend is {self.blend}, wanted more than 0, at most 1")
         if not 1 <= self.exits <= steps:
             raise ValueError(f"exits is {self.exits}, wanted 1..{steps}")
         for name in ("blocks", "ode_batch", "dmd_batch", "critic_updates", "rollouts"):
@@ -178,14 +173,6 @@ class Distillation:
         share = 1 - averaged(self.recipe.ema, step)
         of = (list(network.parameters()) for network in (self.average, self.student))
         torch._foreach_lerp_(*of, share)
-
-    @torch.no_grad()
-    def shipped(self) -> DiT:
-        """The average weights, or between the teacher's and them."""
-        mixed = copy.deepcopy(self.average)
-        of = (list(network.parameters()) for network in (mixed, self.teacher))
-        torch._foreach_lerp_(*of, 1 - self.recipe.blend)
-        return mixed
 
     def state(self) -> dict[str, Any]:
         """What `load` needs."""
