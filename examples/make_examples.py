@@ -21,8 +21,8 @@ from PIL import Image
 FOLDER = Path(__file__).parent
 FACES = {"portrait": 13, "portrait_2": 10, "portrait_3": 25}
 """Files, and the seeds of their characters."""
-DRAWN, SIZE = 64, 512
-"""Pixels as the avatar sees them, and of the file."""
+SIDE = 512
+"""Of the file, in pixels."""
 
 TEXT = (
     "Hello! I am a drawing that has learned to talk. "
@@ -35,9 +35,10 @@ VOICE, WORDS_PER_MINUTE, RATE = "en-us+f3", 150, 16_000
 def portrait(seed: int) -> Image.Image:
     """A character of the drawn world, silent, as large as a photograph."""
     from train.data import clip
+    from train.preset import SIZE
 
-    reference = clip(seed, 1, DRAWN, "test", kind="silence").reference
-    return Image.fromarray(reference).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    seen = clip(seed, 1, SIZE, "test", kind="silence").reference
+    return Image.fromarray(seen).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def speak() -> np.ndarray:
