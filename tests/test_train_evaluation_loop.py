@@ -88,6 +88,39 @@ def test_figures_of_other_files_or_options_are_not_used_again(tmp_path: Path) ->
         assert models.fingerprint(setting, replace(FULL, **change)) != first
 
 
+def test_figures_of_rounded_products_are_not_taken_for_exact_ones(tmp_path: Path) -> None:
+    """A stream in bfloat16 would be reported as what is served."""
+    for name in ("vae", "audio_encoder", "text_encoder", "dit"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"some")
+    exact, rounded = (
+        Models(tmp_path, {"student": tmp_path / "dit.safetensors"}, products=products)
+        for products in ("float32", "bfloat16")
+    )
+    student, vae = (next(s for s in FULL.settings if s.name == n) for n in ("student 4", "vae"))
+    assert exact.fingerprint(student, FULL) != rounded.fingerprint(student, FULL)
+    assert exact.fingerprint(vae, FULL) == rounded.fingerprint(vae, FULL)
+
+
+@pytest.mark.parametrize(("student", "lost"), [(0.87, 0), (0.80, 1), (0.70, 1)])
+def test_where_few_steps_cost_the_teacher_the_student_has_to_be_better(
+    student: float, lost: int
+) -> None:
+    """A student that distillation has not helped would pass beside a teacher that is bad in 4."""
+
+    def runs(sharpness: float) -> dict[tuple[int, int], dict[str, float]]:
+        return {(face, 0): {"sharpness": sharpness, "sharpness_true": 1.0, "opening": 0.9}
+                for face in range(4)}  # fmt: skip
+
+    title = "metrics where the teacher's 40 steps surely beat its 4, and the student does not"
+    measured = {"student 4": runs(student), "teacher 40": runs(0.9), "teacher 4": runs(0.8)}
+    (gate,) = (g for g in gates(measured) if g.name == title)
+    assert gate.found.value == lost
+    assert gate.passed == (lost == 0)
+    del measured["teacher 40"]
+    (gate,) = (g for g in gates(measured) if g.name == title)
+    assert gate.passed is None
+
+
 @pytest.mark.parametrize("sweep", [FULL, QUICK])
 def test_every_comparison_is_between_settings_of_equal_length(sweep: Sweep) -> None:
     """Drift and chance depend on the length."""

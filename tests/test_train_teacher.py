@@ -13,7 +13,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.dit import DiT  # noqa: E402
 from tests.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips  # noqa: E402

@@ -112,31 +112,32 @@ def _ratio_of_ratios(one: Runs, other: Runs, metric: Metric) -> Estimate:
 
 
 def _against_teacher(results: Results) -> list[Gate]:
-    """Relative worsening of every metric against the many-step teacher."""
-    pair = Pair(one=STUDENT, other=TEACHER, question="")
-    rows = [
-        Gate(f"worse than the 40-step teacher: {metric}", -np.inf, ALLOWED, change)
-        for metric, change in compare(results, pair).items()
-    ]
-    gained, teachers = (
-        {metric: says(change) for metric, change in compare(results, pair).items()}
-        for pair in (Pair(one=one, other=TEACHER_IN_4, question="") for one in (STUDENT, TEACHER))
-    )
-    words = list(gained.values())
-    lost = [gained[metric] for metric, word in teachers.items() if word == "better"]
+    """Relative worsening of every metric against the many-step teacher, and what the teacher's own
+    few steps say: where they cost it something, the student has to be better."""
 
-    def counted(count: int, known: bool) -> Estimate:
-        return Estimate(count, count, count) if known else UNKNOWN
+    def changes(one: str, other: str) -> dict[str, Estimate]:
+        return compare(results, Pair(one=one, other=other, question=""))
 
-    known = set(words) != {"not measured"}
+    def found(one: str, word: str) -> set[str]:
+        """Metrics in which `one` is surely "better" or "worse" than the teacher's few steps."""
+        return {title for title, c in changes(one, TEACHER_IN_4).items() if says(c) == word}
+
+    def counted(titles: set[str], *needed: str) -> Estimate:
+        number = len(titles)
+        measured = all(results.get(name) for name in (*needed, TEACHER_IN_4))
+        return Estimate(number, number, number) if measured else UNKNOWN
+
+    better, worse = found(STUDENT, "better"), found(STUDENT, "worse")
+    lost = found(TEACHER, "better") - better
     return [
-        *rows,
+        *(Gate(f"worse than the 40-step teacher: {title}", -np.inf, ALLOWED, change)
+          for title, change in changes(STUDENT, TEACHER).items()),
         Gate("metrics where the teacher's 40 steps surely beat its 4, and the student does not",
-             -np.inf, 0, counted(len(lost) - lost.count("better"), known and bool(lost))),
+             -np.inf, 0, counted(lost, STUDENT, TEACHER)),
         Gate("metrics surely better than the teacher's 4 steps", 1, np.inf,
-             counted(words.count("better"), known)),
+             counted(better, STUDENT)),
         Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0,
-             counted(words.count("worse"), known)),
+             counted(worse, STUDENT)),
     ]  # fmt: skip
 
 
