@@ -186,9 +186,11 @@ def test_regression_brings_the_student_to_the_teachers_trajectories(
     assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
 
 
-def test_matching_moves_the_student_and_the_critic_learns_its_samples() -> None:
+@pytest.mark.parametrize("schedule", ["sequential", "rolling"])
+def test_matching_moves_the_student_and_the_critic_learns_its_samples(schedule: str) -> None:
     """Turns would be miscounted, or one network would learn in the other's place."""
-    learners = Distillation(random_dit(PRESET.dit), recipe(generator_rate=1e-3), 0)
+    chosen = recipe(generator_rate=1e-3, schedule=schedule)
+    learners = Distillation(random_dit(PRESET.dit), chosen, 0)
     before = copy.deepcopy(learners.teacher.state_dict())
     figures = [learners.match(RandomClips()) for _ in range(7)]
     improved = [i for i, row in enumerate(figures) if "gradient" in row]
@@ -198,6 +200,19 @@ def test_matching_moves_the_student_and_the_critic_learns_its_samples() -> None:
         assert value.equal(before[name]), "the teacher has changed"
     for network in (learners.student, learners.average, learners.critic):
         assert not network.head.head.weight.equal(before["head.head.weight"])
+
+
+def test_the_schedule_of_roll_outs_is_the_chosen_one() -> None:
+    """A Rolling-Forcing student would practise timestep forcing."""
+    made = []
+    for schedule in ("sequential", "rolling"):
+        learners = Distillation(random_dit(PRESET.dit), recipe(schedule=schedule), 0)
+        with torch.no_grad():
+            made.append(learners.roll_out(RandomClips(), 0)[0])
+    assert made[0].shape == made[1].shape
+    assert not torch.allclose(*made, atol=1e-2)
+    with pytest.raises(ValueError, match="schedule is 'diagonal'"):
+        recipe(schedule="diagonal")
 
 
 def test_the_student_comes_to_a_teacher_that_differs_by_a_shift() -> None:

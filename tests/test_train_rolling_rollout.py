@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from tests.joint_window import joint_stream  # noqa: E402
 from tests.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
 from tests.test_train_rollout import noise_of, rolled, rows  # noqa: E402
 from train.batched_dit import Conditions  # noqa: E402
+from train.distill_rolling import rolling_rollout  # noqa: E402
+from train.distill_rollout import Surroundings  # noqa: E402
 from train.rollout import RolloutOptions, stream  # noqa: E402
 from train.rollout_network import StreamNetwork  # noqa: E402
 
@@ -186,3 +189,60 @@ def test_a_rolling_window_wants_clean_history() -> None:
     for wrong in ({"schedule": "diagonal"}, {"sampler": "ddim"}, {"num_steps": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             RolloutOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_every_block_learns_once_at_the_level_of_its_window(preset: Preset) -> None:
+    """The student would practise another stream than the joint window's, or on another's error."""
+    config = preset.pipeline
+    dit, noise = random_dit(preset.dit).requires_grad_(True), noise_of(preset, 2, 7)
+    conditions, around = random_conditions(preset, 2, 7), Surroundings(config=config)
+    streamed = blocks_of(preset, rolled(dit, preset, conditions, noise, **ROLLING))
+    for offset in range(4):
+        given = noise.clone().requires_grad_(True)
+        with torch.enable_grad():
+            made = learned(dit, conditions, around, given, offset)
+            made.square().mean().backward()
+        assert given.grad is not None
+        moved = [block.any().item() for block in blocks_of(preset, given.grad)]
+        assert moved == [b % 4 == offset for b in range(7)], "levels but the window's are constant"
+        finished = [b for b in range(7) if (offset - b) % 4 == 3]
+        for block in finished:
+            wanted = streamed[block]
+            away = blocks_of(preset, made)[block] - wanted
+            assert away.abs().max() <= ROUNDING * wanted.abs().max()
+    gradients = [p.grad.abs().max() for p in dit.parameters() if p.grad is not None]
+    assert max(gradients) > 1e-4
+
+
+def test_a_clip_of_the_joint_window_may_begin_anywhere(preset: Preset) -> None:
+    """Streams would practise their first seconds alone: later ones see the motion further back."""
+    dit, noise = random_dit(preset.dit), noise_of(preset, 2, 5)
+    conditions, around = random_conditions(preset, 2, 5), Surroundings(config=preset.pipeline)
+    far = learned(dit, conditions, around, noise, 1, starts=(0, 900))
+    near = learned(dit, conditions, around, noise, 1)
+    assert torch.allclose(far[0], near[0], atol=1e-5)
+    assert not torch.allclose(far[1], near[1], atol=1e-3)
+
+
+def test_corrupted_clean_history_changes_what_reads_it(preset: Preset) -> None:
+    """The window would be corrupted as well, or history stay as it is."""
+    dit, noise = random_dit(preset.dit), noise_of(preset, 1, 6)
+    conditions = random_conditions(preset, 1, 6)
+    clean, noisy = (
+        learned(dit, conditions, Surroundings(config=preset.pipeline, corruption=c), noise, 0)
+        for c in (0.0, 1.0)
+    )
+    changed = [
+        (a - b).abs().max()
+        for a, b in zip(*map(partial(blocks_of, preset), (clean, noisy)), strict=True)
+    ]
+    assert changed[0] == 0  # predicted in the first window, before anything is cached
+    assert min(changed[1:]) > 1e-4  # block 1 at the last level, whose prediction moves little
+
+
+def learned(
+    dit: Any, conditions: Conditions, around: Surroundings, noise: Tensor, offset: int,
+    starts: Sequence[int] = (0, 0),
+) -> Tensor:  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    return rolling_rollout(dit, conditions, starts[: len(noise)], around, generator, noise, offset)

@@ -3,6 +3,7 @@
     python -m train.distill --weights DIR --teacher FILE --clips DIR --minutes 60 --out out/student
     python -m train.distill … --start STUDENT --ode-share 0     (matching alone, from a student)
     python -m train.distill … --corruption 0 --window-blocks 2 --no-sink     (ablations)
+    python -m train.distill … --schedule rolling --blocks 7     (a Rolling-Forcing student)
 
 First the teacher's trajectories are stored in OUT/trajectories (not counted in the minutes), then
 the student learns them (`--ode-share` of the minutes), then it learns from its own roll-outs by
@@ -26,7 +27,7 @@ from train import quick_layers
 from train.device import chosen
 from train.distill_rollout import Surroundings, with_window
 from train.distill_run import Run, mouth_probe, store_trajectories
-from train.distill_training import Distillation, Recipe
+from train.distill_training import CHOICES, Distillation, Recipe
 from train.latent_clips import LatentClips
 from train.preset import PRESET
 
@@ -83,7 +84,7 @@ def _progress(run: Run, args: argparse.Namespace, stage: int, begin: float, end:
 def recipe_of(args: argparse.Namespace) -> Recipe:
     config = with_window(PRESET.pipeline, args.window_blocks)
     around = Surroundings(config=config, sink=not args.no_sink, corruption=args.corruption)
-    chosen = {name: getattr(args, name) for name in (*COUNTS, *RATES, "ode_target")}
+    chosen = {name: getattr(args, name) for name in (*COUNTS, *RATES, *CHOICES)}
     return Recipe(around=around, recalibrate=not args.no_recalibration, **chosen)
 
 
@@ -118,7 +119,9 @@ def parser() -> argparse.ArgumentParser:
         for name in names:
             option = "--" + name.replace("_", "-")
             parser.add_argument(option, type=kind, default=defaults[name])
-    parser.add_argument("--ode-target", choices=("clean", "next"), default=defaults["ode_target"])
+    for name, choices in CHOICES.items():
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, choices=choices, default=defaults[name])
     return parser
 
 

@@ -22,6 +22,7 @@ from train.distill_data import Trajectories
 from train.distill_training import Distillation, Figures
 from train.latent_clips import LatentClips
 from train.preset import PRESET
+from train.rollout_options import RolloutOptions
 from train.teacher_scores import DevClips, moved, write_samples
 
 Probe = Callable[[DiT], Figures]
@@ -112,16 +113,18 @@ def store_trajectories(
 
 
 def mouth_probe(args: argparse.Namespace) -> Probe | None:
-    """Short streams as served on faces and voices of "dev": do the mouths follow the sound?"""
+    """Short streams on faces and voices of "dev": do the mouths follow the sound?"""
     path = args.weights / "vae.safetensors"
     if not path.is_file() or not (args.clips / "dev").is_dir():
         print("no VAE or no dev clips: mouths are not looked at", file=sys.stderr)
         return None
     vae = load_checkpoint(build_vae(PRESET.vae), path)
     dev = DevClips(args.clips / "dev", vae, args.device)
+    rolling = RolloutOptions(schedule="rolling", history="clean")
+    options = rolling if args.schedule == "rolling" else RolloutOptions()
 
     def probe(student: DiT) -> Figures:
-        frames, cap = dev.frames(student), dev.reconstructed()
+        frames, cap = dev.frames(student, options), dev.reconstructed()
         write_samples(args.out / "samples.png", cap, frames)
         return dev.read(frames) | moved(frames, cap)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from networks.dit import DiT
 from train.device import device_of, moved_to
 from train.distill_data import Scene, Trajectories, generator_of, guided_velocity, scene_of
+from train.distill_rolling import rolling_rollout
 from train.distill_rollout import Rollout, Surroundings, clip_velocity
 from train.dmd import critic_loss, generator_loss, score_timesteps
 from train.flow import over_latent
@@ -26,6 +27,8 @@ from train.latent_clips import LatentClips
 from train.learners import averaged
 
 Figures = dict[str, float]
+CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}
+"""Of fields of `Recipe`."""
 ODE, DMD = 2, 3
 """Tell apart the draws of the two stages."""
 
@@ -37,6 +40,9 @@ class Recipe:
     blocks: int = 5
     """Blocks of a clip."""
     around: Surroundings
+    schedule: str = "sequential"
+    """Of roll-outs, as in `RolloutOptions`: by timestep forcing, or `rolling`: in the joint window
+    on clean history."""
     ode_batch: int = 4
     ode_rate: float = 5e-4
     ode_target: str = "clean"
@@ -58,12 +64,14 @@ class Recipe:
     guidance: float = 1.5
     """Of the teacher as the real score, on sound; 1 is none."""
     recalibrate: bool = True
-    """From a random block on, the reference is the roll-out's own first frame."""
+    """From a random block on, the reference is the roll-out's own first frame; in the joint window
+    from the served block on, when the first one is done."""
     ema: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.ode_target not in ("clean", "next"):
-            raise ValueError(f"ode_target is {self.ode_target!r}, wanted 'clean' or 'next'")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
         steps = self.around.config.num_steps
         if not 1 <= self.exits <= steps:
             raise ValueError(f"exits is {self.exits}, wanted 1..{steps}")
@@ -139,10 +147,13 @@ class Distillation:
         scene = scene_of(rng, pieces)
         generator = self._generator(purpose)
         noise = torch.randn(pieces.latents.shape, generator=generator, device=self.device)
-        rollout = Rollout(self.student, scene.conditions, scene.starts, recipe.around, generator)
+        of = (self.student, scene.conditions, scene.starts, recipe.around, generator)
+        if recipe.schedule == "rolling":
+            offset = int(rng.integers(recipe.around.config.num_steps))
+            return rolling_rollout(*of, noise, offset, recalibrate=recipe.recalibrate), scene
         last = min(recipe.around.config.recalibrate_block, recipe.blocks - 1)
         change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
-        return rollout.clean(noise, int(rng.integers(recipe.exits)), change), scene
+        return Rollout(*of).clean(noise, int(rng.integers(recipe.exits)), change), scene
 
     def _improve_student(self, clips: LatentClips, turn: int) -> Figures:
         latents, scene = self.roll_out(clips, 2)

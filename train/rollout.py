@@ -31,7 +31,7 @@ from train.preset import PRESET
 from train.rollout_network import StreamNetwork
 from train.rollout_options import RolloutOptions
 
-__all__ = ["RolloutOptions", "stream"]
+__all__ = ["CleanHistory", "RolloutOptions", "stream"]
 
 Noise = Callable[[int, int], Tensor]
 """Block and level -> the noise [B, C, F, h, w] that enters there."""
@@ -56,20 +56,25 @@ def stream(
     if isinstance(noise, Tensor):
         if options.sampler == "renoise":
             raise ValueError("noise is a tensor, wanted seeds: 'renoise' draws at every level")
-        drawn: Noise = partial(_given, noise, config.frames_per_block)
+        drawn = given_noise(noise, config.frames_per_block)
     else:
         seeds = range(batch) if noise is None else noise
         if len(seeds) != batch:
             raise ValueError(f"noise is {len(seeds)} seeds, wanted one for each of {batch} streams")
         drawn = partial(_seeded, seeds, config.latent_shape, conditions.audio.device)
-    make = _OwnLevel if options.history == "own level" else _CleanHistory
+    make = _OwnLevel if options.history == "own level" else CleanHistory
     streams = make(StreamNetwork(dit, conditions, options, config), drawn)
     return streams.blocks(length // config.video_frames_per_block)
 
 
-def _given(noise: Tensor, frames: int, block: int, level: int) -> Tensor:
-    assert level == 0
-    return noise[:, :, block * frames : (block + 1) * frames]
+def given_noise(noise: Tensor, frames: int) -> Noise:
+    """That of successive blocks of `frames` latent frames, none after the first level."""
+
+    def draw(block: int, level: int) -> Tensor:
+        assert level == 0
+        return noise[:, :, block * frames : (block + 1) * frames]
+
+    return draw
 
 
 def _seeded(
@@ -121,8 +126,8 @@ class _OwnLevel(_Levels):
             yield latent
 
 
-class _CleanHistory(_Levels):
-    """One cache of clean blocks, and the window of blocks in flight."""
+class CleanHistory(_Levels):
+    """One cache of clean blocks, and the window of blocks in flight; for one stream."""
 
     def __init__(self, network: StreamNetwork, noise: Noise) -> None:
         super().__init__(network, noise)

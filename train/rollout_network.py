@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,10 +42,17 @@ class StreamNetwork:
     """Text, sink and sound of B streams are constant to autograd."""
 
     def __init__(
-        self, dit: DiT, conditions: Conditions, options: RolloutOptions, config: PipelineConfig
+        self,
+        dit: DiT,
+        conditions: Conditions,
+        options: RolloutOptions,
+        config: PipelineConfig,
+        starts: Sequence[int] = (0,),
     ) -> None:
+        """`starts`: where in its stream each one's block 0 is said to be, or one for all."""
         self.dit, self.options, self.config = dit, options, config
         self.audio = conditions.audio
+        self.starts = np.asarray(starts)
         self.plan = SinkCache(config)
         self.distance = sink_distance_of(config, options.sink_distance)
         self.motion = self._branches(conditions.motion)
@@ -61,8 +69,9 @@ class StreamNetwork:
         `past`: the same of each block before them that is seen.
         """
         c = self.config
-        first = blocks.start * c.frames_per_block
-        turns = frame_rotation(c, range(first, first + latents.shape[2]), latents.device)
+        first = (self.starts + blocks.start) * c.frames_per_block
+        frames = np.add.outer(first, np.arange(latents.shape[2]))
+        turns = frame_rotation(c, frames, latents.device)[:, None]
         sinks = [self._seen_sink(block) for block in blocks]
         own: list[KeysValues] = []
 
@@ -106,8 +115,9 @@ class StreamNetwork:
             return None
         if block >= self.config.recalibrate_block and self.recalibrated is not None:
             sink = self.recalibrated
-        position = self.plan.plan(block, self.distance).reference_position
-        return sink, sink_rotation(self.config, position, self.audio.device)
+        places = (self.plan.plan(block + start, self.distance) for start in self.starts.tolist())
+        positions = [place.reference_position for place in places]
+        return sink, sink_rotation(self.config, positions, self.audio.device)[:, None]
 
     def _heard(self, blocks: range) -> Tensor:
         num_video = self.config.video_frames_per_block

@@ -99,13 +99,13 @@ class DevClips:
         return found
 
     @torch.no_grad()
-    def frames(self, dit: DiT) -> np.ndarray:
-        """uint8 [B, T, S, S, 3]: streams as served, of `STREAM_BLOCKS` blocks."""
+    def frames(self, dit: DiT, options: RolloutOptions | None = None) -> np.ndarray:
+        """uint8 [B, T, S, S, 3]: streams of `STREAM_BLOCKS` blocks; without `options` as served."""
         assert self.vae is not None
         conditions = self._conditions(STREAMS, STREAM_BLOCKS)
         _, state = self.vae.decode(conditions.motion[:, :, : PRESET.pipeline.warmup_frames])
         made = []
-        for latents in stream(dit, conditions, RolloutOptions()):
+        for latents in stream(dit, conditions, options):
             video, state = self.vae.decode(latents, state)
             made.append(to_frames(video))
         return np.concatenate(made, 1)

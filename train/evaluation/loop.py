@@ -18,9 +18,9 @@ from train.evaluation.store import Key, Store
 from train.evaluation.takes import Take, frames_of, take
 from train.evaluation.video import read_sound
 
-FRAME_MS = {"truth": 3.0, "vae": 13.0, "served": 9.0}
-STEP_MS, DECODE_MS, METRICS_MS = 0.7, 3.0, 4.5
-"""Rough cost per frame on one core of a laptop, for the estimate at the start."""
+FRAME_MS = {"truth": 1.0, "vae": 9.0, "served": 30.0}
+STEP_MS, DECODE_MS, METRICS_MS = 8.0, 3.0, 16.0
+"""Rough cost per frame on one core of an AMD EPYC, for the estimate at the start."""
 
 
 def tell(line: str) -> None:

@@ -174,14 +174,19 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
 
 
 LONGER = (
-    *("student 3", "student 2", "no sink, window 5", "window 3", "window 2"),
-    *(f"student 4 rolling, {how}" for how in ("fresh noise", "1 before", "none before")),
+    *("student 3", "student 2", "no sink, window 5", "sink at first only", "window 3", "window 2"),
+    ROLLING,
+    *(f"{ROLLING}, {how}" for how in ("fresh noise", "1 before", "none before")),
 )
 """What the quick form leaves out."""
 
 FULL = Sweep(settings=_settings(60, 600, 24, 3, 8), pairs=PAIRS)
 QUICK = Sweep(
-    settings=tuple(s for s in _settings(15, 60, 4, 1, 2) if s.name not in LONGER),
+    settings=tuple(
+        s if s.name in (TRUTH, CAP, STUDENT) else dataclasses.replace(s, faces=2)
+        for s in _settings(10, 60, 4, 1, 2)
+        if s.name not in LONGER
+    ),
     pairs=PAIRS,
     num_others=3,
     batch=4,

@@ -1,0 +1,98 @@
+"""The student on its own clean history in Rolling Forcing's joint window (arXiv 2509.25161).
+
+Of the windows of a clip every d-th learns, d the number of levels: so each block is predicted once
+with a gradient, at the level it has in that window (spec/distillation 4). Windows between them, and
+the clean passes that fill the cache, are constant. Streams run as in `train.rollout.stream`.
+
+B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from networks.dit import DiT
+from pipeline.rolling_plan import Pass
+from pipeline.rolling_schedule import clean_of
+from train.batched_dit import Conditions, KeysValues
+from train.distill_rollout import Surroundings
+from train.rollout import CleanHistory, given_noise
+from train.rollout_network import StreamNetwork
+from train.rollout_options import RolloutOptions
+
+
+def rolling_rollout(
+    dit: DiT,
+    conditions: Conditions,
+    starts: Sequence[int],
+    around: Surroundings,
+    generator: torch.Generator,
+    noise: Tensor,
+    offset: int,
+    *,
+    recalibrate: bool = True,
+) -> Tensor:
+    """noise [B, C, n * F, h, w] -> clean latents, block b's predicted at level (offset - b) % d.
+
+    `offset` in 0..d-1 chooses the windows, `generator` draws the corruption of what is cached.
+    """
+    options = RolloutOptions(
+        num_steps=around.config.num_steps,
+        schedule="rolling",
+        history="clean",
+        sink=around.sink,
+        recalibrate=recalibrate,
+    )
+    network = StreamNetwork(dit, conditions, options, around.config, starts)
+    windows = _Windows(network, noise, offset, around.corruption, generator)
+    for _ in windows.blocks(noise.shape[2] // around.config.frames_per_block):
+        pass
+    return torch.cat([windows.made[block] for block in sorted(windows.made)], 2)
+
+
+class _Windows(CleanHistory):
+    """Every d-th window learns; what it predicts is kept in `made`."""
+
+    def __init__(
+        self,
+        network: StreamNetwork,
+        noise: Tensor,
+        offset: int,
+        corruption: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(network, given_noise(noise, network.config.frames_per_block))
+        self.corruption, self.generator = corruption, generator
+        self.offset, self.learns = offset, False
+        self.made: dict[int, Tensor] = {}
+
+    def differentiates(self, levels: Sequence[int]) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled(self.learns and torch.is_grad_enabled())
+
+    def advance(self, block: int, level: int, latent: Tensor, velocity: Tensor) -> Tensor:
+        if self.learns:
+            self.made[block] = clean_of(latent, velocity, self.sigmas[level])
+        return super().advance(block, level, latent, velocity)
+
+    def _denoise(self, each: Pass) -> None:
+        assert each.levels is not None
+        tick = each.blocks.start + each.levels[0]
+        self.learns = tick % self.num_levels == self.offset
+        super()._denoise(each)
+
+    def _store(self, each: Pass) -> None:
+        super()._store(each)
+        block = each.blocks.start
+        self.cache[block] = [self._corrupted(layer) for layer in self.cache[block]]
+
+    def _corrupted(self, kept: KeysValues) -> KeysValues:
+        """With noise of up to `corruption` times K's and V's own deviation, one per clip."""
+        if not self.corruption:
+            return kept
+        draws = {"generator": self.generator, "device": kept[0].device}
+        spread = self.corruption * torch.rand(len(kept[0]), 1, 1, 1, **draws)
+        k, v = (x + torch.randn(x.shape, **draws) * spread * x.std() for x in kept)
+        return k, v
