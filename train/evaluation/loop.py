@@ -47,7 +47,7 @@ class Evaluation:
                 f"about {total[setting] / 60:.1f} min"
             )  # fmt: skip
             tell(f"{setting.name:24} {plan}")
-        tell(f"about {sum(total.values()) / 60:.0f} minutes in all")
+        tell(f"about {sum(total.values()) / 60:.0f} minutes in all, of one core")
         columns = (*Progress.get_default_columns(), TimeElapsedColumn(), TextColumn("elapsed"))
         with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("", total=sum(total.values()) or 1)
