@@ -202,15 +202,25 @@ def test_matching_moves_the_student_and_the_critic_learns_its_samples(schedule: 
         assert not network.head.head.weight.equal(before["head.head.weight"])
 
 
-def test_the_schedule_of_roll_outs_is_the_chosen_one() -> None:
-    """A Rolling-Forcing student would practise timestep forcing."""
-    made = []
+def test_the_schedule_of_roll_outs_is_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Rolling-Forcing student would practise timestep forcing, or an option do nothing."""
+    rolled = torch.zeros(())
+    asked: list[tuple[tuple[int, ...], bool]] = []
+
+    def in_the_window(dit, conditions, starts, around, generator, noise, offset, *, recalibrate):
+        asked.append((starts, recalibrate))
+        return rolled
+
+    monkeypatch.setattr("train.distill_training.rolling_rollout", in_the_window)
     for schedule in ("sequential", "rolling"):
-        learners = Distillation(random_dit(PRESET.dit), recipe(schedule=schedule), 0)
+        chosen = recipe(schedule=schedule, recalibrate=False)
+        learners = Distillation(random_dit(PRESET.dit), chosen, 0)
         with torch.no_grad():
-            made.append(learners.roll_out(RandomClips(), 0)[0])
-    assert made[0].shape == made[1].shape
-    assert not torch.allclose(*made, atol=1e-2)
+            made, scene = learners.roll_out(RandomClips(), 0)
+        assert (made is rolled) == (schedule == "rolling")
+    assert asked == [(scene.starts, False)]
+    with pytest.raises(ValueError, match="exits is 2"):
+        recipe(schedule="rolling", exits=2)
     with pytest.raises(ValueError, match="schedule is 'diagonal'"):
         recipe(schedule="diagonal")
 

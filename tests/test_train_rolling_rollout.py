@@ -21,7 +21,7 @@ from tests.served_dit import random_conditions, random_dit, tiny_preset  # noqa:
 from tests.test_train_rollout import noise_of, rolled, rows  # noqa: E402
 from train.batched_dit import Conditions  # noqa: E402
 from train.distill_rolling import rolling_rollout  # noqa: E402
-from train.distill_rollout import Surroundings  # noqa: E402
+from train.distill_rollout import Rollout, Surroundings  # noqa: E402
 from train.rollout import RolloutOptions, stream  # noqa: E402
 from train.rollout_network import StreamNetwork  # noqa: E402
 
@@ -214,6 +214,36 @@ def test_every_block_learns_once_at_the_level_of_its_window(preset: Preset) -> N
     assert max(gradients) > 1e-4
 
 
+@pytest.mark.parametrize("starts", [(0, 0), (0, 900), (3, 1200)])
+@pytest.mark.parametrize("level", range(4))
+def test_a_window_of_one_block_is_timestep_forcing_wherever_it_begins(
+    preset: Preset, level: int, starts: tuple[int, int]
+) -> None:
+    """Positions of block or sink, a level's noise share or its prediction would be another's."""
+    dit, noise = random_dit(preset.dit), noise_of(preset, 2, 1)
+    conditions, around = random_conditions(preset, 2, 1), Surroundings(config=preset.pipeline)
+    wanted = Rollout(dit, conditions, starts, around, torch.Generator()).clean(noise, level)
+    made = learned(dit, conditions, around, noise, level, starts)
+    assert (made - wanted).abs().max() <= ROUNDING * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("sink", "recalibrate"), [(False, True), (True, False)])
+def test_a_rolled_clip_has_the_sink_that_was_asked_for(
+    preset: Preset, sink: bool, recalibrate: bool
+) -> None:
+    """An ablation would train with the sink that it is to do without."""
+    dit, noise = random_dit(preset.dit), noise_of(preset, 2, 7)
+    conditions = random_conditions(preset, 2, 7)
+    options = {"sink": sink, "recalibrate": recalibrate}
+    streamed = rolled(dit, preset, conditions, noise, **ROLLING, **options)
+    around = Surroundings(config=preset.pipeline, sink=sink)
+    made = learned(dit, conditions, around, noise, 1, recalibrate=recalibrate)
+    last, wanted = (blocks_of(preset, x)[6] for x in (made, streamed))  # at its last level
+    assert (last - wanted).abs().max() <= ROUNDING * wanted.abs().max()
+    served = blocks_of(preset, rolled(dit, preset, conditions, noise, **ROLLING))[6]
+    assert (served - wanted).abs().max() > 1e-3
+
+
 def test_a_clip_of_the_joint_window_may_begin_anywhere(preset: Preset) -> None:
     """Streams would practise their first seconds alone: later ones see the motion further back."""
     dit, noise = random_dit(preset.dit), noise_of(preset, 2, 5)
@@ -228,10 +258,11 @@ def test_corrupted_clean_history_changes_what_reads_it(preset: Preset) -> None:
     """The window would be corrupted as well, or history stay as it is."""
     dit, noise = random_dit(preset.dit), noise_of(preset, 1, 6)
     conditions = random_conditions(preset, 1, 6)
-    clean, noisy = (
+    clean, slightly, noisy = (
         learned(dit, conditions, Surroundings(config=preset.pipeline, corruption=c), noise, 0)
-        for c in (0.0, 1.0)
+        for c in (0.0, 0.1, 1.0)
     )
+    assert (slightly - clean).abs().mean() < 0.3 * (noisy - clean).abs().mean()
     changed = [
         (a - b).abs().max()
         for a, b in zip(*map(partial(blocks_of, preset), (clean, noisy)), strict=True)
@@ -242,7 +273,7 @@ def test_corrupted_clean_history_changes_what_reads_it(preset: Preset) -> None:
 
 def learned(
     dit: Any, conditions: Conditions, around: Surroundings, noise: Tensor, offset: int,
-    starts: Sequence[int] = (0, 0),
+    starts: Sequence[int] = (0, 0), *, recalibrate: bool = True,
 ) -> Tensor:  # fmt: skip
-    generator = torch.Generator().manual_seed(0)
-    return rolling_rollout(dit, conditions, starts[: len(noise)], around, generator, noise, offset)
+    of = (dit, conditions, starts[: len(noise)], around, torch.Generator().manual_seed(0))
+    return rolling_rollout(*of, noise, offset, recalibrate=recalibrate)

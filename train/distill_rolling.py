@@ -2,7 +2,8 @@
 
 Of the windows of a clip every d-th learns, d the number of levels: so each block is predicted once
 with a gradient, at the level it has in that window (spec/distillation 4). Windows between them, and
-the clean passes that fill the cache, are constant. Streams run as in `train.rollout.stream`.
+the clean passes that fill the cache, are constant. Streams run as in `train.rollout.stream`: unlike
+in the paper every roll-out rolls, and steps are Euler's, without fresh noise.
 
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
 """
@@ -48,9 +49,11 @@ def rolling_rollout(
     )
     network = StreamNetwork(dit, conditions, options, around.config, starts)
     windows = _Windows(network, noise, offset, around.corruption, generator)
-    for _ in windows.blocks(noise.shape[2] // around.config.frames_per_block):
-        pass
-    return torch.cat([windows.made[block] for block in sorted(windows.made)], 2)
+    num_blocks = noise.shape[2] // around.config.frames_per_block
+    for _ in windows.blocks(num_blocks):
+        if len(windows.made) == num_blocks:
+            break
+    return torch.cat(windows.made, 2)
 
 
 class _Windows(CleanHistory):
@@ -67,14 +70,14 @@ class _Windows(CleanHistory):
         super().__init__(network, given_noise(noise, network.config.frames_per_block))
         self.corruption, self.generator = corruption, generator
         self.offset, self.learns = offset, False
-        self.made: dict[int, Tensor] = {}
+        self.made: list[Tensor] = []
 
     def differentiates(self, levels: Sequence[int]) -> torch.set_grad_enabled:
         return torch.set_grad_enabled(self.learns and torch.is_grad_enabled())
 
     def advance(self, block: int, level: int, latent: Tensor, velocity: Tensor) -> Tensor:
         if self.learns:
-            self.made[block] = clean_of(latent, velocity, self.sigmas[level])
+            self.made.append(clean_of(latent, velocity, self.sigmas[level]))
         return super().advance(block, level, latent, velocity)
 
     def _denoise(self, each: Pass) -> None:
@@ -89,7 +92,7 @@ class _Windows(CleanHistory):
         self.cache[block] = [self._corrupted(layer) for layer in self.cache[block]]
 
     def _corrupted(self, kept: KeysValues) -> KeysValues:
-        """With noise of up to `corruption` times K's and V's own deviation, one per clip."""
+        """With noise of up to `corruption` times K's and V's own deviation, another per clip."""
         if not self.corruption:
             return kept
         draws = {"generator": self.generator, "device": kept[0].device}

@@ -50,9 +50,9 @@ class Recipe:
     ode_guidance: float = 1.0
     """Of the teacher's trajectories, on sound; 1 is none, anything else doubles their cost."""
     dmd_batch: int = 3
-    exits: int = 3
-    """Roll-outs end at one of the first `exits` steps. The served schedule's last step weighs its
-    velocity with 0.009: nothing would be learned there."""
+    exits: int | None = None
+    """Sequential roll-outs end at one of the first `exits` steps; None: 3. The served schedule's
+    last step weighs its velocity with 0.009: nothing would be learned there."""
     generator_rate: float = 1e-4
     critic_rate: float = 2e-4
     critic_updates: int = 5
@@ -73,11 +73,17 @@ class Recipe:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
         steps = self.around.config.num_steps
-        if not 1 <= self.exits <= steps:
+        if self.schedule == "rolling" and self.exits is not None:
+            raise ValueError(f"exits is {self.exits}, but rolling blocks end at every level")
+        if not 1 <= self.num_exits <= steps:
             raise ValueError(f"exits is {self.exits}, wanted 1..{steps}")
         for name in ("blocks", "ode_batch", "dmd_batch", "critic_updates", "rollouts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+
+    @property
+    def num_exits(self) -> int:
+        return 3 if self.exits is None else self.exits
 
 
 class Distillation:
@@ -153,7 +159,7 @@ class Distillation:
             return rolling_rollout(*of, noise, offset, recalibrate=recipe.recalibrate), scene
         last = min(recipe.around.config.recalibrate_block, recipe.blocks - 1)
         change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
-        return Rollout(*of).clean(noise, int(rng.integers(recipe.exits)), change), scene
+        return Rollout(*of).clean(noise, int(rng.integers(recipe.num_exits)), change), scene
 
     def _improve_student(self, clips: LatentClips, turn: int) -> Figures:
         latents, scene = self.roll_out(clips, 2)

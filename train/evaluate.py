@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import replace
@@ -116,7 +115,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--faces", type=int, help="at most so many faces per setting")
     parser.add_argument("--seeds", type=int, help="at most so many seeds per face")
     parser.add_argument("--seconds", type=int, help="at most so many per run")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(),
                         help="cores that networks run on; all if left out")  # fmt: skip
     quick_layers.add_option(parser)
     parser.add_argument("--json", action="store_true", help="all figures in the last line")
