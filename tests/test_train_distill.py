@@ -18,7 +18,7 @@ from networks.dit import DiT  # noqa: E402
 from tests.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
 from train import distill  # noqa: E402
 from train.distill_data import Scene, Trajectories, trajectory  # noqa: E402
-from train.distill_rollout import Rollout, Surroundings  # noqa: E402
+from train.distill_rollout import History, Rollout, Surroundings  # noqa: E402
 from train.distill_training import Distillation, Recipe  # noqa: E402
 from train.latent_clips import LatentBatch  # noqa: E402
 from train.rollout import RolloutOptions, stream  # noqa: E402
@@ -133,6 +133,30 @@ def test_corrupted_history_changes_all_blocks_but_the_first() -> None:
     changed = (clean - noisy).abs().unflatten(2, (NUM_BLOCKS, -1)).amax((0, 1, 3, 4, 5))
     assert changed[0] == 0
     assert changed[1:].min() > 1e-3
+
+
+def test_noise_on_history_has_one_size_for_keys_and_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Values would stay clean, or the present block be noisy too."""
+    spread = torch.tensor([[0.1, 0.4, 0.2], [0.3, 0.2, 0.1]])
+    config = replace(CONFIG, window_blocks=3)
+    length = 3 * config.tokens_per_block
+    q, k, v = 3 * torch.randn(
+        3, 2, config.num_heads, length, config.head_dim, generator=torch.Generator().manual_seed(5)
+    )
+    seen: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr("train.distill_rollout.attend", lambda q, k, v: seen.append((k, v)) or q)
+    for corruption in (0.0, 1.0):
+        around = Surroundings(config=config, corruption=corruption)
+        history = History(around, None, (0, 0), 3, spread, torch.Generator())
+        history(0, q, k, v)
+    clean, noisy = seen[2], seen[5]  # the last block sees all three
+    for name, before, after in zip("kv", clean, noisy, strict=True):
+        blocks = zip(before.chunk(3, 2), after.chunk(3, 2), strict=True)
+        found = torch.stack([(b - a).std((1, 2, 3)) / a.std() for a, b in blocks], 1)
+        assert torch.allclose(found[:, :2], spread[:, :2], rtol=0.1), name
+        assert not found[:, 2].any(), name
 
 
 def test_a_window_hides_what_lies_before_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from tests.joint_window import joint_stream  # noqa: E402
 from tests.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
 from tests.test_train_rollout import noise_of, rolled, rows  # noqa: E402
 from train.batched_dit import Conditions  # noqa: E402
-from train.distill_rolling import rolling_rollout  # noqa: E402
+from train.distill_rolling import Windows, rolling_rollout  # noqa: E402
 from train.distill_rollout import Rollout, Surroundings  # noqa: E402
 from train.rollout import RolloutOptions, stream  # noqa: E402
 from train.rollout_network import StreamNetwork  # noqa: E402
@@ -269,6 +270,31 @@ def test_corrupted_clean_history_changes_what_reads_it(preset: Preset) -> None:
     ]
     assert changed[0] == 0  # predicted in the first window, before anything is cached
     assert min(changed[1:]) > 1e-4  # block 1 at the last level, whose prediction moves little
+
+
+def test_clean_history_of_a_clip_is_corrupted_alike_in_keys_values_and_layers(
+    preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values would stay clean, or each layer be wrong by another amount than the cache is."""
+    k, v = 3 * torch.randn(2, 2, 4, 64, 16, generator=torch.Generator().manual_seed(1))
+
+    def velocity(_: Any, blocks: range, latents: Tensor, *rest: Any) -> tuple[Tensor, list[Any]]:
+        return latents, [(k, v), (0.1 * v, k + 5)]
+
+    monkeypatch.setattr(StreamNetwork, "velocity", velocity)
+    given = random_conditions(preset, 2, 6), RolloutOptions(**ROLLING), preset.pipeline
+    network = StreamNetwork(random_dit(preset.dit), *given)
+    windows = Windows(network, noise_of(preset, 2, 6), 0, 0.5, torch.Generator().manual_seed(0))
+    list(windows.blocks(6))
+    spreads = []
+    for cached in windows.cache.values():
+        pairs = zip((k, v, 0.1 * v, k + 5), itertools.chain(*cached), strict=True)
+        found = torch.stack([(noisy - kept).std((1, 2, 3)) / kept.std() for kept, noisy in pairs])
+        assert torch.allclose(found, found[:1].expand(4, 2), rtol=0.1)
+        spreads += found[0].tolist()
+    assert len(spreads) >= 8
+    assert max(spreads) < 0.55
+    assert max(spreads) - min(spreads) > 0.1, "another for every clip and block"
 
 
 def learned(

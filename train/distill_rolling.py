@@ -18,8 +18,8 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.rolling_plan import Pass
 from pipeline.rolling_schedule import clean_of
-from train.batched_dit import Conditions, KeysValues
-from train.distill_rollout import Surroundings
+from train.batched_dit import Conditions
+from train.distill_rollout import Surroundings, corrupted
 from train.rollout import CleanHistory, given_noise
 from train.rollout_network import StreamNetwork
 from train.rollout_options import RolloutOptions
@@ -48,7 +48,7 @@ def rolling_rollout(
         recalibrate=recalibrate,
     )
     network = StreamNetwork(dit, conditions, options, around.config, starts)
-    windows = _Windows(network, noise, offset, around.corruption, generator)
+    windows = Windows(network, noise, offset, around.corruption, generator)
     num_blocks = noise.shape[2] // around.config.frames_per_block
     for _ in windows.blocks(num_blocks):
         if len(windows.made) == num_blocks:
@@ -56,7 +56,7 @@ def rolling_rollout(
     return torch.cat(windows.made, 2)
 
 
-class _Windows(CleanHistory):
+class Windows(CleanHistory):
     """Every d-th window learns; what it predicts is kept in `made`."""
 
     def __init__(
@@ -88,14 +88,13 @@ class _Windows(CleanHistory):
 
     def _store(self, each: Pass) -> None:
         super()._store(each)
-        block = each.blocks.start
-        self.cache[block] = [self._corrupted(layer) for layer in self.cache[block]]
-
-    def _corrupted(self, kept: KeysValues) -> KeysValues:
-        """With noise of up to `corruption` times K's and V's own deviation, another per clip."""
         if not self.corruption:
-            return kept
-        draws = {"generator": self.generator, "device": kept[0].device}
-        spread = self.corruption * torch.rand(len(kept[0]), 1, 1, 1, **draws)
-        k, v = (x + torch.randn(x.shape, **draws) * spread * x.std() for x in kept)
-        return k, v
+            return
+        (block,) = each.blocks
+        generator, device = self.generator, self.network.audio.device
+        size = (len(self.network.audio),)
+        spread = self.corruption * torch.rand(size, generator=generator, device=device)
+        self.cache[block] = [
+            (corrupted(k, spread, generator), corrupted(v, spread, generator))
+            for k, v in self.cache[block]
+        ]

@@ -120,12 +120,14 @@ class History(WindowAttention):
         past = [block.detach() for block in blocks[:-1]]  # the last one is nobody's history
         if not self.corrupts:
             return past
-        return [
-            block
-            + torch.randn(block.shape, generator=self.generator, device=block.device)
-            * (spread * block.std())[:, None, None, None]
-            for block, spread in zip(past, self.spread.unbind(1), strict=False)
-        ]
+        each = zip(past, self.spread.unbind(1), strict=False)
+        return [corrupted(block, spread, self.generator) for block, spread in each]
+
+
+def corrupted(kept: Tensor, spread: Tensor, generator: torch.Generator) -> Tensor:
+    """K or V [B, N, L, d] of a block with noise of `spread` [B] times its own deviation."""
+    noise = torch.randn(kept.shape, generator=generator, device=kept.device)
+    return kept + noise * (spread * kept.std())[:, None, None, None]
 
 
 class Rollout:
