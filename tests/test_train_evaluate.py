@@ -236,15 +236,30 @@ def test_a_video_is_judged_by_the_command(
     path = tmp_path / "stream.mp4"
     with VideoWriter(path, audio_path=SPEECH, scale=None) as video:
         video.write(true_frames[:75])
-    arguments = ["evaluate", "--video", str(path), "--face", "5", "--json"]
+    arguments = ["evaluate", "--video", str(path), "--audio", str(SPEECH), "--json"]
     monkeypatch.setattr("sys.argv", arguments)
     monkeypatch.setattr(command, "NUM_OTHERS", 0)
+    with pytest.raises(SystemExit):  # it would be compared with whoever is first
+        command.main()
+    assert "--video wants --face" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*arguments, "--face", "5"])
     command.main()
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["opening"] > 0.95
     assert found["lag"] == 0
     assert found["colour_skin"] < 3
     assert all(math.isfinite(v) for v in found.values())
+
+
+def test_a_mood_that_only_the_prompt_tells_is_read_from_the_mouths() -> None:
+    """The portrait would tell it too, or a smile be counted whatever the prompt said."""
+    told = [take(4, 30, mood=mood, told=True) for mood in ("happy", "sad")]
+    assert np.array_equal(told[0].reference, told[1].reference)
+    assert not np.array_equal(told[0].reference, take(4, 30, mood="happy").reference)
+    assert [mood in t.caption.lower() for mood, t in zip(("happy", "sad"), told, strict=True)]
+    frames = told[0].draw(slice(0, 30), told[0].motion(0))
+    figures = [score([t], frames).figures for t in (*told, take(4, 30, mood="happy"))]
+    assert [f.get("mood") for f in figures] == [1, 0, None]
 
 
 def test_pieces_of_the_meter_are_those_of_the_stream(truth: Score, true_frames: np.ndarray) -> None:

@@ -67,8 +67,20 @@ def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
     listed = json.loads(json.dumps(command.everything(tiny(), results, judged), allow_nan=False))
     assert listed["settings"]["truth"]["sync"]["value"] > 0.9
     assert listed["gates"]["lag, frames"]["passed"]
+    one = command.everything(tiny(), {"human": results["truth"]}, [])
+    assert [list(one[part]) for part in ("settings", "human")] == [[], ["human"]]
     differences = compare(results, tiny().pairs[0]).values()
     assert all(c.value == 0 for c in differences if c.known)
+
+
+def test_every_horizon_that_was_reached_is_told() -> None:
+    """Whether a face is itself after ten minutes would only be in a plot."""
+    runs = {(face, 0): {"margin_60s": 0.9, "margin_600s": 0.8 + face / 10, "drift_600s": 1.0}
+            for face in range(2)}  # fmt: skip
+    found = command.over_time(runs)
+    assert list(found) == ["60 s", "600 s"]
+    assert found["600 s"]["margin"]["value"] == pytest.approx(0.85)
+    assert set(found["600 s"]) == {"margin", "drift"}
 
 
 def test_figures_of_other_files_or_options_are_not_used_again(tmp_path: Path) -> None:

@@ -14,15 +14,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from networks.checkpoint import load_checkpoint  # noqa: E402
+from networks.compact_vae import CompactVAE  # noqa: E402
 from networks.dit import DiT  # noqa: E402
 from tests.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips  # noqa: E402
 from train import teacher, teacher_pieces, teacher_scores  # noqa: E402
+from train.batched_dit import Conditions  # noqa: E402
 from train.flow import clean_from  # noqa: E402
 from train.latent_clips import LatentClips  # noqa: E402
 from train.learners import Together  # noqa: E402
 from train.parallel import velocities  # noqa: E402
 from train.preset import PRESET  # noqa: E402
 from train.teacher_pieces import Lessons, draw_sigmas, weighted_error  # noqa: E402
+from train.teacher_scores import DevClips  # noqa: E402
 from train.teacher_training import Training, fresh_dit, lesson_loss  # noqa: E402
 
 CONFIG = PRESET.pipeline
@@ -181,6 +184,29 @@ def test_the_command_writes_weights_that_can_be_exported(folder: Path, tmp_path:
     assert [row["step"] for row in rows] == [2, 3]
     assert {"loss", "error_0", "mouth_2"} <= rows[0].keys()
     assert (tmp_path / "curve.png").is_file()
+
+
+@pytest.mark.parametrize(("growth", "wanted"), [(0.0, (0, 0)), (5.0, (5, 50))])
+def test_a_long_stream_that_fades_is_told_from_one_that_moves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, growth: float, wanted: tuple[float, float]
+) -> None:
+    """A teacher would be trusted whose colours run away after the four seconds it learned."""
+    per_round, rounds, heard = 2, 12, []
+    monkeypatch.setattr(teacher_scores, "STREAM_BLOCKS", per_round)
+    monkeypatch.setattr(teacher_scores, "ROUNDS", rounds)
+
+    def blocks(_: object, dit: DiT, conditions: Conditions) -> Iterator[np.ndarray]:
+        heard.append(conditions.audio)
+        for block in range(rounds * per_round):  # nods within a round, fades from one to the next
+            grey = 100 + 20 * (block % per_round) + growth * (block // per_round)
+            yield np.full((2, 12, 4, 4, 3), grey, np.uint8)
+
+    monkeypatch.setattr(teacher_scores.DevClips, "_blocks", blocks)
+    found = DevClips(folder / "dev", CompactVAE(PRESET.vae)).drift(fresh_dit(0))
+    assert (found["drift_soon"], found["drift"]) == wanted
+    once = per_round * CONFIG.video_frames_per_block
+    assert heard[0].shape[-1] == rounds * once
+    assert torch.equal(heard[0][..., :once], heard[0][..., -once:])
 
 
 @pytest.mark.usefixtures("short")

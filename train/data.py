@@ -131,7 +131,7 @@ def clip(
         caption=caption(who, mood, key),
         frames=take.frames,
         regions=take.regions,
-        reference=_reference(who, "neutral" if rng.random() < NEUTRAL_REFERENCE else mood, size),
+        reference=portrait(who, "neutral" if rng.random() < NEUTRAL_REFERENCE else mood, size),
         audio=audio[before * SAMPLES_PER_FRAME :],
         mouth=mouth,
         pose=pose,
@@ -144,7 +144,7 @@ def _fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
     return np.pad(audio, (0, num_samples - len(audio)))
 
 
-def _reference(who: Identity, mood: str, size: int) -> np.ndarray:
+def portrait(who: Identity, mood: str, size: int) -> np.ndarray:
     """uint8 [S, S, 3]: silent, looking at the camera, seated as in its clips."""
     return render(who, seat(who.seed), still_expression(), still_mouth(), mood, size).frames[0]
 

@@ -25,10 +25,11 @@ from train.data import SPLITS
 from train.evaluation.gates import Gate, Results, compare, gates, says
 from train.evaluation.loop import Evaluation
 from train.evaluation.metrics import METRICS
+from train.evaluation.metrics_picture import COLOURED
 from train.evaluation.models import Models
-from train.evaluation.run import RunScore
-from train.evaluation.settings import FULL, QUICK, Sweep
-from train.evaluation.statistics import Estimate
+from train.evaluation.run import HORIZONS_S, RunScore
+from train.evaluation.settings import FULL, HUMAN, QUICK, Sweep
+from train.evaluation.statistics import Estimate, Runs, bootstrap, by_face, mean
 from train.evaluation.store import Store
 from train.evaluation.takes import take
 from train.evaluation.video import read_sound, read_video
@@ -46,12 +47,14 @@ def as_json(value: Estimate) -> dict[str, float | int | None]:
 
 
 def everything(sweep: Sweep, results: Results, judged: list[Gate]) -> dict[str, object]:
-    """Every figure with its interval."""
+    """Every figure with its interval; what a recording says is apart, under "human"."""
     figures = {
         name: {m.name: as_json(m.estimate(runs)) for m in METRICS} for name, runs in results.items()
     }
     return {
-        "settings": figures,
+        "settings": {name: found for name, found in figures.items() if name not in HUMAN},
+        "human": {name: found for name, found in figures.items() if name in HUMAN},
+        "horizons": {name: over_time(runs) for name, runs in results.items() if name not in HUMAN},
         "gates": {g.name: as_json(g.found) | {"wanted": g.wanted, "passed": g.passed}
                   for g in judged},
         "differences": {
@@ -62,6 +65,22 @@ def everything(sweep: Sweep, results: Results, judged: list[Gate]) -> dict[str, 
             for p in sweep.pairs if p.one in results and p.other in results
         },
     }  # fmt: skip
+
+
+def over_time(runs: Runs) -> dict[str, dict[str, object]]:
+    """Colour errors, drift and margin in the last 5 s of each horizon that the runs reach."""
+    names = (*(f"colour_{region}" for region in COLOURED), "drift", "margin")
+    found = {
+        f"{horizon} s": {
+            name: bootstrap(mean, [by_face(runs, f"{name}_{horizon}s")]) for name in names
+        }
+        for horizon in HORIZONS_S
+    }
+    return {
+        horizon: {name: as_json(value) for name, value in figures.items() if value.known}
+        for horizon, figures in found.items()
+        if any(value.known for value in figures.values())
+    }
 
 
 def print_gates(judged: list[Gate]) -> None:
@@ -121,7 +140,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="all figures in the last line")
     parser.add_argument("--video", type=Path, help="judge this saved stream instead")
     parser.add_argument("--audio", type=Path, help="what it speaks; its own track if left out")
-    parser.add_argument("--face", type=int, default=0, help="clip seed of the video's character")
+    parser.add_argument("--face", type=int, help="clip seed of the video's character")
     parser.add_argument("--split", choices=SPLITS, default="test",
                         help="whose faces, voices and sentences; choose models on dev")  # fmt: skip
     parser.add_argument("--mood", help="of the video, if it is not the clip's")
@@ -135,6 +154,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     try:
         if args.video is not None:
+            if args.face is None:
+                parser.error("--video wants --face: the clip seed of the character it shows")
             args.audio = args.audio or args.video
             figures = judge_video(args)
             if args.json:

@@ -11,6 +11,7 @@ import copy
 import json
 import math
 import multiprocessing
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from train.curve import write_curves
@@ -159,30 +161,36 @@ def lead(
     training: Learner,
     args: argparse.Namespace,
     learn: Callable[[float], Tensor],
-    score: Callable[[], dict[str, float]],
+    score: Callable[[bool], dict[str, float]],
     save: Callable[[float], None],
 ) -> None:
-    """The first learner's loop: every `args.every` minutes it scores, adds a row and saves."""
+    """The first learner's loop: every `args.every` minutes it scores, adds a row and saves.
+
+    `score` is told whether it is the last time.
+    """
     begun, processor = time.monotonic() - 60 * training.minutes, time.process_time()
     spent, scored = training.cpu_seconds, training.minutes
     losses: deque[Tensor] = deque(maxlen=100)
-    while True:
-        training.minutes = (time.monotonic() - begun) / 60
-        training.cpu_seconds = spent + args.threads * (time.process_time() - processor)
-        progress = training.step / args.steps if args.steps else training.minutes / args.minutes
-        if progress >= 1 or training.minutes - scored >= args.every:
-            scored = training.minutes
-            row = {
-                "step": training.step,
-                "minutes": training.minutes,
-                "cpu_seconds": training.cpu_seconds,
-                "loss": float(torch.stack([*losses]).mean()) if losses else math.nan,
-            }
-            training.rows.append(row | score())
-            save(progress)
-        if training.agree(progress) >= 1:
-            return
-        losses.append(learn(progress))
+    with Progress(disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("learning", total=1.0)
+        while True:
+            training.minutes = (time.monotonic() - begun) / 60
+            training.cpu_seconds = spent + args.threads * (time.process_time() - processor)
+            progress = training.step / args.steps if args.steps else training.minutes / args.minutes
+            bar.update(task, completed=min(1.0, progress))
+            if progress >= 1 or training.minutes - scored >= args.every:
+                scored = training.minutes
+                row = {
+                    "step": training.step,
+                    "minutes": training.minutes,
+                    "cpu_seconds": training.cpu_seconds,
+                    "loss": float(torch.stack([*losses]).mean()) if losses else math.nan,
+                }
+                training.rows.append(row | score(progress >= 1))
+                save(progress)
+            if training.agree(progress) >= 1:
+                return
+            losses.append(learn(progress))
 
 
 def described(row: Mapping[str, float], progress: float, names: tuple[str, ...]) -> str:

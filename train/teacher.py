@@ -40,7 +40,7 @@ PANELS = {
     "error of mean pictures (grey levels)": ("looks",),
 }
 SHOWN = ("error_0", "error_1", "error_2", "mouth_2", "eyes_2", "opening", "width",
-         "motion", "border", "looks")  # fmt: skip
+         "motion", "border", "looks", "drift_soon", "drift")  # fmt: skip
 
 
 def train(args: argparse.Namespace) -> None:
@@ -72,9 +72,11 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
         save_checkpoint(training.average, args.out / "dit.safetensors")
         training.save(args.out, PANELS)
 
-    lead(
-        training, args, learn, lambda: dev.scores(training.average, args.out / "samples.png"), keep
-    )
+    def score(last: bool) -> dict[str, float]:
+        found = dev.scores(training.average, args.out / "samples.png")
+        return found | (dev.drift(training.average) if last else {})
+
+    lead(training, args, learn, score, keep)
 
 
 def _dev_clips(args: argparse.Namespace) -> DevClips:

@@ -1,5 +1,5 @@
 """How a teacher does on faces and voices it does not learn from: errors of its velocity, and the
-mouths of short streams.
+mouths of short streams; in the end, whether a minute changes a face.
 
 B clips   n blocks   F latent frames of a block   C channels   h, w latent size   T video frames
 """
@@ -7,6 +7,8 @@ B clips   n blocks   F latent frames of a block   C channels   h, w latent size 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,8 @@ from train.world.measure import read_mouth
 
 ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 8, 8
+LONG_STREAMS, ROUNDS = 2, 16
+"""Longer ones say the same again and again, so that a round's mean picture should stay: 61 s."""
 LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
 """Served noise levels whose errors are measured; the fourth changes next to nothing."""
 
@@ -101,14 +105,33 @@ class DevClips:
     @torch.no_grad()
     def frames(self, dit: DiT, options: RolloutOptions | None = None) -> np.ndarray:
         """uint8 [B, T, S, S, 3]: streams of `STREAM_BLOCKS` blocks; without `options` as served."""
+        blocks = self._blocks(dit, self._conditions(STREAMS, STREAM_BLOCKS), options)
+        return np.concatenate(list(blocks), 1)
+
+    def _blocks(
+        self, dit: DiT, conditions: Conditions, options: RolloutOptions | None = None
+    ) -> Iterator[np.ndarray]:
+        """uint8 [B, T, S, S, 3] of one block after another."""
         assert self.vae is not None
-        conditions = self._conditions(STREAMS, STREAM_BLOCKS)
         _, state = self.vae.decode(conditions.motion[:, :, : PRESET.pipeline.warmup_frames])
-        made = []
         for latents in stream(dit, conditions, options):
             video, state = self.vae.decode(latents, state)
-            made.append(to_frames(video))
-        return np.concatenate(made, 1)
+            yield to_frames(video)
+
+    @torch.no_grad()
+    def drift(self, dit: DiT) -> dict[str, float]:
+        """How far mean pictures of a stream's rounds are from that of its second, in grey levels:
+        "drift" the last one's, "drift_soon" the third's, which only moved. Nothing without a VAE.
+        """
+        if self.vae is None:
+            return {}
+        once = self._conditions(LONG_STREAMS, STREAM_BLOCKS)
+        conditions = replace(once, audio=torch.cat([once.audio] * ROUNDS, -1))
+        blocks = self._blocks(dit, conditions)
+        means = np.stack([block.mean(1) for block in blocks])
+        rounds = means.reshape(ROUNDS, STREAM_BLOCKS, *means.shape[1:]).mean(1)
+        away = [float(np.abs(rounds[i] - rounds[1]).mean()) for i in (2, -1)]
+        return dict(zip(("drift_soon", "drift"), away, strict=True))
 
     def read(self, frames: np.ndarray) -> dict[str, float]:
         """Mean correlations of the mouths in `frames` with the true ones."""

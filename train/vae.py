@@ -151,7 +151,7 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
             print(described(training.rows[-1], progress, SHOWN), flush=True)
             save(training, store, dev, args.out)
 
-        lead(training, args, learn, lambda: evaluate(training.average, dev), keep)
+        lead(training, args, learn, lambda _: evaluate(training.average, dev), keep)
 
 
 def test(args: argparse.Namespace) -> None:

@@ -33,7 +33,7 @@ class Evaluation:
     def __init__(self, sweep: Sweep, models: Models, out: Path) -> None:
         self.sweep, self.models, self.store = sweep, models, Store(out)
         self.missing: dict[str, str] = {}
-        self._takes: dict[tuple[int, int, str], Take] = {}
+        self._takes: dict[tuple[int, int, str, str | None], Take] = {}
         self.human = None if models.human is None else read_sound(models.human)
 
     def run(self) -> Results:
@@ -115,8 +115,8 @@ class Evaluation:
         return [self._take(setting, start + (face - start + i) % count) for i in offsets]
 
     def _take(self, setting: Setting, face: int) -> Take:
-        """Takes are shared by settings of equal length and sound."""
-        key = (face, setting.seconds, setting.kind)
+        """Takes are shared by settings of equal length, sound and mood."""
+        key = (face, setting.seconds, setting.kind, setting.mood)
         if key not in self._takes:
             audio, num_frames = None, frames_of(setting.seconds)
             if setting.kind == "given":
@@ -124,6 +124,7 @@ class Evaluation:
                 audio, num_frames = self.human, min(num_frames, len(self.human) // 640)
             kind = "speech" if audio is not None else setting.kind
             self._takes[key] = take(
-                face, num_frames, split=self.sweep.split, audio=audio, kind=kind
-            )
+                face, num_frames, split=self.sweep.split, audio=audio, kind=kind,
+                mood=setting.mood, told=setting.mood is not None,
+            )  # fmt: skip
         return self._takes[key]

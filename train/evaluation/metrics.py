@@ -80,6 +80,7 @@ METRICS = (
     Metric("is_itself", "share of frames that look most like their own character", "high",
            "is_itself"),
     Metric("margin", "margin to the most alike other character", "high", "margin"),
+    Metric("mood", "mood of the mouth as the prompt alone tells it", "high", "mood"),
     Metric("drift", "worst region's drift to the end, /255", "low", "drift_end", scale=1.5),
     Metric("diversity", "difference between seeds / truth", "one", "diversity",
            "diversity_true"),

@@ -108,7 +108,7 @@ class Models:
             options.append(("products", self.products))
         if sweep.split != "test":
             options.append(("split", sweep.split))
-        asked = (setting.model, options, setting.kind, setting.seconds,
+        asked = (setting.model, options, setting.kind, setting.seconds, setting.mood,
                  setting.piece_every, sweep.num_others)  # fmt: skip
         text = "".join(digest(file) for file in files) + repr(asked)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -12,7 +12,16 @@ from train.evaluation import report_plots
 from train.evaluation.gates import Gate, Results, compare, says
 from train.evaluation.loop import Evaluation
 from train.evaluation.metrics import METRICS
-from train.evaluation.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH, Setting
+from train.evaluation.settings import (
+    CAP,
+    HUMAN,
+    LONG,
+    STUDENT,
+    TEACHER,
+    TEACHER_IN_4,
+    TRUTH,
+    Setting,
+)
 from train.evaluation.statistics import LEVEL, Estimate
 
 STYLE = """
@@ -27,7 +36,6 @@ small { color: #777; white-space: nowrap }
 STRIPS = 3
 """Faces shown of each setting that is shown."""
 SHOWN = (CAP, STUDENT, TEACHER, TEACHER_IN_4, LONG)
-HUMAN = ("human", "human, vae")
 METHOD = """
 <p>A procedural world knows the truth: who is drawn, what is said, and how the mouth should move.
 Pose and mouth are read from the generated pixels; colours, sharpness and identity are compared with

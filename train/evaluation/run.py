@@ -22,7 +22,7 @@ from train.evaluation.metrics_picture import (
     sharpness,
 )
 from train.evaluation.takes import Take
-from train.world.measure import find_pose, read_mouth
+from train.world.measure import find_pose, read_mood, read_mouth
 from train.world.motion import FPS, Mouth, Pose, part
 
 Array = np.ndarray
@@ -124,6 +124,8 @@ class RunScore:
         piece["flicker"] = flicker(frames, first, still)
         piece["sharpness"] = sharpness(seen, drawn.regions)
         piece["sharpness_true"] = sharpness(drawn.frames, drawn.regions)
+        if self.take.told:
+            piece["mood"] = float(read_mood(seen, who) == mood)
         middle = len(chosen) // 2
         one = slice(middle, middle + 1)
         views = [

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from train.world.measure import MOUTH_MOODS
+
 TRUTH, CAP, LONG = "truth", "vae", "long"
 STUDENT, TEACHER, TEACHER_IN_4 = "student 4", "teacher 40", "teacher 4"
 CLEAN, ROLLING = "clean history", "student 4 rolling"
-"""Settings that gates, plots and comparisons ask for by name."""
+HUMAN = ("human", "human, vae")
+"""Settings that gates, plots and comparisons ask for by name; the last are reported apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,9 @@ class Setting:
     seeds: int
     piece_every: int = 1
     """Of pieces of five seconds, the first and every so many-th are measured."""
+    mood: str | None = None
+    """One of `train.world.measure.MOUTH_MOODS` that the prompt alone tells: the portrait is
+    neutral. None: each face has its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,10 @@ PAIRS = (
     Pair(one="student 3", other=STUDENT, question="3 steps against 4"),
     Pair(one="student 2", other=STUDENT, question="2 steps against 4"),
     Pair(one="student 1", other=STUDENT, question="1 step against 4"),
+    *(
+        Pair(one=f"student {n}", other=TEACHER, question=f"{n} against the teacher's 40")
+        for n in ("3", "2", "1")
+    ),
     Pair(one="no sink", other=STUDENT, question="Without the sink, everything else equal"),
     Pair(
         one="no sink, window 5",
@@ -166,6 +176,8 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
            rollout=(*rolling, ("window_blocks", 1))),
         of("uncorrupted", "another checkpoint", "uncorrupted"),
         of("silence", "a silent microphone", kind="silence", seconds=min(20, seconds)),
+        *(of(f"told {mood}", f"a neutral portrait, the prompt says {mood}", mood=mood,
+             seconds=min(10, seconds)) for mood in MOUTH_MOODS),
         of("served", "the exported graphs in the served code", "served", faces=few),
         of(LONG, "the student for a long time", seconds=long_s, piece_every=4),
         of("human", "a recorded human voice", kind="given", faces=few),
@@ -176,6 +188,7 @@ def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tu
 LONGER = (
     *("student 3", "student 2", "no sink, window 5", "sink at first only", "window 3", "window 2"),
     ROLLING,
+    *(f"told {mood}" for mood in MOUTH_MOODS),
     *(f"{ROLLING}, {how}" for how in ("fresh noise", "1 before", "none before")),
 )
 """What the quick form leaves out."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.data import clip, identity_seed
+from train.data import clip, identity_seed, portrait
 from train.preset import SIZE
 from train.world.identity import Identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
@@ -40,6 +40,8 @@ class Take:
     audio: np.ndarray
     """float32 [640 T], 16 kHz."""
     mouth: Mouth
+    told: bool = False
+    """The portrait is neutral: only the caption tells the mood."""
 
     @property
     def num_frames(self) -> int:
@@ -68,6 +70,7 @@ def take(
     audio: np.ndarray | None = None,
     kind: str = "speech",
     mood: str | None = None,
+    told: bool = False,
 ) -> Take:
     """The take of a face's seed in its split.
 
@@ -76,6 +79,7 @@ def take(
         audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
         kind: the drawn sound, one of `train.world.speech.KINDS`.
         mood: one of `train.world.motion.MOODS` instead of the face's own.
+        told: only the caption tells the mood: the portrait is neutral.
 
     Raises:
         ValueError: an unknown split, kind or mood, or a seed out of range.
@@ -94,9 +98,10 @@ def take(
         identity=still.identity,
         mood=still.mood,
         caption=still.caption,
-        reference=still.reference,
+        reference=portrait(still.identity, "neutral", size) if told else still.reference,
         audio=audio,
         mouth=mouth_curve(audio, num_frames),
+        told=told,
     )
 
 

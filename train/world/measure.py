@@ -19,7 +19,7 @@ from torch import Tensor
 from train.world.face import HEAD_REST, MOUTH_Y
 from train.world.features import ellipse
 from train.world.identity import Identity
-from train.world.motion import MOODS, Mouth, Pose, still_expression, still_pose
+from train.world.motion import Mouth, Pose, still_expression, still_pose
 from train.world.registration import as_tensor, axes, blur, estimate_pose, straightened, to_unit
 from train.world.render import render
 
@@ -32,6 +32,8 @@ BLUR_PIXELS = 0.6
 REST = torch.tensor([0.0, 0.5, 0.0])
 REST_WEIGHT = 2e-4
 """Squared error per pixel that leaving the resting shape costs: decides what cannot be seen."""
+MOUTH_MOODS = ("neutral", "happy", "sad")
+"""Moods that mouths tell: an angry one's corners are nearly sad, surprise is in brows and lids."""
 SETTLING_FRAMES = 16
 """How many frames `find_pose` looks for mouths in."""
 COARSE, FINE = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12), (0.02, 0.01, 0.01)
@@ -46,7 +48,6 @@ class Reading:
 
     mouth: Mouth
     pose: Pose
-    mood: str
     error: np.ndarray
     """[T]: root mean square difference between the mouth and its nearest drawing, [0, 255]."""
 
@@ -139,23 +140,23 @@ def _turned(pose: Pose, turn: float, nod: float) -> Pose:
 
 
 @torch.no_grad()
-def read_mouth(
-    frames: np.ndarray, who: Identity, mood: str | None = None, pose: Pose | None = None
-) -> Reading:
+def read_mouth(frames: np.ndarray, who: Identity, mood: str, pose: Pose | None = None) -> Reading:
     """Read the mouth from frames uint8 [T, S, S, 3].
 
     Args:
         who: the character in the picture.
-        mood: its mood, or None to choose the mood whose drawings fit best.
+        mood: its mood.
         pose: where its head is, or None to find that in the frames.
     """
-    if mood is None:
-        some = frames[:: max(1, len(frames) // 32)]
-        errors = {m: float((read_mouth(some, who, m).error ** 2).mean()) for m in MOODS}
-        mood = min(errors, key=errors.__getitem__)
     pose = find_pose(frames, who, mood) if pose is None else pose
     bank, shapes = _bank(who, mood, frames.shape[1])
     shape, squared = _fit(_mouths(frames, pose), bank, shapes)
     opening, width, roundness = shape.numpy().T
     mouth = Mouth(opening=opening, width=width, roundness=roundness)
-    return Reading(mouth=mouth, pose=pose, mood=mood, error=255 * squared.sqrt().numpy())
+    return Reading(mouth=mouth, pose=pose, error=255 * squared.sqrt().numpy())
+
+
+def read_mood(frames: np.ndarray, who: Identity) -> str:
+    """Which of `MOUTH_MOODS` the mouths in frames uint8 [T, S, S, 3] fit best."""
+    errors = {m: float((read_mouth(frames, who, m).error ** 2).mean()) for m in MOUTH_MOODS}
+    return min(errors, key=errors.__getitem__)
