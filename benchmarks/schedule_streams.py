@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from export.preset_options import preset_named
+from export.to_onnx import export_preset
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
 from pipeline.config import PipelineConfig
@@ -27,7 +29,7 @@ from train.batched_dit import Conditions
 from train.preset import PRESET
 from train.rollout import RolloutOptions, plan_rules, stream
 
-ROLLING, AVATAR = Path("artifacts/rolling-demo"), Path("artifacts/demo")
+ROLLING, WEIGHTS = Path("artifacts/rolling-demo"), Path("artifacts/demo")
 FFN_RATIO = 4
 STEADY = 12
 """Blocks until every cache is full."""
@@ -114,9 +116,9 @@ class Avatar:
 
     name = "timestep_forcing"
 
-    def __init__(self) -> None:
-        self.config = c = PipelineConfig.load(AVATAR / "pipeline.json")
-        self.stage, self.decoder = Stage(AVATAR, list(range(c.num_steps))), Decoder(AVATAR)
+    def __init__(self, graphs: Path) -> None:
+        self.config = c = PipelineConfig.load(graphs / "pipeline.json")
+        self.stage, self.decoder = Stage(graphs, list(range(c.num_steps))), Decoder(graphs)
         self.stage.warm_up()
         self.decoder.warm_up()
         self.frames = c.video_frames_per_block
@@ -151,12 +153,12 @@ class TorchAvatar:
     """The avatar's network in PyTorch, as `train.evaluate` rolls it out, with ONNX's decoder."""
 
     def __init__(
-        self, name: str, options: RolloutOptions, num_blocks: int, dit: DiT, decoder: Decoder
+        self, name: str, options: RolloutOptions, num_blocks: int, dit: DiT, beside: Avatar
     ) -> None:
-        """`num_blocks` of the longest stream."""
+        """`num_blocks` of the longest stream; size and decoder are those of `beside`."""
         self.name, self.options, self.num_blocks = f"avatar, torch: {name}", options, num_blocks
-        self.dit, self.decoder = dit, decoder
-        c = PRESET.pipeline
+        self.dit, self.decoder = dit, beside.decoder
+        self.config = c = beside.config
         self.frames = c.video_frames_per_block
         self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
         if options.history == "clean":
@@ -167,9 +169,9 @@ class TorchAvatar:
             )  # fmt: skip
 
     def open(self, session: int) -> Iterator[np.ndarray]:
-        given = silent_conditions(PRESET.pipeline, self.num_blocks)
+        given = silent_conditions(self.config, self.num_blocks)
         self.decoder.open(session, given.motion.numpy())
-        return self._latents(stream(self.dit, given, self.options))
+        return self._latents(stream(self.dit, given, self.options, config=self.config))
 
     @torch.no_grad()
     def _latents(self, blocks: Iterator[torch.Tensor]) -> Iterator[np.ndarray]:
@@ -195,16 +197,21 @@ def silent_conditions(config: PipelineConfig, num_blocks: int) -> Conditions:
     )
 
 
-def every_schedule(num_blocks: int) -> list[Streams]:
-    """All that are compared; streams of up to `num_blocks` blocks."""
-    dit = load_checkpoint(DiT(PRESET.dit), AVATAR / "dit.safetensors")
-    decoder = Decoder(AVATAR)
-    decoder.warm_up()
+def every_schedule(num_blocks: int, graphs: Path) -> list[Streams]:
+    """All that are compared; streams of up to `num_blocks` blocks.
+
+    The avatar's graphs are exported to `graphs` at the size of the other ones.
+    """
+    windows = [TextToVideo("rolling_forcing"), TextToVideo("self_forcing")]
+    size = f"{windows[0].config.height}x{windows[0].config.width}"
+    export_preset(preset_named("demo", size), WEIGHTS, graphs)
+    avatar = Avatar(graphs)
+    dit = load_checkpoint(DiT(PRESET.dit), WEIGHTS / "dit.safetensors")
     rolling = RolloutOptions(history="clean", schedule="rolling")
     ways = {
         "own level": RolloutOptions(),
         "clean history": RolloutOptions(history="clean"),
         "joint window": rolling,
     }
-    rolled = [TorchAvatar(*way, num_blocks, dit, decoder) for way in ways.items()]
-    return [TextToVideo("rolling_forcing"), TextToVideo("self_forcing"), Avatar(), *rolled]
+    rolled = [TorchAvatar(*way, num_blocks, dit, avatar) for way in ways.items()]
+    return [*windows, avatar, *rolled]

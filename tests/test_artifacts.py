@@ -33,3 +33,11 @@ def test_graphs_hold_no_paths_of_the_machine_that_made_them(fresh: Path) -> None
         data = path.read_bytes()
         assert str(Path.cwd()).encode() not in data, path.name
         assert b"site-packages" not in data, path.name
+
+
+def test_the_shipped_avatar_and_its_teacher_stay_small() -> None:
+    """Every clone carries them, and whatever replaces them."""
+    folders = (DEMO, DEMO.with_name("demo-teacher"))
+    sizes = [path.stat().st_size for folder in folders for path in folder.iterdir()]
+    assert len(sizes) > 10
+    assert sum(sizes) <= 25e6

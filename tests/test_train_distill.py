@@ -226,6 +226,14 @@ def test_matching_moves_the_student_and_the_critic_learns_its_samples(schedule: 
         assert not network.head.head.weight.equal(before["head.head.weight"])
 
 
+def test_the_critic_learns_five_times_for_each_time_of_the_student() -> None:
+    """The papers' ratio; with less, the student learns from a critic that lags behind."""
+    around = Surroundings(config=CONFIG)
+    words = ["--weights", "a", "--clips", "b", "--teacher", "c", "--out", "d"]
+    asked = distill.recipe_of(distill.parser().parse_args(words))
+    assert asked.critic_updates == Recipe(around=around).critic_updates == 5
+
+
 def test_the_schedule_of_roll_outs_is_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Rolling-Forcing student would practise timestep forcing, or an option do nothing."""
     rolled = torch.zeros(())

@@ -219,6 +219,18 @@ def test_a_lesson_without_a_sink_leaves_its_parts_alone(lessons: Lessons) -> Non
     assert dit.patch_embedding.weight.grad is not None
 
 
+def test_the_share_of_lessons_without_a_sink_is_the_given_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ablation would meet a network that never, or always, did without; or learners differ."""
+    monkeypatch.setattr(Lessons, "_lesson", lambda _self, *drawn: drawn[-1])
+    clips = LatentClips(folder / "train")
+    one, other = (Lessons(clips, 0, part, sink_dropout=0.25) for part in range(2))
+    sinks = [one.lesson(step) for step in range(400)]
+    assert sinks.count(False) == pytest.approx(100, abs=30)
+    assert sinks == [other.lesson(step) for step in range(400)]
+
+
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("sink_dropout", [0.0, 1.0])
 def test_sharing_gradients_changes_nothing_for_one_learner(

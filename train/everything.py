@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from train import quick_layers
+
 SHARES = {
     "vae": 0.30,
     "audio": 0.05,
@@ -49,7 +51,9 @@ class Stage:
     prepare: Callable[[], object] = lambda: None
 
 
-def stages(out: Path, hours: float, threads: int, seed: int, device: str) -> list[Stage]:
+def stages(
+    out: Path, hours: float, threads: int, seed: int, device: str, products: str
+) -> list[Stage]:
     """The recipe, in order. On a GPU `threads` processes prepare what it learns from."""
     weights, clips, demo = out / "weights", out / "clips", out / "demo"
     minutes = {name: f"{60 * hours * share:.4g}" for name, share in SHARES.items()}
@@ -59,6 +63,7 @@ def stages(out: Path, hours: float, threads: int, seed: int, device: str) -> lis
     if device != "cpu":
         learners += ["--parts", str(GPU_PARTS), *workers]
         batch, per_hour = 24, GPU_CLIPS_PER_HOUR
+    quick = ["--products", products]
     matching = [*same, *where, *MATCHING, "--dmd-batch", str(batch)]
 
     def encoder(name: str) -> Stage:
@@ -104,8 +109,8 @@ def stages(out: Path, hours: float, threads: int, seed: int, device: str) -> lis
         encoder("text"),
         latents("train", round(per_hour * hours)),
         latents("dev", DEV_CLIPS),
-        learn("teacher", "train.teacher", *given, *learners, *SINK),
-        learn("student", "train.distill", *given, *matching, "--teacher", teacher),
+        learn("teacher", "train.teacher", *given, *learners, *quick, *SINK),
+        learn("student", "train.distill", *given, *matching, *quick, "--teacher", teacher),
         learn("decoder", "train.vae", *learners, *ALONE, "--encoder-of",
               str(out / "vae" / "vae.safetensors")),
         Stage(
@@ -140,9 +145,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="processes that compute")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
     parser.add_argument("--seed", type=int, default=0)
+    quick_layers.add_option(parser)
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     args = parser.parse_args()
-    for stage in stages(args.out, args.hours, args.threads, args.seed, args.device):
+    asked = (args.out, args.hours, args.threads, args.seed, args.device, args.products)
+    for stage in stages(*asked):
         done = args.out / "done" / stage.name
         if args.list:
             print(f"{'done ' if done.exists() else '     '}python -m {' '.join(stage.command)}")
