@@ -12,6 +12,7 @@ from networks.compact_vae import GROUP, CompactVAE
 from networks.vae import VAE
 from train.data import Clip
 from train.device import device_of
+from train.evaluation.metrics_mouth import correlation
 from train.vae_clips import to_video
 from train.world.measure import read_mouth
 from train.world.render import REGIONS
@@ -43,13 +44,6 @@ def _psnr(squared: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(float(squared.mean()), 1e-9)))
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """nan where one of the two does not move."""
-    if min(one.std(), other.std()) < 1e-4:
-        return float("nan")
-    return float(np.corrcoef(one, other)[0, 1])
-
-
 def clip_scores(clip: Clip, made: np.ndarray, *, find_pose: bool = False) -> dict[str, float]:
     """Figures of one clip; sums named `_…` are for ratios over all clips.
 
@@ -66,8 +60,8 @@ def clip_scores(clip: Clip, made: np.ndarray, *, find_pose: bool = False) -> dic
         pose = None if find_pose else clip.pose
         for prefix, frames in (("", made), ("truth_", truth)):
             read = read_mouth(frames, clip.identity, clip.mood, pose).mouth
-            scores[prefix + "opening"] = _correlation(read.opening, clip.mouth.opening)
-            scores[prefix + "width"] = _correlation(read.width, clip.mouth.width)
+            scores[prefix + "opening"] = correlation(read.opening, clip.mouth.opening)
+            scores[prefix + "width"] = correlation(read.width, clip.mouth.width)
     return scores | _changes(truth.astype(np.float32), made.astype(np.float32))
 
 
@@ -93,25 +87,29 @@ def _changes(truth: np.ndarray, made: np.ndarray) -> dict[str, float]:
 
 
 def summary(scores: list[dict[str, float]]) -> dict[str, float]:
-    """Means over clips; worst faces; ratios of sums over all clips."""
+    """Means over clips; worst faces; ratios of sums over all clips. nan is what can't be told."""
 
     def mean(name: str) -> float:
-        values = [s[name] for s in scores if name in s]
-        return float(np.nanmean(values)) if values else float("nan")
+        values = [s[name] for s in scores if np.isfinite(s.get(name, np.nan))]
+        return float(np.mean(values)) if values else float("nan")
+
+    def ratio(one: str, other: str) -> float:
+        below = mean(other)
+        return mean(one) / below if below else float("nan")
 
     names = ("psnr", "psnr_mouth", "psnr_eyes", "opening", "width", "truth_opening", "truth_width")
     result = {name: mean(name) for name in names}
     result["psnr_worst"] = min(s["psnr"] for s in scores)
-    result["opening_worst"] = float(np.nanmin([s.get("opening", np.nan) for s in scores]))
-    made = mean("_boundary_made") / mean("_inside_made")
-    result["boundary_ratio"] = made / (mean("_boundary_truth") / mean("_inside_truth"))
+    openings = [s["opening"] for s in scores if np.isfinite(s.get("opening", np.nan))]
+    result["opening_worst"] = min(openings, default=float("nan"))
+    made, truth = (ratio(f"_boundary_{of}", f"_inside_{of}") for of in ("made", "truth"))
+    result["boundary_ratio"] = made / truth if truth else float("nan")
     result["static_flicker"] = mean("_boundary_static")
     result["static_flicker_inside"] = mean("_inside_static")
     for name in ("inside", "boundary"):
-        moved = mean(f"_{name}_moving_made") / mean(f"_{name}_moving_truth")
-        result[f"motion_{name}"] = moved
+        result[f"motion_{name}"] = ratio(f"_{name}_moving_made", f"_{name}_moving_truth")
         # Flicker also changes pixels; only this counts change in the right direction.
-        result[f"motion_{name}_along"] = mean(f"_{name}_along") / mean(f"_{name}_square")
+        result[f"motion_{name}_along"] = ratio(f"_{name}_along", f"_{name}_square")
     return result
 
 
