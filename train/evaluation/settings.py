@@ -82,7 +82,11 @@ PAIRS = (
     Pair(one="student 2", other=STUDENT, question="2 steps against 4"),
     Pair(one="student 1", other=STUDENT, question="1 step against 4"),
     *(
-        Pair(one=f"student {few}", other=TEACHER, question=f"The student's {few} against the teacher's 40")
+        Pair(
+            one=f"student {few}",
+            other=TEACHER,
+            question=f"The student's {few} against the teacher's 40",
+        )
         for few in (3, 2, 1)
     ),
     Pair(one="no sink", other=STUDENT, question="Without the sink, everything else equal"),
