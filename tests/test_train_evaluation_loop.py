@@ -67,6 +67,7 @@ def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
     listed = json.loads(json.dumps(command.everything(tiny(), results, judged), allow_nan=False))
     assert listed["settings"]["truth"]["sync"]["value"] > 0.9
     assert listed["gates"]["lag, frames"]["passed"]
+    assert not [name for name in listed["gates"] if "mood" in name], "teachers are told none"
     one = command.everything(tiny(), {"human": results["truth"]}, [])
     assert [list(one[part]) for part in ("settings", "human")] == [[], ["human"]]
     differences = compare(results, tiny().pairs[0]).values()

@@ -91,9 +91,8 @@ class Windows(CleanHistory):
         if not self.corruption:
             return
         (block,) = each.blocks
-        generator, device = self.generator, self.network.audio.device
-        size = (len(self.network.audio),)
-        spread = self.corruption * torch.rand(size, generator=generator, device=device)
+        generator, audio = self.generator, self.network.audio
+        spread = self.corruption * torch.rand(len(audio), generator=generator, device=audio.device)
         self.cache[block] = [
             (corrupted(k, spread, generator), corrupted(v, spread, generator))
             for k, v in self.cache[block]

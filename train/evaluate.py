@@ -70,17 +70,12 @@ def everything(sweep: Sweep, results: Results, judged: list[Gate]) -> dict[str, 
 def over_time(runs: Runs) -> dict[str, dict[str, object]]:
     """Colour errors, drift and margin in the last 5 s of each horizon that the runs reach."""
     names = (*(f"colour_{region}" for region in COLOURED), "drift", "margin")
-    found = {
-        f"{horizon} s": {
-            name: bootstrap(mean, [by_face(runs, f"{name}_{horizon}s")]) for name in names
-        }
-        for horizon in HORIZONS_S
-    }
-    return {
-        horizon: {name: as_json(value) for name, value in figures.items() if value.known}
-        for horizon, figures in found.items()
-        if any(value.known for value in figures.values())
-    }
+
+    def reached(horizon: int) -> dict[str, object]:
+        found = {n: bootstrap(mean, [by_face(runs, f"{n}_{horizon}s")]) for n in names}
+        return {name: as_json(value) for name, value in found.items() if value.known}
+
+    return {f"{horizon} s": kept for horizon in HORIZONS_S if (kept := reached(horizon))}
 
 
 def print_gates(judged: list[Gate]) -> None:

@@ -63,7 +63,6 @@ def stages(
     if device != "cpu":
         learners += ["--parts", str(GPU_PARTS), *workers]
         batch, per_hour = 24, GPU_CLIPS_PER_HOUR
-    quick = ["--products", products]
     matching = [*same, *where, *MATCHING, "--dmd-batch", str(batch)]
 
     def encoder(name: str) -> Stage:
@@ -101,7 +100,7 @@ def stages(
         shutil.copy(out / "student" / "dit.safetensors", demo)
         shutil.copy(out / "decoder" / "vae.safetensors", demo)
 
-    given = ["--weights", str(weights), "--clips", str(clips)]
+    given = ["--weights", str(weights), "--clips", str(clips), "--products", products]
     teacher = str(out / "teacher" / "dit.safetensors")
     return [
         learn("vae", "train.vae", *learners, *CHANGE),
@@ -109,8 +108,8 @@ def stages(
         encoder("text"),
         latents("train", round(per_hour * hours)),
         latents("dev", DEV_CLIPS),
-        learn("teacher", "train.teacher", *given, *learners, *quick, *SINK),
-        learn("student", "train.distill", *given, *matching, *quick, "--teacher", teacher),
+        learn("teacher", "train.teacher", *given, *learners, *SINK),
+        learn("student", "train.distill", *given, *matching, "--teacher", teacher),
         learn("decoder", "train.vae", *learners, *ALONE, "--encoder-of",
               str(out / "vae" / "vae.safetensors")),
         Stage(

@@ -171,7 +171,7 @@ def lead(
     begun, processor = time.monotonic() - 60 * training.minutes, time.process_time()
     spent, scored = training.cpu_seconds, training.minutes
     losses: deque[Tensor] = deque(maxlen=100)
-    with Progress(disable=not sys.stderr.isatty()) as bar:
+    with Progress(disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("learning", total=1.0)
         while True:
             training.minutes = (time.monotonic() - begun) / 60

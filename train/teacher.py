@@ -74,7 +74,10 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
 
     def score(last: bool) -> dict[str, float]:
         found = dev.scores(training.average, args.out / "samples.png")
-        return found | (dev.drift(training.average) if last else {})
+        if last:  # which takes minutes
+            training.save(args.out, PANELS)
+            found |= dev.drift(training.average)
+        return found
 
     lead(training, args, learn, score, keep)
 

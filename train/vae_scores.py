@@ -89,9 +89,11 @@ def _changes(truth: np.ndarray, made: np.ndarray) -> dict[str, float]:
 def summary(scores: list[dict[str, float]]) -> dict[str, float]:
     """Means over clips; worst faces; ratios of sums over all clips. nan is what can't be told."""
 
+    def values(name: str) -> list[float]:
+        return [s[name] for s in scores if np.isfinite(s.get(name, np.nan))]
+
     def mean(name: str) -> float:
-        values = [s[name] for s in scores if np.isfinite(s.get(name, np.nan))]
-        return float(np.mean(values)) if values else float("nan")
+        return float(np.mean(found)) if (found := values(name)) else float("nan")
 
     def ratio(one: str, other: str) -> float:
         below = mean(other)
@@ -100,8 +102,7 @@ def summary(scores: list[dict[str, float]]) -> dict[str, float]:
     names = ("psnr", "psnr_mouth", "psnr_eyes", "opening", "width", "truth_opening", "truth_width")
     result = {name: mean(name) for name in names}
     result["psnr_worst"] = min(s["psnr"] for s in scores)
-    openings = [s["opening"] for s in scores if np.isfinite(s.get("opening", np.nan))]
-    result["opening_worst"] = min(openings, default=float("nan"))
+    result["opening_worst"] = min(values("opening"), default=float("nan"))
     made, truth = (ratio(f"_boundary_{of}", f"_inside_{of}") for of in ("made", "truth"))
     result["boundary_ratio"] = made / truth if truth else float("nan")
     result["static_flicker"] = mean("_boundary_static")

@@ -93,12 +93,12 @@ PAIRS = (
     Pair(
         one="no sink, window 5",
         other=STUDENT,
-        question="Without the sink, its tokens given to the window",
+        question="Without the sink, but with one block more in the window",
     ),
     Pair(
         one="no sink",
         other="window 3",
-        question="Without the sink, at the same number of cached tokens",
+        question="Without the sink, against a window one block shorter with it",
     ),
     Pair(
         one="sink at first only",
