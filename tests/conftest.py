@@ -25,6 +25,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Of PyTorch: more gain nothing on small tensors."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def executor() -> FakeExecutor:
     """Models that only count."""

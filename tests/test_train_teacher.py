@@ -31,12 +31,7 @@ from train.teacher_training import Training, fresh_dit, lesson_loss  # noqa: E40
 CONFIG = PRESET.pipeline
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

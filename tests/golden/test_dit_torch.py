@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -12,20 +10,12 @@ from tests.golden.dit_plays import play_forwards, play_run
 from tests.golden.dit_stream import DiTStream, TorchDriver, load_dit
 from tests.golden.fixtures import manifest, max_abs, needs_golden, preset, tensors
 
-pytestmark = needs_golden
+pytestmark = [needs_golden, pytest.mark.usefixtures("one_thread")]
 
 TOLERANCE = 2e-5
 """float32 sums in another order over four layers; a wrong feature moves 1e-4 and far more."""
 CHECKSUM_TOLERANCE = 1e-6
 """Of a checksum's error as a share of the absolute sum, where single errors average out."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,18 +28,10 @@ from tests.golden.rolling_fixtures import (
 )
 from tests.golden.rolling_plays import play, turned
 
-pytestmark = needs_rolling
+pytestmark = [needs_rolling, pytest.mark.usefixtures("one_thread")]
 
 FAULT = 100 * TOLERANCE
 """What the smallest of the faults below moves."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache
