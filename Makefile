@@ -20,7 +20,8 @@ GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
 ASSEMBLE_cpu := export.assemble_repository --steps "$(STEPS)"
 FOLDED := $(if $(GPUS),--gpus $(GPUS))
-ASSEMBLE_gpu := export.gpu_repository $(FOLDED) --sessions $(SESSIONS) --engines $(ENGINES) $(if $(STEPS),--steps "$(STEPS)")
+ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.gpu_repository \
+	$(FOLDED) --sessions $(SESSIONS) --engines $(ENGINES)
 
 # From a released folder where CKPT names one, else graphs that are there.
 VERIFY := $(if $(CKPT),export.verify_release "$(CKPT)" --out build/verify,export.verify \

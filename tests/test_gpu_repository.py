@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import subprocess
 from pathlib import Path
 
 import onnx
@@ -306,3 +307,11 @@ def test_fewer_steps_need_fewer_stages(engines: Path, tmp_path: Path, num_gpus: 
     assert len({*gpus, found["vae_decoder"].instance_group[0].gpus[0]}) == num_gpus
     with pytest.raises(ValueError, match=r"5 GPUs for 3 steps, wanted 1\.\.4"):
         plan_deployment(artifacts, engines, num_gpus=5, sessions=1)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_steps_of_cpu_stages_are_refused_for_plans() -> None:
+    command = ["make", "-n", "repository", "BACKEND=gpu", "STEPS=0,1 2,3"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "fold plans with GPUS=5|4|3|2|1" in refused.stderr
