@@ -68,7 +68,7 @@ demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository $(REPOSITORY) --image $(PORTRAIT) --audio $(SPEECH) --out $(OUT)
 
 test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
-	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
+	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 	@$(RUN) -m export.engine_check
 
 test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones too
