@@ -30,6 +30,10 @@ class BlockFrames:
 class Reply(Protocol):
     """Where the answers of one request go. `finish` or `fail` ends it, once."""
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a START shall stay open until its session ends."""
+
     def send(self, block: BlockFrames) -> None: ...
     def finish(self) -> None: ...
     def fail(self, message: str) -> None: ...
@@ -61,6 +65,8 @@ class Answering:
     """Pieces of its work that are with a model or queued there."""
     next_delivery: int = 0
     requests: deque[OpenRequest] = field(default_factory=deque)
+    held: Reply | None = None
+    """START's, where its client asked to hold it open until the session ends."""
     finished: dict[int, BlockFrames] = field(default_factory=dict)
     """Decoded blocks that wait for their predecessors' delivery."""
 
@@ -94,19 +100,42 @@ class Answering:
         self.finished[done.block] = done
         while self.next_delivery in self.finished:
             block = self.finished.pop(self.next_delivery)
-            assert self.requests, "a block nobody waits for"
+            reply = self.requests[0].reply if self.requests else self.held
+            assert reply is not None, "a block nobody waits for"
             if len(block.frames):
-                self.requests[0].reply.send(block)
+                reply.send(block)
             self.next_delivery += 1
             self.finish_requests()
 
     def finish_requests(self) -> None:
-        """Make complete requests final; END's stays open until the session is closed."""
+        """Make complete requests final; END's stays open until the session is closed.
+
+        So does a cancelled one, by which the orchestrator sees that the client is gone.
+        """
         while self.started and self.requests:
+            first = self.requests[0]
             last = self.ended and len(self.requests) == 1
-            if self.requests[0].blocks_due > self.next_delivery or last:
+            if first.blocks_due > self.next_delivery or last:
+                return
+            if self.held is None and first.reply.cancelled():
                 return
             self.requests.popleft().reply.finish()
+
+    def is_abandoned(self) -> bool:
+        """Whether a request is open and its client is gone."""
+        if self.held is not None:
+            return self.held.cancelled()
+        # One stands for all: a client that goes takes its whole stream along.
+        return bool(self.requests) and self.requests[0].reply.cancelled()
+
+    def is_idle(self) -> bool:
+        """Whether it waits for its client, who is owed nothing."""
+        return self.started and not self.requests and self.next_delivery >= self.blocks_known
+
+    def open_replies(self) -> list[Reply]:
+        """Of every request that isn't final, in the order in which they will be."""
+        replies = [open_request.reply for open_request in self.requests]
+        return replies if self.held is None else [*replies, self.held]
 
     def is_complete(self) -> bool:
         """END has come and every block is delivered."""

@@ -16,10 +16,12 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.answering import Answering, BlockFrames, OpenRequest, Reply
+from pipeline.endings import Endings, ended
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 0.2
+TICK_S = 0.05
+"""How often it is looked whether clients are still there."""
 S = TypeVar("S", bound=Answering)
 S_in = TypeVar("S_in", bound=Answering, contravariant=True)
 
@@ -53,6 +55,7 @@ class Orchestrator(Generic[S]):
         self.max_sessions = max_sessions
         self.idle_timeout_s = idle_timeout_s
         self.sessions: dict[int, S] = {}
+        self.endings = Endings()
         self.turns: deque[S] = deque()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._control, name="control", daemon=True)
@@ -88,9 +91,10 @@ class Orchestrator(Generic[S]):
         """Take a request; `reply` gets its blocks and its end."""
         self.post(self._on_request, request, reply)
 
-    def abort(self, session: int, message: str) -> None:
-        """Fail a session from outside: its END came with a request that can't be read."""
-        self.post(self._on_abort, session, message)
+    def refuse(self, session: int, message: str, reply: Reply, *, start: bool, end: bool) -> None:
+        """Answer a request that can't be read. What follows a refused START hears why; a session
+        whose END is refused fails, since for Triton the sequence is over."""
+        self.post(self._on_refused, session, message, reply, start, end)
 
     def stop(self) -> None:
         """End every session with an error and every thread."""
@@ -151,39 +155,48 @@ class Orchestrator(Generic[S]):
         self._begin_close(session)
 
     def _on_request(self, request: Any, reply: Reply) -> None:
-        session = self.sessions.get(request.session)
+        present = self.sessions.get(request.session)
+        session: S | None = None
         try:
-            if request.start:
-                session, present = None, session
-                session = self._admit(request, present)
-            elif session is None or session.closing:
-                raise RuntimeError(
-                    f"session {request.session} is not open (it ended, failed or was idle for "
-                    f"{self.idle_timeout_s:g} s); open it with START"
-                )
+            session = self._admit(request, present) if request.start else self._open(request)
             session.take(request, time.perf_counter())
         except Exception as error:
-            reply.fail(str(error))
-            if session is not None and request.start and not session.requests:
+            if request.start and session is not None:
                 self._forget(session)
-            elif session is not None and request.end and not session.ended:
-                self.fail(session, str(error))  # for Triton the sequence is over: no END will come
+            self._on_refused(request.session, str(error), reply, request.start, request.end)
             return
         session.last_seen = time.monotonic()
-        session.requests.append(OpenRequest(reply, session.blocks_known))
+        if request.start and reply.is_held and not request.end:
+            session.held = reply
+        else:
+            session.requests.append(OpenRequest(reply, session.blocks_known))
         self.guard(session, session.finish_requests)
         if request.start:
             self.lanes.start(session)
         self._close_if_complete(session)
 
-    def _on_abort(self, session_id: int, message: str) -> None:
-        if (session := self.sessions.get(session_id)) is not None:
-            self.fail(session, message)
+    def _on_refused(
+        self, session_id: int, message: str, reply: Reply, start: bool, end: bool
+    ) -> None:
+        session = self.sessions.get(session_id)
+        if start and session is None:
+            self.endings.remember(session_id, message)
+        if end and not start and session is not None and not session.ended:
+            self.fail(session, message)  # for Triton the sequence is over: no END will come
+        self.guard(None, reply.fail, message)
+
+    def _open(self, request: Any) -> S:
+        """The session that a later request belongs to; RuntimeError says why it is not open."""
+        session = self.sessions.get(request.session)
+        if session is None:
+            raise RuntimeError(self.endings.of(request.session))
+        if session.closing:
+            raise RuntimeError(session.failed or ended(session.id))
+        return session
 
     def _admit(self, request: Any, present: S | None) -> S:
         if present is not None:
-            state = "being closed; try again" if present.closing else "open already; END it first"
-            raise RuntimeError(f"session {request.session} is {state}")
+            raise RuntimeError(f"session {request.session} {_why_taken(present)}")
         if len(self.sessions) >= self.max_sessions:
             raise RuntimeError(
                 f"all {self.max_sessions} sessions of this server are in use; try again later"
@@ -224,12 +237,15 @@ class Orchestrator(Generic[S]):
 
     def _on_closed(self, session: S) -> None:
         """The session is free everywhere: only now its last requests become final."""
+        if session.id not in self.sessions:  # `stop` has answered them
+            return
         self._forget(session)
-        for open_request in session.requests:
+        self.endings.remember(session.id, session.failed or ended(session.id))
+        for reply in session.open_replies():
             if session.failed is None:
-                self.guard(None, open_request.reply.finish)
+                self.guard(None, reply.finish)
             else:
-                self.guard(None, open_request.reply.fail, session.failed)
+                self.guard(None, reply.fail, session.failed)
         logger.info("session %d ends after %d blocks", session.id, session.next_delivery)
 
     def _reap(self) -> None:
@@ -239,18 +255,29 @@ class Orchestrator(Generic[S]):
                 self.guard(session, self._reap_session, session)
 
     def _reap_session(self, session: S) -> None:
-        if session.requests:
-            # One stands for all: a client that goes takes its whole stream along.
-            if session.requests[0].reply.cancelled():
-                self.fail(session, f"session {session.id}: the client is gone")
-        elif time.monotonic() - session.last_seen > self.idle_timeout_s:
-            self.fail(session, f"session {session.id} was idle too long")
+        if session.is_abandoned():
+            self.fail(session, f"session {session.id}: the client is gone")
+        elif session.is_idle() and time.monotonic() - session.last_seen > self.idle_timeout_s:
+            self.fail(
+                session,
+                f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed; "
+                "open a new one with START",
+            )
 
     def _on_stop(self) -> None:
         for session in list(self.sessions.values()):
-            for open_request in session.requests:
-                open_request.reply.fail("the server is shutting down")
+            for reply in session.open_replies():
+                reply.fail("the server is shutting down")
             self.close_now(session)
         self.sessions.clear()
         self.lanes.end()
         self._events.put(None)
+
+
+def _why_taken(session: Answering) -> str:
+    """Why its id can't be opened again now."""
+    if not session.closing:
+        return "is open already; END it first"
+    if session.failed is not None:
+        return f"is being freed, try again ({session.failed})"
+    return "is ending; wait for the final response to its END"

@@ -183,15 +183,14 @@ class PublicModel(Model):
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             reply = _TritonReply(request)
-            flags, session = request.flags(), request.correlation_id()
+            start, end = bool(request.flags() & START), bool(request.flags() & END)
             try:
-                parsed = self.parse(request, start=bool(flags & START), end=bool(flags & END))
+                parsed = self.parse(request, start=start, end=end)
             except Exception as error:
                 if not isinstance(error, ValueError):
                     logger.exception("%s: a request could not be read", self.name)
-                reply.fail(str(error))
-                if flags & END:
-                    self.orchestrator.abort(session, str(error))
+                session = request.correlation_id()
+                self.orchestrator.refuse(session, str(error), reply, start=start, end=end)
             else:
                 self.orchestrator.submit(parsed, reply)
 
@@ -206,6 +205,7 @@ class _TritonReply:
     def __init__(self, request: Any) -> None:
         self._sender = request.get_response_sender()
         self._wanted = set(request.requested_output_names())
+        self.is_held = json.loads(request.parameters() or "{}").get("hold") is True
 
     def send(self, block: BlockFrames) -> None:
         outputs = {

@@ -41,6 +41,8 @@ class FakeExecutor:
         self.references: dict[tuple[int, int, int], np.ndarray] = {}
         self.start_gate = threading.Event()
         self.start_gate.set()
+        self.close_gate = threading.Event()
+        self.close_gate.set()
         self.fail_at: tuple[int, int, int] | None = None
         self._busy = [threading.Lock() for _ in range(self.num_stages + 1)]
 
@@ -77,6 +79,7 @@ class FakeExecutor:
         return np.full((CONFIG.video_frames_per_block, 2, 2, 3), block % 256, np.uint8)
 
     def close(self, session: int) -> None:
+        self.close_gate.wait(5)
         self.open.discard(session)
         self.closed.append(session)
 
@@ -84,7 +87,8 @@ class FakeExecutor:
 class FakeReply:
     """Collects the answers of one request."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_held: bool = False) -> None:
+        self.is_held = is_held
         self.blocks: list[BlockFrames] = []
         self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.is_cancelled = False

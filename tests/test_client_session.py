@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -319,3 +320,76 @@ def test_unfit_arguments_are_named_before_connecting(arguments: dict, words: str
     """A mistake costs no round trip and no place on the server."""
     with pytest.raises(ValueError, match=words):
         Session(**arguments)
+
+
+def is_end(request: tuple) -> bool:
+    return bool(request[0].parameters["sequence_end"].bool_param)
+
+
+@pytest.mark.parametrize("failure", ["break", "viewer", "server"])
+def test_end_goes_out_after_a_failure_when_no_request_is_open(failure: str) -> None:
+    """Cancelling is seen through open requests only: the place would stay for the idle limit."""
+    avatar = FakeAvatar(error_at_block=1 if failure == "server" else None)
+
+    def speech() -> Iterator[np.ndarray]:
+        yield silence(BLOCK)
+        time.sleep(0.3)
+        if failure == "server":
+            yield silence(BLOCK)
+        time.sleep(0.5)
+
+    with (
+        serving(avatar) as url,
+        suppress(AvatarError, ZeroDivisionError),
+        Session(image=b"p", url=url) as session,
+    ):
+        for _ in session.stream(speech()):
+            time.sleep(0.1)
+            if failure == "break":
+                break
+            if failure == "viewer":
+                raise ZeroDivisionError
+    assert is_end(avatar.requests[-1])
+
+
+def test_blocks_of_the_audio_before_a_broken_source_are_not_lost() -> None:
+    """The video so far would end seconds before the sound did."""
+
+    def speech() -> Iterator[np.ndarray]:
+        yield silence(3 * BLOCK + 640)
+        raise OSError("microphone unplugged")
+
+    seen = []
+    with (
+        serving(FakeAvatar()) as url,
+        pytest.raises(OSError, match="unplugged"),
+        Session(image=b"p", url=url) as session,
+    ):
+        for block in session.stream(speech()):
+            seen.append(len(block.frames))
+    assert seen == [12, 12, 12, 1]
+
+
+def test_a_source_that_ends_the_interpreter_does_not_leave_the_reader_waiting() -> None:
+    """`sys.exit` in a callback of an audio library is nobody's error but the reader's to see."""
+
+    def speech() -> Iterator[np.ndarray]:
+        yield silence(BLOCK)
+        raise SystemExit(3)
+
+    with (
+        serving(FakeAvatar()) as url,
+        pytest.raises(SystemExit),
+        Session(image=b"p", url=url) as session,
+    ):
+        list(session.stream(speech()))
+
+
+def test_start_asks_to_be_held() -> None:
+    """By an open request the server sees at once that a client was killed."""
+    avatar = FakeAvatar()
+    with serving(avatar) as url, Session(image=b"p", url=url) as session:
+        session.finish()
+        assert list(session) == []
+    holds = [r.parameters["hold"].bool_param for r, _ in avatar.requests]
+    assert holds == [True, False]

@@ -16,20 +16,24 @@ import numpy as np
 
 from live_avatar_client import protocol
 from live_avatar_client.ledger import Ledger
+from live_avatar_client.pauses import Pauses
 from live_avatar_client.protocol import AvatarError, Block
-from live_avatar_client.requests import num_samples
+from live_avatar_client.requests import sound_of
 from live_avatar_client.stream import Stream
 
 _FAREWELL_S = 1.0
 """How long closing waits for the answer to the END that frees the server's place."""
+_KEEP_ALIVE_S = 3.0
+"""Without a request for so long an empty one goes out; the server's idle limit is 10 s."""
+_BEAT_S = 0.04
 
 
 class Exchange:
     """One sequence on one stream, used by a sending, a taking and the stream's reading thread.
 
-    `max_ahead`: samples that may be sent and not yet answered. `timeout_s`: the longest silence
-    of a server that owes an answer. The first error is kept, cancels the stream, and is what every
-    later call raises.
+    `max_ahead`: samples that may be sent and not yet answered. `is_fed`: pauses are filled with
+    silence. `timeout_s`: the longest silence of a server that owes an answer. The first error is
+    kept, ends the session, and is what every later call raises.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Exchange:
         sequence_id: int,
         outputs: Sequence[str],
         max_ahead: int,
+        is_fed: bool,
         connect_timeout_s: float,
         timeout_s: float,
     ) -> None:
@@ -47,9 +52,14 @@ class Exchange:
         self._sequence_id, self._timeout_s = sequence_id, timeout_s
         self._changed = threading.Condition()  # guards everything below
         self._ledger = Ledger(max_ahead=max_ahead)
-        self._sign_of_life_s = 0.0
+        self._pauses = Pauses(is_fed=is_fed)
+        self._posted_s = self._sign_of_life_s = 0.0
+        self._num_senders = 0
         self._closed = False
+        self._is_gone = False
+        """Nothing more is expected of the server."""
         self._error: Exception | None = None
+        self._failure: BaseException | None = None
         self._stream = Stream(
             url=url,
             model=model,
@@ -57,24 +67,32 @@ class Exchange:
             on_response=self._on_response,
             on_end=self._on_end,
         )
+        self._pulse = threading.Thread(target=self._beat, name="avatar-pulse", daemon=True)
 
     def start(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Send START."""
         with self._changed:
             self._post(tensors, start=True)
+        self._pulse.start()
 
     def send(self, tensors: Mapping[str, np.ndarray], *, until_taken: bool) -> None:
         """Send a request as soon as the ledger has room for its audio."""
-        samples = num_samples(tensors)
+        sound = sound_of(tensors)
+        num_samples = 0 if sound is None else len(sound)
         with self._changed:
             self._check_sendable()
-            self._wait_for(lambda: self._ledger.has_room(samples, until_taken=until_taken))
+            self._num_senders += 1  # a sound that waits for room has not run out
+            try:
+                self._wait_for(lambda: self._ledger.has_room(num_samples, until_taken=until_taken))
+            finally:
+                self._num_senders -= 1
             self._check_sendable()
             self._post(tensors)
 
-    def finish(self) -> None:
-        """Send END, once."""
+    def finish(self, failure: BaseException | None = None) -> None:
+        """Send END, once. `failure` of the source of audio is raised behind the last block."""
         with self._changed:
+            self._failure = self._failure or failure
             if not self._ledger.finished:
                 self._check_sendable()
                 self._post({}, end=True)
@@ -86,8 +104,8 @@ class Exchange:
             if self._ledger.blocks:
                 self._changed.notify_all()
                 return self._ledger.take()
-            if self._error is not None:
-                raise self._error
+            if (error := self._error or self._failure) is not None:
+                raise error
             return None
 
     def fail(self, error: Exception) -> None:
@@ -102,17 +120,32 @@ class Exchange:
             if self._closed:
                 return
             self._closed = True
-            if self._error is None and not self._ledger.finished and not self._ledger.num_open:
-                # No request is open that a cancellation could reach: only END frees the place.
-                self._post({}, end=True)
+        try:
+            self.fail(AvatarError("the session was closed"))
+            with self._changed:
                 self._changed.wait_for(self._is_over, timeout=_FAREWELL_S)
-        self.fail(AvatarError("the session was closed"))
-        self._stream.close()
+        finally:
+            if not self._ledger.is_complete:
+                self._stream.cancel()
+            self._stream.close()
+            self._pulse.join()
+
+    def _beat(self) -> None:
+        """Runs in a thread of its own: fills pauses, and shows the server that we are here."""
+        with self._changed:
+            while self._error is None and not self._ledger.finished:
+                now_s = time.monotonic()
+                silence = 0 if self._num_senders else self._pauses.due(now_s)
+                if silence and self._ledger.has_room(silence, until_taken=True):
+                    self._post({"audio_int16": np.zeros(silence, np.int16)}, is_silence=True)
+                elif now_s - self._posted_s > _KEEP_ALIVE_S:
+                    self._post({})
+                self._changed.wait(_BEAT_S)
 
     # The methods below are called with the lock held.
 
     def _is_over(self) -> bool:
-        return self._ledger.is_complete or self._error is not None
+        return self._ledger.is_complete or self._is_gone
 
     def _check_sendable(self) -> None:
         if self._error is not None:
@@ -121,7 +154,12 @@ class Exchange:
             raise RuntimeError("audio after finish(): this stream has ended, open a new session")
 
     def _post(
-        self, tensors: Mapping[str, np.ndarray], *, start: bool = False, end: bool = False
+        self,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        start: bool = False,
+        end: bool = False,
+        is_silence: bool = False,
     ) -> None:
         request = protocol.infer_request(
             tensors,
@@ -132,9 +170,15 @@ class Exchange:
             outputs=self._outputs,
             model=self._model,
         )
+        self._posted_s = time.monotonic()
         if not self._ledger.num_open:
-            self._sign_of_life_s = time.monotonic()
-        self._ledger.sent(num_samples(tensors), end=end)
+            self._sign_of_life_s = self._posted_s
+        sound = sound_of(tensors)
+        self._ledger.sent(sound, start=start, end=end)
+        if sound is not None:
+            self._pauses.sent(len(sound), self._posted_s, is_silence=is_silence)
+        elif tensors and not start:  # features in place of sound: nothing can be put between
+            self._pauses.is_fed = False
         self._stream.send(request)
 
     def _wait_for(self, ready: Callable[[], bool]) -> None:
@@ -147,6 +191,7 @@ class Exchange:
             if self._ledger.num_open:
                 patience_s = self._sign_of_life_s + self._timeout_s - time.monotonic()
                 if patience_s <= 0:
+                    self._is_gone = True
                     self._fail(self._lost(f"was silent for {self._timeout_s:g} s"))
             self._changed.wait(patience_s)
 
@@ -157,32 +202,44 @@ class Exchange:
         )
 
     def _fail(self, error: Exception) -> None:
-        if self._error is None:
-            self._error = error
+        """Keep the first error. The server sees a cancelled stream by a request that is open; if
+        none is, END frees the place."""
+        if self._error is not None:
+            return
+        self._error = error
+        if self._is_gone or self._ledger.num_open or self._ledger.finished:
+            self._is_gone = True
             self._stream.cancel()
-            self._changed.notify_all()
+        else:
+            self._post({}, end=True)
+        self._changed.notify_all()
 
     # The methods below are called from the stream's reading thread.
 
     def _on_response(self, message: Any) -> None:
         now_s = time.perf_counter()
         with self._changed:
-            if self._error is not None:
-                return
             self._sign_of_life_s = time.monotonic()
             try:
-                if message.error_message:
-                    raise AvatarError(message.error_message)
-                final = protocol.is_final(message.infer_response)
-                block = protocol.block_from(message.infer_response, now_s)
-                if block is not None:
-                    self._ledger.received(block)
-                self._ledger.num_open -= final
+                self._enter(message, now_s)
             except AvatarError as error:
                 self._fail(error)
             self._changed.notify_all()
 
+    def _enter(self, message: Any, now_s: float) -> None:
+        response = message.infer_response
+        if message.error_message:
+            self._ledger.answered(response.id)
+            self._is_gone = self._error is not None  # this was the answer to our farewell
+            raise AvatarError(message.error_message)
+        if self._error is None and (block := protocol.block_from(response, now_s)) is not None:
+            self._ledger.received(block)
+        if protocol.is_final(response):
+            self._ledger.answered(response.id)
+
     def _on_end(self, error: AvatarError | None) -> None:
         with self._changed:
+            self._is_gone = True
             if not self._ledger.is_complete:
                 self._fail(error or self._lost("ended the stream"))
+            self._changed.notify_all()

@@ -5,9 +5,13 @@ Plain numbers and a queue; `Exchange` guards them with its lock.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from live_avatar_client.mirror import Mirror
 from live_avatar_client.protocol import SAMPLES_PER_FRAME, Block
 
 
@@ -19,7 +23,9 @@ class Ledger:
     num_sent: int = 0
     """Requests sent."""
     num_open: int = 0
-    """Requests whose final response is still owed."""
+    """Requests whose final response is still owed, but for START's."""
+    is_held: bool = False
+    """START's final response is owed, too: it comes when the session has ended."""
     samples_sent: int = 0
     blocks: deque[Block] = field(default_factory=deque)
     """Received, not yet taken."""
@@ -28,12 +34,18 @@ class Ledger:
     frames_taken: int = 0
     finished: bool = False
     """END was sent."""
+    mirror: Mirror = field(default_factory=Mirror)
 
-    def sent(self, num_samples: int, *, end: bool) -> None:
-        """Enter a request; with `end` it was the last one."""
+    def sent(self, sound: np.ndarray | None, *, start: bool, end: bool) -> None:
+        """Enter a request with its sound [samples]; `start` is the first one, `end` the last."""
         self.num_sent += 1
-        self.num_open += 1
-        self.samples_sent += num_samples
+        if start:
+            self.is_held = True
+        else:
+            self.num_open += 1
+        if sound is not None:
+            self.samples_sent += len(sound)
+            self.mirror.append(sound)
         self.finished = end
 
     def received(self, block: Block) -> None:
@@ -41,7 +53,15 @@ class Ledger:
         block.check_order(self.num_blocks, self.frames_received)
         self.num_blocks += 1
         self.frames_received += len(block.frames)
-        self.blocks.append(block)
+        sound = self.mirror.take(len(block.frames) * SAMPLES_PER_FRAME)
+        self.blocks.append(dataclasses.replace(block, audio=sound))
+
+    def answered(self, request_id: str) -> None:
+        """Enter the final response to a request; "0" is START, an error may bear no id."""
+        if request_id == "0":
+            self.is_held = False
+        else:
+            self.num_open = max(0, self.num_open - 1)
 
     def take(self) -> Block:
         """Hand out the oldest block that nobody has taken."""
@@ -64,4 +84,4 @@ class Ledger:
     @property
     def is_complete(self) -> bool:
         """END was sent and every request has had its final response."""
-        return self.finished and not self.num_open
+        return self.finished and not self.num_open and not self.is_held

@@ -87,7 +87,8 @@ class Block:
     `frames` is uint8 RGB [T, H, W, 3], T = 12 except in a stream's last block; `frame_index` is
     the place of its first frame in the stream; `timings_ms` maps the server's steps to
     milliseconds; `latent` float32 [1, 16, F, h, w] only where it was asked for; `received_s` is
-    `time.perf_counter()` at arrival.
+    `time.perf_counter()` at arrival; `audio` is the sound of these frames, float32 [640 T], with
+    the silence that a session filled pauses with; None where the session got no sound.
     """
 
     frames: np.ndarray
@@ -96,6 +97,7 @@ class Block:
     timings_ms: dict[str, float]
     latent: np.ndarray | None
     received_s: float
+    audio: np.ndarray | None = None
 
     def check_order(self, block: int, frame_index: int) -> None:
         """AvatarError if it is not the one that is due: one is missing, doubled or out of order."""
@@ -117,12 +119,18 @@ def infer_request(
     model: str = MODEL,
     inputs: Mapping[str, TensorSpec] = INPUTS,
 ) -> Any:
-    """A `ModelInferRequest` of one session; ValueError where a tensor doesn't fit the wire."""
+    """A `ModelInferRequest` of one session; ValueError where a tensor doesn't fit the wire.
+
+    START is held: its final response comes when the session has ended, so that a request is open
+    by which the server notices at once that this client is gone.
+    """
     request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
     request.parameters["sequence_id"].int64_param = sequence_id
     request.parameters["sequence_start"].bool_param = start
     request.parameters["sequence_end"].bool_param = end
     request.parameters["triton_enable_empty_final_response"].bool_param = True
+    if start and not end:
+        request.parameters["hold"].bool_param = True
     for name, array in tensors.items():
         if name not in inputs:
             raise ValueError(f"{model}: no input is named {name!r}, there are {', '.join(inputs)}")

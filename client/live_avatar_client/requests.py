@@ -63,9 +63,9 @@ def audio_tensors(audio: np.ndarray, *, whole: bool = False) -> Iterator[dict[st
         yield {names[audio.dtype]: audio[begin : begin + step]}
 
 
-def num_samples(tensors: Mapping[str, np.ndarray]) -> int:
-    """Samples of audio among a request's tensors."""
-    return sum(len(tensors[name]) for name in ("audio", "audio_int16") if name in tensors)
+def sound_of(tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The audio among a request's tensors, float32 or int16 [samples]."""
+    return tensors.get("audio", tensors.get("audio_int16"))
 
 
 def _image_tensor(image: Image) -> dict[str, np.ndarray]:

@@ -172,25 +172,37 @@ class VideoStream:
             tensors["num_blocks"] = _integer("num_blocks", num_blocks)
         if noise is not None:
             tensors["noise"] = noise
-        if start := self._start is not None:
-            tensors = {**(self._start or {}), **tensors}
+        start, self._start = self._start, None
+        if start is not None and not end:  # START goes ahead: it is held until the stream ends
+            start |= {name: tensors.pop(name) for name in ("prompt", "text") if name in tensors}
+            self._send(start, start=True)
+            start = None
+        number = self._send({**(start or {}), **tensors}, start=start is not None, end=end)
+        self._ended = end
+        self._open += 1
+        return self._until_final(number)
+
+    def _send(
+        self, tensors: Mapping[str, np.ndarray], *, start: bool = False, end: bool = False
+    ) -> str:
+        """The id of the request that went out."""
+        assert self._stream is not None
+        number = str(self._num_sent)
         request = infer_request(
             tensors,
             sequence_id=self._sequence_id,
-            request_id=str(self._num_sent),
+            request_id=number,
             start=start,
             end=end,
             outputs=self._outputs,
             model=self._model,
             inputs=ROLLING_INPUTS,
         )
-        self._start, self._ended = None, end
         self._num_sent += 1
-        self._open += 1
         self._stream.send(request)
-        return self._until_final()
+        return number
 
-    def _until_final(self) -> Iterator[Block]:
+    def _until_final(self, number: str) -> Iterator[Block]:
         while True:
             try:
                 answer = self._answers.get(timeout=self._timeout_s)
@@ -209,7 +221,7 @@ class VideoStream:
             block = block_from(message.infer_response, received_s, ROLLING_TIMINGS)
             if block is not None:
                 yield self._checked(block)
-            if is_final(message.infer_response):
+            if is_final(message.infer_response) and message.infer_response.id == number:
                 self._open -= 1
                 return
 

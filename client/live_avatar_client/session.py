@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ class Session:
 
     `image`: PNG or JPEG bytes, a path to such a file, or uint8 RGB [H, W, 3]. `prompt` is text;
     `text` float32 [rows, text_dim] replaces it with an already encoded one. `options` is sent as
-    JSON. `max_ahead_s`: seconds of audio that may be sent and not yet answered. `timeout_s`: the
-    longest silence of a server that owes an answer.
+    JSON. `idle`: when the voice pauses, silence is sent at real time, so that its last words come
+    out and the face lives on; `Block.audio` has it in its place. False for files, where sound that
+    comes late is no pause. `max_ahead_s`: seconds of audio that may be sent and not yet answered.
+    `timeout_s`: the longest silence of a server that owes an answer.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -46,6 +49,7 @@ class Session:
         text: np.ndarray | None = None,
         want_latent: bool = False,
         model: str = MODEL,
+        idle: bool = True,
         max_ahead_s: float = 4.0,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 60.0,
@@ -58,6 +62,7 @@ class Session:
         self._start_tensors = start_tensors(
             image, prompt=prompt, seed=seed, options=options, text=text
         )
+        self._idle = idle
         self._outputs = (*DEFAULT_OUTPUTS, "latent") if want_latent else DEFAULT_OUTPUTS
         self._url, self._model = url, model
         self._max_ahead_s = max_ahead_s
@@ -80,6 +85,7 @@ class Session:
             model=self._model,
             sequence_id=secrets.randbits(63) or 1,  # 0 means "no sequence" to Triton
             outputs=self._outputs,
+            is_fed=self._idle,
             max_ahead=int(self._max_ahead_s * SAMPLE_RATE),
             connect_timeout_s=self._connect_timeout_s,
             timeout_s=self._timeout_s,
@@ -122,7 +128,7 @@ class Session:
 
         What is not yet taken from this iterator counts as unanswered, so a slow reader slows the
         feeding down instead of filling memory. Leaving the loop early ends the session. An
-        exception of `audio_chunks` is raised here.
+        exception of `audio_chunks` is raised here, behind the blocks of the audio before it.
         """
         exchange = self._opened()
         feeder = threading.Thread(
@@ -154,5 +160,6 @@ def _feed(exchange: Exchange, audio_chunks: Iterable[np.ndarray]) -> None:
             for tensors in audio_tensors(chunk):
                 exchange.send(tensors, until_taken=True)
         exchange.finish()
-    except Exception as error:
-        exchange.fail(error)
+    except BaseException as error:  # SystemExit, too: nobody else sees it in this thread
+        with suppress(Exception):  # of a session that had failed before, and says so itself
+            exchange.finish(error)

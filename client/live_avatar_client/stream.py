@@ -15,9 +15,17 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from live_avatar_client import proxies
 from live_avatar_client.protocol import DEFAULT_URL, MODEL, AvatarError
 
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_WAY_OUT = "start one with `make serve`, or give the host:port of its gRPC endpoint"
+
+
+def open_channel(url: str) -> grpc.Channel:
+    """A channel without limits of size; to this machine itself it goes past any proxy."""
+    direct = [("grpc.enable_http_proxy", 0)] if proxies.is_local(url) else []
+    return grpc.insecure_channel(url, options=[*_UNLIMITED, *direct])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +39,7 @@ class Health:
 
 def check_health(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> Health:
     """Ask the server; AvatarError with the way out when none answers within `timeout_s`."""
-    with grpc.insecure_channel(url) as channel:
+    with open_channel(url) as channel:
         return _ask_health(
             service_pb2_grpc.GRPCInferenceServiceStub(channel), url, model, timeout_s
         )
@@ -52,8 +60,8 @@ def error_from_rpc(error: Any, url: str) -> AvatarError:
     code, details = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return AvatarError(
-            f"no server answers at {url} ({code.name.lower()}: {details}); start one with "
-            "`make serve`, or give the host:port of its gRPC endpoint"
+            f"no server answers at {url} ({code.name.lower()}: {details}); "
+            + (proxies.hint(url) or _WAY_OUT)
         )
     return AvatarError(f"the stream to {url} broke ({code.name.lower()}): {details}")
 
@@ -77,7 +85,7 @@ class Stream:
         self._url = url
         self._on_response = on_response
         self._on_end = on_end
-        self._channel = grpc.insecure_channel(url, options=_UNLIMITED)
+        self._channel = open_channel(url)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         try:
             health = _ask_health(stub, url, model, connect_timeout_s)
