@@ -48,7 +48,9 @@ def paced(chunks: Iterator[np.ndarray], began: float) -> Iterator[np.ndarray]:
 def run(url: str, image: Path, chunks: Iterator[np.ndarray]) -> tuple[float, list[Block]]:
     """One session; its start time and its blocks."""
     began = time.perf_counter()
-    with Session(url=url, image=image, prompt="a person talks to the camera") as session:
+    with Session(
+        url=url, image=image, prompt="a person talks to the camera", idle=False
+    ) as session:
         return began, list(session.stream(chunks))
 
 

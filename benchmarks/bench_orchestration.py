@@ -35,7 +35,7 @@ def feed(url: str, num_blocks: int, arrivals: list[float]) -> None:
     image = np.zeros((CONFIG.height, CONFIG.width, 3), np.uint8)
     frames = num_blocks * CONFIG.video_frames_per_block
     features = np.zeros((1, CONFIG.audio_layers, CONFIG.audio_dim, frames), np.float32)
-    with Session(url=url, image=image) as session:
+    with Session(url=url, image=image, idle=False) as session:
         session.send(audio_features=features)
         session.finish()
         arrivals.extend(block.received_s for block in session)

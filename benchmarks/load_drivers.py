@@ -102,7 +102,7 @@ def run_client(url: str, load: Load, num_sessions: int) -> list[Track]:
 def stream(url: str, load: Load) -> Track:
     """One session of our client, its audio as fast as the server takes it."""
     started_s = time.perf_counter()
-    with Session(url=url, image=load.image, prompt=PROMPT) as session:
+    with Session(url=url, image=load.image, prompt=PROMPT, idle=False) as session:
         blocks = list(session.stream(_chunks(load)))
     return Track(
         started_s=started_s,

@@ -365,8 +365,7 @@ def test_blocks_of_the_audio_before_a_broken_source_are_not_lost() -> None:
         pytest.raises(OSError, match="unplugged"),
         Session(image=b"p", url=url) as session,
     ):
-        for block in session.stream(speech()):
-            seen.append(len(block.frames))
+        seen.extend(len(block.frames) for block in session.stream(speech()))
     assert seen == [12, 12, 12, 1]
 
 

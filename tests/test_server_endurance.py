@@ -34,7 +34,7 @@ def endless_speech(num_samples: int) -> Iterator[np.ndarray]:
 def test_a_thousand_blocks_leave_memory_flat_and_the_picture_alive(server: LocalServer) -> None:
     """480 s of speech: 12,000 frames, none kept, and block 1000 looks like block 20."""
     memory, spread, frames = {}, [], 0
-    with Session(url=server.grpc_url, image=EXAMPLES / "portrait.png") as session:
+    with Session(url=server.grpc_url, image=EXAMPLES / "portrait.png", idle=False) as session:
         for block in session.stream(endless_speech(NUM_BLOCKS * 7680)):
             frames += len(block.frames)
             spread.append(float(block.frames.std()))

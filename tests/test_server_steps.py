@@ -27,7 +27,7 @@ def test_three_steps_are_served_by_two_stages_or_three(tmp_path: Path) -> None:
         repository = assemble(artifacts, tmp_path / f"repository_{num_stages}", steps=steps)
         with LocalServer(repository, log_dir=tmp_path / f"log_{num_stages}") as server:
             url = server.grpc_url
-            with Session(url=url, image=image, seed=3, want_latent=True) as session:
+            with Session(url=url, image=image, seed=3, want_latent=True, idle=False) as session:
                 blocks = list(session.stream([sound]))
         assert [block.block for block in blocks] == [0, 1, 2]
         assert {len(block.timings_ms) for block in blocks} == {4 + num_stages}

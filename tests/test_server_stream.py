@@ -25,7 +25,9 @@ def speech() -> np.ndarray:
 
 
 def stream(server: LocalServer, chunks: Iterable[np.ndarray], seed: int = 3) -> list[Block]:
-    with Session(url=server.grpc_url, image=EXAMPLES / "portrait.png", seed=seed) as session:
+    with Session(
+        url=server.grpc_url, image=EXAMPLES / "portrait.png", seed=seed, idle=False
+    ) as session:
         return list(session.stream(chunks))
 
 
@@ -109,7 +111,7 @@ def test_a_live_session_answers_before_its_audio_is_over(
     server: LocalServer, speech: np.ndarray
 ) -> None:
     """A server that waits for END isn't streaming."""
-    with Session(url=server.grpc_url, image=EXAMPLES / "portrait.png") as session:
+    with Session(url=server.grpc_url, image=EXAMPLES / "portrait.png", idle=False) as session:
         session.send(speech[:9000])  # a block and the look-ahead
         first = next(iter(session))
         assert first.block == 0

@@ -18,7 +18,7 @@ from live_avatar_client import protocol
 from live_avatar_client.ledger import Ledger
 from live_avatar_client.pauses import Pauses
 from live_avatar_client.protocol import AvatarError, Block
-from live_avatar_client.requests import sound_of
+from live_avatar_client.requests import AUDIO, sound_of
 from live_avatar_client.stream import Stream
 
 _FAREWELL_S = 1.0
@@ -177,7 +177,7 @@ class Exchange:
         self._ledger.sent(sound, start=start, end=end)
         if sound is not None:
             self._pauses.sent(len(sound), self._posted_s, is_silence=is_silence)
-        elif tensors and not start:  # features in place of sound: nothing can be put between
+        if not start and tensors.keys() - AUDIO:  # noise, features: they belong to certain blocks
             self._pauses.is_fed = False
         self._stream.send(request)
 

@@ -14,6 +14,9 @@ from live_avatar_client.protocol import INPUTS, MODEL, SAMPLE_RATE
 MAX_REQUEST_SAMPLES = SAMPLE_RATE // 2
 """Longer audio is split: the first block's answer must not wait until a whole file is sent."""
 
+AUDIO = ("audio", "audio_int16")
+"""The inputs that carry sound, one of them in a request."""
+
 Image = bytes | str | Path | np.ndarray
 
 
@@ -65,7 +68,7 @@ def audio_tensors(audio: np.ndarray, *, whole: bool = False) -> Iterator[dict[st
 
 def sound_of(tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """The audio among a request's tensors, float32 or int16 [samples]."""
-    return tensors.get("audio", tensors.get("audio_int16"))
+    return next((tensors[name] for name in AUDIO if name in tensors), None)
 
 
 def _image_tensor(image: Image) -> dict[str, np.ndarray]:
