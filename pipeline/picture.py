@@ -75,7 +75,7 @@ def _middle(rgb: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
     gigabytes."""
     longest = math.ceil(min(rgb.shape[:2]) * aspect)
     top, left = (max(side - longest, 0) // 2 for side in rgb.shape[:2])
-    return rgb[top : top + longest, left : left + longest]
+    return rgb[top : len(rgb) - top, left : rgb.shape[1] - left]  # the centre stays the centre
 
 
 def _margin(room: int) -> int:

@@ -57,6 +57,10 @@ def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> NDArray[
             return _DECODERS[kind](data, size)
     except PictureError:
         raise
+    except Image.DecompressionBombError as error:  # a header that nobody here has read before
+        raise ValueError(
+            f"image is a {kind} file of far more than the {MAX_PIXELS} pixels that are taken"
+        ) from error
     except Exception as error:  # the decoders raise a dozen kinds on broken bytes
         raise (cut_off(kind) if "truncated" in str(error).lower() else damaged(kind)) from error
 

@@ -93,7 +93,7 @@ def cut_off(kind: str) -> PictureError:
     return PictureError(f"image is cut off: the {kind} file ends before its last pixel")
 
 
-def damaged(kind: str, what: str = "it can't be decoded") -> PictureError:
+def damaged(kind: str, what: str = "it can't be decoded, perhaps it is cut off") -> PictureError:
     return PictureError(f"image is a damaged {kind} file: {what}")
 
 
