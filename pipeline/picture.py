@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.config import PipelineConfig
+from pipeline.picture_decoding import decode_picture
 
-MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
+"""Of raw arrays; encoded pictures have limits of their own."""
 SIDE_MULTIPLE = 64
 """Sides of a video are multiples of this: VAE stride, patch and the coarsest motion bucket."""
 
@@ -21,47 +20,13 @@ SIDE_MULTIPLE = 64
 def read_picture(
     image: bytes | NDArray[np.uint8], config: PipelineConfig, fit: str = "cover"
 ) -> NDArray[np.float32]:
-    """A picture, PNG/JPEG bytes or RGB [h, w, 3], as the deployment's image [1, 3, H, W].
+    """A picture, an encoded file or RGB [h, w, 3], as the deployment's image [1, 3, H, W].
 
-    `fit` is one of PICTURE_FITS.
+    `fit` is one of PICTURE_FITS. ValueError for what is no such picture or too large.
     """
-    rgb = decode_picture(image) if isinstance(image, bytes) else check_rgb(image)
-    return PICTURE_FITS[fit](rgb, config.height, config.width)
-
-
-def decode_picture(data: bytes) -> NDArray[np.uint8]:
-    """RGB [h, w, 3] of an encoded PNG or JPEG, upright, transparency over black.
-
-    ValueError says what is wrong with bytes that aren't such a picture or are too many.
-    """
-    if not data:
-        raise ValueError("image is empty, wanted a PNG or JPEG file")
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"image has {len(data)} bytes, at most {MAX_BYTES} are taken")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
-            file = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        check_size(file.height, file.width)
-        file.load()
-        picture = ImageOps.exif_transpose(file)
-    except Image.UnidentifiedImageError as error:
-        raise ValueError("image is not a PNG or JPEG file") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"image is too large, at most {MAX_PIXELS} pixels are taken") from error
-    except (OSError, SyntaxError) as error:  # Pillow raises both on broken files
-        raise ValueError(f"image can't be decoded: {error}") from error
-    return np.asarray(_to_rgb(picture))
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-        picture = Image.alpha_composite(black, picture)
-    return picture.convert("RGB")
+    height, width = config.height, config.width
+    rgb = decode_picture(image, (height, width)) if isinstance(image, bytes) else check_rgb(image)
+    return PICTURE_FITS[fit](rgb, height, width)
 
 
 def check_size(height: int, width: int) -> None:
@@ -95,13 +60,22 @@ def fit_short_side(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
     A picture that is flatter than the video gets black bars.
     """
-    picture, short = Image.fromarray(rgb), min(height, width)
+    short = min(height, width)
+    picture = Image.fromarray(_middle(rgb, 16 * max(height, width) / short))
     if min(picture.size) != short:
         scaled = [int(short * side / min(picture.size)) for side in picture.size]
         picture = picture.resize((scaled[0], scaled[1]), Image.Resampling.BILINEAR)
     frame = Image.new("RGB", (width, height))
     frame.paste(picture, (_margin(width - picture.width), _margin(height - picture.height)))
     return _as_image(np.asarray(frame))
+
+
+def _middle(rgb: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
+    """Without the ends of strips longer than `aspect`: what never shows might be scaled up to
+    gigabytes."""
+    longest = math.ceil(min(rgb.shape[:2]) * aspect)
+    top, left = (max(side - longest, 0) // 2 for side in rgb.shape[:2])
+    return rgb[top : len(rgb) - top, left : rgb.shape[1] - left]  # the centre stays the centre
 
 
 def _margin(room: int) -> int:

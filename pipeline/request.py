@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.config import PipelineConfig
 from pipeline.picture import PICTURE_FITS
+from pipeline.picture_format import TAKEN
 from pipeline.rolling_config import RollingConfig
 
 MAX_REQUEST_SECONDS = 600
@@ -140,7 +141,7 @@ def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
     if len(given) != 1:
         raise ValueError(
             f"START carries {' and '.join(given) or 'no picture'}, wanted one of image "
-            "(PNG or JPEG bytes) and image_rgb (uint8 [height, width, 3])"
+            f"({TAKEN}, its bytes) and image_rgb (uint8 [height, width, 3])"
         )
     return inputs["image"].tobytes() if given == ["image"] else inputs["image_rgb"]
 
