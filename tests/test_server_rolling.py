@@ -133,6 +133,30 @@ def test_one_session_too_many_is_told_the_limit_and_a_vanished_client_frees_its_
             time.sleep(0.2)
 
 
+def test_a_client_that_vanishes_while_nothing_is_owed_frees_its_place(
+    server: LocalServer,
+) -> None:
+    """Its place stayed taken for the idle limit of a minute."""
+    for _ in range(3):
+        streams = [opened(server, 40) for _ in range(2)]
+        for stream in streams:
+            stream.open()
+            assert len(list(stream.blocks(1))) == 1
+        for stream in streams:
+            assert stream._stream is not None
+            stream._stream.cancel()  # as the process's end would
+            stream.close()
+        began_s = time.monotonic()
+        while True:
+            try:
+                with opened(server, 4) as one, opened(server, 4) as other:
+                    assert [len(list(one.blocks(1))), len(list(other.blocks(1)))] == [1, 1]
+                break
+            except AvatarError as error:
+                assert "all 2 sessions" in str(error)
+                assert time.monotonic() - began_s < 3.0
+
+
 def test_generate_writes_a_video_with_a_change_of_prompt(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
