@@ -16,12 +16,15 @@ from tests.golden.rolling_fixtures import needs_rolling
 
 pytestmark = [needs_golden, needs_rolling]
 
-SUITE = [
-    *(f"tests/golden/test_{name}.py" for name in ("dit_torch", "schedule_rope", "lora", "fp8")),
-    *(f"tests/golden/test_rolling_{name}.py" for name in ("calls", "torch", "sequential", "vae")),
-    *(f"tests/golden/test_{name}.py" for name in ("rolling_primitives", "flow", "dmd", "vae")),
-    *("tests/golden/test_train_rollout.py", "tests/golden/test_fixture_set.py"),
-    *("tests/golden/test_audio_encoder.py", "tests/test_picture.py"),
+QUICK = [
+    *(f"tests/golden/test_{name}.py" for name in ("schedule_rope", "lora", "fp8", "flow")),
+    *(f"tests/golden/test_rolling_{name}.py" for name in ("calls", "vae", "primitives")),
+    *("tests/golden/test_fixture_set.py", "tests/test_picture.py"),
+]
+REST = [
+    *(f"tests/golden/test_{name}.py" for name in ("dit_torch", "vae", "audio_encoder", "dmd")),
+    *(f"tests/golden/test_rolling_{name}.py" for name in ("torch", "sequential")),
+    "tests/golden/test_train_rollout.py",
 ]
 
 
@@ -37,10 +40,13 @@ def run_tests(root: Path, *files: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_another_set_passes_the_same_suite(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "files", [QUICK, pytest.param(REST, marks=pytest.mark.slow)], ids=["quick", "rest"]
+)
+def test_another_set_passes_the_same_suite(tmp_path: Path, files: list[str]) -> None:
     """Sizes, counts and names would stand in the tests, or in the code, instead of being read."""
     write_other_set(tmp_path)
-    run = run_tests(tmp_path, *SUITE)
+    run = run_tests(tmp_path, *files)
     assert run.returncode == 0, run.stdout[-3000:]
     skipped = [line for line in run.stdout.splitlines() if line.startswith("SKIPPED")]
     assert [line for line in skipped if "no list of keys" not in line] == []
@@ -53,7 +59,7 @@ def test_a_set_with_another_number_in_it_fails(tmp_path: Path) -> None:
     changed = json.loads(path.read_text())
     changed["size_table_h_w_area_to_H_W"][0][3] += 64
     path.write_text(json.dumps(changed))
-    run = run_tests(tmp_path, SUITE[-1])
+    run = run_tests(tmp_path, QUICK[-1])
     assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout[-3000:]
 
 
