@@ -72,6 +72,7 @@ test: lint fetch repository compiler  ## lint, run the tests but the slow ones, 
 	@$(RUN) -m export.engine_check
 
 test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones too
+	@$(RUN) -m tests.programs
 	@$(RUN) -m pytest -m "not gpu"
 
 lint: setup-dev  ## check style and types

@@ -28,6 +28,7 @@ from export.engine_profiles import axis_ranges
 from export.engine_repository import STATELESS, load_manifests, plan_deployment
 from pipeline.config import PipelineConfig
 from pipeline.engine_manifest import Machine, Manifest, manifest_path
+from tests.programs import needs_program
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "artifacts" / "demo"
@@ -309,7 +310,7 @@ def test_fewer_steps_need_fewer_stages(engines: Path, tmp_path: Path, num_gpus: 
         plan_deployment(artifacts, engines, num_gpus=5, sessions=1)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@needs_program("make")
 def test_steps_of_cpu_stages_are_refused_for_plans() -> None:
     command = ["make", "-n", "repository", "BACKEND=gpu", "STEPS=0,1 2,3"]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -16,6 +16,7 @@ from benchmarks.load_drivers import Load, run_client, run_perf_analyzer
 from benchmarks.load_figures import Track, figures
 from deploy.server import LocalServer
 from live_avatar_client.protocol import INPUTS
+from tests.programs import needs_perf_analyzer
 
 IMAGE = Path(__file__).parents[1] / "examples" / "portrait.png"
 PROFILE = Path(__file__).parent / "data" / "perf_analyzer_profile.json"
@@ -157,6 +158,7 @@ def test_time_that_is_up_ends_the_test_in_words(load: Load) -> None:
         late.seconds_left()
 
 
+@needs_perf_analyzer
 @pytest.mark.slow
 @pytest.mark.triton
 def test_both_drivers_get_every_block_of_two_sessions(server: LocalServer, load: Load) -> None:
@@ -171,6 +173,7 @@ def test_both_drivers_get_every_block_of_two_sessions(server: LocalServer, load:
     assert json.loads(json.dumps(report))["triton"]
 
 
+@needs_perf_analyzer
 @pytest.mark.slow
 @pytest.mark.triton
 def test_an_error_of_the_server_fails_the_load_test_in_its_words(

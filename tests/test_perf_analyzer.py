@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy import newer_libraries, perf_analyzer
+from tests.programs import needs_perf_analyzer, needs_program
 
 
 def install_stub(home: Path) -> None:
@@ -82,10 +83,9 @@ def test_system_without_apt_is_told_what_it_needs(
         newer_libraries.fetch(tmp_path / "lib")
 
 
+@needs_program("apt-config")
 def test_apt_gets_folders_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A private run that wrote to the system's lists or cache would change what apt installs."""
-    if shutil.which("apt-config") is None:
-        pytest.skip("no apt on this system")
     monkeypatch.setattr(newer_libraries, "_run", lambda *_, **__: "")
     release = newer_libraries.RELEASES["debian"]
     assert newer_libraries._download(tmp_path, release, "http://mirror.invalid/debian") == []
@@ -102,7 +102,7 @@ def test_apt_gets_folders_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.system() != "Linux", reason="perf_analyzer is for Linux")
+@needs_perf_analyzer
 def test_installed_program_starts(tmp_path: Path) -> None:
     """A missing library shows only when the program starts."""
     command = perf_analyzer.install(tmp_path / "perf_analyzer")

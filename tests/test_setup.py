@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy import check_python, setup_venv
+from tests.programs import needs_program
 
 REPO = Path(__file__).resolve().parent.parent
 LOCKS = sorted((REPO / "requirements").glob("*.lock"))
@@ -27,7 +28,7 @@ def tracked_files() -> list[Path]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         names = subprocess.run(command, cwd=REPO, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+    except subprocess.CalledProcessError:
         pytest.skip("not a git checkout: no list of tracked files")
     return [path for name in names.decode().split("\0") if name and (path := REPO / name).is_file()]
 
@@ -63,6 +64,7 @@ def test_lock_holds_what_its_source_asks_for(kind: str) -> None:
     assert wanted <= set(requirements(REPO / "requirements" / f"{kind}.lock"))
 
 
+@needs_program("git")
 def test_tracked_files_name_no_machine_and_no_registry() -> None:
     """A path or package index of one workplace makes the clone fail, or leak, elsewhere."""
     # written apart, so that this file does not find itself

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
+from tests.programs import needs_program
 from train.data import SPLITS, clip, identity_seed
 from train.world import speech
 from train.world.identity import identity
@@ -69,7 +70,7 @@ def test_a_seed_reproduces_its_clip(spoken: np.ndarray) -> None:
     assert not np.array_equal(first.frames, clip(6, 20, 64, "dev", audio=spoken).frames)
 
 
-@pytest.mark.skipif(not speech.has_voice(), reason="espeak-ng is not installed")
+@needs_program("espeak-ng")
 def test_a_seed_reproduces_its_voice() -> None:
     """The sound of a clip comes from another program, which must be told everything."""
     first = speech.sound(3, RATE, "train", "speech")
@@ -266,10 +267,9 @@ def test_a_clip_from_mid_stream_goes_on_from_what_was_heard(spoken: np.ndarray) 
     assert np.array_equal(rest.pose.tilt, whole.pose.tilt[20:])
 
 
+@needs_program("espeak-ng")
 def test_shards_hold_the_clips_and_are_not_written_twice(tmp_path: Path) -> None:
     """A stopped run could not go on."""
-    if not speech.has_voice():
-        pytest.skip("espeak-ng is not installed")
     (path,) = write_shards(tmp_path, "dev", 2, 5, 64, 0)
     written = path.stat().st_mtime_ns
     tensors, about = read_shard(path)

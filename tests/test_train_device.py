@@ -16,6 +16,7 @@ from safetensors.torch import load_file  # noqa: E402
 from export.init_weights import init_weights  # noqa: E402
 from pipeline.rope import grid, sink_grid, tables  # noqa: E402
 from tests.drawn_clips import write_clips  # noqa: E402
+from tests.programs import needs_program  # noqa: E402
 from train import quick_layers, vae_clips  # noqa: E402
 from train.batched_dit import frame_rotation, sink_rotation  # noqa: E402
 from train.device import chosen, joined, moved_to  # noqa: E402
@@ -25,7 +26,6 @@ from train.preset import PRESET  # noqa: E402
 from train.teacher_lessons import LessonsAhead  # noqa: E402
 from train.teacher_pieces import Lesson, Lessons  # noqa: E402
 from train.teacher_training import fresh_dit, lesson_loss  # noqa: E402
-from train.world.speech import has_voice  # noqa: E402
 
 CONFIG, CPU = PRESET.pipeline, torch.device("cpu")
 
@@ -112,7 +112,7 @@ def test_rounded_products_learn_the_same(
     assert torch.cosine_similarity(*gradients, dim=0) > 0.98
 
 
-@pytest.mark.skipif(not has_voice(), reason="espeak-ng is not installed")
+@needs_program("espeak-ng")
 def test_batches_grow_with_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae_clips, "FIRST_CLIPS", 2)
     monkeypatch.setattr(vae_clips, "AHEAD", 1)
@@ -122,7 +122,7 @@ def test_batches_grow_with_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(store.clips) == 2
 
 
-@pytest.mark.skipif(not has_voice(), reason="espeak-ng is not installed")
+@needs_program("espeak-ng")
 def test_shards_do_not_depend_on_who_makes_them(tmp_path: Path) -> None:
     init_weights(PRESET, tmp_path / "weights", 0)
     networks = Networks(tmp_path / "weights", PRESET)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,21 @@ def write_weights(folder: Path) -> None:
     for component, prefix in COMPONENTS.items():
         state = tensors(f"{prefix}_weights")
         save_file({key: state[key] for key in sorted(state)}, folder / f"{component}.safetensors")
+
+
+def numbered(keys: Iterable[str], pattern: str) -> dict[int, str]:
+    """The keys that match, in the order of the number that `pattern` takes out of each."""
+    found = [(int(match[1]), key) for key in keys if (match := re.fullmatch(pattern, key))]
+    return dict(sorted(found))
+
+
+def only_key(keys: Iterable[str], pattern: str) -> tuple[str, tuple[int, ...]]:
+    """The key that matches, and the numbers in it; skips where a set has none."""
+    found = [(key, match) for key in keys if (match := re.fullmatch(pattern, key))]
+    if not found:
+        pytest.skip(f"the fixtures hold no {pattern}")
+    ((key, match),) = found
+    return key, tuple(int(number) for number in re.findall(r"\d+", match[0]))
 
 
 def max_abs(got: Any, wanted: Any) -> float:

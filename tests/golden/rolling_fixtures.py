@@ -25,7 +25,14 @@ _ABSENT = f"no fixtures at {ROLLING}; set GOLDEN_ROOT"
 needs_rolling = pytest.mark.skipif(not (ROLLING / "README.md").is_file(), reason=_ABSENT)
 
 Arrays = dict[str, NDArray[Any]]
-STREAMS = ("d5_evict", "d5_short_batch2", "d4_ctxnoise", "d5_long60")
+STREAMS = tuple(
+    sorted(
+        path.parent.name
+        for path in ROLLING.glob("*/inputs.safetensors")
+        if all((path.parent / name).is_file() for name in ("config.json", "final.safetensors"))
+    )
+)
+"""Folders of whole streams, whatever their names."""
 TOLERANCE = 2e-5
 """Float32 sums in another order over a whole stream reach 2.3e-6; the smallest wrong rule moves
 2e-3."""
@@ -48,6 +55,41 @@ def arrays(folder: str, name: str) -> Arrays:
     from safetensors.numpy import load_file
 
     return load_file(rolling_file(folder, f"{name}.safetensors"))
+
+
+def with_file(name: str) -> list[str]:
+    """The streams that hold `<name>.safetensors`, too."""
+    return [folder for folder in STREAMS if (ROLLING / folder / f"{name}.safetensors").is_file()]
+
+
+def blocks_of(folder: str) -> int:
+    return facts(folder)["config"]["num_blocks"]
+
+
+@functools.cache
+def main_stream() -> str:
+    """The stream that faults are shown on: one whose cache evicts, in a set with small sizes.
+
+    The shortest of those that are longer than window and cache together; skips where none is.
+    """
+    found = []
+    for folder in STREAMS:
+        config = preset(folder).stream
+        if blocks_of(folder) >= config.cache_blocks + config.num_levels:
+            found.append((blocks_of(folder), folder))
+    if not found:
+        pytest.skip(f"no stream of {ROLLING} is long enough to fill its cache")
+    return min(found)[1]
+
+
+def graph_groups() -> dict[str, list[str]]:
+    """Streams by the stream whose graphs they run on: those with its weights and rules."""
+    groups: dict[str, list[str]] = {}
+    for folder in STREAMS:
+        source = facts(folder)["config"].get("weights_from", folder)
+        same = (ROLLING / source / "config.json").is_file() and preset(source) == preset(folder)
+        groups.setdefault(source if same else folder, []).append(folder)
+    return groups
 
 
 def preset(folder: str, **stream: Any) -> RollingPreset:

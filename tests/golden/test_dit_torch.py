@@ -91,10 +91,10 @@ def test_intermediates_of_the_first_forward_equal_the_release(dit: DiT) -> None:
 def test_modulation_vectors_equal_the_release(dit: DiT) -> None:
     """The time MLP, which the served graphs no longer contain, would be wrong."""
     data = tensors("dit_forward")
-    for call in manifest()["dit_forward"]["calls"]:
+    calls = [c for c in manifest()["dit_forward"]["calls"] if f"{c['prefix']}time_e" in data]
+    assert calls
+    for call in calls:
         key = f"{call['prefix']}time_e"
-        if key not in data:
-            continue
         modulation, head = dit.modulations(torch.tensor([call["timestep"], 0.0]))
         rows = [0, -1]
         wanted = data[f"{call['prefix']}time_proj"][rows]

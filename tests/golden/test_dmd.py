@@ -31,7 +31,11 @@ DMD = GOLDEN_ROOT / "rolling_forcing" / "dmd"
 needs_fixtures = pytest.mark.skipif(
     not (DMD / "config.json").is_file(), reason=f"no fixtures at {DMD}; set GOLDEN_ROOT"
 )
-MANIFEST = json.loads((DMD / "config.json").read_text()) if DMD.is_dir() else {"cases": []}
+MANIFEST = (
+    json.loads((DMD / "config.json").read_text())
+    if (DMD / "config.json").is_file()
+    else {"cases": []}
+)
 every_case = pytest.mark.parametrize("case", MANIFEST["cases"], ids=lambda case: case["case"])
 
 LATENT, LOSS, GRADIENT = 2e-5, 1e-4, 1e-3

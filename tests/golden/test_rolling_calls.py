@@ -56,15 +56,18 @@ def test_every_call_is_planned_as_the_release_makes_it(folder: str) -> None:
         *range(config.num_levels - 1),
         num_blocks + config.num_levels - 2,
     }
-    wanted = [
+    wanted: list[dict[str, Any]] = [
         call | {"timesteps": [round(t, 3) for t in call["timesteps"]]}
         for call in facts(folder)["calls"]
         if call["call"] == "denoise" or call["window"] not in dead
     ]
-    listed = {call["window"] for call in wanted}
-    planned = [call for call in _planned(config, num_blocks) if call["window"] in listed]
-    if "weights_from" in values:  # first and last calls are listed there
-        planned = [call for call in planned if call in wanted]
+    planned = _planned(config, num_blocks)
+    assert wanted
+    if len(wanted) < len(planned):  # first and last calls alone are listed of long streams
+        pairs = zip(wanted, planned, strict=False)
+        differ = (i for i, (one, other) in enumerate(pairs) if one != other)
+        first = next(differ, len(wanted))
+        planned = planned[:first] + planned[len(planned) - (len(wanted) - first) :]
     assert planned == wanted
 
 

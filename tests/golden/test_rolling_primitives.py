@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from networks.layers import rotate, sinusoids
 from networks.wan_sight import rope_tables
 from pipeline.rolling_schedule import NoiseTable, add_noise, clean_of
 from pipeline.rope import grid, tables
-from tests.golden.fixtures import max_abs
+from tests.golden.fixtures import max_abs, numbered, only_key
 from tests.golden.rolling_fixtures import Arrays, arrays, needs_rolling
 
 pytestmark = needs_rolling
@@ -25,9 +27,15 @@ def data() -> Arrays:
 
 
 def shifts(data: Arrays) -> list[str]:
-    found = [key.split(".")[0] for key in data if key.endswith(".sigmas") and key[:5] == "shift"]
+    """Names of the tables, "shift5" or "shift2.5"."""
+    found = [match[1] for key in data if (match := re.fullmatch(r"(shift[\d.]+)\.sigmas", key))]
     assert found
     return found
+
+
+def named(data: Arrays, name: str) -> Arrays:
+    """What begins with `name`, without it."""
+    return {k.removeprefix(f"{name}."): v for k, v in data.items() if k.startswith(f"{name}.")}
 
 
 def test_noise_tables_equal_the_release_bit_for_bit(data: Arrays) -> None:
@@ -36,9 +44,9 @@ def test_noise_tables_equal_the_release_bit_for_bit(data: Arrays) -> None:
         table = NoiseTable(float(name.removeprefix("shift")))
         assert np.array_equal(table.sigmas, data[f"{name}.sigmas"])
         assert np.array_equal(table.timesteps, data[f"{name}.timesteps"])
-        for steps in ((1000, 750, 500, 250), (1000, 800, 600, 400, 200)):
-            wanted = data[f"{name}.warped_{len(steps)}"]
-            assert np.array_equal(table.shifted(steps), wanted)
+        for count, key in numbered(named(data, name), r"warped_(\d+)").items():
+            steps = tuple(1000 - 1000 // count * i for i in range(count))
+            assert np.array_equal(table.shifted(steps), data[f"{name}.{key}"])
 
 
 def test_the_nearest_timestep_counts(data: Arrays) -> None:
@@ -53,7 +61,7 @@ def test_the_nearest_timestep_counts(data: Arrays) -> None:
 def test_noise_is_added_and_removed_as_in_the_release(data: Arrays) -> None:
     """The sampler between two levels."""
     for name in shifts(data):
-        of = {key.split(".")[1]: array for key, array in data.items() if key.startswith(name)}
+        of = named(data, name)
         for i, sigma in enumerate(of["sigma_at_t"].tolist()):
             noisy = add_noise(of["x0"][i], of["noise"][i], sigma)
             assert max_abs(noisy, of["noisy"][i]) <= 4 * TOLERANCE
@@ -62,8 +70,9 @@ def test_noise_is_added_and_removed_as_in_the_release(data: Arrays) -> None:
 
 
 def test_the_teachers_euler_steps_equal_the_release(data: Arrays) -> None:
-    """The deterministic sampler: 48 steps along given velocities."""
-    of = {key.split(".")[1]: array for key, array in data.items() if key.startswith("ode48")}
+    """The deterministic sampler: many steps along given velocities."""
+    key, _ = only_key(data, r"ode\d+\.flow")
+    of = named(data, key.removesuffix(".flow"))
     sigmas = np.append(of["sigmas"], np.float32(0))
     for i in range(len(of["flow"])):
         stepped = of["sample"][i] + (sigmas[i + 1] - sigmas[i]) * of["flow"][i]
@@ -72,7 +81,9 @@ def test_the_teachers_euler_steps_equal_the_release(data: Arrays) -> None:
 
 def test_rope_tables_equal_the_release(data: Arrays) -> None:
     """Time, row and column take their own share of a head's channels."""
-    for size in (32, 128):
+    sizes = numbered(data, r"rope(\d+)\.rows")
+    assert sizes
+    for size in sizes:
         rows, cos, sin = (data[f"rope{size}.{name}"] for name in ("rows", "cos", "sin"))
         third = size // 2 // 3
         shares = [slice(0, size // 2 - 2 * third), slice(size // 2 - 2 * third, size // 2 - third)]
@@ -85,21 +96,36 @@ def test_rope_tables_equal_the_release(data: Arrays) -> None:
             assert max_abs(got[1][:, share], sin[:, share]) <= TOLERANCE
 
 
-@pytest.mark.parametrize("start", [0, 7, 600])
-def test_rotation_equals_the_release_at_any_start(data: Arrays, start: int) -> None:
+def rotated(data: Arrays, start: int, frames: int, shape: tuple[int, int]) -> list[torch.Tensor]:
     """Both ways to compute a table: the server's in NumPy, training's in PyTorch."""
     x = torch.from_numpy(data["rope_apply.x"]).transpose(1, 2)  # [1, N, L, d]
-    frames, shape = tuple(range(start, start + 3)), (2, 3)
-    served = (torch.from_numpy(t)[None] for t in tables(grid(frames, shape), x.shape[-1]))
-    trained = rope_tables(torch.tensor(frames), shape, x.shape[-1])
-    for cos, sin in (served, trained):
-        turned = rotate(x, cos, sin).transpose(1, 2)
-        assert max_abs(turned, data[f"rope_apply.start{start}"]) <= 4 * TOLERANCE
+    places = tuple(range(start, start + frames))
+    served = (torch.from_numpy(t)[None] for t in tables(grid(places, shape), x.shape[-1]))
+    trained = rope_tables(torch.tensor(places), shape, x.shape[-1])
+    return [rotate(x, cos, sin).transpose(1, 2) for cos, sin in (served, trained)]
+
+
+def test_rotation_equals_the_release_at_any_start(data: Arrays) -> None:
+    """The fixtures do not say which grid their tokens lie on: one grid must fit all starts."""
+    starts, tokens = numbered(data, r"rope_apply\.start(\d+)"), data["rope_apply.x"].shape[1]
+    assert starts
+    errors = {}
+    for frames in range(1, tokens + 1):
+        for rows in range(1, tokens // frames + 1):
+            columns = tokens // (frames * rows)
+            if frames * rows * columns == tokens:
+                errors[frames, rows, columns] = max(
+                    max_abs(turned, data[key])
+                    for start, key in starts.items()
+                    for turned in rotated(data, start, frames, (rows, columns))
+                )
+    assert min(errors.values()) <= 4 * TOLERANCE, errors
 
 
 def test_sinusoids_equal_the_release(data: Arrays) -> None:
     """What the time MLP is told."""
-    for key in (k for k in data if k.startswith("time.sinusoid")):
-        width = int(key.removeprefix("time.sinusoid"))
+    widths = numbered(data, r"time\.sinusoid(\d+)")
+    assert widths
+    for width, key in widths.items():
         got = sinusoids(torch.from_numpy(data["time.t"]), width)
         assert max_abs(got, data[key]) <= TOLERANCE

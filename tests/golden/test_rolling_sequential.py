@@ -68,7 +68,11 @@ def test_the_cache_after_a_switch_equals_the_release(case: dict[str, Any]) -> No
     stage = torch_stage("longlive_switch", **longlive_rules(case))
     play_case(stage, "longlive_switch", "longlive", case)
     data, config = arrays("longlive_switch", "longlive"), stage.config
-    again = [(each, cache) for each, cache in stage.stored if len(each.blocks) > 1]
+    again, seen = [], set[int]()
+    for each, cache in stage.stored:  # a block that is stored once more belongs to a switch
+        if seen & set(each.blocks):
+            again.append((each, cache))
+        seen |= set(each.blocks)
     assert len(again) == len(case["switch_frames"])
     for i, (each, cache) in enumerate(again):
         wanted = {kv: data[f"{case['case']}.after_switch{i}.{kv}"] for kv in "kv"}
@@ -76,7 +80,11 @@ def test_the_cache_after_a_switch_equals_the_release(case: dict[str, Any]) -> No
         assert max_abs(got["v"], wanted["v"]) <= TOLERANCE
         if case["rope"] == "absolute":
             blocks = [*(key.block for key in each.history), *each.stored]
-            frames = [b * config.frames_per_block + f for b in blocks for f in range(3)]
+            frames = [
+                b * config.frames_per_block + f
+                for b in blocks
+                for f in range(config.frames_per_block)
+            ]
             table = tables(grid(tuple(frames), config.token_grid), config.head_dim)
             cos, sin = (t[None, :, None] for t in table)
             even, odd = got["k"][..., 0::2], got["k"][..., 1::2]
@@ -88,11 +96,11 @@ def test_the_cache_after_a_switch_equals_the_release(case: dict[str, Any]) -> No
 def test_a_cache_that_is_not_run_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison would let a server ignore the old prompt's K/V."""
     monkeypatch.setattr(RollingPlan, "switch_tick", RollingPlan.tick)
-    case = facts("longlive_switch")["cases"][0]
+    case = max(facts("longlive_switch")["cases"], key=lambda each: len(each["switch_frames"]))
     stage = torch_stage("longlive_switch", **longlive_rules(case))
     latents = play_case(stage, "longlive_switch", "longlive", case)
     wanted = arrays("longlive_switch", "longlive")[f"{named(case)}.latents"]
-    assert max_abs(latents, wanted) > 100 * TOLERANCE
+    assert max_abs(latents, wanted) > 10 * TOLERANCE
 
 
 def full(name: str) -> torch.Tensor:

@@ -20,6 +20,7 @@ from tests.golden.rolling_fixtures import (
     Arrays,
     arrays,
     facts,
+    main_stream,
     needs_rolling,
     preset,
     weights,
@@ -27,7 +28,6 @@ from tests.golden.rolling_fixtures import (
 from tests.golden.rolling_plays import by_block, stored_noise
 
 pytestmark = [pytest.mark.triton, needs_rolling]
-STREAM = "d5_evict"
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +37,18 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.rolling_to_onnx import export_rolling_preset
     from networks.configs import CompactVAEConfig, TextEncoderConfig
 
-    folder = tmp_path_factory.mktemp("rolling_golden")
-    config = facts(STREAM)["config"]
+    folder, stream = tmp_path_factory.mktemp("rolling_golden"), main_stream()
+    config = facts(stream)["config"]
     wan = config["text_dim"]
     served = preset(
-        STREAM,
+        stream,
         vae=CompactVAEConfig(dim=8, fine_dim=8, z_dim=config["in_dim"]),
         text=TextEncoderConfig(
             vocab=259, dim=wan, dim_attn=8, dim_ffn=8, num_heads=1, num_layers=1
         ),
     )
     init_weights(served, folder / "weights", seed=0)
-    (folder / "weights" / "wan.safetensors").write_bytes(weights(STREAM).read_bytes())
+    (folder / "weights" / "wan.safetensors").write_bytes(weights(stream).read_bytes())
     export_rolling_preset(served, folder / "weights", folder / "artifacts")
     return folder / "artifacts"
 
@@ -62,8 +62,9 @@ def noise_of(data: Arrays, num_blocks: int, frames: int) -> np.ndarray:
 
 def test_every_latent_block_equals_the_release(artifacts: Path, tmp_path: Path) -> None:
     """A wrong order, cache, noise or end of the stream anywhere between client and window."""
-    data, frames = arrays(STREAM, "inputs"), facts(STREAM)["config"]["frames_per_block"]
-    wanted = by_block(arrays(STREAM, "final")["latents"], 0, frames)
+    name = main_stream()
+    data, frames = arrays(name, "inputs"), facts(name)["config"]["frames_per_block"]
+    wanted = by_block(arrays(name, "final")["latents"], 0, frames)
     noise = noise_of(data, len(wanted), frames)
     assemble(artifacts, tmp_path / "repository")
     text = data["prompt_embeds"][0]

@@ -129,5 +129,5 @@ def test_the_run_s_features_come_from_its_waveform() -> None:
     bucket = got[:, :, index.clip(max=got.shape[2] - 1)]
     bucket[:, :, zero_from if zero_from is not None else len(index) :] = 0
     wanted = data["audio_bucket"]
-    assert np.abs(bucket).max() > 0.1
+    assert np.abs(bucket).max() > 100 * ONNX_LIMIT
     assert max_abs(bucket[None, ..., : wanted.shape[3]], wanted) <= ONNX_LIMIT

@@ -46,7 +46,8 @@ def _stream(url: str, run: dict[str, np.ndarray], frames_per_block: int) -> Iter
         url=url, image=run["image_uint8"], text=run["context"], want_latent=True
     ) as session:
         sent = 0
-        for size in (1, 2, len(noise) - 3):
+        sizes = [size for size in (1, 2) if size < len(noise)]
+        for size in (*sizes, len(noise) - sum(sizes)):
             session.send(
                 noise=noise[sent : sent + size],
                 sink_distance=distances[sent : sent + size],

@@ -29,7 +29,11 @@ ROLLOUT = GOLDEN_ROOT / "rolling_forcing" / "train_rollout"
 needs_fixtures = pytest.mark.skipif(
     not (ROLLOUT / "config.json").is_file(), reason=f"no fixtures at {ROLLOUT}; set GOLDEN_ROOT"
 )
-MANIFEST = json.loads((ROLLOUT / "config.json").read_text()) if ROLLOUT.is_dir() else {"cases": []}
+MANIFEST = (
+    json.loads((ROLLOUT / "config.json").read_text())
+    if (ROLLOUT / "config.json").is_file()
+    else {"cases": []}
+)
 
 
 def cases(mode: str = "") -> Any:
@@ -116,7 +120,8 @@ def test_blocks_before_the_supervised_windows_stay_zero_as_in_the_release(
     output, _, _ = rolled_out(case["case"])
     zero = ~latents(data()[f"{case['case']}.output"]).any(1)[0].flatten(1).any(1)
     assert (~output.any(1)[0].flatten(1).any(1)).equal(zero)
-    assert bool(zero.any()) == (case["case"] == "roll27_e1")
+    if case["num_blocks"] <= GRADIENT_BLOCKS:
+        assert not zero.any()
 
 
 @needs_fixtures

@@ -8,7 +8,6 @@ which split is fixed here; no voice and no sentence is in two splits.
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import wave
 from functools import lru_cache
@@ -38,11 +37,6 @@ KIND_WEIGHTS = (0.78, 0.07, 0.05, 0.04, 0.03, 0.03)
 def voices(split: str) -> list[str]:
     """espeak-ng names of the voices of a split: the variant decides, accents are shared."""
     return [f"{a}+{v}" for v in _VARIANTS[split].split() for a in _ACCENTS]
-
-
-def has_voice() -> bool:
-    """Whether espeak-ng is installed."""
-    return shutil.which("espeak-ng") is not None
 
 
 def resample(samples: Array, rate: int) -> Array:

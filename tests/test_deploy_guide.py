@@ -1,0 +1,119 @@
+"""The memory that docs/deploy.md tells, against the shapes it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the decoders' states need torch")
+
+from export.build_engine import STREAMED
+from export.engine_estimate import sizes_of
+from export.engine_memory import memory_table
+from export.engine_placement import place
+from export.rolling_estimate import rolling_row
+from networks.dit_inputs import step_inputs
+from networks.presets import PRESETS
+from networks.rolling_presets import ROLLING_PRESETS
+from networks.wan_inputs import window_inputs
+from pipeline.config import PipelineConfig
+from pipeline.rolling_config import RollingConfig
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+NARROW, WIDE = 2, 4
+"""Bytes of a number in bfloat16 and in float32."""
+
+
+def section(title: str) -> str:
+    """The text under a heading, in one line."""
+    text = GUIDE.split(f"# {title}\n", 1)[1]
+    return re.sub(r"\s+", " ", re.split(r"\n#+ ", text, maxsplit=1)[0])
+
+
+def elements(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:
+    return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))
+
+
+def per_token(config: PipelineConfig | RollingConfig, width: int) -> int:
+    """Bytes of K and V of a cached token, all layers."""
+    return config.num_layers * 2 * config.num_heads * config.head_dim * width
+
+
+DEMO = PipelineConfig.load(ROOT / "artifacts" / "demo" / "pipeline.json")
+
+
+@pytest.mark.parametrize(
+    ("config", "width", "unit", "digits"),
+    [(PRESETS["14b"].pipeline, NARROW, 1e9, (1, 2)), (DEMO, WIDE, 1e6, (1, 1))],
+    ids=["14b", "demo"],
+)
+def test_a_sessions_memory_is_what_its_shapes_take(
+    config: PipelineConfig, width: int, unit: float, digits: tuple[int, int]
+) -> None:
+    """Someone would rent GPUs that are too small: the demo's figure was once a third of it."""
+    name, shapes = "GB" if unit == 1e9 else "MB", step_inputs(config)
+    tokens, each = config.cache_len, per_token(config, width)
+    assert elements(shapes, "cache_") * width == tokens * each
+    cache, text = (
+        f"{elements(shapes, prefix) * width / unit:.{count}f} {name}"
+        for prefix, count in zip(("cache_", "text_"), digits, strict=True)
+    )
+    told = section("Memory of a session")
+    assert f"{tokens:,} cache tokens × {each:,} bytes = {cache}" in told
+    assert f"{text} of text K/V" in told
+    sides = (config.width, config.height), (config.height, config.width)
+    assert any(f"{a}×{b}" in told for a, b in sides)
+
+
+def row(label: str) -> list[str]:
+    """A row of the table of text-to-video sessions: `rolling-1.3b` and `rolling-demo`."""
+    (line,) = (each for each in GUIDE.splitlines() if each.startswith(f"| {label}"))
+    return [cell.strip(" *") for cell in line.strip("|").split("|")[1:]]
+
+
+def test_a_text_to_video_sessions_memory_is_what_its_shapes_take() -> None:
+    """The same for the other tenant."""
+    large, small = (ROLLING_PRESETS[f"rolling-{name}"].stream for name in ("1.3b", "demo"))
+    slots = [f"{c.cache_blocks} × {c.tokens_per_block:,}" for c in (large, small)]
+    assert row("KV cache") == slots
+    cache = [c.cache_len * per_token(c, NARROW) for c in (large, small)]
+    assert row("in bf16")[0] == f"{cache[0] / 1e9:.2f} GB** ({cache[0] / 2**30:.2f} GiB)"
+    assert row("in float32")[0] == f"{2 * cache[0] / 1e9:.1f} GB"
+    assert row("in float32")[1] == f"{2 * cache[1] / 1e6:.1f} MB"
+    text = [elements(window_inputs(c, 1, 0), "text_") * NARROW for c in (large, small)]
+    assert row("text K/V") == [
+        f"{text[0] / 1e6:.0f} / {2 * text[0] / 1e6:.0f} MB",
+        f"– / {2 * text[1] / 1e6:.0f} MB",
+    ]
+
+
+def test_what_gpu_plan_says_of_text_to_video_stands_in_the_guide() -> None:
+    """Weights or decoder state would have been told before they grew."""
+    (line,) = (s for s in GUIDE.splitlines() if s.startswith("`make gpu-plan PRESET=rolling-1.3b`"))
+    found = rolling_row(ROLLING_PRESETS["rolling-1.3b"], "bf16", int(80e9))
+    assert f"{found.weights / 1e9:.1f} GB of weights" in line
+    assert f"{found.caches / 1e9:.1f} GB of K/V" in line
+    assert f"{found.vae_state / 1e9:.1f} GB of decoder state" in line
+    assert row("decoder state")[0] == (
+        f"{found.vae_state / 1e9:.1f} / {2 * found.vae_state / 1e9:.1f} GB"
+    )
+
+
+@pytest.mark.parametrize("streams", ["", ", `--stream-weights`"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_the_table_of_14b_says_what_gpu_plan_prints(precision: str, streams: str) -> None:
+    """The number of GPUs to rent is read off this table."""
+    (line,) = (s for s in GUIDE.splitlines() if s.startswith(f"| {precision}{streams} | "))
+    first, second, *sessions = (cell.strip() for cell in line.strip("|").split("|")[1:])
+    sizes, steps = sizes_of(PRESETS["14b"], precision), PRESETS["14b"].pipeline.num_steps
+    if streams:
+        sizes |= {name: dataclasses.replace(sizes[name], weights=0) for name in STREAMED}
+    tables = {n: memory_table(place(steps, n), sizes, int(80e9)) for n in range(5, 0, -1)}
+    assert second == f"{tables[5][0].caches / 1e9:.1f} GB"
+    assert first == f"{tables[5][0].weights / 1e9:.1f} GB"
+    assert sessions == [str(min(row.sessions for row in rows)) for rows in tables.values()]
