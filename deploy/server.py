@@ -16,7 +16,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy import orphan_guard, server_command, server_log, server_process, triton_wheel
+from deploy import (
+    orphan_guard,
+    plain_paths,
+    server_command,
+    server_log,
+    server_process,
+    triton_wheel,
+)
 from deploy.server_command import ADDRESS, Ports
 from deploy.server_health import all_ready
 
@@ -113,6 +120,7 @@ class LocalServer:
             self._process.wait()
             self._process = None
             (self.log_dir / STATE_FILE).unlink(missing_ok=True)
+            plain_paths.remove_links(self.log_dir)
         if self._guard is not None:
             assert self._guard.stdin
             self._guard.stdin.close()
@@ -144,13 +152,15 @@ class LocalServer:
 
     def _launch(self, facts: dict) -> None:
         self.log_dir.mkdir(parents=True, exist_ok=True)
+        models, backends = (self.log_dir / name for name in plain_paths.LINKS)
+        directory = triton_wheel.backend_directory(self.home, facts["version"])
         command = server_command.command(
             home=self.home,
-            repository=self.repository,
+            repository=plain_paths.spelled(self.repository, models),
+            backends=plain_paths.spelled(directory, backends),
             ports=self.ports,
             config=self.config,
             token=self.token,
-            python_version=facts["version"],
             exit_timeout_s=self.exit_timeout_s,
         )
         with self.log.open("wb") as log:

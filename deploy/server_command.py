@@ -111,18 +111,21 @@ def _numpy_problem(python: str, version: str | None) -> str | None:
 def command(
     *,
     home: Path,
-    repository: Path,
+    repository: str,
+    backends: str,
     ports: Ports,
     config: str,
     token: str,
-    python_version: str,
     exit_timeout_s: int,
 ) -> list[str]:
-    """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model."""
+    """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
+
+    repository, backends: folders as `plain_paths.spelled` writes them.
+    """
     return [
         str(home / triton_wheel.SERVER),
         f"--model-repository={repository}",
-        f"--backend-directory={triton_wheel.backend_directory(home, python_version)}",
+        f"--backend-directory={backends}",
         f"--model-config-name={config}",
         "--model-control-mode=explicit",  # models can be reloaded after a fault
         "--load-model=*",
