@@ -1,8 +1,8 @@
 """Paths as Triton's Python backend can take them.
 
-It starts a model's process by a line of bash, in which nothing is quoted, and its Python reads paths
-as ASCII. A path with a space, a quote or an accent therefore goes through a link with a plain
-name in the server's working folder.
+It starts a model's process by a line of bash in which nothing is quoted, and its Python reads
+paths as ASCII. A path with a space, a quote or an accent therefore goes through a link with a
+plain name in the server's working folder.
 """
 
 from __future__ import annotations
