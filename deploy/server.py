@@ -17,6 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from deploy import (
+    checkout,
+    open_files,
     orphan_guard,
     plain_paths,
     server_command,
@@ -135,6 +137,7 @@ class LocalServer:
 
     def _check(self) -> dict:
         """What `inspect_python` says, once everything that a start needs is there."""
+        checkout.check_writable(self.log_dir)
         if not any(self.repository.glob("*/config.pbtxt")):
             raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
         if not triton_wheel.is_fetched(self.home):
@@ -147,6 +150,7 @@ class LocalServer:
                 f"the Triton server has no helper for Python {facts['version']} ({stub}).\n"
                 "  Fix: make clean fetch"
             )
+        open_files.check()
         server_command.check_ports(self.ports)
         return facts
 
@@ -163,7 +167,7 @@ class LocalServer:
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
         )
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, open_files.raised():
             self._process = subprocess.Popen(
                 command,
                 cwd=self.log_dir,  # a stub imports from here before it looks into its model

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deploy import triton_wheel
 
+DEFAULT_PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
 ADDRESS = "127.0.0.1"  # HTTP and metrics have no TLS: the local server never listens beyond this
 SHM_DEFAULT_BYTES = 4 * 2**20  # per model instance; grows on demand
 SHM_GROWTH_BYTES = 4 * 2**20
@@ -24,9 +25,9 @@ _CHECK = Path(__file__).with_name("check_python.py")
 class Ports:
     """TCP ports on the loopback interface."""
 
-    grpc: int = 8001
-    http: int = 8000
-    metrics: int = 8002
+    grpc: int = DEFAULT_PORTS["grpc"]
+    http: int = DEFAULT_PORTS["http"]
+    metrics: int = DEFAULT_PORTS["metrics"]
 
     def __post_init__(self) -> None:
         for name, port in asdict(self).items():
@@ -34,6 +35,17 @@ class Ports:
                 raise ValueError(f"{name} port {port} is not in 1..65535")
         if len(set(asdict(self).values())) < 3:
             raise ValueError(f"the three ports must differ, got {asdict(self)}")
+
+
+def parse_port(text: str, setting: str) -> int:
+    """A port that somebody wrote; `ValueError` names the setting that it stood in."""
+    try:
+        port = int(text)
+    except ValueError:
+        port = 0
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{setting} is {text[:80]!r}, wanted a port 1..65535")
+    return port
 
 
 def free_ports() -> Ports:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from deploy.outcome import in_words
 from export.stage_configs import is_stage, parse_steps, stage_names, with_steps
 
 REPO = Path(__file__).resolve().parent.parent
@@ -265,8 +266,8 @@ def main() -> int:
     models = given.models.split(",") if given.models else None
     try:
         out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
     names = sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
     print(f"{given.out}: {', '.join(names)}", file=sys.stderr)

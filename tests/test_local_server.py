@@ -16,6 +16,7 @@ from tritonclient import grpc
 
 from deploy import server_command, server_process, triton_wheel
 from deploy.local_server import LocalServer
+from deploy.loopback import CHANNEL_ARGS
 
 REPO = Path(__file__).resolve().parent.parent
 needs_server = [
@@ -54,7 +55,7 @@ def write_model(repository: Path, name: str, code: str) -> Path:
 def double(server: LocalServer) -> list[float]:
     tensor = grpc.InferInput("x", [3], "FP32")
     tensor.set_data_from_numpy(np.arange(3, dtype=np.float32))
-    with grpc.InferenceServerClient(server.grpc_url) as client:
+    with grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client:
         return client.infer("doubling", [tensor]).as_numpy("y").tolist()
 
 
@@ -107,7 +108,7 @@ class TestRunning:
 
     def test_takes_the_config_for_this_machine(self, doubler: LocalServer) -> None:
         """Without configs/cpu.pbtxt the models ask for GPUs that are not there."""
-        with grpc.InferenceServerClient(doubler.grpc_url) as client:
+        with grpc.InferenceServerClient(doubler.grpc_url, channel_args=CHANNEL_ARGS) as client:
             config = client.get_model_config("doubling", as_json=True)["config"]
         assert config["parameters"]["device"]["string_value"] == "cpu"
 
@@ -115,7 +116,7 @@ class TestRunning:
         """The only recovery from a dead stub; it needs the explicit model control."""
         (stub,) = doubler.stub_pids()
         os.kill(stub, signal.SIGKILL)
-        with grpc.InferenceServerClient(doubler.grpc_url) as client:
+        with grpc.InferenceServerClient(doubler.grpc_url, channel_args=CHANNEL_ARGS) as client:
             client.unload_model("doubling")
             assert happens(lambda: not client.is_model_ready("doubling"), within_s=10)
             client.load_model("doubling")

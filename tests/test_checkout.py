@@ -1,0 +1,265 @@
+"""Checkouts in odd folders, on disks that cannot be written, under odd settings."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy import checkout, outcome, triton_wheel
+from tests.odd_checkout import copy, error_lines, furnish, make
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+AT_ONCE_S = 10
+"""Half a second on a machine that is free; making an environment takes longer than this."""
+
+UNFIT = ["a:b", 'a "b', "a $b", "a `b", "a \\b", "a\nb", "a\tb", "a\x7fb", os.fsdecode(b"a\xe9b")]
+
+
+@needs_make
+@pytest.mark.parametrize("name", UNFIT, ids=ascii)
+def test_a_folder_that_cannot_work_is_refused_at_once_in_one_line(
+    tmp_path: Path, name: str
+) -> None:
+    """`make demo` would take a minute, then end in a traceback, or in a command that won't run."""
+    folder = copy(tmp_path / name)
+    began = time.monotonic()
+    done = make(folder, "demo")
+    assert time.monotonic() - began < AT_ONCE_S
+    assert done.returncode != 0
+    (line,) = error_lines(done)
+    assert re.match("error: the checkout's folder .* has .* move the checkout", line)
+    assert not (folder / ".venv").exists()
+
+
+@needs_make
+@pytest.mark.triton
+@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.parametrize("name", ["it's é (1) #2; %s & [x]*~ {a,b}"])
+def test_the_demo_is_made_in_a_folder_of_any_other_name(tmp_path: Path, name: str) -> None:
+    """Triton starts models by a line of bash: a space cost 180 s, and ended in a riddle."""
+    names = ("artifacts", "client", "examples", "export", "model_repository", "pipeline")
+    folder = copy(tmp_path / name, *names)
+    furnish(folder)
+    home = folder / "build" / "tritonserver"
+    shutil.copytree(triton_wheel.HOME, home, copy_function=os.link, symlinks=True)
+    (folder / "my photos").mkdir()
+    shutil.copy(folder / "examples" / "portrait.png", folder / "my photos" / "it's $HOME.png")
+    shutil.copy(folder / "examples" / "speech.flac", folder / 'a "speech".flac')
+    done = make(
+        folder,
+        "demo",
+        "PORTRAIT=my photos/it's $HOME.png",
+        'SPEECH=a "speech".flac',
+        "OUT=my films/the `first` $x.mp4",
+        "REPOSITORY=build/a repository",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "my films" / "the `first` $x.mp4").stat().st_size > 10_000
+    assert not [path for path in (folder / "build").rglob("*") if path.is_symlink() and
+                path.parent.name == "demo_server"]  # fmt: skip
+
+
+BAD_SETTINGS = [
+    ("PRESET=xyz", "PRESET is 'xyz', wanted one of demo, rolling-demo"),
+    ("PRESET=..", "PRESET is '..'"),
+    ("PRESET=", "PRESET is ''"),
+    ("BACKEND=tpu", "BACKEND is 'tpu', wanted cpu or gpu"),
+    ("GPUS=abc", "GPUS is 'abc', wanted a whole number 1..64"),
+    ("GPUS=0", "GPUS is '0'"),
+    ("SESSIONS=1.5", "SESSIONS is '1.5', wanted a whole number"),
+    ("HOURS=nan", "HOURS is 'nan', wanted a number"),
+    ("GPU_MEMORY_GB=much", "GPU_MEMORY_GB is 'much'"),
+    ("GRPC_PORT=abc", "GRPC_PORT is 'abc', wanted a port 1..65535"),
+    ("HTTP_PORT=65536", "HTTP_PORT is '65536', wanted a port"),
+    ("METRICS_PORT=-1", "METRICS_PORT is '-1', wanted a port"),
+    ("GRPC_PORT=8000", "the three ports must differ"),
+    ("PYTHON=/no/such python", "there is no program /no/such python: name a Python"),
+    ("ARTIFACTS=my graphs", "ARTIFACTS is 'my graphs', a folder with a space"),
+]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy(tmp_path_factory.mktemp("plain") / "checkout")
+    (folder / "my graphs").mkdir()
+    return folder
+
+
+@needs_make
+@pytest.mark.parametrize(("setting", "words"), BAD_SETTINGS, ids=[s for s, _ in BAD_SETTINGS])
+def test_a_setting_that_cannot_be_is_refused_at_once_in_one_line(
+    plain: Path, setting: str, words: str
+) -> None:
+    """After a minute of downloads, a usage text of ten lines would say it."""
+    began = time.monotonic()
+    done = make(plain, "serve", setting)
+    assert time.monotonic() - began < AT_ONCE_S
+    assert done.returncode != 0
+    (line,) = error_lines(done)
+    assert line.startswith("error: ")
+    assert words in line
+    assert not (plain / ".venv").exists()
+
+
+@needs_make
+def test_stop_without_a_server_is_fine_twice(plain: Path) -> None:
+    """`make clean` runs it each time."""
+    for _ in range(2):
+        done = make(plain, "stop")
+        assert (done.returncode, error_lines(done)) == (0, ["no server runs"])
+
+
+@needs_make
+def test_values_reach_the_commands_as_they_were_given(plain: Path, tmp_path: Path) -> None:
+    """Unquoted, a space splits a file's name, a dollar or a quote changes it."""
+    fake = plain / ".venv" / "bin" / "python3"
+    fake.parent.mkdir(parents=True)
+    fake.write_text('#!/bin/sh\nfor each in "$@"; do printf "<%s>" "$each"; done\necho\n')
+    fake.chmod(0o755)
+    odd = 'a  b/it\'s $HOME $(x) `y` "q" \\ *.png'
+    goal = "demo"
+    try:
+        for prerequisite in ("setup", "fetch", "repository"):
+            (plain / prerequisite).touch()
+        done = make(plain, "-o", "fetch", "-o", "repository", goal, f"PORTRAIT={odd}", "OUT=~/x y")
+    finally:
+        shutil.rmtree(plain / ".venv")
+    assert f"<--image><{odd}>" in done.stdout
+    assert f"<--out><{Path.home()}/x y>" in done.stdout
+
+
+in_a_namespace = pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
+    reason="no mount namespace: not root, or forbidden here",
+)
+
+
+def on_disk(folder: Path, options: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`make` where the checkout lies on a mount of these options; the mount is gone afterwards."""
+    script = f'mount --bind . . && mount -o "{options}" . && cd "$PWD"'
+    code = (
+        "import sys; from pathlib import Path; from tests.odd_checkout import make\n"
+        "done = make(Path(sys.argv[1]), *sys.argv[3:], before=sys.argv[2])\n"
+        "sys.stderr.write(done.stderr); sys.exit(done.returncode)"
+    )
+    command = ["unshare", "-m", sys.executable, "-c", code, str(folder), script, *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+@needs_make
+@in_a_namespace
+@pytest.mark.parametrize("goal", ["setup", "setup-dev", "demo", "serve", "test"])
+def test_a_read_only_checkout_is_refused_in_one_line(plain: Path, goal: str) -> None:
+    """venv ends in a traceback."""
+    done = on_disk(plain, "remount,ro,bind", goal)
+    assert done.returncode != 0
+    (line,) = error_lines(done)
+    assert "cannot be written (a read-only file system): make it writable" in line
+    assert make(plain, "status").returncode != 0  # and the others still run
+
+
+@needs_make
+@in_a_namespace
+def test_help_and_stop_work_in_a_read_only_checkout(plain: Path) -> None:
+    """They write nothing."""
+    for goal in ("help", "stop"):
+        done = on_disk(plain, "remount,ro,bind", goal)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_that_others_own_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For root everything is writable, so the right is taken away from the question."""
+    monkeypatch.setattr(checkout.os, "access", lambda *_: False)
+    with pytest.raises(RuntimeError, match=r"cannot be written \(no permission\).*folder of your"):
+        checkout.check_writable(tmp_path / "not" / "there yet")
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused_in_words(tmp_path: Path) -> None:
+    """`mkdir` says "File exists", and not what to do."""
+    (tmp_path / "build").touch()
+    with pytest.raises(RuntimeError, match="build is a file, wanted a folder"):
+        checkout.check_writable(tmp_path / "build" / "server")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(RuntimeError, match="links to nothing"):
+        checkout.check_writable(tmp_path / "link" / "server")
+
+
+def test_a_full_disk_is_seen_before_anything_is_made(tmp_path: Path) -> None:
+    """pip ends in the middle, after a minute."""
+    with pytest.raises(RuntimeError, match=r"has \d+ MB free, wanted 1000000000"):
+        checkout.check_space(tmp_path / "not" / "there", 10**9)
+    checkout.check_space(tmp_path, 0)
+
+
+FAILURES = [
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device (free some"),
+    (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system (clone"),
+    (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied (give"),
+    (OSError(errno.EMFILE, "Too many open files"), "Too many open files (allow more"),
+    (
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
+        "b: No space left on device (free some",
+    ),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), "/x: No such file"),
+    (ValueError("in words"), "in words"),
+    (subprocess.TimeoutExpired(["pip"], 3), "timed out after 3"),
+    (OSError("neither number nor file"), "neither number nor file"),
+]
+
+
+@pytest.mark.parametrize(("failure", "words"), FAILURES, ids=[words for _, words in FAILURES])
+def test_a_command_ends_in_one_line(
+    failure: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback of twenty lines hides the one that matters."""
+
+    def work() -> int:
+        raise failure
+
+    assert outcome.exit_code(work) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+def test_an_interrupt_ends_in_one_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C during a download shows pip's inside."""
+
+    def work() -> int:
+        raise KeyboardInterrupt
+
+    assert outcome.exit_code(work) == outcome.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+COMMANDS = [
+    path.stem
+    for path in sorted(Path(checkout.__file__).parent.glob("*.py"))
+    if "__main__" in path.read_text() and path.stem != "check_python"
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_set_up_ends_in_words(command: str) -> None:
+    """One that is added later would end in tracebacks again."""
+    code = (Path(checkout.__file__).parent / f"{command}.py").read_text()
+    assert re.search(r"exit_code\(", code.partition('if __name__ == "__main__":')[2]) or (
+        "return exit_code(" in code
+    )
