@@ -114,9 +114,8 @@ def main() -> int:
     parser.add_argument("--ports", default=",".join(ports))
     parser.add_argument("--engines", type=Path, default=REPO / "build" / "engines" / "demo")
     given = parser.parse_args()
-    findings = examine(
-        [parse_port(port, "a port of --ports") for port in given.ports.split(",")], given.engines
-    )
+    numbers = [parse_port(p, "a port of --ports", lowest=0) for p in given.ports.split(",")]
+    findings = examine(numbers, given.engines)
     print(report(findings))
     return int(any(finding.state == PROBLEM for finding in findings))
 

@@ -37,14 +37,14 @@ class Ports:
             raise ValueError(f"the three ports must differ, got {asdict(self)}")
 
 
-def parse_port(text: str, setting: str) -> int:
+def parse_port(text: str, setting: str, lowest: int = 1) -> int:
     """A port that somebody wrote; `ValueError` names the setting that it stood in."""
     try:
         port = int(text)
     except ValueError:
-        port = 0
-    if not 1 <= port <= 65535:
-        raise ValueError(f"{setting} is {text[:80]!r}, wanted a port 1..65535")
+        port = -1
+    if not lowest <= port <= 65535:
+        raise ValueError(f"{setting} is {text[:80]!r}, wanted a port {lowest}..65535")
     return port
 
 
