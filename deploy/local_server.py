@@ -25,7 +25,7 @@ from deploy.server import STATE_FILE, LocalServer
 from deploy.server_command import DEFAULT_PORTS, Ports, parse_port
 from deploy.server_health import all_ready
 
-__all__ = ["LOG_DIR", "LocalServer", "Ports", "running_server", "say"]
+__all__ = ["LOG_DIR", "LocalServer", "Ports", "running_server"]
 
 LOG_DIR = triton_wheel.REPO / "build" / "server"
 _NOT_READY = 3
