@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from deploy.outcome import in_words
 from export.stage_configs import is_stage, parse_steps, stage_names, with_steps
 
 REPO = Path(__file__).resolve().parent.parent
@@ -254,6 +253,15 @@ def _replace(fresh: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def in_words(error: Exception, out: Path) -> str:
+    """Why the repository `out` was not written, in one line."""
+    if isinstance(error, shutil.Error):  # of a copied folder: a list of files and words
+        error = OSError(error.args[0][0][2])
+    if isinstance(error, OSError):
+        return f"{out} is not written ({error}): make room and rights, or name another REPOSITORY="
+    return str(error)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Assemble the Triton model repository.")
     parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
@@ -267,7 +275,7 @@ def main() -> int:
     try:
         out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
     except (ValueError, OSError) as error:
-        print(f"error: {in_words(error)}", file=sys.stderr)
+        print(f"error: {in_words(error, given.out)}", file=sys.stderr)
         return 1
     names = sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
     print(f"{given.out}: {', '.join(names)}", file=sys.stderr)

@@ -127,7 +127,7 @@ def test_a_disk_that_fills_up_under_the_repository_is_told_in_one_line(tmp_path:
     done = subprocess.run(full, cwd=repo, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "No space left on device (free some space" in line
+    assert re.search("is not written .*No space left on device.*: make room and rights", line)
 
 
 def test_a_folder_that_others_own_is_refused_in_words(
