@@ -18,54 +18,69 @@ SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
-ASSEMBLE_cpu := export.assemble_repository --steps "$(STEPS)"
-FOLDED := $(if $(GPUS),--gpus $(GPUS))
+
+# A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
+# Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
+SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT PORTRAIT SPEECH OUT REPOSITORY \
+	ARTIFACTS HOURS BACKEND GPUS STEPS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS
+text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
+setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
+$(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
+export $(SETTINGS)
+
+ASSEMBLE_cpu := export.assemble_repository --steps "$$STEPS" --artifacts $$ARTIFACTS
+FOLDED := $(if $(GPUS),--gpus "$$GPUS")
 ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.gpu_repository \
-	$(FOLDED) --sessions $(SESSIONS) --engines $(ENGINES)
+	$(FOLDED) --sessions "$$SESSIONS" --engines "$$ENGINES" --artifacts "$$ARTIFACTS"
 
 # From a released folder where CKPT names one, else graphs that are there.
-VERIFY := $(if $(CKPT),export.verify_release "$(CKPT)" --out build/verify,export.verify \
-	--preset $(PRESET) --artifacts $(ARTIFACTS)) $(if $(LORA),--lora "$(LORA)") \
-	$(if $(LAYERS),--layers $(LAYERS))
+VERIFY := $(if $(CKPT),export.verify_release "$$CKPT" --out build/verify,export.verify \
+	--preset "$$PRESET" --artifacts "$$ARTIFACTS") $(if $(LORA),--lora "$$LORA") \
+	$(if $(LAYERS),--layers "$$LAYERS")
 
-RUN := $(VENV)/bin/python3
+RUN := "$$VENV"/bin/python3
 SERVER := $(RUN) -m deploy.local_server
-export GRPC_PORT HTTP_PORT METRICS_PORT
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev fetch repository serve stop status demo test test-slow lint format \
+.PHONY: help python settings setup setup-dev fetch repository serve stop status demo test test-slow lint format \
 	export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
 	bench load-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 16
 
-setup:  ## make .venv with what the server, the client and the demo need
-	@$(PYTHON) deploy/check_python.py
-	@$(PYTHON) -m deploy.setup_venv run --venv $(VENV)
+python:
+	@command -v "$$PYTHON" > /dev/null || \
+		{ echo "error: there is no program $$PYTHON: name a Python 3.12 or 3.11 that is there, PYTHON=python3" >&2; exit 1; }
 
-setup-dev:  ## make .venv with tests, linters, torch and ONNX export too
-	@$(PYTHON) deploy/check_python.py
-	@$(PYTHON) -m deploy.setup_venv dev --venv $(VENV)
+settings: python
+	@"$$PYTHON" deploy/check_python.py
+	@"$$PYTHON" -m deploy.settings
+
+setup: settings  ## make .venv with what the server, the client and the demo need
+	@"$$PYTHON" -m deploy.setup_venv run --venv "$$VENV"
+
+setup-dev: settings  ## make .venv with tests, linters, torch and ONNX export too
+	@"$$PYTHON" -m deploy.setup_venv dev --venv "$$VENV"
 
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
 repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" folds; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
-	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --artifacts $(ARTIFACTS) --out $(REPOSITORY)
+	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
 serve: fetch repository  ## start the server in the background; returns when it is ready
-	@$(SERVER) start --repository $(REPOSITORY)
+	@$(SERVER) start --repository "$$REPOSITORY"
 
-stop:  ## end the server of make serve
-	@$(PYTHON) -m deploy.local_server stop
+stop: python  ## end the server of make serve
+	@"$$PYTHON" -m deploy.local_server stop
 
-status:  ## say whether the server of make serve is ready
-	@$(PYTHON) -m deploy.local_server status
+status: python  ## say whether the server of make serve is ready
+	@"$$PYTHON" -m deploy.local_server status
 
 demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
-	@$(RUN) -m deploy.demo --repository $(REPOSITORY) --image $(PORTRAIT) --audio $(SPEECH) --out $(OUT)
+	@$(RUN) -m deploy.demo --repository "$$REPOSITORY" --image "$$PORTRAIT" --audio "$$SPEECH" --out "$$OUT"
 
 test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
 	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
@@ -85,10 +100,10 @@ format: setup-dev  ## rewrite the sources in the house style
 	@$(RUN) -m ruff format .
 
 export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET=demo]
-	@$(RUN) -m export.to_onnx --preset $(PRESET) --weights "$(WEIGHTS)" --out $(ARTIFACTS)
+	@$(RUN) -m export.to_onnx --preset "$$PRESET" --weights "$$WEIGHTS" --out "$$ARTIFACTS"
 
 engines: setup  ## build TensorRT plans from $ARTIFACTS on this machine's GPU, inside the image
-	@$(RUN) -m export.build_engine --graphs $(ARTIFACTS) --out $(ENGINES)
+	@$(RUN) -m export.build_engine --graphs "$$ARTIFACTS" --out "$$ENGINES"
 
 compiler: setup-dev
 	@$(RUN) -m export.engine_packages
@@ -97,11 +112,11 @@ compile-check: compiler  ## build the graphs with TensorRT-RTX, without a GPU
 	@$(RUN) -m export.engine_check
 
 gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1
-	@$(RUN) -m export.engine_estimate --preset $(PRESET) --precision $(PRECISION) $(FOLDED) \
-		--gpu-memory-gb $(GPU_MEMORY_GB) --sessions $(SESSIONS)
+	@$(RUN) -m export.engine_estimate --preset "$$PRESET" --precision "$$PRECISION" $(FOLDED) \
+		--gpu-memory-gb "$$GPU_MEMORY_GB" --sessions "$$SESSIONS"
 
-doctor:  ## say what this machine has and lacks for a server, and how to fix it
-	@$(PYTHON) -m deploy.doctor --engines $(ENGINES)
+doctor: python  ## say what this machine has and lacks for a server, and how to fix it
+	@"$$PYTHON" -m deploy.doctor --engines "$$ENGINES"
 
 verify: setup-dev  ## compare artifacts/$PRESET with PyTorch; CKPT=folder [LORA=file LAYERS=2]: from released files
 	@$(RUN) -m $(VERIFY)
@@ -114,7 +129,7 @@ verify: parity-ladder
 endif
 
 train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOURS=6, needs espeak-ng
-	@$(RUN) -m train.everything --out build/train --hours $(HOURS)
+	@$(RUN) -m train.everything --out build/train --hours "$$HOURS"
 
 bench: setup-dev fetch repository  ## measure the pipeline, the audio windows, and the whole path
 	@$(RUN) -m benchmarks.bench_orchestration

@@ -23,6 +23,7 @@ import tritonclient.grpc as grpc
 
 from benchmarks import sleeping_repository
 from benchmarks.report import machine, percentiles, table
+from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
 from live_avatar_client import Session
 
@@ -58,7 +59,7 @@ def period(url: str, num_sessions: int, num_blocks: int) -> np.ndarray:
 
 def hops(url: str) -> dict[str, dict[str, float]]:
     """Round trips between two models that do nothing, by payload (BLS, as between the stages)."""
-    client = grpc.InferenceServerClient(url)
+    client = grpc.InferenceServerClient(url, channel_args=CHANNEL_ARGS)
     result = {}
     for kilobytes in (4, 600, 6000):
         latent = np.zeros((1, 16, 1, 1, kilobytes * 1000 // 64), np.float32)

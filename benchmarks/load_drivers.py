@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import load_sequences
 from benchmarks.load_figures import Track
-from deploy import perf_analyzer
+from deploy import loopback, perf_analyzer
 from live_avatar_client import Session
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 
@@ -65,7 +65,13 @@ def run_perf_analyzer(
     command += ["--request-count", str(load.num_sequences * len(steps))]
     command += ["--profile-export-file", str(profile)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=load.seconds_left())
+        done = subprocess.run(
+            command,
+            env=loopback.environment(),
+            capture_output=True,
+            text=True,
+            timeout=load.seconds_left(),
+        )
     except subprocess.TimeoutExpired:
         load.seconds_left()
         raise

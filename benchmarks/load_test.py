@@ -26,7 +26,8 @@ from benchmarks.load_drivers import Load
 from benchmarks.load_figures import figures
 from benchmarks.report import machine
 from deploy import perf_analyzer, triton_wheel
-from deploy.local_server import LocalServer, Ports, running_server, say
+from deploy.local_server import LocalServer, Ports, running_server
+from deploy.outcome import exit_code, say
 from deploy.server_command import ADDRESS
 from deploy.server_health import all_ready
 from live_avatar_client import AvatarError
@@ -135,14 +136,10 @@ def main() -> int:
     given = _arguments()
     try:
         _run(given)
-    except (RuntimeError, ValueError, AvatarError) as error:
-        say(f"error: {error}")
-        return 1
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
+    except AvatarError as error:
+        raise RuntimeError(str(error)) from None
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

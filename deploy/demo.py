@@ -13,15 +13,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy import server_command, triton_wheel
-from deploy.local_server import LocalServer, Ports, running_server, say
+from deploy import checkout, server_command, triton_wheel
+from deploy.local_server import LocalServer, Ports, running_server
+from deploy.outcome import exit_code, say
 from deploy.server_health import all_ready
 
 LOG_DIR = triton_wheel.REPO / "build" / "demo_server"
 
 
 def run(repository: Path, image: Path, audio: Path, out: Path) -> int:
-    """The exit code of `live-avatar stream`; `RuntimeError` if there is no server for it."""
+    """The exit code of `live-avatar stream`.
+
+    `RuntimeError` if there is no server for it, `ValueError` if a file is not there.
+    """
+    _check(image, audio, out)
     if state := running_server():
         ports = Ports(**state["ports"])
         if not all_ready(ports):
@@ -31,6 +36,16 @@ def run(repository: Path, image: Path, audio: Path, out: Path) -> int:
     say(f"starting Triton for {repository}, log in {LOG_DIR / 'server.log'}")
     with LocalServer(repository, log_dir=LOG_DIR) as server:
         return stream(server.grpc_url, image, audio, out)
+
+
+def _check(image: Path, audio: Path, out: Path) -> None:
+    """Before the server starts, which takes much longer."""
+    for path, setting in ((image, "PORTRAIT"), (audio, "SPEECH")):
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}: name another with {setting}=file")
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder, wanted a file to write: OUT=out/demo.mp4")
+    checkout.check_writable(out.parent)
 
 
 def stream(url: str, image: Path, audio: Path, out: Path) -> int:
@@ -51,15 +66,8 @@ def main() -> int:
     for name in ("image", "audio", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     given = parser.parse_args()
-    try:
-        return run(given.repository, given.image, given.audio, given.out)
-    except RuntimeError as error:
-        say(f"error: {error}")
-        return 1
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
+    return run(given.repository, given.image, given.audio, given.out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.checkout import REPO
 from deploy.findings import NOTE, OK, PROBLEM, Finding, report
 from deploy.gpu_findings import (
     BINDINGS,
@@ -29,8 +30,9 @@ from deploy.gpu_findings import (
     run_command,
     tensorrt_version,
 )
+from deploy.outcome import exit_code
+from deploy.server_command import DEFAULT_PORTS, parse_port
 
-REPO = Path(__file__).resolve().parent.parent
 TRITON_VERSION_FILE = Path("/opt/tritonserver/TRITON_VERSION")
 MIN_TRITON = (2, 75)
 """26.11: earlier ones stop a gRPC stream under backpressure in silence."""
@@ -107,16 +109,16 @@ def examine(ports: Sequence[int], engines: Path, run: Run = run_command) -> list
 
 
 def main() -> int:
-    ports = [os.environ.get(f"{n}_PORT", d) for n, d in (("HTTP", "8000"), ("GRPC", "8001"))]
-    ports.append(os.environ.get("METRICS_PORT", "8002"))
+    ports = [os.environ.get(f"{n.upper()}_PORT") or str(d) for n, d in DEFAULT_PORTS.items()]
     parser = argparse.ArgumentParser(description="Examine this machine.")
     parser.add_argument("--ports", default=",".join(ports))
     parser.add_argument("--engines", type=Path, default=REPO / "build" / "engines" / "demo")
     given = parser.parse_args()
-    findings = examine([int(port) for port in given.ports.split(",")], given.engines)
+    numbers = [parse_port(p, "a port of --ports", lowest=0) for p in given.ports.split(",")]
+    findings = examine(numbers, given.engines)
     print(report(findings))
     return int(any(finding.state == PROBLEM for finding in findings))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

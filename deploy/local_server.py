@@ -19,9 +19,10 @@ import sys
 import time
 from pathlib import Path
 
-from deploy import server_command, server_process, triton_wheel
+from deploy import checkout, plain_paths, server_command, server_process, triton_wheel
+from deploy.outcome import exit_code, say
 from deploy.server import STATE_FILE, LocalServer
-from deploy.server_command import Ports
+from deploy.server_command import DEFAULT_PORTS, Ports, parse_port
 from deploy.server_health import all_ready
 
 __all__ = ["LOG_DIR", "LocalServer", "Ports", "running_server"]
@@ -32,14 +33,21 @@ _NOT_READY = 3
 
 def running_server(log_dir: Path = LOG_DIR) -> dict | None:
     """What is known of the server that `start` left running: pid, token, ports, repository."""
+    path = log_dir / STATE_FILE
     try:
-        state = json.loads((log_dir / STATE_FILE).read_text())
+        state = json.loads(path.read_text())
+        return state if server_process.is_alive(state["pid"], state["token"]) else None
     except FileNotFoundError:
         return None
-    return state if server_process.is_alive(state["pid"], state["token"]) else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(
+            f"{path} is damaged ({error!r}): end the server by hand if one runs, remove the file"
+        ) from None
 
 
 def fetch() -> None:
+    """`RuntimeError` if it cannot be done, or if what follows it could write nothing."""
+    checkout.check_writable(LOG_DIR.parent)
     home = triton_wheel.fetch(python=server_command.default_python())
     say(f"the Triton server lies in {home}")
 
@@ -65,6 +73,7 @@ def stop(log_dir: Path) -> None:
     else:
         say("no server runs")
     (log_dir / STATE_FILE).unlink(missing_ok=True)
+    plain_paths.remove_links(log_dir)
 
 
 def status(log_dir: Path) -> int:
@@ -92,10 +101,6 @@ def _describe(state: dict) -> str:
     return f"the server on gRPC port {state['ports']['grpc']} (process {state['pid']})"
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A local Triton server.")
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
@@ -110,9 +115,9 @@ def _arguments() -> argparse.Namespace:
         "--repository", type=Path, default=triton_wheel.REPO / "build" / "model_repository"
     )
     starting.add_argument("--config", default="cpu")
-    for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
-        default = os.environ.get(f"{name.upper()}_PORT") or port
-        starting.add_argument(f"--{name}-port", type=int, default=default)
+    for name, port in DEFAULT_PORTS.items():
+        default = os.environ.get(f"{name.upper()}_PORT") or str(port)
+        starting.add_argument(f"--{name}-port", default=default)
     return parser.parse_args()
 
 
@@ -120,8 +125,9 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "fetch":
         fetch()
     elif given.command == "start":
-        ports = Ports(grpc=given.grpc_port, http=given.http_port, metrics=given.metrics_port)
-        start(given.repository, given.config, ports, given.log_dir)
+        texts = {name: getattr(given, f"{name}_port") for name in DEFAULT_PORTS}
+        ports = {name: parse_port(text, f"the {name} port") for name, text in texts.items()}
+        start(given.repository, given.config, Ports(**ports), given.log_dir)
     elif given.command == "stop":
         stop(given.log_dir)
     elif given.command == "status":
@@ -132,11 +138,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    try:
-        return _run(_arguments())
-    except (RuntimeError, ValueError) as error:
-        say(f"error: {error}")
-        return 1
+    return exit_code(lambda: _run(_arguments()))
 
 
 if __name__ == "__main__":

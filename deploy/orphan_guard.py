@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from deploy import server_process
+from deploy.outcome import exit_code
 
 POLL_S = 0.5
 
@@ -30,14 +31,15 @@ def start(pid: int, token: str, timeout_s: float) -> subprocess.Popen[bytes]:
     )
 
 
-def main() -> None:
+def main() -> int:
     pid, token, timeout_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     while server_process.is_alive(pid, token):
         closed, _, _ = select.select([sys.stdin], [], [], POLL_S)
         if closed:
             break
     server_process.end(pid, token, timeout_s)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

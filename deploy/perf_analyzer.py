@@ -18,7 +18,8 @@ import zipfile
 from pathlib import Path
 
 from deploy import locked_wheel, newer_libraries, server_command
-from deploy.triton_wheel import REPO, say
+from deploy.checkout import REPO
+from deploy.outcome import exit_code, say
 
 HOME = REPO / "build" / "perf_analyzer"
 LOCK = REPO / "requirements" / "perf-analyzer.lock"
@@ -120,13 +121,9 @@ def _check_platform() -> None:
 
 
 def main() -> int:
-    try:
-        print(shlex.join(install()))
-    except RuntimeError as error:
-        say(f"error: {error}")
-        return 1
+    print(shlex.join(install()))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -16,7 +16,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy import orphan_guard, server_command, server_log, server_process, triton_wheel
+from deploy import (
+    checkout,
+    open_files,
+    orphan_guard,
+    plain_paths,
+    server_command,
+    server_log,
+    server_process,
+    triton_wheel,
+)
 from deploy.server_command import ADDRESS, Ports
 from deploy.server_health import all_ready
 
@@ -113,6 +122,7 @@ class LocalServer:
             self._process.wait()
             self._process = None
             (self.log_dir / STATE_FILE).unlink(missing_ok=True)
+            plain_paths.remove_links(self.log_dir)
         if self._guard is not None:
             assert self._guard.stdin
             self._guard.stdin.close()
@@ -127,6 +137,7 @@ class LocalServer:
 
     def _check(self) -> dict:
         """What `inspect_python` says, once everything that a start needs is there."""
+        checkout.check_writable(self.log_dir)
         if not any(self.repository.glob("*/config.pbtxt")):
             raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
         if not triton_wheel.is_fetched(self.home):
@@ -139,21 +150,24 @@ class LocalServer:
                 f"the Triton server has no helper for Python {facts['version']} ({stub}).\n"
                 "  Fix: make clean fetch"
             )
+        open_files.check()
         server_command.check_ports(self.ports)
         return facts
 
     def _launch(self, facts: dict) -> None:
         self.log_dir.mkdir(parents=True, exist_ok=True)
+        models, backends = (self.log_dir / name for name in plain_paths.LINKS)
+        directory = triton_wheel.backend_directory(self.home, facts["version"])
         command = server_command.command(
             home=self.home,
-            repository=self.repository,
+            repository=plain_paths.spelled(self.repository, models),
+            backends=plain_paths.spelled(directory, backends),
             ports=self.ports,
             config=self.config,
             token=self.token,
-            python_version=facts["version"],
             exit_timeout_s=self.exit_timeout_s,
         )
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, open_files.raised():
             self._process = subprocess.Popen(
                 command,
                 cwd=self.log_dir,  # a stub imports from here before it looks into its model

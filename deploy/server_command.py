@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deploy import triton_wheel
 
+DEFAULT_PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
 ADDRESS = "127.0.0.1"  # HTTP and metrics have no TLS: the local server never listens beyond this
 SHM_DEFAULT_BYTES = 4 * 2**20  # per model instance; grows on demand
 SHM_GROWTH_BYTES = 4 * 2**20
@@ -24,9 +25,9 @@ _CHECK = Path(__file__).with_name("check_python.py")
 class Ports:
     """TCP ports on the loopback interface."""
 
-    grpc: int = 8001
-    http: int = 8000
-    metrics: int = 8002
+    grpc: int = DEFAULT_PORTS["grpc"]
+    http: int = DEFAULT_PORTS["http"]
+    metrics: int = DEFAULT_PORTS["metrics"]
 
     def __post_init__(self) -> None:
         for name, port in asdict(self).items():
@@ -34,6 +35,17 @@ class Ports:
                 raise ValueError(f"{name} port {port} is not in 1..65535")
         if len(set(asdict(self).values())) < 3:
             raise ValueError(f"the three ports must differ, got {asdict(self)}")
+
+
+def parse_port(text: str, setting: str, lowest: int = 1) -> int:
+    """A port that somebody wrote; `ValueError` names the setting that it stood in."""
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not lowest <= port <= 65535:
+        raise ValueError(f"{setting} is {text[:80]!r}, wanted a port {lowest}..65535")
+    return port
 
 
 def free_ports() -> Ports:
@@ -111,18 +123,21 @@ def _numpy_problem(python: str, version: str | None) -> str | None:
 def command(
     *,
     home: Path,
-    repository: Path,
+    repository: str,
+    backends: str,
     ports: Ports,
     config: str,
     token: str,
-    python_version: str,
     exit_timeout_s: int,
 ) -> list[str]:
-    """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model."""
+    """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
+
+    repository, backends: folders as `plain_paths.spelled` writes them.
+    """
     return [
         str(home / triton_wheel.SERVER),
         f"--model-repository={repository}",
-        f"--backend-directory={triton_wheel.backend_directory(home, python_version)}",
+        f"--backend-directory={backends}",
         f"--model-config-name={config}",
         "--model-control-mode=explicit",  # models can be reloaded after a fault
         "--load-model=*",

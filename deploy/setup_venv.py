@@ -17,8 +17,13 @@ import sys
 import venv
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parent.parent
+from deploy import checkout
+from deploy.outcome import exit_code, say
+
+REPO = checkout.REPO
 LOCKS = REPO / "requirements"
+SPACE_MB = {"run": 500, "dev": 2000}
+"""Of the disk, for a new environment: 430 MB, and 1.7 GB with the CPU build of torch."""
 LOCK_FILES = {
     "run": ("run.lock",),
     "dev": ("dev.lock", "torch-cpu.lock", "torch.lock", "torch-cuda.lock"),
@@ -42,12 +47,13 @@ def setup(folder: Path, kind: str) -> None:
     """
     if is_current(folder, "dev") or is_current(folder, kind):
         return
+    checkout.check_writable(folder)
     python = folder / "bin" / "python3"
     if not _same_version(python):
         if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
             raise RuntimeError(f"{folder} is not a virtual environment; it is not overwritten")
-        say(f"making the environment {folder}")
-        venv.EnvBuilder(with_pip=True, clear=True, symlinks=True).create(folder)
+        checkout.check_space(folder, SPACE_MB[kind])
+        _make(folder)
     if kind == "run":
         _pip(python, "run.lock")
     else:
@@ -56,6 +62,18 @@ def setup(folder: Path, kind: str) -> None:
     _link_client(python)
     _stamp(folder, kind).write_text(stamp_text(kind))
     say(f"the environment {folder} is ready")
+
+
+def _make(folder: Path) -> None:
+    say(f"making the environment {folder}")
+    try:
+        venv.EnvBuilder(with_pip=True, clear=True, symlinks=True).create(folder)
+    except subprocess.CalledProcessError as error:
+        said = (error.output or b"").decode(errors="replace").strip().splitlines()
+        raise RuntimeError(
+            f"pip could not be put into {folder} ({said[-1] if said else error}): "
+            "remove that folder, then run this again"
+        ) from None
 
 
 def is_current(folder: Path, kind: str) -> bool:
@@ -128,22 +146,14 @@ def _pip_command(python: Path) -> list[str | os.PathLike[str]]:
     return [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the virtual environment from the locks.")
     parser.add_argument("kind", choices=sorted(LOCK_FILES))
     parser.add_argument("--venv", type=Path, default=REPO / ".venv")
     arguments = parser.parse_args()
-    try:
-        setup(arguments.venv.absolute(), arguments.kind)
-    except RuntimeError as error:
-        say(f"error: {error}")
-        return 1
+    setup(arguments.venv.absolute(), arguments.kind)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -14,9 +14,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-from deploy import locked_wheel
+from deploy import checkout, locked_wheel
+from deploy.checkout import REPO
+from deploy.outcome import say
 
-REPO = Path(__file__).resolve().parent.parent
 HOME = REPO / "build" / "tritonserver"
 LOCK = REPO / "requirements" / "triton.lock"
 
@@ -27,6 +28,8 @@ BACKEND = Path("pytriton/tritonserver/backends/python")
 STUBS = Path("pytriton/tritonserver/python_backend_stubs")
 STUB_NAME = "triton_python_backend_stub"
 
+SPACE_MB = 250
+"""Of the disk: the wheel, and what is unpacked of it (107 MB)."""
 PYTHONS = ("3.11", "3.12")
 _NOT_NEEDED = re.compile(r"libpython3|\.py[ci]$")  # libpython serves the stub of Python 3.13 alone
 _LAYOUT = "1"  # raise when `unpack` lays the folder out differently
@@ -50,6 +53,8 @@ def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
     if is_fetched(home):
         return home
     _check_platform()
+    checkout.check_writable(home.parent)
+    checkout.check_space(home.parent, SPACE_MB)
     cache = home.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     say("fetching Triton 2.51.0 (55 MB)")
@@ -113,7 +118,3 @@ def _check_platform() -> None:
             f"this system's C library is {libc or 'not glibc'} {version}; the local Triton server "
             "needs glibc 2.35 or newer (Debian 12, Ubuntu 22.04, or later)"
         )
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

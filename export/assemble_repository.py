@@ -253,6 +253,15 @@ def _replace(fresh: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def in_words(error: Exception, out: Path) -> str:
+    """Why the repository `out` was not written, in one line."""
+    if isinstance(error, shutil.Error):  # of a copied folder: a list of files and words
+        error = OSError(error.args[0][0][2])
+    if isinstance(error, OSError):
+        return f"{out} is not written ({error}): make room and rights, or name another REPOSITORY="
+    return str(error)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Assemble the Triton model repository.")
     parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
@@ -265,8 +274,8 @@ def main() -> int:
     models = given.models.split(",") if given.models else None
     try:
         out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {in_words(error, given.out)}", file=sys.stderr)
         return 1
     names = sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
     print(f"{given.out}: {', '.join(names)}", file=sys.stderr)

@@ -6,14 +6,13 @@ client as it stands.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from pipeline.config import PipelineConfig
+from pipeline.json_options import check_integer, read_options, shown
 from pipeline.picture import PICTURE_FITS
 from pipeline.picture_format import TAKEN
 from pipeline.rolling_config import RollingConfig
@@ -52,10 +51,11 @@ class Options:
         check_integer("drop_first_frames", drop, 0, config.video_frames_per_block - 1)
         recalibrate = values.get("recalibrate", True)
         if not isinstance(recalibrate, bool):
-            raise ValueError(f"option recalibrate is {recalibrate!r}, wanted true or false")
+            raise ValueError(f"option recalibrate is {shown(recalibrate)}, wanted true or false")
         fit = values.get("picture_fit", "cover")
         if fit not in tuple(PICTURE_FITS):
-            raise ValueError(f"option picture_fit is {fit!r}, wanted {' or '.join(PICTURE_FITS)}")
+            wanted = " or ".join(PICTURE_FITS)
+            raise ValueError(f"option picture_fit is {shown(fit)}, wanted {wanted}")
         return cls(
             sink_distance=distance, recalibrate=recalibrate, picture_fit=fit, drop_first_frames=drop
         )
@@ -117,23 +117,10 @@ def check_sequence(
     """ValueError for a sequence id that is no number, or what belongs to START in mid-session:
     `start_only`, seed and options."""
     if not isinstance(session, int):  # Triton takes text, too
-        raise ValueError(f"sequence id is the text {session!r}, wanted a 64-bit integer")
+        raise ValueError(f"sequence id is the text {shown(session)}, wanted a 64-bit integer")
     for name in (*start_only, "seed", "options"):
         if name in inputs and not start:
             raise ValueError(f"{name} came in mid-session; it belongs to the START request")
-
-
-def read_options(raw: bytes, known: Sequence[str]) -> dict[str, Any]:
-    """A JSON object of which every key is known; no bytes are no options."""
-    try:
-        values = json.loads(raw) if raw else {}
-    except ValueError as error:
-        raise ValueError(f"options is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"options is a JSON {type(values).__name__}, wanted an object")
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"unknown option {unknown[0]!r}, known are {', '.join(known)}")
-    return values
 
 
 def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
@@ -257,9 +244,3 @@ def read_blocks(
 def _check_finite(name: str, array: np.ndarray) -> None:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite numbers")
-
-
-def check_integer(name: str, value: Any, low: int, high: int, also: str = "") -> None:
-    """ValueError if an option isn't an integer low..high."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"option {name} is {value!r}, wanted {low}..{high}{also}")

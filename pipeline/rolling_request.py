@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.json_options import check_integer, read_options, shown
 from pipeline.request import (
-    check_integer,
     check_sequence,
     read_blocks,
-    read_options,
     read_prompt,
     read_seed,
     read_text,
@@ -47,7 +46,7 @@ class RollingOptions:
             num_frames = _frames_of(values["seconds"], config)
         known = list(rules)
         if (chosen := values.get("rules", DEPLOYED)) not in known:
-            raise ValueError(f"option rules is {chosen!r}, wanted one of {', '.join(known)}")
+            raise ValueError(f"option rules is {shown(chosen)}, wanted one of {', '.join(known)}")
         return cls(num_frames=num_frames, rules=chosen)
 
 
@@ -106,7 +105,7 @@ def _frames_of(seconds: object, config: RollingConfig) -> int:
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not 0 < float(seconds) <= longest:  # type: ignore[arg-type]
         raise ValueError(
-            f"option seconds is {seconds!r}, wanted a number above 0, {longest:g} at most"
+            f"option seconds is {shown(seconds)}, wanted a number above 0, {longest:g} at most"
         )
     return math.ceil(float(seconds) * config.fps - 1e-9)  # type: ignore[arg-type]
 
@@ -117,8 +116,8 @@ def _num_blocks(inputs: Mapping[str, np.ndarray]) -> int | None:
         return None
     if value.shape != (1,) or not 0 <= int(value[0]) <= MAX_BLOCKS:
         raise ValueError(
-            f"num_blocks is {value.tolist()}, wanted one integer 0..{MAX_BLOCKS}: how many more "
-            "blocks to make"
+            f"num_blocks is {shown(value.tolist())}, wanted one integer 0..{MAX_BLOCKS}: "
+            "how many more blocks to make"
         )
     return int(value[0])
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import tritonclient.grpc as grpc
 
+from deploy.loopback import CHANNEL_ARGS
 from live_avatar_client import AvatarError, Session, read_audio
 from tests.raw_stream import IMAGE
 
@@ -89,7 +90,7 @@ def leaves_without_a_word(url: str) -> None:
 
 
 def cancels_after_20_ms(url: str) -> None:
-    client = grpc.InferenceServerClient(url)
+    client = grpc.InferenceServerClient(url, channel_args=CHANNEL_ARGS)
     client.start_stream(lambda result, error: None)
     image = grpc.InferInput("image", IMAGE.shape, "UINT8")
     image.set_data_from_numpy(IMAGE)

@@ -51,3 +51,15 @@ def avatar(executor: FakeExecutor) -> Iterator[LiveAvatar]:
     avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=0.5)
     yield avatar
     avatar.stop()
+
+
+@pytest.fixture
+def proxies(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every proxy variable is set, to this address, which is nobody's."""
+    nobody = "http://no.such.proxy.invalid:1"
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
+        monkeypatch.setenv(name, nobody)
+        monkeypatch.setenv(name.upper(), nobody)
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return nobody

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpc
 
+from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
 
 IMAGE = np.frombuffer(
@@ -23,7 +24,7 @@ class Stream:
 
     def __init__(self, server: LocalServer, session: int | None = None) -> None:
         self.session = int.from_bytes(os.urandom(7), "big") if session is None else session
-        self.client = grpc.InferenceServerClient(server.grpc_url)
+        self.client = grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS)
         self.answers: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self.client.start_stream(lambda result, error: self.answers.put((result, error)))
 

@@ -16,12 +16,16 @@ from tritonclient import grpc
 
 from deploy import server_command, server_process, triton_wheel
 from deploy.local_server import LocalServer
+from deploy.loopback import CHANNEL_ARGS
+from deploy.server_health import all_ready
 
 REPO = Path(__file__).resolve().parent.parent
 needs_server = [
     pytest.mark.triton,
     pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch"),
 ]
+
+ODD = 'q"(x); `y` \\\\ #*?~&|<>![]{}%,:='
 
 CONFIG = """backend: "python"
 input [ { name: "x" data_type: TYPE_FP32 dims: [ -1 ] } ]
@@ -54,7 +58,7 @@ def write_model(repository: Path, name: str, code: str) -> Path:
 def double(server: LocalServer) -> list[float]:
     tensor = grpc.InferInput("x", [3], "FP32")
     tensor.set_data_from_numpy(np.arange(3, dtype=np.float32))
-    with grpc.InferenceServerClient(server.grpc_url) as client:
+    with grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client:
         return client.infer("doubling", [tensor]).as_numpy("y").tolist()
 
 
@@ -96,6 +100,18 @@ def test_a_model_imports_what_lies_beside_it_and_not_where_the_server_was_starte
         assert double(server) == [0.0, 2.0, 4.0]
 
 
+@pytest.mark.triton
+@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.parametrize("name", ["a b", "é", "it's", "$HOME", "a\nb", ODD], ids=ascii)
+def test_a_repository_in_a_folder_of_any_name_is_served(tmp_path: Path, name: str) -> None:
+    """The backend starts a model by a line of bash without quotes, and reads paths as ASCII."""
+    repository = write_model(tmp_path / name / "repository", "doubling", DOUBLING)
+    log_dir = tmp_path / name / "log"
+    with LocalServer(repository, log_dir=log_dir, start_timeout_s=60) as server:
+        assert double(server) == [0.0, 2.0, 4.0]
+    assert [path.name for path in log_dir.iterdir()] == ["server.log"]
+
+
 class TestRunning:
     """One server for the facts that leave it as it is."""
 
@@ -105,9 +121,14 @@ class TestRunning:
         """Zeros or nothing here means a wrong numpy or a wrong Python in the model's process."""
         assert double(doubler) == [0.0, 2.0, 4.0]
 
+    def test_is_reached_past_any_proxy(self, doubler: LocalServer, proxies: str) -> None:
+        """gRPC takes http_proxy for loopback addresses, too."""
+        assert double(doubler) == [0.0, 2.0, 4.0]
+        assert all_ready(doubler.ports)
+
     def test_takes_the_config_for_this_machine(self, doubler: LocalServer) -> None:
         """Without configs/cpu.pbtxt the models ask for GPUs that are not there."""
-        with grpc.InferenceServerClient(doubler.grpc_url) as client:
+        with grpc.InferenceServerClient(doubler.grpc_url, channel_args=CHANNEL_ARGS) as client:
             config = client.get_model_config("doubling", as_json=True)["config"]
         assert config["parameters"]["device"]["string_value"] == "cpu"
 
@@ -115,7 +136,7 @@ class TestRunning:
         """The only recovery from a dead stub; it needs the explicit model control."""
         (stub,) = doubler.stub_pids()
         os.kill(stub, signal.SIGKILL)
-        with grpc.InferenceServerClient(doubler.grpc_url) as client:
+        with grpc.InferenceServerClient(doubler.grpc_url, channel_args=CHANNEL_ARGS) as client:
             client.unload_model("doubling")
             assert happens(lambda: not client.is_model_ready("doubling"), within_s=10)
             client.load_model("doubling")

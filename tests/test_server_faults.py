@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 
+from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
 from tests.raw_stream import IMAGE, Stream, wait_until_free
 
@@ -176,7 +177,7 @@ def kill_and_reload(server: LocalServer, model: str) -> None:
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in server.stub_pids()}
     (pid,) = (pid for pid, command in commands.items() if f"/{model}/" in command)
     os.kill(pid, signal.SIGKILL)
-    with grpc.InferenceServerClient(server.grpc_url) as client:
+    with grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client:
         client.unload_model(model)
         while client.is_model_ready(model):
             time.sleep(0.05)
@@ -198,7 +199,7 @@ def test_a_killed_model_is_whole_again_after_a_reload(server: LocalServer, model
 
 def test_the_server_is_healthy_after_all_that(server: LocalServer) -> None:
     """Health must tell the truth after the tests above."""
-    client = grpc.InferenceServerClient(server.grpc_url)
+    client = grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS)
     assert client.is_server_ready()
     index = client.get_model_repository_index(as_json=True)
     assert {m["state"] for m in index["models"]} == {"READY"}, json.dumps(index)

@@ -10,6 +10,7 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
 from pipeline.config import PipelineConfig
 
@@ -22,7 +23,7 @@ SESSION = 4001
 
 def test_a_block_that_overtakes_is_refused_and_may_come_again(server: LocalServer) -> None:
     """It would be decoded on the wrong state, or wait for a block that is queued behind it."""
-    client = grpc.InferenceServerClient(server.grpc_url)
+    client = grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS)
 
     def call(start: bool = False, end: bool = False, **arrays: np.ndarray) -> Any:
         inputs = []

@@ -1,0 +1,74 @@
+"""The folder that the project lies in: whether its name, its rights and its disk will do.
+
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+_UNFIT = {
+    ":": "a colon",  # separates folders in PATH: venv refuses it
+    '"': "a double quote",  # these four in the first line of a command that pip installs
+    "$": "a dollar sign",
+    "`": "a backquote",
+    "\\": "a backslash",
+}
+
+
+def check_name(repo: Path = REPO) -> None:
+    """`RuntimeError` if an environment in this folder would not work."""
+    text = str(repo)
+    found = next((words for sign, words in _UNFIT.items() if sign in text), None)
+    if found is None and any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+        found = "a line break or another control character"
+    if found is None and not _is_utf8(text):
+        found = "letters that are not UTF-8"
+    if found:
+        raise RuntimeError(
+            f"the checkout's folder {text!a} has {found} in its name, which Python's virtual "
+            "environments don't bear: move the checkout to another folder, then run make again"
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """`RuntimeError` if nothing can be written into a folder, which need not be there yet."""
+    folder = folder.absolute()
+    present = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if present.is_symlink() and not present.exists():
+        raise RuntimeError(f"{present} links to nothing: remove it, then run this again")
+    if not present.is_dir():
+        raise RuntimeError(f"{present} is a file, wanted a folder: move it away")
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise RuntimeError(
+            f"{present} cannot be written{_reason(present)}: make it writable for you, "
+            "or clone the project into a folder of your own"
+        )
+
+
+def check_space(folder: Path, wanted_mb: int) -> None:
+    """`RuntimeError` if the disk of a folder, which need not be there yet, is nearly full."""
+    folder = folder.absolute()
+    present = next(path for path in (folder, *folder.parents) if path.exists())
+    free_mb = shutil.disk_usage(present).free // 10**6
+    if free_mb < wanted_mb:
+        raise RuntimeError(
+            f"the disk of {present} has {free_mb} MB free, wanted {wanted_mb}: free some, "
+            "or move the checkout to a larger disk"
+        )
+
+
+def _reason(folder: Path) -> str:
+    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    return " (a read-only file system)" if read_only else " (no permission)"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""What `make` was given: looked at before anything is made, refused in one line.
+
+    python3 -m deploy.settings        reads the environment, where the Makefile puts its settings
+
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from deploy import checkout, open_files
+from deploy.outcome import exit_code
+from deploy.server_command import DEFAULT_PORTS, Ports, parse_port
+
+PRESETS = ("demo", "rolling-demo", "14b", "rolling-1.3b")
+BACKENDS = ("cpu", "gpu")
+MAX_GPUS = 64
+
+
+def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
+    """`ValueError` names the first setting that cannot be, what came and what was wanted."""
+    _check_preset(given.get("PRESET", "demo"), given.get("ARTIFACTS", ""), repo)
+    if (backend := given.get("BACKEND", "cpu")) not in BACKENDS:
+        raise ValueError(f"BACKEND is {backend!r}, wanted {' or '.join(BACKENDS)}")
+    _check_number(given, "GPUS", int, 1, MAX_GPUS)
+    _check_number(given, "SESSIONS", int, 1, 1000)
+    _check_number(given, "LAYERS", int, 1, 1000)
+    _check_number(given, "HOURS", float, 0.01, 10_000)
+    _check_number(given, "GPU_MEMORY_GB", float, 1, 10_000)
+    check_ports(given)
+    _check_artifacts(given.get("ARTIFACTS", ""))
+
+
+def check_ports(given: Mapping[str, str]) -> Ports:
+    """The ports of GRPC_PORT, HTTP_PORT and METRICS_PORT; `ValueError` if they cannot be."""
+    ports = {}
+    for name, default in DEFAULT_PORTS.items():
+        setting = f"{name.upper()}_PORT"
+        ports[name] = parse_port(given.get(setting) or str(default), setting)
+    return Ports(**ports)
+
+
+def _check_preset(preset: str, artifacts: str, repo: Path) -> None:
+    if preset in PRESETS or (artifacts and artifacts != f"artifacts/{preset}"):
+        return  # of a folder that was named, the preset is no more than a name for plans
+    is_name = preset not in ("", ".", "..") and "/" not in preset
+    if not (is_name and (repo / "artifacts" / preset).is_dir()):
+        raise ValueError(f"PRESET is {preset!r}, wanted one of {', '.join(PRESETS)}")
+
+
+def _check_number(
+    given: Mapping[str, str], name: str, kind: Callable[[str], float], low: float, high: float
+) -> None:
+    if not (text := given.get(name, "")):
+        return
+    try:
+        fits = low <= kind(text) <= high
+    except ValueError:
+        fits = False
+    if not fits:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} is {text!r}, wanted {what} {low:g}..{high:g}")
+
+
+def _check_artifacts(text: str) -> None:
+    if len(text.split()) > 1 and Path(text).is_dir():
+        raise ValueError(
+            f"ARTIFACTS is {text!r}, a folder with a space; spaces separate folders there. "
+            "Rename it, or link to it: ln -s"
+        )
+
+
+def _run() -> int:
+    checkout.check_name()
+    open_files.check()
+    check(os.environ)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(_run))
