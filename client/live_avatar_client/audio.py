@@ -13,10 +13,11 @@ import av
 import numpy as np
 
 from live_avatar_client.files import shown
+from live_avatar_client.joined import part_urls
 from live_avatar_client.losses import Losses
 from live_avatar_client.mono import MonoMix
 from live_avatar_client.protocol import SAMPLE_RATE
-from live_avatar_client.sound import decode_sound, links, open_sound
+from live_avatar_client.sound import decode_sound, open_sound
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[np.ndarray
 def audio_seconds(path: str | Path) -> float | None:
     """The length that the file's header states; None where it states none."""
     total_s = 0.0
-    for url in links(path):
+    for url in part_urls(path):
         with open_sound(path, url) as (container, stream):
             if stream.duration is not None and stream.time_base is not None:
                 total_s += float(stream.duration * stream.time_base)

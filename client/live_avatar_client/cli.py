@@ -22,7 +22,7 @@ from live_avatar_client.arguments import (
     prompt_changes,
 )
 from live_avatar_client.audio import audio_seconds, begun, paced, read_audio
-from live_avatar_client.ending import kept, report, run
+from live_avatar_client.ending import held, kept, report, run
 from live_avatar_client.figures import Figures
 from live_avatar_client.files import check_apart, shown
 from live_avatar_client.progress import in_words, progress_bar, stderr
@@ -62,9 +62,7 @@ Examples
 
 @app.command(epilog=_STREAM_EXAMPLES)
 def stream(
-    image: Annotated[
-        Path, typer.Option(help="The face to animate: PNG, JPEG, WebP, AVIF, BMP, GIF.")
-    ],
+    image: Annotated[Path, typer.Option(help=f"The face to animate: {PICTURES}.")],
     audio: Annotated[Path, typer.Option(help="Speech: wav, flac, mp3, m4a, mp4, … of any rate.")],
     out: Annotated[Path, typer.Option(help="Video file to write, for example talk.mp4.")],
     prompt: Annotated[str | None, typer.Option(help="What the video shows, in words.")] = None,
@@ -97,10 +95,11 @@ def stream(
     chunks = begun(read_audio(audio, chunk_ms=1000 / FPS if realtime else 100))
     chunks = paced(chunks) if realtime else chunks
     writer = VideoWriter(out, audio_path=audio, scale=scale or None)
-    with kept(writer, out), writer, session, progress_bar() as bar:
+    with kept(writer, out), session, progress_bar() as bar:
         task = bar.add_task("connected", total=total)
         for block in session.stream(chunks):
-            writer.write(block.frames)
+            with held():
+                writer.write(block.frames)
             figures.add(block)
             bar.update(task, completed=figures.num_frames, description=in_words(figures))
     if not figures.num_frames:
@@ -122,7 +121,7 @@ Examples
 @app.command(epilog=_GENERATE_EXAMPLES)
 def generate(
     prompt: Annotated[str, typer.Option(help="What the video shows, in words.")],
-    seconds: Annotated[float, typer.Option(min=0.01, help="Length of the video.")],
+    seconds: Annotated[float, typer.Option(help="Length of the video.")],
     out: Annotated[Path, typer.Option(help="Video file to write, for example fog.mp4.")],
     then: Annotated[
         list[str] | None,
@@ -146,10 +145,11 @@ def generate(
         prompt=prompt, seed=seed, options=options, url=checked_url(url), model=model
     )
     writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None)
-    with kept(writer, out), writer, stream, progress_bar() as bar:
+    with kept(writer, out), stream, progress_bar() as bar:
         task = bar.add_task("connected", total=num_video_frames(seconds))
         for block in _generated(stream, changes):
-            writer.write(block.frames)
+            with held():
+                writer.write(block.frames)
             figures.add(block)
             bar.update(task, completed=figures.num_frames, description=in_words(figures))
     _report({"out": str(out), **figures.summary()}, as_json)

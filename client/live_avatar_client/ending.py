@@ -57,14 +57,33 @@ def run(command: Callable[[], object], console: Console) -> int:
 
 @contextlib.contextmanager
 def kept(writer: VideoWriter, out: Path) -> Iterator[None]:
-    """Notes on whatever ends the video early how much of it there is; around the writer."""
+    """Around whatever fills the writer: opens and closes it, and when the video ends early, notes
+    on what ended it how much of the video there is.
+    """
     try:
-        yield
+        with held():
+            writer.open()
+        try:
+            yield
+        finally:
+            with held():
+                writer.close()
     except BaseException as error:
         ending = Stopped(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
         if writer.kept:
             ending.add_note(f"kept the first {writer.seconds:.1f} s in {shown(out)}")
         raise ending from None
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """A signal that comes meanwhile counts when this is over: no frame is left half written."""
+    _signals.num_holds += 1
+    try:
+        yield
+    finally:
+        _signals.num_holds -= 1
+        _signals.stop_if_due()
 
 
 def report(show: Callable[[], object]) -> None:
@@ -98,29 +117,46 @@ def _say(line: str, error: BaseException) -> None:
             print(shown(text, longest=_LONGEST_LINE), file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """The first signal raises Stopped, later ones leave the cleaning up alone.
+class _Signals:
+    """The first signal raises Stopped, later ones leave the cleaning up alone."""
 
-    Signals that were ignored before (by nohup) stay so. Outside the main thread nothing changes.
-    """
+    num_holds = 0
     stopped = False
+    _due: int | None = None
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        if not stopped:
-            stopped = True
+    def come(self, number: int, frame: FrameType | None) -> None:
+        """A signal's handler."""
+        if self._due is None and not self.stopped:
+            self._due = number
+            self.stop_if_due()
+
+    def stop_if_due(self) -> None:
+        """Raise Stopped, once, unless something holds it."""
+        if self._due is not None and not self.num_holds:
+            number, self._due = self._due, None
+            self.stopped = True
             raise Stopped(number)
 
+
+_signals = _Signals()
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Signals raise Stopped; those that were ignored before (by nohup) stay so.
+
+    Outside the main thread nothing changes.
+    """
     before: dict[signal.Signals, Any] = {}
+    _signals.stopped = False
     try:
         with contextlib.suppress(ValueError):
             for number in _SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:
-                    before[number] = signal.signal(number, stop)
+                    before[number] = signal.signal(number, _signals.come)
         yield
     finally:
-        if not stopped:  # else the process is about to end, and a second Ctrl-C changes nothing
+        if not _signals.stopped:  # else a second Ctrl-C must not disturb the end of the process
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -23,6 +23,8 @@ def shown(text: object, longest: int = _LONGEST) -> str:
 def words(error: BaseException) -> str:
     """The system's or FFmpeg's words, such as "No space left on device", without the number."""
     said: object = error.strerror if isinstance(error, OSError | FFmpegError) else error
+    if str(said).startswith("Error number"):  # FFmpeg has no words for some of its own
+        return "Invalid data"
     return shown(said or error) or type(error).__name__
 
 

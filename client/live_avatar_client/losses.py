@@ -11,13 +11,13 @@ import av
 import av.audio
 import av.container
 
-_EXACT_HEADERS = {"flac", "mov,mp4,m4a,3gp,3g2,mj2"}
-"""Formats (FFmpeg's names) that state a track's length and do not guess it."""
+_EXACT = {"flac", "ogg", "mov,mp4,m4a,3gp,3g2,mj2"}
+"""Formats (FFmpeg's names) whose length of a track is stated and not guessed."""
 _XING_WITHIN_BYTES = 1 << 16
 _WAV_WITHOUT_SIZE = 2**31 - 2**20
 """Writers that don't know the length yet put in the largest number."""
-_SLACK_S, _SLACK = 0.25, 0.01
-"""Encoders pad at both ends; less than this is not missing."""
+_PADDING_S = 0.25
+"""Of encoders that work in frames, at both ends together; less than this is not missing."""
 
 
 @dataclass(slots=True)
@@ -29,12 +29,28 @@ class Losses:
     heard_s: float = 0.0
     stated_s: float = 0.0
     """Length by the headers that state one for certain."""
+    slack_s: float = 0.01
+    """How much less than that is not missing."""
     silent_packets: int = 0
     """Packets since the last sound."""
     reason: str = ""
     """Why the first packet was lost."""
     ended: str = ""
     """Why nothing could be read from some place on."""
+
+    def enter(
+        self,
+        path: str | Path,
+        container: av.container.InputContainer,
+        stream: av.audio.AudioStream,
+    ) -> None:
+        """A file, or a part of it, begins: learn its length where the header has it for certain."""
+        name = container.format.name
+        if name == "wav":
+            self.stated_s += _stated_by_riff(path, (container.duration or 0) / av.time_base)
+        elif name in _EXACT or (name == "mp3" and _has_xing(path)):
+            self.stated_s += float((stream.duration or 0) * (stream.time_base or 0))
+            self.slack_s += 0.0 if name == "flac" else _PADDING_S
 
     def heard(self, frames: Sequence[av.AudioFrame]) -> None:
         """A packet was decoded to these."""
@@ -66,21 +82,9 @@ class Losses:
         missing_s = self.stated_s - self.heard_s - self.lost_s
         if self.ended:
             parts.append(f"it breaks off after {self.heard_s:.2f} s: {self.ended}")
-        elif missing_s > max(_SLACK_S, _SLACK * self.stated_s):
-            parts.append(f"it ends after {self.heard_s:.2f} s of {self.stated_s:.2f} s")
+        elif missing_s > self.slack_s:
+            parts.append(f"{missing_s:.2f} s of its {self.stated_s:.2f} s are missing")
         return "; ".join(parts)
-
-
-def stated_seconds(
-    path: str | Path, container: av.container.InputContainer, stream: av.audio.AudioStream
-) -> float:
-    """The track's length where the file's header has it for certain, else 0."""
-    name = container.format.name
-    if name == "wav":
-        return _stated_by_riff(path, (container.duration or 0) / av.time_base)
-    if name in _EXACT_HEADERS or (name == "mp3" and _has_xing(path)):
-        return float((stream.duration or 0) * (stream.time_base or 0))
-    return 0.0
 
 
 def _stated_by_riff(path: str | Path, seconds_present: float) -> float:

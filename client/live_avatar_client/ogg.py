@@ -1,33 +1,23 @@
 """Where the links of a chained Ogg file begin: FFmpeg stops at one that has another format.
 
 RFC 3533: a page is 27 bytes of header, a table of segment sizes and the segments. Every link
-opens with pages that carry the flag "beginning of stream", one per track.
+opens with pages that carry the flag "beginning of stream" and the number 0, one per track.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import BinaryIO
 
 _MAGIC = b"OggS\0"
 _HEADER_BYTES = 27
-_FLAGS, _NUM_SEGMENTS = 5, 26  # places in the header
-_BEGINS = 2
+_FLAGS, _NUMBER, _NUM_SEGMENTS = 5, slice(18, 22), 26  # places in the header
+_BEGINS, _FIRST = 2, bytes(4)
 _LARGEST_TABLE = 255
 _SEARCH_BYTES = 1 << 16
 
 
-def link_ranges(path: str | Path) -> list[tuple[int, int]]:
-    """[begin, end) in bytes of each link; nothing for files that are no Ogg."""
-    with open(path, "rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            return []
-        begins = _link_begins(file)
-        return list(zip(begins, [*begins[1:], os.fstat(file.fileno()).st_size], strict=True))
-
-
-def _link_begins(file: BinaryIO) -> list[int]:
+def link_begins(file: BinaryIO) -> list[int]:
+    """The byte at which each link begins, in an Ogg file."""
     begins = [0]
     was_begin = True
     place = 0
@@ -39,7 +29,7 @@ def _link_begins(file: BinaryIO) -> list[int]:
         if not page.startswith(_MAGIC):
             place = _next_page(file, place + 1)
             continue
-        is_begin = bool(page[_FLAGS] & _BEGINS)
+        is_begin = bool(page[_FLAGS] & _BEGINS) and page[_NUMBER] == _FIRST
         if is_begin and not was_begin:
             begins.append(place)
         was_begin = is_begin

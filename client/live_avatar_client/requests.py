@@ -100,7 +100,7 @@ def utf8(text: str) -> np.ndarray:
     try:
         return np.frombuffer(text.encode("utf-8"), np.uint8)
     except UnicodeEncodeError:
-        raise ValueError(f"'{shown(text)}' is not text in UTF-8") from None
+        raise ValueError(f"prompt '{shown(text)}' is not text in UTF-8") from None
 
 
 def as_json(options: Mapping[str, Any]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +15,8 @@ import av.error
 import numpy as np
 
 from live_avatar_client.files import check_file, file_url, shown, words
-from live_avatar_client.losses import Losses, stated_seconds
-from live_avatar_client.ogg import link_ranges
+from live_avatar_client.joined import part_urls
+from live_avatar_client.losses import Losses
 
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 _RATES = range(1_000, 1_000_001)
@@ -29,7 +29,7 @@ _MAX_SILENT_PACKETS = 20_000
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_sound(
     path: str | Path, url: str | None = None
 ) -> Iterator[tuple[av.container.InputContainer, av.audio.AudioStream]]:
@@ -70,24 +70,16 @@ def decode_sound(
     yield from _resampled(resampler, None, losses)
 
 
-def links(path: str | Path) -> list[str]:
-    """The parts of the file that FFmpeg must open one by one, as its URLs: links of chained Ogg."""
-    check_file("audio", path)
-    ranges = link_ranges(path)
-    if len(ranges) < 2:
-        return [file_url(path)]
-    return [f"subfile,,start,{start},end,{end},,:{file_url(path)}" for start, end in ranges]
-
-
 def _frames(path: str | Path, losses: Losses) -> Iterator[av.AudioFrame]:
     """All frames of the first sound track, damaged packets left out and counted."""
     first_error: ValueError | None = None
     num_opened = 0
-    for url in links(path):
+    for url in part_urls(path):
         try:
             with open_sound(path, url) as (container, stream):
                 num_opened += 1
-                losses.stated_s += stated_seconds(path, container, stream)
+                with contextlib.suppress(OSError):
+                    losses.enter(path, container, stream)
                 for packet in _packets(container, stream, losses):
                     yield from _decoded(packet, losses)
         except ValueError as error:

@@ -6,6 +6,7 @@ Letters: T frames, H W picture size.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -59,7 +60,7 @@ class VideoWriter:
                 f"of {MAX_SCALE} at most"
             )
         self._path, self._fps, self._scale, self._crf = Path(path), fps, scale, crf
-        if not self._path.parent.is_dir():
+        if not os.path.isdir(self._path.parent):
             raise self._unwritable(f"{shown(self._path.parent)} is not a folder")
         if self._path.suffix.lower() not in _FORMATS:
             raise self._unwritable(f"expected {', '.join(_FORMATS)}")
