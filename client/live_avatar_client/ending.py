@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -91,11 +92,12 @@ def report(show: Callable[[], object]) -> None:
     try:
         show()
         _flush()
-    except OSError as error:
+    except (OSError, SystemExit) as error:  # rich turns a broken pipe into the latter
         # What is left in the buffer would be tried again, and fail again, when Python ends.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise ValueError(f"stdout can't be written: {words(error)}") from None
+        reason = words(error) if isinstance(error, OSError) else os.strerror(errno.EPIPE)
+        raise ValueError(f"stdout can't be written: {reason}") from None
 
 
 def _flush() -> None:
@@ -156,9 +158,9 @@ def _stoppable() -> Iterator[None]:
                     before[number] = signal.signal(number, _signals.come)
         yield
     finally:
-        if not _signals.stopped:  # else a second Ctrl-C must not disturb the end of the process
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():
+            # The process is about to end: a second Ctrl-C must not disturb that.
+            signal.signal(number, signal.SIG_IGN if _signals.stopped else handler)
 
 
 class _Lines(logging.Handler):
