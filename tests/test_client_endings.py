@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,8 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+from rich.console import Console
 
+from live_avatar_client import VideoWriter
+from live_avatar_client.cli import main
+from live_avatar_client.ending import held, kept, run
 from tests.fake_avatar_server import FakeAvatar, serving
 from tests.sounds import tones, write_coded, write_wav
 
@@ -23,7 +27,7 @@ PORTRAIT = ROOT / "examples" / "portrait.png"
 Argument = str | bytes | Path
 
 
-def started(*arguments: Argument, shell: str = "", folder: Path | None = None) -> subprocess.Popen:
+def started(*arguments: Argument, shell: str = "") -> subprocess.Popen:
     """`live-avatar` as its own process; `shell` is what bash does first, `"$@"` the command."""
     command: list[Argument] = [sys.executable, "-m", "live_avatar_client.cli", *arguments]
     if shell:
@@ -31,7 +35,6 @@ def started(*arguments: Argument, shell: str = "", folder: Path | None = None) -
     path = os.pathsep.join([str(ROOT), str(ROOT / "client")])
     return subprocess.Popen(
         command,
-        cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "80"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,6 +48,16 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
     assert "Traceback" not in text
     assert "Exception" not in text
     return process.returncode, text
+
+
+def here(monkeypatch: pytest.MonkeyPatch, capsys, *arguments: Argument) -> tuple[int, str]:
+    """Exit code and stderr of `live-avatar` in this process, which is faster."""
+    monkeypatch.setattr(sys, "argv", ["live-avatar", *map(os.fsdecode, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return int(end.value.code or 0), said
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +198,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_argument_of_stream_is_one_line(kind: str, tmp_path: Path, speech: Path) -> None:
+def test_a_wrong_argument_of_stream_is_one_line(
+    kind: str, tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     """A traceback hides the one sentence that would have helped. Nobody listens at the address."""
     (option, value), words = WRONG[kind]
     given: dict[str, Argument] = {
@@ -196,7 +211,8 @@ def test_a_wrong_argument_of_stream_is_one_line(kind: str, tmp_path: Path, speec
         option: value,
     }
     arguments = [part for pair in given.items() for part in pair]
-    code, said = ended(started("stream", *arguments, folder=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    code, said = here(monkeypatch, capsys, "stream", *arguments)
     assert (code, said.count("\n")) == (1, 1)
     assert words in said
     assert os.listdir(tmp_path) == ["speech.wav"]
@@ -218,11 +234,16 @@ def test_a_wrong_argument_of_stream_is_one_line(kind: str, tmp_path: Path, speec
     ],
 )
 def test_a_wrong_argument_of_generate_is_one_line(
-    arguments: tuple[str, ...], words: str, tmp_path: Path
+    arguments: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
 ) -> None:
     """Nobody listens at the address: it must be told before."""
+    monkeypatch.chdir(tmp_path)
     given = ("--prompt", "x", "--out", "a.mp4", "--url", "127.0.0.1:9")
-    code, said = ended(started("generate", *given, *arguments, folder=tmp_path))
+    code, said = here(monkeypatch, capsys, "generate", *given, *arguments)
     assert (code, said.count("\n")) == (1, 1)
     assert words in said
     assert os.listdir(tmp_path) == []
@@ -283,16 +304,64 @@ def test_closed_and_full_outputs_are_at_most_one_line(
     assert code == (1 if words else 0)
 
 
-def test_any_name_is_a_file_in_the_current_folder(tmp_path: Path, fake_url: str) -> None:
+def test_any_name_is_a_file_in_the_current_folder(
+    tmp_path: Path, fake_url: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     """FFmpeg took what stands before a colon for a protocol."""
+    monkeypatch.chdir(tmp_path)
     for name in (b"data:x", b"a:b", b"-dash", "%d ü".encode(), b"line\nbreak", b"\xff"):
         speech = write_wav(tmp_path / "plain.wav", tones(1, 0.5, 16_000), 16_000)
-        os.rename(speech, os.fsencode(tmp_path) + b"/" + name + b".wav")
-        audio, out = b"--audio=" + name + b".wav", b"--out=" + name + b".mp4"
-        common = ("stream", "--image", PORTRAIT, "--url", fake_url, "--json")
-        process = started(*common, audio, out, folder=tmp_path)
-        printed, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said
-        assert json.loads(printed.splitlines()[-1])["frames"] == 13
-        with av.open("file:" + os.fsdecode(os.fsencode(tmp_path) + b"/" + name + b".mp4")) as film:
+        os.rename(speech, name + b".wav")
+        given = (b"--audio=" + name + b".wav", b"--out=" + name + b".mp4")
+        code, said = here(
+            monkeypatch, capsys, "stream", "--image", PORTRAIT, "--url", fake_url, *given
+        )
+        assert code == 0, said
+        with av.open("file:" + os.fsdecode(name + b".mp4")) as film:
             assert film.streams.video[0].frames == 13
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (MemoryError(), 1, "error: out of memory"),
+        (PermissionError(13, "Permission denied", "x"), 1, "error: x: Permission denied"),
+        (ZeroDivisionError("a\nb"), 1, r"error: ZeroDivisionError: a\nb"),
+        (RecursionError("too deep"), 1, "error: RecursionError: too deep"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line(
+    raised: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """A user can do nothing with a traceback, and a script nothing without an exit code."""
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("live_avatar_client.cli.check_health", fail)
+    assert here(monkeypatch, capsys, "health") == (code, f"{line}\n")
+
+
+@pytest.fixture
+def signals_as_before() -> Iterator[None]:
+    """A command that was stopped ignores signals from then on; this process must not."""
+    before = {number: signal.getsignal(number) for number in (1, 2, 15)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_as_before")
+def test_a_signal_while_a_frame_is_written_waits_for_it(tmp_path: Path) -> None:
+    """Raised inside the writer, it would leave half a frame, or half a file."""
+    writer = VideoWriter(tmp_path / "a.mp4")
+
+    def command() -> None:
+        with kept(writer, tmp_path / "a.mp4"), held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            writer.write(np.zeros((12, 32, 32, 3), np.uint8))
+
+    assert run(command, Console(stderr=True)) == 143
+    assert writer.kept
+    assert writer.num_frames == 12

@@ -24,6 +24,7 @@ from live_avatar_client.video import VideoWriter
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_LINE = 2000
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class Stopped(BaseException):
@@ -43,6 +44,8 @@ def run(command: Callable[[], object], console: Console) -> int:
                 _flush()
             return 0
         except SystemExit as end:
+            if end.code == _INTERRUPTED:  # typer's answer to a KeyboardInterrupt
+                _say("stopped", end)
             return end.code if isinstance(end.code, int) else int(end.code is not None)
         except Stopped as stop:
             _say("stopped", stop)
@@ -62,14 +65,16 @@ def kept(writer: VideoWriter, out: Path) -> Iterator[None]:
     on what ended it how much of the video there is.
     """
     try:
-        with held():
-            writer.open()
         try:
+            with held():
+                writer.open()
             yield
         finally:
             with held():
                 writer.close()
     except BaseException as error:
+        with held():
+            writer.close()  # a second time, for a signal that came just before the first one
         ending = Stopped(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
         if writer.kept:
             ending.add_note(f"kept the first {writer.seconds:.1f} s in {shown(out)}")
