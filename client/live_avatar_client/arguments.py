@@ -28,6 +28,12 @@ def checked_url(url: str) -> str:
     return url
 
 
+def checked_text(option: str, text: str | None) -> None:
+    """ValueError for bytes on the command line that are no UTF-8: no wire takes them."""
+    if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{option} is '{shown(text)}', expected text in UTF-8")
+
+
 def checked_seconds(seconds: float) -> float:
     """A length that a server can make."""
     if not 0 < seconds <= MAX_SECONDS:  # catches nan too
@@ -39,6 +45,7 @@ def checked_seconds(seconds: float) -> float:
 
 def parsed_options(options: str | None) -> dict[str, Any] | None:
     """The JSON object that `--options` is."""
+    checked_text("--options", options)
     if options is None:
         return None
     if len(options) > _MAX_OPTION_CHARACTERS:
@@ -60,6 +67,7 @@ def prompt_changes(then: list[str], seconds: float) -> list[tuple[int, str]]:
     """(first block, prompt) of every `--then`, in order, those of one block by the last one."""
     changes: dict[int, str] = {}
     for given in then:
+        checked_text("--then", given)
         time_s, colon, prompt = given.partition(":")
         try:
             at_s = float(time_s)

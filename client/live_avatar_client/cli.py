@@ -16,6 +16,7 @@ from rich.table import Table
 
 from live_avatar_client.arguments import (
     checked_seconds,
+    checked_text,
     checked_url,
     num_video_frames,
     parsed_options,
@@ -80,6 +81,7 @@ def stream(
 ) -> None:
     """Send a portrait and speech, write the talking video while it is made."""
     figures = Figures(started_s=time.perf_counter())
+    checked_text("--model", model)
     check_apart(out, "audio", audio)
     check_apart(out, "image", image)
     session = Session(
@@ -138,6 +140,8 @@ def generate(
 ) -> None:
     """Send a prompt, write the video while it is made."""
     figures = Figures(started_s=time.perf_counter(), rate=ROLLING_FPS)
+    for option, text in (("--rules", rules), ("--model", model)):
+        checked_text(option, text)
     changes = prompt_changes(then or [], checked_seconds(seconds))
     options: dict[str, Any] = {"seconds": seconds}
     options |= {} if rules is None else {"rules": rules}
@@ -167,6 +171,7 @@ def _generated(stream: VideoStream, changes: list[tuple[int, str]]) -> Iterator[
 @app.command()
 def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) -> None:
     """Say whether the server answers and the model is ready; exit code 1 if not."""
+    checked_text("--model", model)
     answer = check_health(checked_url(url), model)
     rows = {
         "url": url,
