@@ -1,52 +1,77 @@
-"""Sound from any file that PyAV opens, as the mono 16 kHz float32 chunks that a session takes."""
+"""Sound from any file that FFmpeg opens, as the mono 16 kHz float32 chunks that a session takes."""
 
 from __future__ import annotations
 
+import itertools
+import logging
+import math
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
-import av.audio
-import av.container
-import av.error
 import numpy as np
 
+from live_avatar_client.files import shown
+from live_avatar_client.joined import part_urls
+from live_avatar_client.losses import Losses
+from live_avatar_client.mono import MonoMix
 from live_avatar_client.protocol import SAMPLE_RATE
+from live_avatar_client.sound import decode_sound, open_sound
+
+_log = logging.getLogger(__name__)
 
 
 def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[np.ndarray]:
     """Chunks of `chunk_ms`, the last one shorter: float32 [samples] in [-1, 1], 16 kHz mono.
 
-    Channels are averaged; the file is decoded while the chunks are taken, so its length doesn't
-    matter. Raises ValueError, at the first chunk, for a file that is missing, has no sound in it
-    or can't be decoded.
+    Up to 64 channels are averaged; where they cancel each other the loudest one is taken. Joined
+    files and ones that change their format on the way are read to their end. What is damaged is
+    left out, and one warning is logged at the end that says how much. The file is decoded while
+    the chunks are taken, so its length doesn't matter. Raises ValueError, at the first chunk, for
+    a file that is missing, has no sound in it or can't be decoded at all.
     """
-    size = round(chunk_ms * SAMPLE_RATE / 1000)
-    if size < 1:
+    if not (math.isfinite(chunk_ms) and chunk_ms > 0 and round(chunk_ms * SAMPLE_RATE / 1000) >= 1):
         raise ValueError(f"chunk_ms is {chunk_ms}, expected 1/16 ms (one sample) or more")
+    size = round(chunk_ms * SAMPLE_RATE / 1000)
+    losses = Losses()
     rest = np.empty(0, np.float32)
     num_samples = 0
-    for piece in map(_mono, decode_sound(path, SAMPLE_RATE)):
+    for piece in _mono(decode_sound(path, SAMPLE_RATE, losses=losses)):
         num_samples += len(piece)
         rest = np.concatenate([rest, piece])
         whole = len(rest) - len(rest) % size
         for begin in range(0, whole, size):
             yield rest[begin : begin + size]
         rest = rest[whole:]
+    told = losses.told()
     if not num_samples:
-        raise ValueError(f"audio {path} has a sound track of 0 samples")
+        reason = f"can't be decoded: {told}" if told else "has a sound track of 0 samples"
+        raise ValueError(f"audio {shown(path)} {reason}")
+    if told:
+        _log.warning("audio %s is damaged: %s", shown(path), told)
     if len(rest):
         yield rest
 
 
 def audio_seconds(path: str | Path) -> float | None:
     """The length that the file's header states; None where it states none."""
-    with open_sound(path) as (container, stream):
-        if stream.duration is not None and stream.time_base is not None:
-            return float(stream.duration * stream.time_base)
-        return None if container.duration is None else container.duration / av.time_base
+    total_s = 0.0
+    for url in part_urls(path):
+        with open_sound(path, url) as (container, stream):
+            if stream.duration is not None and stream.time_base is not None:
+                total_s += float(stream.duration * stream.time_base)
+            elif container.duration is not None:
+                total_s += container.duration / av.time_base
+            else:
+                return None
+    return total_s
+
+
+def begun(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same chunks, the first one taken at once: what can't be read is told right here."""
+    rest = iter(chunks)
+    return itertools.chain([next(rest)], rest)
 
 
 def paced(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -59,39 +84,14 @@ def paced(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield chunk
 
 
-@contextmanager
-def open_sound(
-    path: str | Path,
-) -> Iterator[tuple[av.container.InputContainer, av.audio.AudioStream]]:
-    """The file's container and first sound track; every failure of reading is a ValueError."""
-    if not Path(path).is_file():
-        raise ValueError(f"audio {path} is not a file")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise ValueError(f"audio {path} has no sound track")
-            yield container, container.streams.audio[0]
-    except av.error.FFmpegError as error:
-        raise ValueError(f"audio {path} can't be read: {error.strerror}") from None
-
-
-def decode_sound(
-    path: str | Path, rate: int, layout: str | None = None
-) -> Generator[np.ndarray, None, None]:
-    """float32 [channels, samples] at `rate`, in pieces of the size the file happens to hold.
-
-    `layout` is FFmpeg's name of the channel layout, None keeps the file's own.
-    """
-    with open_sound(path) as (container, stream):
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        for frame in container.decode(stream):
-            yield from (piece.to_ndarray() for piece in resampler.resample(frame))
-        yield from (piece.to_ndarray() for piece in resampler.resample(None))
-
-
-def _mono(planes: np.ndarray) -> np.ndarray:
-    """Average the channels: FFmpeg's own mix to mono adds them up, beyond 1.0.
-
-    Resampling may overshoot, and the wire's range is [-1, 1].
-    """
-    return np.clip(planes.mean(axis=0, dtype=np.float32), -1.0, 1.0)
+def _mono(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """float32 [samples] out of [channels, samples], whose number of channels may change."""
+    mix: MonoMix | None = None
+    for planes in pieces:
+        if mix is None or mix.num_channels != len(planes):
+            if mix is not None:
+                yield mix.finish()
+            mix = MonoMix(len(planes))
+        yield mix.add(planes)
+    if mix is not None:
+        yield mix.finish()

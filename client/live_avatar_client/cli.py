@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
 from rich.table import Table
 
-from live_avatar_client.audio import audio_seconds, paced, read_audio
+from live_avatar_client.arguments import (
+    checked_seconds,
+    checked_text,
+    checked_url,
+    num_video_frames,
+    parsed_options,
+    prompt_changes,
+)
+from live_avatar_client.audio import audio_seconds, begun, paced, read_audio
+from live_avatar_client.ending import held, kept, report, run
 from live_avatar_client.figures import Figures
+from live_avatar_client.files import check_apart, shown
+from live_avatar_client.progress import in_words, progress_bar, stderr
 from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, AvatarError, Block
-from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream, blocks_before
+from live_avatar_client.requests import PICTURES
+from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream
 from live_avatar_client.session import Session
 from live_avatar_client.stream import check_health
 from live_avatar_client.video import VideoWriter
@@ -30,7 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_progress = Console(stderr=True)
 
 Url = Annotated[str, typer.Option(help="host:port of the server's gRPC endpoint.")]
 Model = Annotated[str, typer.Option(help="Name of the model on the server.")]
@@ -53,8 +63,8 @@ Examples
 
 @app.command(epilog=_STREAM_EXAMPLES)
 def stream(
-    image: Annotated[Path, typer.Option(help="PNG or JPEG with the face to animate.")],
-    audio: Annotated[Path, typer.Option(help="Speech: wav, flac, mp3, m4a, … of any rate.")],
+    image: Annotated[Path, typer.Option(help=f"The face to animate: {PICTURES}.")],
+    audio: Annotated[Path, typer.Option(help="Speech: wav, flac, mp3, m4a, mp4, … of any rate.")],
     out: Annotated[Path, typer.Option(help="Video file to write, for example talk.mp4.")],
     prompt: Annotated[str | None, typer.Option(help="What the video shows, in words.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
@@ -71,19 +81,29 @@ def stream(
 ) -> None:
     """Send a portrait and speech, write the talking video while it is made."""
     figures = Figures(started_s=time.perf_counter())
+    checked_text("--model", model)
+    check_apart(out, "audio", audio)
+    check_apart(out, "image", image)
     session = Session(
-        image=image, prompt=prompt, seed=seed, options=_parsed(options), url=url, model=model
+        image=image,
+        prompt=prompt,
+        seed=seed,
+        options=parsed_options(options),
+        url=checked_url(url),
+        model=model,
     )
     duration_s = audio_seconds(audio)
     total = None if duration_s is None else round(duration_s * FPS)
-    chunks = paced(read_audio(audio, chunk_ms=1000 / FPS)) if realtime else read_audio(audio)
+    chunks = begun(read_audio(audio, chunk_ms=1000 / FPS if realtime else 100))
+    chunks = paced(chunks) if realtime else chunks
     writer = VideoWriter(out, audio_path=audio, scale=scale or None)
-    with session, writer, _bar() as bar:
+    with kept(writer, out), session, progress_bar() as bar:
         task = bar.add_task("connected", total=total)
         for block in session.stream(chunks):
-            writer.write(block.frames)
+            with held():
+                writer.write(block.frames)
             figures.add(block)
-            bar.update(task, completed=figures.num_frames, description=_live(figures))
+            bar.update(task, completed=figures.num_frames, description=in_words(figures))
     if not figures.num_frames:
         raise AvatarError(f"the server at {url} sent no frames")
     _report({"out": str(out), **figures.summary()}, as_json)
@@ -103,7 +123,7 @@ Examples
 @app.command(epilog=_GENERATE_EXAMPLES)
 def generate(
     prompt: Annotated[str, typer.Option(help="What the video shows, in words.")],
-    seconds: Annotated[float, typer.Option(min=0.01, help="Length of the video.")],
+    seconds: Annotated[float, typer.Option(help="Length of the video.")],
     out: Annotated[Path, typer.Option(help="Video file to write, for example fog.mp4.")],
     then: Annotated[
         list[str] | None,
@@ -120,17 +140,22 @@ def generate(
 ) -> None:
     """Send a prompt, write the video while it is made."""
     figures = Figures(started_s=time.perf_counter(), rate=ROLLING_FPS)
-    changes = _changes(then or [], seconds)
+    for option, text in (("--rules", rules), ("--model", model)):
+        checked_text(option, text)
+    changes = prompt_changes(then or [], checked_seconds(seconds))
     options: dict[str, Any] = {"seconds": seconds}
     options |= {} if rules is None else {"rules": rules}
-    stream = VideoStream(prompt=prompt, seed=seed, options=options, url=url, model=model)
+    stream = VideoStream(
+        prompt=prompt, seed=seed, options=options, url=checked_url(url), model=model
+    )
     writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None)
-    with stream, writer, _bar() as bar:
-        task = bar.add_task("connected", total=math.ceil(seconds * ROLLING_FPS - 1e-9))
+    with kept(writer, out), stream, progress_bar() as bar:
+        task = bar.add_task("connected", total=num_video_frames(seconds))
         for block in _generated(stream, changes):
-            writer.write(block.frames)
+            with held():
+                writer.write(block.frames)
             figures.add(block)
-            bar.update(task, completed=figures.num_frames, description=_live(figures))
+            bar.update(task, completed=figures.num_frames, description=in_words(figures))
     _report({"out": str(out), **figures.summary()}, as_json)
 
 
@@ -143,28 +168,11 @@ def _generated(stream: VideoStream, changes: list[tuple[int, str]]) -> Iterator[
     yield from stream.finish(prompt=prompt)
 
 
-def _changes(then: list[str], seconds: float) -> list[tuple[int, str]]:
-    changes: dict[int, str] = {}
-    for given in then:
-        time_s, colon, prompt = given.partition(":")
-        try:
-            at_s = float(time_s)
-        except ValueError:
-            at_s = math.nan
-        if not colon or not prompt or not 0 < at_s < seconds:
-            raise ValueError(
-                f"--then is {given!r}, expected SECONDS:PROMPT with seconds above 0 and below "
-                f"{seconds:g}"
-            )
-        changes[blocks_before(at_s)] = prompt
-    last = blocks_before(seconds)
-    return [(block, prompt) for block, prompt in sorted(changes.items()) if block < last]
-
-
 @app.command()
 def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) -> None:
     """Say whether the server answers and the model is ready; exit code 1 if not."""
-    answer = check_health(url, model)
+    checked_text("--model", model)
+    answer = check_health(checked_url(url), model)
     rows = {
         "url": url,
         "triton": answer.version,
@@ -178,58 +186,21 @@ def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) 
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one line on stderr and exit code 1."""
-    try:
-        app()
-    except (AvatarError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
-
-
-def _parsed(options: str | None) -> dict[str, Any] | None:
-    if options is None:
-        return None
-    try:
-        parsed = json.loads(options)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--options is not JSON: {error}; wanted an object in braces") from None
-    if not isinstance(parsed, dict):
-        raise ValueError(f"--options is {options}, expected a JSON object in braces")
-    return parsed
-
-
-def _bar() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=12),
-        TextColumn("{task.completed:.0f} frames"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=_progress,
-    )
-
-
-def _live(figures: Figures) -> str:
-    """Short enough for a terminal of 80 columns, bar and time included; x1: at real time."""
-    shown: list[tuple[float | None, Callable[[float], str]]] = [
-        (figures.ttff_ms, lambda v: f"first frame {v:.0f} ms"),
-        (figures.fps, lambda v: f"{v:.1f} fps"),
-        (figures.realtime_factor, lambda v: f"x{v:.2f}"),
-        (figures.late_frames or None, lambda v: f"{v:.0f} late"),
-    ]
-    return "  ".join(show(value) for value, show in shown if value is not None)
+    """Run the command line; whatever goes wrong is one line on stderr and an exit code."""
+    sys.exit(run(app, stderr))
 
 
 def _report(rows: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False)
     for name, value in rows.items():
-        table.add_row(name, "-" if value is None else str(value))
-    Console().print(table)
-    if as_json:
-        print(json.dumps(rows))
+        table.add_row(name, "-" if value is None else escape(shown(value)))
+
+    def show() -> None:
+        Console().print(table)
+        if as_json:
+            print(json.dumps(rows))
+
+    report(show)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from live_avatar_client.files import check_file, shown, words
 from live_avatar_client.protocol import INPUTS, MODEL, SAMPLE_RATE
 
 MAX_REQUEST_SAMPLES = SAMPLE_RATE // 2
@@ -16,6 +17,9 @@ MAX_REQUEST_SAMPLES = SAMPLE_RATE // 2
 
 AUDIO = ("audio", "audio_int16")
 """The inputs that carry sound, one of them in a request."""
+PICTURES = "PNG, JPEG, WebP, AVIF, BMP, GIF"
+MAX_IMAGE_BYTES = 32 * 2**20
+"""The server takes no more; more need not travel."""
 
 Image = bytes | str | Path | np.ndarray
 
@@ -75,23 +79,37 @@ def _image_tensor(image: Image) -> dict[str, np.ndarray]:
     if isinstance(image, np.ndarray):
         return {"image_rgb": image}
     if not isinstance(image, bytes):
-        path = Path(image)
-        if not path.is_file():
-            raise ValueError(f"image {path} is not a file")
-        image = path.read_bytes()
+        image = _read_image(image)
     if not image:
-        raise ValueError("image has 0 bytes, expected an encoded PNG or JPEG")
+        raise ValueError(f"image has 0 bytes, expected a file of {PICTURES}")
     return {"image": np.frombuffer(image, np.uint8)}
 
 
+def _read_image(path: str | Path) -> bytes:
+    num_bytes = check_file("image", path).st_size
+    if num_bytes > MAX_IMAGE_BYTES:
+        raise ValueError(
+            f"image {shown(path)} has {num_bytes} bytes, at most {MAX_IMAGE_BYTES} are taken"
+        )
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"image {shown(path)} can't be read: {words(error)}") from None
+
+
 def utf8(text: str) -> np.ndarray:
-    """Text as it travels."""
-    return np.frombuffer(text.encode("utf-8"), np.uint8)
+    """Text as it travels; ValueError for bytes that came with it and are no UTF-8."""
+    try:
+        return np.frombuffer(text.encode("utf-8"), np.uint8)
+    except UnicodeEncodeError:
+        raise ValueError(f"prompt '{shown(text)}' is not text in UTF-8") from None
 
 
 def as_json(options: Mapping[str, Any]) -> str:
     """The `options` input; ValueError for what JSON can't say."""
     try:
         return json.dumps(dict(options), allow_nan=False)
+    except RecursionError:
+        raise ValueError("options can't be written as JSON: nested too deeply") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"options can't be written as JSON: {error}") from None

@@ -5,6 +5,9 @@ Letters: T frames, H W picture size.
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,12 +17,15 @@ import av.error
 import av.video
 import numpy as np
 
-from live_avatar_client.audio import decode_sound, open_sound
+from live_avatar_client.files import check_apart, file_url, shown, words
 from live_avatar_client.protocol import FPS
+from live_avatar_client.sound import open_sound
+from live_avatar_client.sound_track import SoundTrack
+from live_avatar_client.target import Target
 
-_SUFFIXES = (".mp4", ".mov", ".mkv")
-_MIN_SIDE = 256
-_AAC_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_MIN_SIDE, MAX_SIDE = 256, 8192
+MAX_SCALE = 64
 _BT709 = 1  # the number of BT.709 in all three of H.264's colour fields
 _LIMITED_RANGE = 1
 
@@ -30,8 +36,12 @@ class VideoWriter:
     `size` is (width, height) of the frames, taken from the first ones when None. `scale` enlarges
     by a whole factor, because players show a stamp of 64 x 64 badly; None brings the short side to
     256 pixels. `audio_path` is any file with sound; it starts with the first frame, is cut where
-    the video ends, and is written along with the frames. The file appears with the first frame.
-    Raises ValueError for what can't be written.
+    the video ends, and is written along with the frames.
+
+    The file appears under its name when it is closed, with all frames written so far, also when an
+    exception ends the video early. Without a frame, or when the disk fails, no file appears and an
+    older one stays as it was. Entering the writer makes sure that the place can be written. Raises
+    ValueError for what can't be written, RuntimeError for a frame after the end.
     """
 
     def __init__(
@@ -44,28 +54,57 @@ class VideoWriter:
         scale: int | None = 1,
         crf: int = 18,
     ) -> None:
-        if (scale is not None and scale < 1) or fps < 1:
-            raise ValueError(f"scale {scale} and fps {fps}: expected whole numbers of 1 or more")
-        if not Path(path).parent.is_dir():
-            raise ValueError(f"video {path} can't be written: {Path(path).parent} is not a folder")
-        if Path(path).suffix.lower() not in _SUFFIXES:
-            raise ValueError(f"video {path} can't be written: expected {', '.join(_SUFFIXES)}")
+        if (scale is not None and not 1 <= scale <= MAX_SCALE) or fps < 1:
+            raise ValueError(
+                f"scale {scale} and fps {fps}: expected whole numbers of 1 or more, and a scale "
+                f"of {MAX_SCALE} at most"
+            )
         self._path, self._fps, self._scale, self._crf = Path(path), fps, scale, crf
+        if not os.path.isdir(self._path.parent):
+            raise self._unwritable(f"{shown(self._path.parent)} is not a folder")
+        if self._path.suffix.lower() not in _FORMATS:
+            raise self._unwritable(f"expected {', '.join(_FORMATS)}")
+        if audio_path is not None:
+            check_apart(path, "audio", audio_path)
         self._audio_path = audio_path
         self._size = size
+        self._target: Target | None = None
         self._container: av.container.OutputContainer | None = None
         self._video: av.video.VideoStream
-        self._sound: _SoundTrack | None = None
+        self._sound: SoundTrack | None = None
+        self._ended = False
         self.num_frames = 0
+        self.kept = False
+        """Whether the file has appeared."""
 
     def __enter__(self) -> VideoWriter:
+        self.open()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def seconds(self) -> float:
+        """Length of what was written so far."""
+        return self.num_frames / self._fps
+
+    def open(self) -> None:
+        """Make sure that there is sound to copy and a place to write to; nothing appears yet."""
+        self._check_going_on()
+        if self._target is not None:
+            return
+        if self._audio_path is not None:
+            with open_sound(self._audio_path):
+                pass
+        target = Target(self._path)
+        with self._named():
+            target.open()
+        self._target = target
+
     def write(self, frames: np.ndarray) -> None:
         """Append uint8 RGB frames [T, H, W, 3]."""
+        self._check_going_on()
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
             raise ValueError(
                 f"frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, 3]"
@@ -74,38 +113,56 @@ class VideoWriter:
         if self._size not in (None, (width, height)):
             raise ValueError(f"frames are {width}x{height}, this video is {self._size}")
         self._size = (width, height)
-        container = self._container or self._open(width, height)
-        for picture in frames:
-            container.mux(self._video.encode(self._converted(picture)))
-            self.num_frames += 1
-        if self._sound is not None:
-            self._sound.write_until(Fraction(self.num_frames, self._fps))
+        with self._named():
+            container = self._container or self._begin(width, height)
+            for picture in frames:
+                container.mux(self._video.encode(self._converted(picture)))
+                self.num_frames += 1
+            if self._sound is not None:
+                self._sound.write_until(Fraction(self.num_frames, self._fps))
 
     def close(self) -> None:
-        """Finish the file; what was written so far is playable."""
+        """Finish the file and let it appear; the first call counts."""
+        failed, self._ended = self._ended, True
+        target, self._target = self._target, None
         container, self._container = self._container, None
-        if container is None:
+        if target is None:
             return
         try:
-            container.mux(self._video.encode(None))
-            if self._sound is not None:
-                self._sound.finish(Fraction(self.num_frames, self._fps))
+            if container is not None and self.num_frames and not failed:
+                with self._named():
+                    self._finish(container)
+                    target.keep()
+                    self.kept = True
         finally:
-            container.close()
+            if self._sound is not None:
+                self._sound.close()
+            if container is not None:
+                with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+                    container.close()
+            target.discard()
 
-    def _open(self, width: int, height: int) -> av.container.OutputContainer:
+    def _finish(self, container: av.container.OutputContainer) -> None:
+        container.mux(self._video.encode(None))
+        if self._sound is not None:
+            self._sound.finish(Fraction(self.num_frames, self._fps))
+        container.close()
+
+    def _begin(self, width: int, height: int) -> av.container.OutputContainer:
+        """Sizes are known: the streams and the file they go to."""
         scale = self._scale or -(-_MIN_SIDE // min(width, height))
         width, height = width * scale, height * scale
         if width % 2 or height % 2:
-            raise ValueError(
-                f"video of {width}x{height} can't be written: H.264 wants even numbers; "
-                "an even scale makes them so"
+            raise self._unwritable(
+                f"{width}x{height} pixels, H.264 wants even numbers; an even scale makes them so"
             )
-        try:
-            container = av.open(str(self._path), "w")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise ValueError(f"video {self._path} can't be written: {error}") from None
-        self._container = container
+        if max(width, height) > MAX_SIDE:
+            raise self._unwritable(f"{width}x{height} pixels, at most {MAX_SIDE} a side are taken")
+        self.open()
+        assert self._target is not None
+        assert self._target.temporary is not None
+        url, form = file_url(self._target.temporary), _FORMATS[self._path.suffix.lower()]
+        container = self._container = av.open(url, "w", format=form)
         self._video = container.add_stream(
             "libx264", rate=self._fps, options={"crf": str(self._crf), "preset": "veryfast"}
         )
@@ -115,7 +172,7 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
         if self._audio_path is not None:
-            self._sound = _SoundTrack(container, self._audio_path)
+            self._sound = SoundTrack(container, self._audio_path)
         return container
 
     def _converted(self, picture: np.ndarray) -> av.VideoFrame:
@@ -131,42 +188,18 @@ class VideoWriter:
         frame.pts, frame.time_base = self.num_frames, Fraction(1, self._fps)
         return frame
 
+    def _check_going_on(self) -> None:
+        if self._ended:
+            raise RuntimeError(f"the video {shown(self._path)} has ended; write another one")
 
-class _SoundTrack:
-    """AAC beside the video, never further than the video is."""
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """What the system or FFmpeg says, as a ValueError that names the video and ends it."""
+        try:
+            yield
+        except (av.error.FFmpegError, OSError) as error:
+            self._ended = True
+            raise self._unwritable(words(error)) from None
 
-    def __init__(self, container: av.container.OutputContainer, path: str | Path) -> None:
-        with open_sound(path) as (_, source):
-            rate = source.rate if source.rate in _AAC_RATES else 48_000
-            layout = "mono" if source.channels == 1 else "stereo"
-        self._container = container
-        self._stream = container.add_stream("aac", rate=rate, layout=layout)
-        self._rate, self._layout = rate, layout
-        self._pieces = decode_sound(path, rate, layout)
-        self._next: np.ndarray | None = next(self._pieces, None)
-        self._num_samples = 0
-
-    def write_until(self, seconds: Fraction) -> None:
-        """Write the pieces that end by then."""
-        limit = int(seconds * self._rate)
-        while self._next is not None and self._num_samples + self._next.shape[1] <= limit:
-            self._write(self._next)
-            self._next = next(self._pieces, None)
-
-    def finish(self, seconds: Fraction) -> None:
-        """Write what is left until then, cutting the last piece, and close the source."""
-        self.write_until(seconds)
-        room = int(seconds * self._rate) - self._num_samples
-        if self._next is not None and room > 0:
-            self._write(self._next[:, :room])
-        self._pieces.close()
-        self._container.mux(self._stream.encode(None))
-
-    def _write(self, piece: np.ndarray) -> None:
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(piece), format="fltp", layout=self._layout
-        )
-        frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
-        frame.pts = self._num_samples
-        self._num_samples += piece.shape[1]
-        self._container.mux(self._stream.encode(frame))
+    def _unwritable(self, reason: str) -> ValueError:
+        return ValueError(f"video {shown(self._path)} can't be written: {reason}")
