@@ -20,6 +20,7 @@ from deploy import orphan_guard, server_command, server_log, server_process, tri
 from deploy.server_command import ADDRESS, Ports
 from deploy.server_health import all_ready
 
+HASHES = "hashes.json"  # lies in every Python model that `make repository` writes
 STATE_FILE = "server.json"  # what `stop` and `status` need to know: pid, token, ports
 _KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
 
@@ -92,7 +93,8 @@ class LocalServer:
         """Start the server; return when every model is ready.
 
         `RuntimeError` says why it cannot start: a missing download, an unsuitable Python, a taken
-        port, or the words of the model that failed to load.
+        port, the words of the model that failed to load, or those of the public model whose models
+        don't belong together.
         """
         if self._process is not None:
             raise RuntimeError("the server is started already")
@@ -172,7 +174,7 @@ class LocalServer:
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + self.start_timeout_s
-        while not all_ready(self.ports):
+        while not (self._agreed() and all_ready(self.ports)):
             assert self._process
             if self._process.poll() is not None:
                 raise RuntimeError(
@@ -185,3 +187,15 @@ class LocalServer:
                     f"{server_log.failure(self.log)}\n  The whole log: {self.log}"
                 )
             time.sleep(0.05)
+
+    def _agreed(self) -> bool:
+        """Whether every public model has found that the models it calls belong together."""
+        verdicts = server_log.verdicts(self.log)
+        if refusals := [f"{name}: {words}" for name, words in verdicts.items() if words]:
+            raise RuntimeError("\n".join([*refusals, f"  The whole log: {self.log}"]))
+        return all(name in verdicts for name in self._examiners())
+
+    def _examiners(self) -> list[str]:
+        """Public models of the repository; one that was not assembled here examines nothing."""
+        names = server_log.EXAMINERS
+        return [name for name in names if any(self.repository.glob(f"{name}/*/{HASHES}"))]

@@ -16,7 +16,9 @@ import numpy as np
 from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
 from pipeline.decoder import Decoder
+from pipeline.identity import Identity
 from pipeline.live_avatar import LiveAvatar
+from pipeline.parameters import names, seconds, steps
 from pipeline.picture import read_picture
 from pipeline.request import AvatarRequest, parse_request
 from pipeline.serving import BlsExecutor, PublicModel, SessionModel, tensors_of
@@ -28,15 +30,16 @@ class LiveAvatarModel(PublicModel):
     """`live_avatar`."""
 
     def load(self) -> None:
-        stages = self.parameter("stages", lambda text: text.split(","))
-        limit = self.parameter("max_sessions", int)
-        executor = TritonExecutor(self.config, stages, self.folder, limit)
+        stages = self.parameter("stages", names)
+        idle_timeout_s = self.parameter("idle_timeout_s", seconds)
+        identity = self.identity(num_steps=self.config.num_steps)
+        executor = TritonExecutor(identity, self.config, stages, self.folder)
         self.executor = executor
         self.orchestrator = LiveAvatar(
             self.config,
             executor,
-            max_sessions=limit,
-            idle_timeout_s=self.parameter("idle_timeout_s", float),
+            max_sessions=identity.max_sessions,
+            idle_timeout_s=idle_timeout_s,
         )
 
     def parse(self, request: Any, *, start: bool, end: bool) -> AvatarRequest:
@@ -54,9 +57,11 @@ class StageModel(SessionModel):
 
     output = "latent"
 
+    def identity(self, **_: Any) -> Identity:
+        return super().identity(steps=tuple(self.parameter("steps", steps)))
+
     def device(self) -> Stage:
-        steps = self.parameter("steps", lambda text: [int(s) for s in text.split(",")])
-        stage = Stage(self.folder, steps, **self.engine_options())
+        stage = Stage(self.folder, self.parameter("steps", steps), **self.engine_options())
         stage.warm_up()
         return stage
 
@@ -76,9 +81,9 @@ class TritonExecutor(BlsExecutor):
     """What `live_avatar` calls (`pipeline.lanes.Executor`)."""
 
     def __init__(
-        self, config: PipelineConfig, stages: list[str], folder: Path, max_sessions: int
+        self, identity: Identity, config: PipelineConfig, stages: list[str], folder: Path
     ) -> None:
-        super().__init__(dict.fromkeys([*stages, "vae_decoder"], "block"), max_sessions)
+        super().__init__(identity, dict.fromkeys([*stages, "vae_decoder"], "block"))
         self.config = config
         self.stages = stages
         self.num_stages = len(stages)
