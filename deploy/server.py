@@ -189,11 +189,14 @@ class LocalServer:
             time.sleep(0.05)
 
     def _agreed(self) -> bool:
-        """Whether every public model has found that the models it calls belong together."""
+        """Whether every public model has found that the models it calls belong together.
+        `RuntimeError` when all have looked and one has not."""
         verdicts = server_log.verdicts(self.log)
+        if not all(name in verdicts for name in self._examiners()):
+            return False
         if refusals := [f"{name}: {words}" for name, words in verdicts.items() if words]:
             raise RuntimeError("\n".join([*refusals, f"  The whole log: {self.log}"]))
-        return all(name in verdicts for name in self._examiners())
+        return True
 
     def _examiners(self) -> list[str]:
         """Public models of the repository; one that was not assembled here examines nothing."""
