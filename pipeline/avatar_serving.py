@@ -7,7 +7,7 @@ DecoderModel      the VAE decoder and its state           (START, block n, END)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from pipeline.serving import BlsExecutor, PublicModel, SessionModel, tensors_of
 from pipeline.stage import Stage
 from pipeline.text import Tokenizer, pad_text
 
+STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
+
 
 class LiveAvatarModel(PublicModel):
     """`live_avatar`."""
@@ -33,7 +35,9 @@ class LiveAvatarModel(PublicModel):
         stages = self.parameter("stages", names)
         idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         identity = self.identity(num_steps=self.config.num_steps)
-        executor = TritonExecutor(identity, self.config, stages, self.folder)
+        executor = TritonExecutor(
+            identity, self.config, stages, self.folder, self.stateless(STATELESS)
+        )
         self.executor = executor
         self.orchestrator = LiveAvatar(
             self.config,
@@ -81,9 +85,15 @@ class TritonExecutor(BlsExecutor):
     """What `live_avatar` calls (`pipeline.lanes.Executor`)."""
 
     def __init__(
-        self, identity: Identity, config: PipelineConfig, stages: list[str], folder: Path
+        self,
+        identity: Identity,
+        config: PipelineConfig,
+        stages: list[str],
+        folder: Path,
+        stateless: Sequence[Identity],
     ) -> None:
-        super().__init__(identity, dict.fromkeys([*stages, "vae_decoder"], "block"))
+        holders = dict.fromkeys([*stages, "vae_decoder"], "block")
+        super().__init__(identity, holders, stateless)
         self.config = config
         self.stages = stages
         self.num_stages = len(stages)

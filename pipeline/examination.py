@@ -30,16 +30,22 @@ GRACE_S = 5.0
 class Examination:
     """Asks `holders` with `ask` what they are, once they can be reached, and keeps the verdict.
 
+    `stateless` are models that can't be asked, as far as they are known.
     `ask` raises where a model can't be reached. `refused` is called once, by the thread, when the
     models contradict each other; also when one was missing while the server started, since then
     nothing will bring it. One that is missing later may be on its way.
     """
 
     def __init__(
-        self, public: Identity, holders: Sequence[str], ask: Callable[[str], Identity]
+        self,
+        public: Identity,
+        holders: Sequence[str],
+        ask: Callable[[str], Identity],
+        stateless: Sequence[Identity] = (),
     ) -> None:
         self.public = public
         self.holders = list(holders)
+        self.stateless = list(stateless)
         self._ask = ask
         self._refused: Callable[[], None] = lambda: None
         self._words = f"{public.model}: its models are not asked yet what they are; try again"
@@ -78,7 +84,7 @@ class Examination:
         identities = self._reach_all()
         if identities is None:
             return
-        if found := differences(self.public, identities):
+        if found := differences(self.public, [*identities, *self.stateless]):
             self._refuse("; ".join(found))
             return
         self._is_agreed = True

@@ -8,6 +8,7 @@ RollingTextModel      prompts to text rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ class _Rolling(Model):
 
     config_file = "rolling.json"
 
-    def read_config(self) -> RollingConfig:
-        return RollingConfig.load(self.folder / self.config_file)
+    def read_config(self, folder: Path) -> RollingConfig:
+        return RollingConfig.load(folder / self.config_file)
 
 
 class RollingTextModel(_Rolling, GraphModel):
@@ -76,7 +77,7 @@ class RollingForcingModel(_Rolling, PublicModel):
         idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         identity = self.identity()
         self.rules = served_rules(self.config)
-        executor = RollingTritonExecutor(identity, self.config, self.folder)
+        executor = RollingTritonExecutor(identity, self.config, self.folder, self.stateless([TEXT]))
         self.executor = executor
         self.orchestrator = RollingForcing(
             self.rules,
@@ -98,8 +99,14 @@ class RollingForcingModel(_Rolling, PublicModel):
 class RollingTritonExecutor(BlsExecutor):
     """What `rolling_forcing` calls (`pipeline.rolling_lanes.RollingExecutor`)."""
 
-    def __init__(self, identity: Identity, config: RollingConfig, folder: Path) -> None:
-        super().__init__(identity, {WINDOW: "tick", DECODER: "block"})
+    def __init__(
+        self,
+        identity: Identity,
+        config: RollingConfig,
+        folder: Path,
+        stateless: Sequence[Identity],
+    ) -> None:
+        super().__init__(identity, {WINDOW: "tick", DECODER: "block"}, stateless)
         self.config = config
         self.tokenizer = Tokenizer(config, folder)
 

@@ -23,7 +23,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.engine_manifest import Manifest
 from pipeline.examination import Examination
-from pipeline.file_hashes import check_files, read_hashes
+from pipeline.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity import OUTPUT, Identity
 from pipeline.orchestrator import Orchestrator
 from pipeline.parameters import check_one_instance, whole
@@ -78,7 +78,7 @@ class Model:
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.gpu = int(args["model_instance_device_id"])
         self.files = check_files(self.folder, self.name)
-        self.config = self.read_config()
+        self.config = self.read_config(self.folder)
         given = json.loads(args["model_config"])
         entries = given.get("parameters", {})
         self.parameters = {key: entry["string_value"] for key, entry in entries.items()}
@@ -86,8 +86,8 @@ class Model:
             check_one_instance(self.name, given.get("instance_group", []))
         self.load()
 
-    def read_config(self) -> Any:
-        return PipelineConfig.load(self.folder / self.config_file)
+    def read_config(self, folder: Path) -> Any:
+        return PipelineConfig.load(folder / self.config_file)
 
     def load(self) -> None:
         raise AssertionError("every model has its own")
@@ -229,6 +229,23 @@ class PublicModel(Model):
         own = super().identity(**steps)
         return dataclasses.replace(own, files=read_hashes(self.folder))
 
+    def stateless(self, names: Sequence[str]) -> list[Identity]:
+        """Of the models `names`, which can't be asked, those whose folders lie beside ours: not on
+        GPUs, where they are plans of Triton's own backend, nor where Triton fetches each model
+        alone."""
+        beside = {name: self.folder.parents[1] / name / self.folder.name for name in names}
+        return [
+            dataclasses.replace(
+                self.identity(),
+                model=name,
+                config=dataclasses.asdict(self.read_config(folder)),
+                files={n: h for n, h in read_hashes(folder).items() if (folder / n).is_file()},
+                num_steps=None,
+            )
+            for name, folder in beside.items()
+            if (folder / HASHES).is_file()
+        ]
+
     def _leave(self) -> None:
         """Not be ready, since no session can start: health tells the truth."""
         if _may_unload():
@@ -292,12 +309,14 @@ class BlsExecutor:
     """Calls the repository's models through BLS.
 
     `holders` are those that hold sessions, with the input that numbers a session's requests there;
-    `identity` is what the public model is.
+    `identity` is what the public model is, `stateless` are those of the others that are known.
     """
 
-    def __init__(self, identity: Identity, holders: Mapping[str, str]) -> None:
+    def __init__(
+        self, identity: Identity, holders: Mapping[str, str], stateless: Sequence[Identity]
+    ) -> None:
         self.holders = holders
-        self.examination = Examination(identity, list(holders), self.ask)
+        self.examination = Examination(identity, list(holders), self.ask, stateless)
         self._pool = ThreadPoolExecutor(
             identity.max_sessions * len(holders), thread_name_prefix="open or close"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -77,6 +78,16 @@ def test_a_contradiction_refuses_every_session_and_is_told_once(
         "live_avatar refuses every session: dit_stage_1 takes max_sessions 1, live_avatar 2; "
         "they must be equal"
     ]
+
+
+def test_models_that_cannot_be_asked_are_compared_too(left: threading.Event) -> None:
+    """Encoders of another export: what the avatar hears is not what its stages know."""
+    other = dataclasses.replace(DECODER, model="vae_encoder", files={"vae.safetensors": "dd" * 32})
+    refused = Examination(PUBLIC, list(HOLDERS), HOLDERS.__getitem__, [other])
+    refused.start(left.set)
+    with pytest.raises(RuntimeError, match="vae_encoder is of another export"):
+        refused.await_agreement()
+    refused.stop()
 
 
 def test_a_server_may_take_its_time_to_start(begin: Begin, left: threading.Event) -> None:

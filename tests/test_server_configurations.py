@@ -101,6 +101,12 @@ def test_models_that_contradict_each_other_are_refused_with_both_values(tmp_path
     set_parameter(models, "dit_stage_1", "max_sessions", "1")
     set_parameter(models, "dit_stage_2", "steps", "1")
     set_field(models, "vae_decoder", "num_steps", 3)
+    set_field(models, "audio_encoder", "audio_context_frames", 125)
+    other = models / "vae_encoder" / "1"
+    graph = unlinked(other / "vae_encoder.onnx")
+    graph.write_bytes(graph.read_bytes() + b"\x22\x00")  # an empty name of its producer's domain
+    unlinked(other / "hashes.json")
+    write_hashes(other, [graph.name])
     set_parameter(models, "dit_window", "max_sessions", "3")
     set_field(models, "rolling_vae_decoder", "shift", 4.5)
     words = refusal(models, tmp_path / "log")
@@ -109,6 +115,8 @@ def test_models_that_contradict_each_other_are_refused_with_both_values(tmp_path
         "vae_decoder has num_steps 3 in its pipeline.json, live_avatar 4 in its pipeline.json",
         "wanted each of 0..3 once and in order, its stages own: dit_stage_0 0, dit_stage_1 1, "
         "dit_stage_2 1, dit_stage_3 3",
+        "audio_encoder has audio_context_frames 125 in its pipeline.json, live_avatar 50",
+        "vae_encoder is of another export than live_avatar: vae_encoder.onnx (sha256 ",
         "rolling_forcing: dit_window takes max_sessions 3, rolling_forcing 2",
         "rolling_vae_decoder has shift 4.5 in its rolling.json, rolling_forcing 5.0 in its",
     ):
