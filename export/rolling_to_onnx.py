@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export import encoder_graphs, rolling_vae_graphs, wan_graphs
 from export.checkpoint_files import Weights, open_weights, read
+from export.checkpoint_writer import component_files
 from export.graph import Graph
 from export.hash_files import write_hashes
 from export.onnx_file import export_graph
@@ -72,7 +73,9 @@ def export_rolling_preset(
         names = [path.name for path in fresh.iterdir()]
         for name in names:
             (fresh / name).replace(out_dir / name)
-    write_hashes(out_dir, [*names, *(f"{stem}.safetensors" for stem in components)])
+    used = [path for stem in components for path in component_files(out_dir, stem)]
+    used += [path for path in [out_dir / tokenizer.name] if path.is_file()]
+    write_hashes(out_dir, [*names, *(path.name for path in used)])
 
 
 def _graphs(preset: RollingPreset, stem: str, weights_dir: Path, dtype: torch.dtype) -> list[Graph]:

@@ -146,8 +146,9 @@ class _Export:
         for path in (path for stem in stale for path in component_files(self.out_dir, stem)):
             if path.name not in names:
                 path.unlink()
-        weights = [path.name for stem in components for path in component_files(self.out_dir, stem)]
-        write_hashes(self.out_dir, [*names, *weights])
+        used = [path for stem in components for path in component_files(self.out_dir, stem)]
+        used += [path for path in [self.out_dir / tokenizer.name] if path.is_file()]
+        write_hashes(self.out_dir, [*names, *(path.name for path in used)])
 
 
 def _fp8_layers(preset: Preset) -> list[str]:
