@@ -172,3 +172,4 @@ def _model(out: Path, name: str, code: str | None, max_sessions: int) -> None:
         ROOT / "pipeline", version / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
     )
     CONFIG.save(version / "pipeline.json")
+    (version / "hashes.json").write_text("{}")  # no graphs, no weights

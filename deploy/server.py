@@ -29,6 +29,7 @@ from deploy import (
 from deploy.server_command import ADDRESS, Ports
 from deploy.server_health import all_ready
 
+HASHES = "hashes.json"  # lies in every Python model that `make repository` writes
 STATE_FILE = "server.json"  # what `stop` and `status` need to know: pid, token, ports
 _KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
 
@@ -101,7 +102,8 @@ class LocalServer:
         """Start the server; return when every model is ready.
 
         `RuntimeError` says why it cannot start: a missing download, an unsuitable Python, a taken
-        port, or the words of the model that failed to load.
+        port, the words of the model that failed to load, or those of the public model whose models
+        don't belong together.
         """
         if self._process is not None:
             raise RuntimeError("the server is started already")
@@ -186,7 +188,7 @@ class LocalServer:
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + self.start_timeout_s
-        while not all_ready(self.ports):
+        while not (self._agreed() and all_ready(self.ports)):
             assert self._process
             if self._process.poll() is not None:
                 raise RuntimeError(
@@ -199,3 +201,18 @@ class LocalServer:
                     f"{server_log.failure(self.log)}\n  The whole log: {self.log}"
                 )
             time.sleep(0.05)
+
+    def _agreed(self) -> bool:
+        """Whether every public model has found that the models it calls belong together.
+        `RuntimeError` when all have looked and one has not."""
+        verdicts = server_log.verdicts(self.log)
+        if not all(name in verdicts for name in self._examiners()):
+            return False
+        if refusals := [f"{name}: {words}" for name, words in verdicts.items() if words]:
+            raise RuntimeError("\n".join([*refusals, f"  The whole log: {self.log}"]))
+        return True
+
+    def _examiners(self) -> list[str]:
+        """Public models of the repository; one that was not assembled here examines nothing."""
+        names = server_log.EXAMINERS
+        return [name for name in names if any(self.repository.glob(f"{name}/*/{HASHES}"))]

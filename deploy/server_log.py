@@ -9,6 +9,13 @@ from pathlib import Path
 _ERROR = re.compile(r"^\S+ E \d+ \S+\] (?P<text>.*)$")
 _HARMLESS = ("CudaDriverHelper",)  # said once on every machine without a GPU
 _TAIL_LINES = 15
+EXAMINERS = ("live_avatar", "rolling_forcing")
+"""Models that ask, after they have loaded, whether those that they call belong together."""
+_VERDICT = re.compile(
+    rf"^\S+ [IE] \d+ \S+\] \"(?P<model>{'|'.join(EXAMINERS)})"
+    r"(?:: its models belong together| refuses every session: (?P<words>.*))\"$",
+    re.M,
+)
 
 
 def failure(log: Path) -> str:
@@ -16,6 +23,13 @@ def failure(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     errors = [text for line in lines if (text := _error_text(line))]
     return "\n".join(errors or lines[-_TAIL_LINES:]) or "(the log is empty)"
+
+
+def verdicts(log: Path) -> dict[str, str]:
+    """Public model -> why it refuses every session, "" if it doesn't; without those that have not
+    said so yet."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return {found["model"]: found["words"] or "" for found in _VERDICT.finditer(text)}
 
 
 def _error_text(line: str) -> str | None:

@@ -23,6 +23,7 @@ from export.stage_configs import is_stage, parse_steps, stage_names, with_steps
 
 REPO = Path(__file__).resolve().parent.parent
 PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
+HASHES = "hashes.json"  # every Python model compares its files with it
 TIMESTEPS, WINDOW_TIMESTEPS = "timesteps.safetensors", "window_timesteps.safetensors"
 TABLES = (TIMESTEPS, WINDOW_TIMESTEPS)  # what a deployment on plans reads too
 MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
@@ -184,7 +185,7 @@ def _files(source: Path, artifacts: Path, deployment: Deployment | None) -> list
         wanted = [name for name in wanted if name in TABLES]
     wanted += [name for name in OPTIONAL_FILES.get(kind, ()) if (artifacts / name).exists()]
     config = ROLLING_CONFIG if kind in ROLLING_MODELS else PIPELINE_CONFIG
-    return [config, *wanted] if _is_python(source, deployment) else wanted
+    return [config, HASHES, *wanted] if _is_python(source, deployment) else wanted
 
 
 def _check_artifacts(
@@ -197,6 +198,12 @@ def _check_artifacts(
         for file in _files(sources / name, artifacts, deployment):
             if not (artifacts / file).is_file():
                 missing.setdefault(file, []).append(name)
+    if list(missing) == [HASHES]:
+        raise ValueError(
+            f"missing in {artifacts}: {HASHES}, so no model could tell its files from another "
+            f"export's. Export writes it: make export; for files that you trust: "
+            f"python -m export.hash_files {artifacts}"
+        )
     if missing:
         wanted = "; ".join(f"{file} (for {', '.join(by)})" for file, by in missing.items())
         raise ValueError(f"missing in {artifacts}: {wanted}. Export writes them: make export")

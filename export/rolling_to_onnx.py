@@ -1,7 +1,7 @@
 """A text-to-video preset's weights to ONNX: `python -m export.to_onnx --preset rolling-demo …`.
 
 The out folder then holds all that the models of `rolling_forcing` are assembled from: graphs, the
-safetensors they point into, `window_timesteps.safetensors` and `rolling.json`.
+safetensors they point into, `window_timesteps.safetensors`, `rolling.json` and `hashes.json`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export import encoder_graphs, rolling_vae_graphs, wan_graphs
 from export.checkpoint_files import Weights, open_weights, read
+from export.checkpoint_writer import component_files
 from export.graph import Graph
+from export.hash_files import write_hashes
 from export.onnx_file import export_graph
 from export.precision import TYPES, in_precision
 from export.typed_weights import in_types, types_of, write_weights
@@ -48,8 +50,8 @@ def export_rolling_preset(
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     in_place = weights_dir.resolve() == out_dir.resolve()
-    with tempfile.TemporaryDirectory(dir=out_dir.parent) as name:
-        fresh = Path(name)
+    with tempfile.TemporaryDirectory(dir=out_dir.parent) as scratch:
+        fresh = Path(scratch)
         preset.stream.save(fresh / wan_graphs.CONFIG)
         save_tensors(
             _tables(preset, open_weights(weights_dir, "wan")), fresh / wan_graphs.TIMESTEPS
@@ -68,8 +70,12 @@ def export_rolling_preset(
         tokenizer = weights_dir / preset.stream.tokenizer
         if tokenizer.is_file() and not in_place:
             shutil.copyfile(tokenizer, fresh / tokenizer.name)
-        for path in fresh.iterdir():
-            path.replace(out_dir / path.name)
+        names = [path.name for path in fresh.iterdir()]
+        for name in names:
+            (fresh / name).replace(out_dir / name)
+    used = [path for stem in components for path in component_files(out_dir, stem)]
+    used += [path for path in [out_dir / tokenizer.name] if path.is_file()]
+    write_hashes(out_dir, [*names, *(path.name for path in used)])
 
 
 def _graphs(preset: RollingPreset, stem: str, weights_dir: Path, dtype: torch.dtype) -> list[Graph]:

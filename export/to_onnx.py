@@ -1,8 +1,9 @@
 """Weights to a folder of ONNX graphs: `python -m export.to_onnx --preset demo --weights A --out B`.
 
 The out folder then holds all that a model repository is assembled from: the graphs, the safetensors
-they point into, `timesteps.safetensors` and `pipeline.json`. No network is loaded: it is traced
-with fake tensors, and weights whose element type already fits are not copied where A is B.
+they point into, `timesteps.safetensors`, `pipeline.json` and `hashes.json`. No network is loaded:
+it is traced with fake tensors, and weights whose element type already fits are not copied where A
+is B.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from export.checkpoint_fit import check_fits
 from export.checkpoint_writer import component_files
 from export.fp8 import fp8_layers, make_fp8
 from export.graph import Graph
+from export.hash_files import write_hashes
 from export.onnx_file import export_graph
 from export.precision import TYPES, in_precision
 from export.preset_options import SIZE_HELP, STEPS_HELP, preset_named
@@ -144,6 +146,9 @@ class _Export:
         for path in (path for stem in stale for path in component_files(self.out_dir, stem)):
             if path.name not in names:
                 path.unlink()
+        used = [path for stem in components for path in component_files(self.out_dir, stem)]
+        used += [path for path in [self.out_dir / tokenizer.name] if path.is_file()]
+        write_hashes(self.out_dir, [*names, *(path.name for path in used)])
 
 
 def _fp8_layers(preset: Preset) -> list[str]:

@@ -7,7 +7,7 @@ DecoderModel      the VAE decoder and its state           (START, block n, END)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,34 @@ import numpy as np
 from pipeline.audio_features import AudioWindow
 from pipeline.config import PipelineConfig
 from pipeline.decoder import Decoder
+from pipeline.identity import Identity
 from pipeline.live_avatar import LiveAvatar
+from pipeline.parameters import names, seconds, steps
 from pipeline.picture import read_picture
 from pipeline.request import AvatarRequest, parse_request
 from pipeline.serving import BlsExecutor, PublicModel, SessionModel, tensors_of
 from pipeline.stage import Stage
 from pipeline.text import Tokenizer, pad_text
 
+STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
+
 
 class LiveAvatarModel(PublicModel):
     """`live_avatar`."""
 
     def load(self) -> None:
-        stages = self.parameter("stages", lambda text: text.split(","))
-        limit = self.parameter("max_sessions", int)
-        executor = TritonExecutor(self.config, stages, self.folder, limit)
+        stages = self.parameter("stages", names)
+        idle_timeout_s = self.parameter("idle_timeout_s", seconds)
+        identity = self.identity(num_steps=self.config.num_steps)
+        executor = TritonExecutor(
+            identity, self.config, stages, self.folder, self.stateless(STATELESS)
+        )
         self.executor = executor
         self.orchestrator = LiveAvatar(
             self.config,
             executor,
-            max_sessions=limit,
-            idle_timeout_s=self.parameter("idle_timeout_s", float),
+            max_sessions=identity.max_sessions,
+            idle_timeout_s=idle_timeout_s,
         )
 
     def parse(self, request: Any, *, start: bool, end: bool) -> AvatarRequest:
@@ -54,9 +61,11 @@ class StageModel(SessionModel):
 
     output = "latent"
 
+    def identity(self, **_: Any) -> Identity:
+        return super().identity(steps=tuple(self.parameter("steps", steps)))
+
     def device(self) -> Stage:
-        steps = self.parameter("steps", lambda text: [int(s) for s in text.split(",")])
-        stage = Stage(self.folder, steps, **self.engine_options())
+        stage = Stage(self.folder, self.parameter("steps", steps), **self.engine_options())
         stage.warm_up()
         return stage
 
@@ -76,9 +85,15 @@ class TritonExecutor(BlsExecutor):
     """What `live_avatar` calls (`pipeline.lanes.Executor`)."""
 
     def __init__(
-        self, config: PipelineConfig, stages: list[str], folder: Path, max_sessions: int
+        self,
+        identity: Identity,
+        config: PipelineConfig,
+        stages: list[str],
+        folder: Path,
+        stateless: Sequence[Identity],
     ) -> None:
-        super().__init__(dict.fromkeys([*stages, "vae_decoder"], "block"), max_sessions)
+        holders = dict.fromkeys([*stages, "vae_decoder"], "block")
+        super().__init__(identity, holders, stateless)
         self.config = config
         self.stages = stages
         self.num_stages = len(stages)

@@ -8,12 +8,15 @@ RollingTextModel      prompts to text rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.engine import Engine
+from pipeline.identity import Identity
+from pipeline.parameters import seconds, whole
 from pipeline.rolling_config import RollingConfig
 from pipeline.rolling_decoder import RollingDecoder
 from pipeline.rolling_forcing import RollingForcing
@@ -30,15 +33,17 @@ WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encod
 class _Rolling(Model):
     """A model whose numbers are in rolling.json."""
 
-    def read_config(self) -> RollingConfig:
-        return RollingConfig.load(self.folder / "rolling.json")
+    config_file = "rolling.json"
+
+    def read_config(self, folder: Path) -> RollingConfig:
+        return RollingConfig.load(folder / self.config_file)
 
 
 class RollingTextModel(_Rolling, GraphModel):
     """`rolling_text_encoder`."""
 
     def load(self) -> None:
-        threads = self.parameter("num_threads", int)
+        threads = self.parameter("num_threads", whole)
         self.engine = Engine(self.folder / "text_encoder.onnx", threads)
         self.engine.warm_up()
 
@@ -69,15 +74,16 @@ class RollingForcingModel(_Rolling, PublicModel):
     """`rolling_forcing`, the model that clients talk to."""
 
     def load(self) -> None:
-        limit = self.parameter("max_sessions", int)
+        idle_timeout_s = self.parameter("idle_timeout_s", seconds)
+        identity = self.identity()
         self.rules = served_rules(self.config)
-        executor = RollingTritonExecutor(self.config, self.folder, limit)
+        executor = RollingTritonExecutor(identity, self.config, self.folder, self.stateless([TEXT]))
         self.executor = executor
         self.orchestrator = RollingForcing(
             self.rules,
             executor,
-            max_sessions=limit,
-            idle_timeout_s=self.parameter("idle_timeout_s", float),
+            max_sessions=identity.max_sessions,
+            idle_timeout_s=idle_timeout_s,
         )
 
     def parse(self, request: Any, *, start: bool, end: bool) -> RollingRequest:
@@ -93,8 +99,14 @@ class RollingForcingModel(_Rolling, PublicModel):
 class RollingTritonExecutor(BlsExecutor):
     """What `rolling_forcing` calls (`pipeline.rolling_lanes.RollingExecutor`)."""
 
-    def __init__(self, config: RollingConfig, folder: Path, max_sessions: int) -> None:
-        super().__init__({WINDOW: "tick", DECODER: "block"}, max_sessions)
+    def __init__(
+        self,
+        identity: Identity,
+        config: RollingConfig,
+        folder: Path,
+        stateless: Sequence[Identity],
+    ) -> None:
+        super().__init__(identity, {WINDOW: "tick", DECODER: "block"}, stateless)
         self.config = config
         self.tokenizer = Tokenizer(config, folder)
 

@@ -16,12 +16,14 @@ of the backend that frees Python objects without holding the interpreter's lock:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,12 @@ import triton_python_backend_utils as pb
 from pipeline.answering import BlockFrames
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
+from pipeline.engine_manifest import Manifest
+from pipeline.examination import Examination
+from pipeline.file_hashes import HASHES, check_files, read_hashes
+from pipeline.identity import OUTPUT, Identity
 from pipeline.orchestrator import Orchestrator
+from pipeline.parameters import check_one_instance, whole
 from pipeline.worker import SessionWorker
 
 logger = logging.getLogger(__name__)
@@ -49,7 +56,10 @@ RETRY_S, GIVE_UP_S = 0.001, 60.0
 
 class _TritonLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        write = pb.Logger.log_info if record.levelno < logging.WARNING else pb.Logger.log_warn
+        if record.levelno >= logging.ERROR:
+            write = pb.Logger.log_error
+        else:
+            write = pb.Logger.log_info if record.levelno < logging.WARNING else pb.Logger.log_warn
         try:
             write(self.format(record))
         except Exception:
@@ -59,18 +69,25 @@ class _TritonLog(logging.Handler):
 class Model:
     """What every model reads when it loads: its folder, pipeline.json and its parameters."""
 
+    config_file = "pipeline.json"
+    holds_sessions = False
+
     def initialize(self, args: dict[str, str]) -> None:
         logging.basicConfig(handlers=[_TritonLog()], level=logging.INFO, format="%(message)s")
         self.name = args["model_name"]
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.gpu = int(args["model_instance_device_id"])
-        self.config = self.read_config()
-        entries = json.loads(args["model_config"]).get("parameters", {})
+        self.files = check_files(self.folder, self.name)
+        self.config = self.read_config(self.folder)
+        given = json.loads(args["model_config"])
+        entries = given.get("parameters", {})
         self.parameters = {key: entry["string_value"] for key, entry in entries.items()}
+        if self.holds_sessions:
+            check_one_instance(self.name, given.get("instance_group", []))
         self.load()
 
-    def read_config(self) -> Any:
-        return PipelineConfig.load(self.folder / "pipeline.json")
+    def read_config(self, folder: Path) -> Any:
+        return PipelineConfig.load(folder / self.config_file)
 
     def load(self) -> None:
         raise AssertionError("every model has its own")
@@ -86,12 +103,25 @@ class Model:
                 f"{self.name}: parameter {name} is {self.parameters[name]!r}: {error}"
             ) from error
 
+    def identity(self, **steps: Any) -> Identity:
+        """What this model is, for those that it works with."""
+        return Identity(
+            model=self.name,
+            max_sessions=self.parameter("max_sessions", whole),
+            config_file=self.config_file,
+            config=dataclasses.asdict(self.config),
+            files=self.files,
+            **steps,
+        )
+
 
 class GraphModel(Model):
     """A stateless graph: `<model name>.onnx`."""
 
     def load(self) -> None:
-        self.engine = Engine(self.folder / f"{self.name}.onnx", self.parameter("num_threads", int))
+        self.engine = Engine(
+            self.folder / f"{self.name}.onnx", self.parameter("num_threads", whole)
+        )
         c = self.config
         sizes = {"num_samples": c.samples_per_block, "T": c.video_frames_per_block, "actors": 1}
         self.engine.warm_up(**sizes)
@@ -114,6 +144,7 @@ class SessionModel(Model):
     output: str
     order = "block"
     """Input that numbers a session's requests from 0."""
+    holds_sessions = True
 
     def engine_options(self) -> dict[str, Any]:
         """Which engine runs the graphs, and on what: the instance's GPU, or a number of cores."""
@@ -126,14 +157,22 @@ class SessionModel(Model):
             raise ValueError(
                 f"{self.name}: engine is {engine!r}, wanted 'onnxruntime' or 'tensorrt'"
             )
-        return {"num_threads": self.parameter("num_threads", int)}
+        return {"num_threads": self.parameter("num_threads", whole)}
 
     def device(self) -> Any:
         raise AssertionError("every model has its own")
 
     def load(self) -> None:
-        limit = self.parameter("max_sessions", int)
-        self.worker = SessionWorker(self.device(), self.name, limit)
+        identity = self.identity()
+        self.told = np.frombuffer(identity.to_json(), np.uint8)
+        self.worker = SessionWorker(self.device(), self.name, identity.max_sessions)
+
+    def identity(self, **steps: Any) -> Identity:
+        """Of plans it tells what they were made from: a plan's bytes are another on each GPU."""
+        own = super().identity(**steps)
+        manifests = [Manifest.load(path) for path in self.folder.glob("*.manifest.json")]
+        plans = {f"weights of {m.graph}.plan": m.weights_sha256 for m in manifests}
+        return dataclasses.replace(own, files={**own.files, **plans})
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -148,11 +187,15 @@ class SessionModel(Model):
             result = error
         if isinstance(result, Exception):
             return pb.InferenceResponse(error=pb.TritonError(str(result)))
+        if request.flags() & START:
+            return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
         return pb.InferenceResponse([] if result is None else [pb.Tensor(self.output, result)])
 
     def _take(self, request: Any, done: Callable[[Any], None]) -> None:
         session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
-        if flags & START:
+        if flags & START and session == ALL_SESSIONS:
+            done(None)  # opens nothing: asks what this model is
+        elif flags & START:
             tensors.pop(self.order, None)
             self.worker.open(session, tensors, done)
         elif flags & END and session == ALL_SESSIONS:
@@ -175,6 +218,38 @@ class PublicModel(Model):
 
     orchestrator: Orchestrator[Any]
     executor: BlsExecutor
+    holds_sessions = True
+
+    def initialize(self, args: dict[str, str]) -> None:
+        super().initialize(args)
+        self.executor.examination.start(self._leave)
+
+    def identity(self, **steps: Any) -> Identity:
+        """It loads few files itself and knows those of the whole export."""
+        own = super().identity(**steps)
+        return dataclasses.replace(own, files=read_hashes(self.folder))
+
+    def stateless(self, names: Sequence[str]) -> list[Identity]:
+        """Of the models `names`, which can't be asked, those whose folders lie beside ours: not on
+        GPUs, where they are plans of Triton's own backend, nor where Triton fetches each model
+        alone."""
+        beside = {name: self.folder.parents[1] / name / self.folder.name for name in names}
+        return [
+            dataclasses.replace(
+                self.identity(),
+                model=name,
+                config=dataclasses.asdict(self.read_config(folder)),
+                files={n: h for n, h in read_hashes(folder).items() if (folder / n).is_file()},
+                num_steps=None,
+            )
+            for name, folder in beside.items()
+            if (folder / HASHES).is_file()
+        ]
+
+    def _leave(self) -> None:
+        """Not be ready, since no session can start: health tells the truth."""
+        if _may_unload():
+            pb.unload_model(self.name)
 
     def parse(self, request: Any, *, start: bool, end: bool) -> Any:
         """A request, checked; ValueError in words for the client."""
@@ -195,6 +270,7 @@ class PublicModel(Model):
                 self.orchestrator.submit(parsed, reply)
 
     def finalize(self) -> None:
+        self.executor.examination.stop()
         self.orchestrator.stop()
         self.executor.stop()
 
@@ -232,19 +308,30 @@ class _TritonReply:
 class BlsExecutor:
     """Calls the repository's models through BLS.
 
-    `holders` are those that hold sessions, with the input that numbers a session's requests there.
+    `holders` are those that hold sessions, with the input that numbers a session's requests there;
+    `identity` is what the public model is, `stateless` are those of the others that are known.
     """
 
-    def __init__(self, holders: Mapping[str, str], max_sessions: int) -> None:
+    def __init__(
+        self, identity: Identity, holders: Mapping[str, str], stateless: Sequence[Identity]
+    ) -> None:
         self.holders = holders
+        self.examination = Examination(identity, list(holders), self.ask, stateless)
         self._pool = ThreadPoolExecutor(
-            max_sessions * len(holders), thread_name_prefix="open or close"
+            identity.max_sessions * len(holders), thread_name_prefix="open or close"
         )
         self._first_start = threading.Lock()
         self._is_first_start = True
 
+    def ask(self, model: str) -> Identity:
+        """What a holder is; RuntimeError if it can't be reached."""
+        inputs = {self.holders[model]: np.zeros(1, np.int64)}
+        return _identity(self.hold(model, ALL_SESSIONS, START, inputs, [OUTPUT]))
+
     def forget_strangers(self) -> None:
-        """Before the first session: a process before us may have died with sessions open."""
+        """Before the first session: a process before us may have died with sessions open.
+        RuntimeError if the models don't belong together."""
+        self.examination.await_agreement()
         with self._first_start:
             if self._is_first_start:
                 self.close(ALL_SESSIONS)
@@ -253,13 +340,12 @@ class BlsExecutor:
     def open(self, session: int, tensors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Open a session at every holder, side by side, with its tensors."""
         opened = [
-            self._pool.submit(self.hold, model, session, START, tensors[model], [])
+            self._pool.submit(self.hold, model, session, START, tensors[model], [OUTPUT])
             for model in self.holders
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
-        for future in opened:
-            future.result()
+        self.examination.check(_identity(future.result()) for future in opened)
 
     def close(self, session: int) -> None:
         ends = [  # Triton sends no request without an input
@@ -305,6 +391,20 @@ class BlsExecutor:
             if not _is_out_of_order(response) or time.monotonic() > give_up:
                 return _outputs(model, response)
             time.sleep(RETRY_S)
+
+
+def _identity(outputs: Mapping[str, np.ndarray]) -> Identity:
+    return Identity.from_json(outputs[OUTPUT].tobytes())
+
+
+def _may_unload() -> bool:
+    """Whether the server lets models be unloaded. Where it doesn't, asking may end the server:
+    a refused call frees memory that Triton 2.51 still uses."""
+    try:
+        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"--model-control-mode=explicit" in command.replace(b"mode\0", b"mode=")
 
 
 def _is_out_of_order(response: Any) -> bool:

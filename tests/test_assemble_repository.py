@@ -11,7 +11,9 @@ import pytest
 
 from export.assemble_repository import MODEL_FILES, REPO, ROLLING_MODELS, assemble
 
-ARTIFACTS = sorted({name for files in MODEL_FILES.values() for name in files} | {"pipeline.json"})
+ARTIFACTS = sorted(
+    {name for files in MODEL_FILES.values() for name in files} | {"pipeline.json", "hashes.json"}
+)
 
 
 PLACES = {
@@ -72,6 +74,7 @@ def workshop(tmp_path: Path) -> Workshop:
 
 CONFIGS = {"config.pbtxt", "configs/cpu.pbtxt"}
 CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/stage.py", "1/pipeline.json"}
+CODE |= {"1/hashes.json"}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,14 @@ def test_missing_artifact_is_named_and_nothing_changes(workshop: Workshop) -> No
         workshop.assemble()
     assert workshop.files() == before
     assert [path.name for path in workshop.out.parent.iterdir()] == ["model_repository"]
+
+
+def test_artifacts_without_hashes_are_refused_with_the_fix(workshop: Workshop) -> None:
+    """Their models could not tell a flipped bit, nor a file of another export."""
+    (workshop.artifacts / "hashes.json").unlink()
+    with pytest.raises(ValueError, match=r"hashes\.json.*python -m export\.hash_files .*artifacts"):
+        workshop.assemble()
+    assert not workshop.out.exists()
 
 
 def test_assembling_again_replaces_all(workshop: Workshop) -> None:

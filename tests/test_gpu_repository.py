@@ -163,7 +163,7 @@ def test_every_model_has_its_plans_and_no_graph(repository: tuple[Placement, Pat
         assert (out / name / "1" / "model.plan").read_text() == f"plan of {name}"
     stage = {path.name for path in (out / "dit_stage_0" / "1").iterdir()}
     assert stage == {
-        *("model.py", "pipeline", "pipeline.json", "timesteps.safetensors"),
+        *("model.py", "pipeline", "pipeline.json", "hashes.json", "timesteps.safetensors"),
         *("dit_step.plan", "dit_step.manifest.json"),
         *("dit_prefill.plan", "dit_prefill.manifest.json"),
         *("dit_text.plan", "dit_text.manifest.json"),
@@ -299,6 +299,7 @@ def test_fewer_steps_need_fewer_stages(engines: Path, tmp_path: Path, num_gpus: 
     artifacts.mkdir()
     dataclasses.replace(CONFIG, num_steps=3).save(artifacts / "pipeline.json")
     shutil.copy(DEMO / "timesteps.safetensors", artifacts)
+    shutil.copy(DEMO / "hashes.json", artifacts)
     deployment = plan_deployment(artifacts, engines, num_gpus=num_gpus, sessions=1)
     found = configurations(assemble(artifacts, tmp_path / "repository", deployment=deployment))
     stages = found["live_avatar"].parameters["stages"].string_value.split(",")

@@ -78,6 +78,7 @@ def test_all_models_stand_on_one_gpu_with_their_plans(engines: Path, tmp_path: P
         "model.py",
         "pipeline",
         "rolling.json",
+        "hashes.json",
         "window_timesteps.safetensors",
     }
     text_encoder = {path.name for path in (out / "rolling_text_encoder" / "1").iterdir()}

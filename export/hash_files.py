@@ -1,0 +1,52 @@
+"""Write `hashes.json` beside exported files: `python -m export.hash_files artifacts/demo`.
+
+An export does it by itself. By hand it is for a folder from before there was one: it vouches for
+whatever lies there. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.file_hashes import HASHED, HASHES, read_hashes, sha256_of
+
+CONFIGS = ("pipeline.json", "rolling.json")
+"""Not hashed: who runs a server may edit them, in all models alike."""
+
+
+def write_hashes(folder: Path, names: Iterable[str]) -> Path:
+    """Write the sha256 of the files `names` of `folder` to its hashes.json; returns that.
+
+    Those of other files stay, for as long as the files are there: an export may write a part. The
+    file is replaced, never written into: a repository may hold hard links to the old one.
+    """
+    path = folder / HASHES
+    known = read_hashes(folder) if path.is_file() else {}
+    hashes = {name: sha256 for name, sha256 in known.items() if (folder / name).is_file()}
+    wanted = sorted(set(names) - {HASHES, *CONFIGS})
+    hashes |= {name: sha256_of(folder / name) for name in wanted}
+    fresh = folder / f".{HASHES}.new-{os.getpid()}"
+    fresh.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
+    return fresh.replace(path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the hashes of exported files.")
+    parser.add_argument("folder", type=Path, help="of graphs and weights")
+    folder = parser.parse_args().folder
+    names = [path.name for path in folder.glob("*") if path.name.endswith(HASHED)]
+    names += [path.name for path in folder.glob("tokenizer.json")]
+    if not names:
+        print(f"error: {folder} has no graphs and no weights", file=sys.stderr)
+        return 1
+    print(write_hashes(folder, names), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Parameters of config.pbtxt, which are text: what each may be. `ValueError` says what is wanted.
+
+Numbers of instances are here too: all that a configuration can say and be wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def whole(text: str) -> int:
+    """A number of things: 1 or more."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ValueError("wanted a whole number, 1 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time that ends: more than 0, finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError("wanted a number of seconds above 0, such as 10 or 0.5")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """Models in order, `a,b,c`, each once."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise ValueError("wanted names with a comma between two")
+    if doubled := sorted({name for name in found if found.count(name) > 1}):
+        raise ValueError(f"wanted each model once, {', '.join(doubled)} is there twice")
+    return found
+
+
+def steps(text: str) -> list[int]:
+    """Neighbouring denoising steps in order, such as `0` or `0,1`."""
+    parts = [part.strip() for part in text.split(",")]
+    found = [int(part) for part in parts if part.isdecimal()]
+    if len(found) < len(parts) or found != list(range(found[0], found[0] + len(found))):
+        raise ValueError("wanted neighbouring steps in order, such as '0' or '0,1'")
+    return found
+
+
+def check_one_instance(model: str, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Of a model that holds sessions: a session lives in one process. `ValueError` otherwise.
+
+    groups: `instance_group` of the model's configuration; an instance on each GPU that is named.
+    """
+    count = sum(int(g.get("count", 1)) * max(1, len(g.get("gpus", ()))) for g in groups)
+    if count != 1:
+        raise ValueError(
+            f"{model}: instance_group has {count} instances, wanted 1: a session lives in one "
+            "process"
+        )
