@@ -91,6 +91,7 @@ def stream(
         options=parsed_options(options),
         url=checked_url(url),
         model=model,
+        idle=False,  # sound that comes late from a file is no pause
     )
     duration_s = audio_seconds(audio)
     total = None if duration_s is None else round(duration_s * FPS)
