@@ -54,7 +54,7 @@ def furnish(folder: Path) -> None:
     code = (
         "import sys; from pip._vendor.distlib.scripts import ScriptMaker\n"
         "maker = ScriptMaker(None, sys.argv[1]); maker.variants = {''}\n"
-        "maker.make('live-avatar = live_avatar_client.cli:main')\n"
+        "maker.make('live-avatar = live_avatar_client.command:main')\n"
         "from deploy import setup_venv as s; from pathlib import Path\n"
         "Path('.venv/.setup-run').write_text(s.stamp_text('run'))\n"
     )

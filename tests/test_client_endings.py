@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -200,3 +201,17 @@ def test_a_signal_while_a_frame_is_written_waits_for_it(tmp_path: Path) -> None:
     assert run(command, Console(stderr=True)) == 143
     assert writer.kept
     assert writer.num_frames == 12
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.4])
+def test_ctrl_c_while_the_libraries_load_is_one_line(after_s: float) -> None:
+    """Who mistypes a command and stops it at once saw forty lines of imports."""
+    code = "from live_avatar_client.command import main; main()"
+    command = [sys.executable, "-c", code, "health", "--url", "127.0.0.1:9"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert b"Traceback" not in said or b"<frozen site>" in said
+    assert said.count(b"\n") <= 1 or b"<frozen site>" in said

@@ -1,11 +1,34 @@
 """Client of the streaming models: audio (`live_avatar`) or a prompt (`rolling_forcing`) in, video
-out, block by block."""
+out, block by block.
 
-from live_avatar_client.audio import read_audio
-from live_avatar_client.protocol import AvatarError, Block
-from live_avatar_client.rolling import VideoStream
-from live_avatar_client.session import Session
-from live_avatar_client.video import VideoWriter
+Names are imported when they are asked for, so that the command line can be interrupted from its
+first moment without a traceback.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from live_avatar_client.audio import read_audio
+    from live_avatar_client.protocol import AvatarError, Block
+    from live_avatar_client.rolling import VideoStream
+    from live_avatar_client.session import Session
+    from live_avatar_client.video import VideoWriter
 
 __all__ = ["AvatarError", "Block", "Session", "VideoStream", "VideoWriter", "read_audio"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "read_audio": "audio",
+    "AvatarError": "protocol",
+    "Block": "protocol",
+    "VideoStream": "rolling",
+    "Session": "session",
+    "VideoWriter": "video",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
