@@ -85,6 +85,7 @@ def test_the_public_model_unloads_itself_and_leaves_the_others(
             assert not client.is_model_ready("live_avatar")
 
 
+@pytest.mark.slow
 def test_a_server_that_keeps_its_models_refuses_every_session(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_server_that_keeps_its_models_refuses_every_session(
         assert set(index(server).values()) == {"READY"}
 
 
+@pytest.mark.slow
 def test_a_model_that_was_loaded_anew_is_compared_at_the_next_session(
     models: Path, tmp_path: Path
 ) -> None:

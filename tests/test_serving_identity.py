@@ -1,0 +1,173 @@
+"""What a holder of sessions tells of itself, on a stand-in for Triton's module."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.engine_manifest import Manifest, manifest_path
+from pipeline.identity import Identity
+from tests.test_gpu_repository import DEMO, describe
+
+START, END = 1, 2
+
+
+class Response(SimpleNamespace):
+    def __init__(self, output_tensors: Any = (), error: Any = None) -> None:
+        super().__init__(outputs=dict(output_tensors), error=error)
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """`pipeline.avatar_serving` without Triton."""
+    triton = SimpleNamespace(
+        TRITONSERVER_REQUEST_FLAG_SEQUENCE_START=START,
+        TRITONSERVER_REQUEST_FLAG_SEQUENCE_END=END,
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
+        Tensor=lambda name, array: (name, array),
+        InferenceResponse=Response,
+        TritonError=str,
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
+    ours = ("pipeline.serving", "pipeline.avatar_serving")
+    for name in ours:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module("pipeline.avatar_serving")
+    for name in ours:
+        sys.modules.pop(name, None)
+
+
+class Sessions:
+    """A device that knows which sessions are open."""
+
+    def __init__(self) -> None:
+        self.open_ones: list[int] = []
+
+    def open(self, session: int) -> None:
+        self.open_ones.append(session)
+
+    def close(self, session: int) -> None:
+        self.open_ones.remove(session)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A stage's version folder on a GPU: a table, plans' manifests, no graphs."""
+    version = tmp_path / "dit_stage_1" / "1"
+    version.mkdir(parents=True)
+    for name in ("pipeline.json", "hashes.json", "timesteps.safetensors"):
+        shutil.copy(DEMO / name, version)
+    for graph in ("dit_step", "dit_text"):
+        manifest = dataclasses.replace(describe(graph), weights_sha256=f"of {graph}")
+        manifest.save(manifest_path(version / f"{graph}.plan"))
+    return version
+
+
+def stage(serving: ModuleType, folder: Path, *, count: int = 1, **parameters: str) -> Any:
+    """A loaded stage."""
+    model = serving.StageModel()
+    model.device = Sessions
+    values = {"steps": "1,2", "max_sessions": "3", **parameters}
+    entries = {key: {"string_value": value} for key, value in values.items()}
+    config = {"parameters": entries, "instance_group": [{"count": count, "gpus": [1]}]}
+    model.initialize(
+        {
+            "model_name": "dit_stage_1",
+            "model_repository": str(folder.parent),
+            "model_version": "1",
+            "model_instance_device_id": "1",
+            "model_config": json.dumps(config),
+        }
+    )
+    return model
+
+
+def answer(model: Any, session: int, flags: int) -> Response:
+    request = SimpleNamespace(
+        correlation_id=lambda: session, flags=lambda: flags, inputs=lambda: []
+    )
+    (response,) = model.execute([request])
+    return response
+
+
+def test_start_is_answered_with_what_the_stage_is(serving: ModuleType, folder: Path) -> None:
+    """The public model would have nothing to compare."""
+    model = stage(serving, folder)
+    told = answer(model, 7, START).outputs["identity"]
+    assert told.dtype == np.uint8
+    identity = Identity.from_json(told.tobytes())
+    assert (identity.model, identity.steps, identity.max_sessions) == ("dit_stage_1", (1, 2), 3)
+    assert identity.config["num_steps"] == 4
+    assert identity.files == {
+        "timesteps.safetensors": json.loads((folder / "hashes.json").read_text())[
+            "timesteps.safetensors"
+        ],
+        "weights of dit_step.plan": "of dit_step",
+        "weights of dit_text.plan": "of dit_text",
+    }
+    assert model.worker.device.open_ones == [7]
+    model.finalize()
+
+
+def test_asking_opens_no_session(serving: ModuleType, folder: Path) -> None:
+    """Each question would take a place, and a cache of gigabytes, for ever."""
+    model = stage(serving, folder, max_sessions="1")
+    for _ in range(3):
+        assert set(answer(model, 0, START).outputs) == {"identity"}
+    assert model.worker.device.open_ones == []
+    assert answer(model, 7, START).error is None
+    model.finalize()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"count": 2}, "dit_stage_1: instance_group has 2 instances, wanted 1"),
+        ({"max_sessions": "0"}, "dit_stage_1: parameter max_sessions is '0': wanted a whole"),
+        ({"steps": "2,1"}, "dit_stage_1: parameter steps is '2,1': wanted neighbouring steps"),
+    ],
+)
+def test_a_stage_that_is_configured_wrongly_does_not_load(
+    serving: ModuleType, folder: Path, changed: dict[str, Any], words: str
+) -> None:
+    """It would load, and lose or spoil sessions."""
+    with pytest.raises(ValueError, match=words):
+        stage(serving, folder, **changed)
+
+
+def test_a_manifest_that_cannot_be_read_is_named(serving: ModuleType, folder: Path) -> None:
+    """Nobody could say what its plan was made from."""
+    path = manifest_path(folder / "dit_step.plan")
+    values = json.loads(path.read_text())
+    del values["weights_sha256"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"dit_step\.manifest\.json.*build the engine anew"):
+        stage(serving, folder)
+    assert Manifest.load(manifest_path(folder / "dit_text.plan")).graph == "dit_text"
+
+
+@pytest.mark.parametrize(
+    ("command", "may"),
+    [
+        (b"tritonserver\0--model-control-mode=explicit\0--load-model=*\0", True),
+        (b"tritonserver\0--model-control-mode\0explicit\0", True),
+        (b"tritonserver\0--model-control-mode=poll\0", False),
+        (b"tritonserver\0--model-repository=explicit\0", False),
+    ],
+)
+def test_only_a_server_in_explicit_mode_is_asked_to_unload(
+    serving: ModuleType, monkeypatch: pytest.MonkeyPatch, command: bytes, may: bool
+) -> None:
+    """Triton 2.51 may end when it refuses to."""
+    monkeypatch.setattr(Path, "read_bytes", lambda path: command)
+    assert sys.modules["pipeline.serving"]._may_unload() is may
