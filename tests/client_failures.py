@@ -171,7 +171,7 @@ def _killed(url: str, samples: int) -> None:
 
 
 def killed_while_it_is_answered(url: str) -> None:
-    _killed(url, 60 * 16_000)
+    _killed(url, 8 * 16_000)
 
 
 def killed_while_it_waits(url: str) -> None:
