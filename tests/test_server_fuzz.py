@@ -1,0 +1,50 @@
+"""Damaged files, each given to a session of the real server: no place is lost, nobody crashes."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.server import LocalServer
+from live_avatar_client import AvatarError, Session, read_audio
+from tests.fuzz_files import damaged_files, original_files
+from tests.raw_stream import wait_until_free
+
+pytestmark = pytest.mark.triton
+PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.png"
+
+
+def stream(url: str, path: Path) -> str:
+    """What a session makes of a damaged portrait or voice: "frames", or the error's words."""
+    is_picture = path.name.startswith("portrait")
+    image = path if is_picture else PORTRAIT
+    voice = [np.zeros(640, np.float32)] if is_picture else read_audio(path)
+    try:
+        with Session(url=url, image=image, idle=False) as session:
+            num_frames = sum(len(block.frames) for block in session.stream(voice))
+    except (AvatarError, ValueError) as error:
+        return str(error)
+    return "frames" if num_frames else "no frames and no word of why"
+
+
+@pytest.mark.parametrize("count", [36, pytest.param(2000, marks=pytest.mark.slow)])
+def test_damaged_files_cost_no_place_and_no_traceback(
+    server: LocalServer, tmp_path: Path, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One file in a thousand that keeps its place would close a server in a day."""
+    caplog.set_level(logging.ERROR)  # damage is warned of; that is tested elsewhere
+    paths = []
+    for name, data in damaged_files(original_files(tmp_path, seconds=0.4), count):
+        (tmp_path / name).write_bytes(data)
+        paths.append(tmp_path / name)
+    with ThreadPoolExecutor(2) as pool:  # as many as there are places: a lost one is missed
+        heard = list(pool.map(lambda path: stream(server.grpc_url, path), paths))
+    assert not [words for words in heard if "all 2 sessions" in words or "no word" in words]
+    assert not [words for words in heard if "\n" in words or "Traceback" in words]
+    assert 0.2 * count < heard.count("frames") < 0.95 * count, "the files are whole, or all broken"
+    assert wait_until_free(server) < 1.0
+    assert "Traceback" not in server.log.read_text()
