@@ -59,6 +59,8 @@ class Answering:
     """Conditioning is done and every model holds the session."""
     closing: bool = False
     failed: str | None = None
+    refused_start: str | None = None
+    """What the last START heard that came for its id when it had ended."""
     ended: bool = False
     """END has come."""
     in_flight: int = 0

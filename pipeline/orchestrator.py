@@ -122,10 +122,11 @@ class Orchestrator(Generic[S]):
             try:
                 event = self._events.get(timeout=TICK_S)
             except queue.Empty:
-                event = self._reap
-            if event is None:
-                return
-            self.guard(None, event)
+                pass
+            else:
+                if event is None:
+                    return
+                self.guard(None, event)
             if time.monotonic() >= next_tick:
                 self.guard(None, self._reap)
                 next_tick = time.monotonic() + TICK_S
@@ -181,6 +182,8 @@ class Orchestrator(Generic[S]):
         session = self.sessions.get(session_id)
         if start and session is None:
             self.endings.remember(session_id, message)
+        elif start and session is not None and session.ended:
+            session.refused_start = message  # what is sent behind it comes too late for this one
         if end and not start and session is not None and not session.ended:
             self.fail(session, message)  # for Triton the sequence is over: no END will come
         self.guard(None, reply.fail, message)
@@ -190,8 +193,8 @@ class Orchestrator(Generic[S]):
         session = self.sessions.get(request.session)
         if session is None:
             raise RuntimeError(self.endings.of(request.session))
-        if session.closing:
-            raise RuntimeError(session.failed or ended(session.id))
+        if session.closing or session.ended:
+            raise RuntimeError(_ending(session))
         return session
 
     def _admit(self, request: Any, present: S | None) -> S:
@@ -240,7 +243,7 @@ class Orchestrator(Generic[S]):
         if session.id not in self.sessions:  # `stop` has answered them
             return
         self._forget(session)
-        self.endings.remember(session.id, session.failed or ended(session.id))
+        self.endings.remember(session.id, _ending(session))
         for reply in session.open_replies():
             if session.failed is None:
                 self.guard(None, reply.finish)
@@ -274,9 +277,14 @@ class Orchestrator(Generic[S]):
         self._events.put(None)
 
 
+def _ending(session: Answering) -> str:
+    """Why it takes no more requests."""
+    return session.failed or session.refused_start or ended(session.id)
+
+
 def _why_taken(session: Answering) -> str:
     """Why its id can't be opened again now."""
-    if not session.closing:
+    if not session.closing and not session.ended:
         return "is open already; END it first"
     if session.failed is not None:
         return f"is being freed, try again ({session.failed})"

@@ -1,6 +1,7 @@
 """Ways in which clients fail, each against the real server; run by `test_server_places`.
 
-A way takes the server's gRPC address, opens a session, fails, and returns when its client is gone.
+A way takes the server's gRPC address, opens a session, fails, and returns when its client is gone,
+with the moment of its failure on `time.monotonic`'s clock.
 """
 
 from __future__ import annotations
@@ -39,57 +40,76 @@ def voice(seconds: float = 20.0, pace_s: float = 0.0) -> Iterator[np.ndarray]:
         yield np.zeros(640, np.float32)
 
 
-def leaves_the_loop(url: str) -> None:
+def leaves_the_loop(url: str) -> float:
     with session(url) as open_session:
         for _ in open_session.stream(voice(pace_s=0.04)):
+            failed_s = time.monotonic()
             break
+    return failed_s
 
 
-def source_raises(url: str) -> None:
+def source_raises(url: str) -> float:
+    failed_s = 0.0
+
     def broken() -> Iterator[np.ndarray]:
-        yield from voice(0.6)
+        nonlocal failed_s
+        yield from voice(0.6, pace_s=0.04)
+        failed_s = time.monotonic()
         raise OSError("the microphone was pulled out")
 
     with contextlib.suppress(OSError), session(url) as open_session:
         list(open_session.stream(broken()))
+    return failed_s
 
 
-def bad_audio_file(url: str) -> None:
+def bad_audio_file(url: str) -> float:
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         file.write(b"no sound at all" * 100)
         file.flush()
         with contextlib.suppress(ValueError), session(url) as open_session:
+            failed_s = time.monotonic()
             list(open_session.stream(read_audio(file.name)))
+    return failed_s
 
 
-def viewer_raises(url: str) -> None:
+def viewer_raises(url: str) -> float:
+    failed_s = 0.0
     with contextlib.suppress(ZeroDivisionError), session(url) as open_session:
         for _ in open_session.stream(voice()):
+            failed_s = time.monotonic()
             raise ZeroDivisionError("the window was closed")
+    return failed_s
 
 
-def server_refuses_audio(url: str) -> None:
+def server_refuses_audio(url: str) -> float:
+    failed_s = 0.0
     with contextlib.suppress(AvatarError), session(url) as open_session:
         open_session.send(np.zeros(9000, np.float32))
         next(iter(open_session))
+        failed_s = time.monotonic()
         open_session.send(np.full(100, np.nan, np.float32))
         open_session.send(np.zeros(9000, np.float32))
         list(open_session)
+    return failed_s
 
 
-def server_refuses_the_picture(url: str) -> None:
+def server_refuses_the_picture(url: str) -> float:
+    failed_s = time.monotonic()
     with contextlib.suppress(AvatarError), session(url, image=b"no picture") as open_session:
         list(open_session.stream(voice(2.0)))
+    return failed_s
 
 
-def leaves_without_a_word(url: str) -> None:
+def leaves_without_a_word(url: str) -> float:
     with session(url) as open_session:
         open_session.send(np.zeros(9000, np.float32))
         next(iter(open_session))
         time.sleep(0.3)
+        failed_s = time.monotonic()
+    return failed_s
 
 
-def cancels_after_20_ms(url: str) -> None:
+def cancels_after_20_ms(url: str) -> float:
     client = grpc.InferenceServerClient(url, channel_args=CHANNEL_ARGS)
     client.start_stream(lambda result, error: None)
     image = grpc.InferInput("image", IMAGE.shape, "UINT8")
@@ -97,11 +117,14 @@ def cancels_after_20_ms(url: str) -> None:
     number = int.from_bytes(os.urandom(7), "big")
     client.async_stream_infer("live_avatar", [image], sequence_id=number, sequence_start=True)
     time.sleep(0.02)
+    failed_s = time.monotonic()
     client.stop_stream(cancel_requests=True)
     client.close()
+    return failed_s
 
 
-def connection_breaks(url: str) -> None:
+def connection_breaks(url: str) -> float:
+    failed_s = 0.0
     host, port = url.split(":")
     with (
         _wire(host, int(port)) as (address, cut),
@@ -109,7 +132,9 @@ def connection_breaks(url: str) -> None:
         session(address) as open_session,
     ):
         for _ in open_session.stream(voice(pace_s=0.04)):
+            failed_s = failed_s or time.monotonic()
             cut()
+    return failed_s
 
 
 @contextlib.contextmanager
@@ -162,23 +187,25 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}"}
 
 
-def _killed(url: str, samples: int) -> None:
+def _killed(url: str, samples: int) -> float:
     command = [sys.executable, "-c", _VIEWER, url, str(PORTRAIT), str(samples)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=_environment()) as viewer:
         assert viewer.stdout is not None
         assert viewer.stdout.readline() == b"streaming\n"
+        failed_s = time.monotonic()
         viewer.kill()
+    return failed_s
 
 
-def killed_while_it_is_answered(url: str) -> None:
-    _killed(url, 8 * 16_000)
+def killed_while_it_is_answered(url: str) -> float:
+    return _killed(url, 8 * 16_000)
 
 
-def killed_while_it_waits(url: str) -> None:
-    _killed(url, 9000)
+def killed_while_it_waits(url: str) -> float:
+    return _killed(url, 9000)
 
 
-def _signalled(url: str, number: int) -> None:
+def _signalled(url: str, number: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "talk.mp4"
         command = [sys.executable, "-m", "live_avatar_client.cli", "stream", "--realtime"]
@@ -191,20 +218,22 @@ def _signalled(url: str, number: int) -> None:
         ) as viewer:
             time.sleep(2.5)
             assert viewer.poll() is None
+            failed_s = time.monotonic()
             viewer.send_signal(number)
             _, words = viewer.communicate(timeout=20)
         assert b"Traceback" not in words
+    return failed_s
 
 
-def interrupted(url: str) -> None:
-    _signalled(url, signal.SIGINT)
+def interrupted(url: str) -> float:
+    return _signalled(url, signal.SIGINT)
 
 
-def terminated(url: str) -> None:
-    _signalled(url, signal.SIGTERM)
+def terminated(url: str) -> float:
+    return _signalled(url, signal.SIGTERM)
 
 
-WAYS: dict[str, Callable[[str], None]] = {
+WAYS: dict[str, Callable[[str], float]] = {
     "the loop over `session.stream` is left by `break`": leaves_the_loop,
     "the source of audio raises": source_raises,
     "the audio file can't be decoded": bad_audio_file,

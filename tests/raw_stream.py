@@ -65,9 +65,14 @@ class Stream:
         self.client.close()
 
 
-def wait_until_free(server: LocalServer, limit_s: float = 15) -> float:
-    """Seconds until two sessions can be opened, which is all the server has."""
-    began = time.monotonic()
+def wait_until_free(
+    server: LocalServer, limit_s: float = 15, since_s: float | None = None
+) -> float:
+    """Seconds until two sessions can be opened, which is all the server has.
+
+    `since_s`: from when to count, on `time.monotonic`'s clock; None is now.
+    """
+    began = time.monotonic() if since_s is None else since_s
     while time.monotonic() - began < limit_s:
         probes = [Stream(server) for _ in range(2)]
         for probe in probes:

@@ -53,6 +53,21 @@ def test_links_of_a_chained_ogg_are_told_by_their_headers(tmp_path: Path) -> Non
     assert len(sound_of(both)) == pytest.approx(64_000, abs=800)
 
 
+@pytest.mark.parametrize("num_bytes", [12, 30, 60])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_a_part_that_cannot_be_opened_does_not_cost_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, num_bytes: int
+) -> None:
+    """A download that broke off behind a seam was refused before the first second of it."""
+    whole = write_coded(tmp_path / f"whole.{suffix}", tones(2, 1.0, 16_000), 16_000, "stereo")
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(whole.read_bytes() + whole.read_bytes()[:num_bytes])
+    audio_seconds(joined)
+    heard = sound_of(joined)
+    assert len(heard) == pytest.approx(16_000, abs=800)
+    assert all("part 2 of 2" in words or "missing" in words for words in warnings_of(caplog))
+
+
 def damage(path: Path, at: float, num_bytes: int) -> Path:
     """Overwrite bytes from this fraction of the file on."""
     data = bytearray(path.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from live_avatar_client import AvatarError, Session
+from live_avatar_client import AvatarError, Session, VideoStream
 from tests.fake_avatar_server import FakeAvatar, serving
 
 BLOCK = 7680  # samples of 12 frames
@@ -392,3 +393,81 @@ def test_start_asks_to_be_held() -> None:
         assert list(session) == []
     holds = [r.parameters["hold"].bool_param for r, _ in avatar.requests]
     assert holds == [True, False]
+
+
+def test_a_server_that_hangs_after_start_is_given_up_whoever_speaks_late() -> None:
+    """The reader waits before anything is owed, and would not notice that something is now."""
+
+    def late() -> Iterator[np.ndarray]:
+        time.sleep(0.2)
+        yield silence(BLOCK)
+        time.sleep(3)
+
+    with (
+        serving(FakeAvatar(silent=True)) as url,
+        pytest.raises(AvatarError, match="was silent for"),
+        Session(image=b"p", url=url, timeout_s=0.4) as session,
+    ):
+        list(session.stream(late()))
+
+
+def test_a_session_that_nobody_closes_ends_with_its_owner() -> None:
+    """It would say "I am here" every three seconds and keep its place for ever."""
+    avatar = FakeAvatar()
+    with serving(avatar) as url:
+        session = Session(image=b"p", url=url)
+        session.open()
+        del session
+        gc.collect()
+        assert is_end(avatar.requests[-1])
+
+
+def test_a_session_that_is_interrupted_while_it_opens_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`with` does not close what it has not entered."""
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    avatar = FakeAvatar()
+    with serving(avatar) as url:
+        session = Session(image=b"p", url=url)
+        start = threading.Thread.start
+        monkeypatch.setattr(
+            threading.Thread,
+            "start",
+            lambda thread: (interrupted if thread.name == "avatar-pulse" else start)(thread),
+        )
+        with pytest.raises(KeyboardInterrupt), session:
+            pass
+        assert is_end(avatar.requests[-1])
+
+
+def test_sound_in_a_buffer_that_is_filled_again_stays_with_its_frames() -> None:
+    """Libraries of microphones hand out the same array each time."""
+
+    def microphone() -> Iterator[np.ndarray]:
+        buffer = np.zeros(BLOCK // 2, np.float32)
+        for number in range(4):
+            buffer[:] = number / 8
+            yield buffer
+
+    with serving(FakeAvatar()) as url, Session(image=b"p", url=url) as session:
+        heard = np.concatenate([block.audio for block in session.stream(microphone())])  # type: ignore[misc]
+    assert np.array_equal(heard[:: BLOCK // 2], [0, 1 / 8, 2 / 8, 3 / 8])
+
+
+def test_a_video_stream_ends_at_once_when_its_connection_breaks() -> None:
+    """It sent END into the dead stream and waited a minute for the answer."""
+    with serving(FakeAvatar(model="rolling_forcing", cut_at_block=0)) as url:
+        stream = VideoStream(prompt="fog", url=url, options={"blocks": 4}, timeout_s=20)
+        stream.open()
+        answers = stream.blocks(1)
+        assert stream._stream is not None
+        stream._stream.cancel()
+        with pytest.raises(AvatarError):
+            list(answers)
+        began_s = time.monotonic()
+        stream.close()
+        assert time.monotonic() - began_s < 3

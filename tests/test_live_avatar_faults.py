@@ -334,11 +334,25 @@ def test_start_right_after_end_is_told_to_wait_for_its_final(
     executor.close_gate.clear()
     end = submit(avatar, 1, start=True, end=True, blocks=1)
     wait_until(lambda: 1 in avatar.sessions and avatar.sessions[1].closing)
+    assert "session 1 has ended" in submit(avatar, 1, blocks=1).wait()
     refused = submit(avatar, 1, start=True).wait()
     assert refused == "session 1 is ending; wait for the final response to its END"
-    assert "session 1 has ended" in submit(avatar, 1, blocks=1).wait()
     executor.close_gate.set()
     assert end.wait() == ""
+    assert submit(avatar, 1, start=True).wait() == ""
+
+
+def test_start_behind_end_hears_the_same_while_the_last_block_is_being_made(
+    avatar: LiveAvatar, executor: FakeExecutor
+) -> None:
+    """END pads a block, so this is the usual case; audio behind that START hears it, too."""
+    executor.step_s = 0.1
+    end = submit(avatar, 1, start=True, end=True, blocks=3)
+    wait_until(lambda: 1 in avatar.sessions and avatar.sessions[1].started)
+    assert "is ending; wait for the final response" in submit(avatar, 1, start=True).wait()
+    assert "is ending; wait for the final response" in submit(avatar, 1, blocks=1).wait()
+    assert end.wait() == ""
+    assert "is ending; wait for the final response" in submit(avatar, 1, blocks=1).wait()
     assert submit(avatar, 1, start=True).wait() == ""
 
 

@@ -17,18 +17,18 @@ LIMIT_S = 1.0
 
 
 def fail_and_measure(server: LocalServer, way: str, times: int) -> list[float]:
-    """Seconds until both places were free, one figure for each failure."""
+    """Seconds from each failure until both places were free, the client's own closing included."""
     taken = []
     for _ in range(times):
-        WAYS[way](server.grpc_url)
-        taken.append(wait_until_free(server))
+        failed_s = WAYS[way](server.grpc_url)
+        taken.append(wait_until_free(server, since_s=failed_s))
     return taken
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_places_are_free_within_a_second_after(server: LocalServer, way: str) -> None:
     """Both stay taken for the idle limit of 10 s: the next visitor is refused."""
-    assert min(fail_and_measure(server, way, 2)) < LIMIT_S
+    assert max(fail_and_measure(server, way, 2)) < 2 * LIMIT_S  # beside other tests
 
 
 @pytest.mark.slow

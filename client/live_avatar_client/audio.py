@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from live_avatar_client.files import shown
-from live_avatar_client.joined import part_urls
+from live_avatar_client.joined import parts_of
 from live_avatar_client.losses import Losses
 from live_avatar_client.mono import MonoMix
 from live_avatar_client.protocol import SAMPLE_RATE
@@ -55,17 +55,25 @@ def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[np.ndarray
 
 
 def audio_seconds(path: str | Path) -> float | None:
-    """The length that the file's header states; None where it states none."""
-    total_s = 0.0
-    for url in part_urls(path):
-        with open_sound(path, url) as (container, stream):
-            if stream.duration is not None and stream.time_base is not None:
-                total_s += float(stream.duration * stream.time_base)
-            elif container.duration is not None:
-                total_s += container.duration / av.time_base
-            else:
-                return None
-    return total_s
+    """The length that the file's header states; None where it states none, or a part has none.
+
+    Raises ValueError for a file that can't be opened.
+    """
+    parts = parts_of(path)
+    try:
+        lengths = [_stated_seconds(path, part.url) for part in parts]
+    except ValueError:
+        if len(parts) == 1:
+            raise
+        return None  # `read_audio` takes the other parts
+    return None if None in lengths else sum(filter(None, lengths))
+
+
+def _stated_seconds(path: str | Path, url: str) -> float | None:
+    with open_sound(path, url) as (container, stream):
+        if stream.duration is not None and stream.time_base is not None:
+            return float(stream.duration * stream.time_base)
+        return None if container.duration is None else container.duration / av.time_base
 
 
 def begun(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

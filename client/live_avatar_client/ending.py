@@ -76,9 +76,19 @@ def kept(writer: VideoWriter, out: Path) -> Iterator[None]:
         with held():
             writer.close()  # a second time, for a signal that came just before the first one
         ending = Stopped(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
+        if (first := _server_error_behind(error)) is not None:
+            ending.add_note(str(first))
         if writer.kept:
             ending.add_note(f"kept the first {writer.seconds:.1f} s in {shown(out)}")
         raise ending from None
+
+
+def _server_error_behind(error: BaseException) -> AvatarError | None:
+    """What the server did before the writer failed on the way out of it."""
+    before = error.__context__
+    while before is not None and not isinstance(before, AvatarError):
+        before = before.__context__
+    return before
 
 
 @contextlib.contextmanager

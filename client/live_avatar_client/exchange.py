@@ -128,7 +128,8 @@ class Exchange:
             if not self._ledger.is_complete:
                 self._stream.cancel()
             self._stream.close()
-            self._pulse.join()
+            if self._pulse.ident is not None:
+                self._pulse.join()
 
     def _beat(self) -> None:
         """Runs in a thread of its own: fills pauses, and shows the server that we are here."""
@@ -180,6 +181,7 @@ class Exchange:
         if not start and tensors.keys() - AUDIO:  # noise, features: they belong to certain blocks
             self._pauses.is_fed = False
         self._stream.send(request)
+        self._changed.notify_all()  # who waits for an answer becomes impatient from now on
 
     def _wait_for(self, ready: Callable[[], bool]) -> None:
         """Return when `ready` or failed; fail when the server owes an answer for too long.

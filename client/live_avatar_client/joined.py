@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from live_avatar_client.files import check_file, file_url
 from live_avatar_client.ogg import link_begins
@@ -17,8 +17,15 @@ _FLAC_HEADER_BYTES = 8
 _SEARCH_BYTES = 1 << 20
 
 
-def part_urls(path: str | Path) -> list[str]:
-    """FFmpeg's URL of every part; one, the file's own, for a file that is not joined.
+class Part(NamedTuple):
+    """A file within a joined one: FFmpeg's URL of it, and its size."""
+
+    url: str
+    num_bytes: int
+
+
+def parts_of(path: str | Path) -> list[Part]:
+    """Every part; one, the file itself, for a file that is not joined.
 
     Raises ValueError where there is no file.
     """
@@ -29,10 +36,10 @@ def part_urls(path: str | Path) -> list[str]:
     except OSError:  # FFmpeg will say what is wrong, or read as far as it can
         begins = []
     if len(begins) < 2:
-        return [file_url(path)]
+        return [Part(file_url(path), size)]
     ends = [*begins[1:], size]
     return [
-        f"subfile,,start,{begin},end,{end},,:{file_url(path)}"
+        Part(f"subfile,,start,{begin},end,{end},,:{file_url(path)}", end - begin)
         for begin, end in zip(begins, ends, strict=True)
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -35,6 +35,8 @@ class Losses:
     """Packets since the last sound."""
     reason: str = ""
     """Why the first packet was lost."""
+    parts: list[str] = field(default_factory=list)
+    """Of a joined file, those that could not be opened."""
     ended: str = ""
     """Why nothing could be read from some place on."""
 
@@ -69,6 +71,10 @@ class Losses:
         self.heard_s -= seconds
         self.add_packet(seconds, reason)
 
+    def add_part(self, name: str) -> None:
+        """A part of a joined file can't be opened."""
+        self.parts.append(name)
+
     def end(self, reason: str) -> None:
         """Nothing can be read from here on."""
         self.ended = self.ended or reason
@@ -79,6 +85,8 @@ class Losses:
         if self.packets:
             what = "1 packet" if self.packets == 1 else f"{self.packets} packets"
             parts.append(f"{what} ({self.lost_s:.2f} s) can't be decoded: {self.reason}")
+        if self.parts:
+            parts.append(f"{', '.join(self.parts)} can't be read")
         missing_s = self.stated_s - self.heard_s - self.lost_s
         if self.ended:
             parts.append(f"it breaks off after {self.heard_s:.2f} s: {self.ended}")

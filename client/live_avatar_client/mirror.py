@@ -16,7 +16,7 @@ class Mirror:
 
     def append(self, sound: np.ndarray) -> None:
         """Keep float32 or int16 [samples] that went out."""
-        self._pieces.append(sound)
+        self._pieces.append(sound.copy())  # microphones fill one buffer again and again
         self._is_used = True
 
     def take(self, num_samples: int) -> np.ndarray | None:

@@ -13,10 +13,10 @@ _HOP = SAMPLE_RATE // 50
 """20 ms: one decision each, and the length of a cross-fade."""
 _MEMORY = 0.7
 """What a hop leaves of the energies before it: a decision looks back over some 60 ms."""
-_CANCELLED, _SOUND_AGAIN = 1 / 16, 1 / 4
+_CANCELLED, _SOUND_AGAIN = 1 / 4, 1 / 2
 """Energy of the average over what it would be if channels had nothing to do with each other.
 
-Unrelated channels give 1, equal ones C, opposite ones 0. Below the first number (12 dB lost) the
+Unrelated channels give 1, equal ones C, opposite ones 0. Below the first number (6 dB lost) the
 louder channel is taken, above the second one the average again. Between them nothing changes,
 so that the choice does not flutter.
 """

@@ -88,7 +88,8 @@ class Block:
     the place of its first frame in the stream; `timings_ms` maps the server's steps to
     milliseconds; `latent` float32 [1, 16, F, h, w] only where it was asked for; `received_s` is
     `time.perf_counter()` at arrival; `audio` is the sound of these frames, float32 [640 T], with
-    the silence that a session filled pauses with; None where the session got no sound.
+    the silence that a session filled pauses with; None where the session got no sound. With the
+    option drop_first_frames it is what is played with them: the picture leads, as in the release.
     """
 
     frames: np.ndarray

@@ -12,7 +12,7 @@ _VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 def is_local(url: str) -> bool:
     """Whether a gRPC target is this machine: localhost, a loopback address or a Unix socket."""
-    if url.startswith("unix:"):
+    if url.startswith(("unix:", "unix-abstract:")):
         return True
     host = _host(url)
     if host == "localhost" or host.endswith(".localhost"):
@@ -21,6 +21,7 @@ def is_local(url: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
 
 
@@ -40,8 +41,11 @@ def hint(url: str) -> str | None:
 
 
 def _host(url: str) -> str:
-    """The host of host:port, [address]:port or dns:///host:port."""
-    target = url.rpartition("/")[2]
+    """The host of host:port, [address]:port, dns:///host:port or ipv4:address:port."""
+    target = url.rpartition("/")[2].lower()
+    for scheme in ("dns:", "ipv4:", "ipv6:"):
+        target = target.removeprefix(scheme)
     if target.startswith("["):
         return target[1:].partition("]")[0]
-    return target.rpartition(":")[0] if target.count(":") == 1 else target
+    host = target.rpartition(":")[0] if target.count(":") == 1 else target
+    return host.rstrip(".")

@@ -43,6 +43,8 @@ ROLLING_OUTPUTS: Mapping[str, TensorSpec] = {
     **{name: OUTPUTS[name] for name in DEFAULT_OUTPUTS},
     "latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1)),
 }
+_FAREWELL_S = 1.0
+"""How long closing waits for the answer to its END."""
 
 
 def blocks_before(seconds: float) -> int:
@@ -145,7 +147,8 @@ class VideoStream:
             return
         try:
             if self._num_sent and not self._ended and not self._open:
-                # No request is open that a cancellation could reach: only END frees the place.
+                # Nothing is owed that a cancellation would save: END is the polite way.
+                self._timeout_s = min(self._timeout_s, _FAREWELL_S)
                 for _ in self.finish(0):
                     pass
         except AvatarError:
@@ -172,13 +175,15 @@ class VideoStream:
             tensors["num_blocks"] = _integer("num_blocks", num_blocks)
         if noise is not None:
             tensors["noise"] = noise
-        start, self._start = self._start, None
+        start = self._start
         if start is not None and not end:  # START goes ahead: it is held until the stream ends
-            start |= {name: tensors.pop(name) for name in ("prompt", "text") if name in tensors}
+            for name in ("prompt", "text"):
+                if name in tensors:
+                    start = {**start, name: tensors.pop(name)}
             self._send(start, start=True)
-            start = None
+            start = self._start = None
         number = self._send({**(start or {}), **tensors}, start=start is not None, end=end)
-        self._ended = end
+        self._start, self._ended = None, end
         self._open += 1
         return self._until_final(number)
 
@@ -212,7 +217,7 @@ class VideoStream:
                     f"{self._num_blocks} blocks"
                 ) from None
             if answer is None or isinstance(answer, AvatarError):
-                self._open = 0
+                self._open, self._ended = 0, True
                 raise answer or AvatarError(f"the server at {self._url} ended the stream")
             message, received_s = answer
             if message.error_message:

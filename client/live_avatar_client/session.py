@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -27,12 +28,12 @@ _FEEDER_FAREWELL_S = 1.0
 class Session:
     """One avatar talking, from START to END; a context manager, good for one stream.
 
-    `image`: PNG or JPEG bytes, a path to such a file, or uint8 RGB [H, W, 3]. `prompt` is text;
-    `text` float32 [rows, text_dim] replaces it with an already encoded one. `options` is sent as
-    JSON. `idle`: when the voice pauses, silence is sent at real time, so that its last words come
-    out and the face lives on; `Block.audio` has it in its place. False for files, where sound that
-    comes late is no pause. `max_ahead_s`: seconds of audio that may be sent and not yet answered.
-    `timeout_s`: the longest silence of a server that owes an answer.
+    `image`: bytes of a picture (PNG, JPEG, WebP, AVIF, BMP or GIF), a path to one, or uint8 RGB
+    [H, W, 3]. `prompt` is text; `text` float32 [rows, text_dim] replaces it with an already encoded
+    one. `options` is sent as JSON. `idle`: when the voice pauses, silence is sent at real time, so
+    that its last words come out and the face lives on; `Block.audio` has it in its place. False for
+    files, where sound that comes late is no pause. `max_ahead_s`: seconds of audio that may be sent
+    and not yet answered. `timeout_s`: the longest silence of a server that owes an answer.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -90,7 +91,12 @@ class Session:
             connect_timeout_s=self._connect_timeout_s,
             timeout_s=self._timeout_s,
         )
-        self._exchange.start(self._start_tensors)
+        weakref.finalize(self, self._exchange.close)  # a session that nobody closes keeps no place
+        try:
+            self._exchange.start(self._start_tensors)
+        except BaseException:  # `with` closes only what it has entered
+            self._exchange.close()
+            raise
 
     def send(
         self,

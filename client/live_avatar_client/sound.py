@@ -15,7 +15,7 @@ import av.error
 import numpy as np
 
 from live_avatar_client.files import check_file, file_url, shown, words
-from live_avatar_client.joined import part_urls
+from live_avatar_client.joined import parts_of
 from live_avatar_client.losses import Losses
 
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
@@ -74,9 +74,10 @@ def _frames(path: str | Path, losses: Losses) -> Iterator[av.AudioFrame]:
     """All frames of the first sound track, damaged packets left out and counted."""
     first_error: ValueError | None = None
     num_opened = 0
-    for url in part_urls(path):
+    parts = parts_of(path)
+    for number, part in enumerate(parts, 1):
         try:
-            with open_sound(path, url) as (container, stream):
+            with open_sound(path, part.url) as (container, stream):
                 num_opened += 1
                 with contextlib.suppress(OSError):
                     losses.enter(path, container, stream)
@@ -84,7 +85,7 @@ def _frames(path: str | Path, losses: Losses) -> Iterator[av.AudioFrame]:
                     yield from _decoded(packet, losses)
         except ValueError as error:
             first_error = first_error or error
-            losses.add_packet(0.0, str(error))
+            losses.add_part(f"part {number} of {len(parts)} ({part.num_bytes} bytes)")
     if first_error is not None and not num_opened:
         raise first_error
 

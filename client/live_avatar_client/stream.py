@@ -113,7 +113,7 @@ class Stream:
         self._requests.put(None)
         self._reader.join(grace_s)
         self.cancel()
-        self._reader.join()
+        self._reader.join(grace_s)
         self._channel.close()
 
     def _read(self) -> None:
