@@ -134,10 +134,17 @@ class Answering:
         """Whether it waits for its client, who is owed nothing."""
         return self.started and not self.requests and self.next_delivery >= self.blocks_known
 
-    def open_replies(self) -> list[Reply]:
-        """Of every request that isn't final, in the order in which they will be."""
+    def take_replies(self) -> list[Reply]:
+        """Of every request that isn't final, in the order in which they will be.
+
+        The session lets go of them: a request counts as open as long as somebody has its reply.
+        """
         replies = [open_request.reply for open_request in self.requests]
-        return replies if self.held is None else [*replies, self.held]
+        if self.held is not None:
+            replies.append(self.held)
+        self.requests.clear()
+        self.held = None
+        return replies
 
     def is_complete(self) -> bool:
         """END has come and every block is delivered."""

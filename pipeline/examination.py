@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 AGREED = "its models belong together"
 REFUSES = "refuses every session"
 """The two ends of an examination in the log, behind the model's name; `deploy` waits for them."""
-STARTING = "Server not ready"
-"""How Triton answers a call while it still loads the models it was started with."""
+NOT_READY = "Server not ready"
+"""How Triton answers a call while it loads the models it was started with, and when it ends."""
 SETTLE_S = 0.5
 """`initialize` must have returned before the first call, and has no way to say when it has."""
 POLL_S = 0.05
@@ -99,7 +99,7 @@ class Examination:
                 return [self._ask(holder) for holder in self.holders]
             except Exception as error:
                 words = f"not all of its models can be reached: {error}"
-                is_starting = STARTING in str(error)
+                is_starting = NOT_READY in str(error)
             self._words = f"{self.public.model}: {words}"
             if is_starting:
                 was_starting, missing_since = True, time.monotonic()

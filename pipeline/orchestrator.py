@@ -96,6 +96,10 @@ class Orchestrator(Generic[S]):
         whose END is refused fails, since for Triton the sequence is over."""
         self.post(self._on_refused, session, message, reply, start, end)
 
+    def fail_all(self, message: str) -> None:
+        """End every session with an error; new ones may come."""
+        self.post(self._on_fail_all, message)
+
     def stop(self) -> None:
         """End every session with an error and every thread."""
         self.post(self._on_stop)
@@ -161,13 +165,14 @@ class Orchestrator(Generic[S]):
         try:
             session = self._admit(request, present) if request.start else self._open(request)
             session.take(request, time.perf_counter())
+            is_held = request.start and not request.end and reply.is_held
         except Exception as error:
             if request.start and session is not None:
                 self._forget(session)
             self._on_refused(request.session, str(error), reply, request.start, request.end)
             return
         session.last_seen = time.monotonic()
-        if request.start and reply.is_held and not request.end:
+        if is_held:
             session.held = reply
         else:
             session.requests.append(OpenRequest(reply, session.blocks_known))
@@ -244,7 +249,7 @@ class Orchestrator(Generic[S]):
             return
         self._forget(session)
         self.endings.remember(session.id, _ending(session))
-        for reply in session.open_replies():
+        for reply in session.take_replies():
             if session.failed is None:
                 self.guard(None, reply.finish)
             else:
@@ -267,9 +272,13 @@ class Orchestrator(Generic[S]):
                 "open a new one with START",
             )
 
+    def _on_fail_all(self, message: str) -> None:
+        for session in list(self.sessions.values()):
+            self.fail(session, message)
+
     def _on_stop(self) -> None:
         for session in list(self.sessions.values()):
-            for reply in session.open_replies():
+            for reply in session.take_replies():
                 reply.fail("the server is shutting down")
             self.close_now(session)
         self.sessions.clear()

@@ -35,7 +35,7 @@ from pipeline.answering import BlockFrames
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.engine_manifest import Manifest
-from pipeline.examination import Examination
+from pipeline.examination import NOT_READY, Examination
 from pipeline.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity import OUTPUT, Identity
 from pipeline.orchestrator import Orchestrator
@@ -52,6 +52,7 @@ FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 OUT_OF_ORDER = "out of order"
 """How a device's answer begins when a block has overtaken the one before it."""
 RETRY_S, GIVE_UP_S = 0.001, 60.0
+WATCH_S = 0.5
 
 
 class _TritonLog(logging.Handler):
@@ -223,6 +224,9 @@ class PublicModel(Model):
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
         self.executor.examination.start(self._leave)
+        self._stopping = threading.Event()
+        self._watch = threading.Thread(target=self._watch_server, name="watch", daemon=True)
+        self._watch.start()
 
     def identity(self, **steps: Any) -> Identity:
         """It loads few files itself and knows those of the whole export."""
@@ -251,6 +255,14 @@ class PublicModel(Model):
         if _may_unload():
             pb.unload_model(self.name)
 
+    def _watch_server(self) -> None:
+        """End the sessions when the server shuts down: it waits for every open request, a held
+        START among them."""
+        while not self._stopping.wait(WATCH_S):
+            if self.orchestrator.sessions and self.executor.is_server_leaving():
+                self.orchestrator.fail_all("the server is shutting down")
+                return
+
     def parse(self, request: Any, *, start: bool, end: bool) -> Any:
         """A request, checked; ValueError in words for the client."""
         raise AssertionError("every model has its own")
@@ -270,8 +282,10 @@ class PublicModel(Model):
                 self.orchestrator.submit(parsed, reply)
 
     def finalize(self) -> None:
+        self._stopping.set()
         self.executor.examination.stop()
         self.orchestrator.stop()
+        self._watch.join()
         self.executor.stop()
 
 
@@ -327,6 +341,14 @@ class BlsExecutor:
         """What a holder is; RuntimeError if it can't be reached."""
         inputs = {self.holders[model]: np.zeros(1, np.int64)}
         return _identity(self.hold(model, ALL_SESSIONS, START, inputs, [OUTPUT]))
+
+    def is_server_leaving(self) -> bool:
+        """Whether the server takes no calls any more."""
+        try:
+            self.ask(next(iter(self.holders)))
+        except Exception as error:
+            return NOT_READY in str(error)
+        return False
 
     def forget_strangers(self) -> None:
         """Before the first session: a process before us may have died with sessions open.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline import examination
-from pipeline.examination import STARTING, Examination
+from pipeline.examination import NOT_READY, Examination
 from pipeline.identity import Identity
 from tests.test_identity import DECODER, PUBLIC, STAGES, changed
 
@@ -92,7 +92,7 @@ def test_models_that_cannot_be_asked_are_compared_too(left: threading.Event) -> 
 
 def test_a_server_may_take_its_time_to_start(begin: Begin, left: threading.Event) -> None:
     """28 GB of weights load for minutes, behind a public model that is there at once."""
-    waiting = begin(failing_until(0.5, f"dit_stage_3: {STARTING}"))
+    waiting = begin(failing_until(0.5, f"dit_stage_3: {NOT_READY}"))
     with pytest.raises(RuntimeError, match="can be reached: dit_stage_3"):
         waiting.await_agreement()
     waiting.await_agreement()
@@ -103,7 +103,7 @@ def test_a_model_that_did_not_come_with_the_server_will_not_come(
     begin: Begin, left: threading.Event
 ) -> None:
     """A misspelt stage: nothing else says so, and health would call it ready."""
-    steps = iter([STARTING])
+    steps = iter([NOT_READY])
 
     def ask(model: str) -> Identity:
         raise RuntimeError(next(steps, "dit_stage_9: Model 'dit_stage_9' is not ready."))
@@ -141,7 +141,7 @@ def test_another_model_that_came_since_is_found_at_the_next_session(begin: Begin
 
 def test_it_ends_with_its_model(begin: Begin) -> None:
     """A thread that stays would call a server that is gone; a client would wait for a verdict."""
-    endless = begin(failing_until(60, STARTING))
+    endless = begin(failing_until(60, NOT_READY))
     heard = []
 
     def wait() -> None:

@@ -232,7 +232,9 @@ class Exchange:
         response = message.infer_response
         if message.error_message:
             self._ledger.answered(response.id)
-            self._is_gone = self._error is not None  # this was the answer to our farewell
+            if self._error is not None:  # this was the answer to our farewell
+                self._is_gone = True
+                self._stream.cancel()  # a server that is shutting down waits for a held START
             raise AvatarError(message.error_message)
         if self._error is None and (block := protocol.block_from(response, now_s)) is not None:
             self._ledger.received(block)

@@ -117,6 +117,8 @@ class ReconstructionSource:
 class _Answers:
     """The reply of one request, read by the thread that asked."""
 
+    is_held = False
+
     def __init__(self, answers: queue.SimpleQueue[BlockFrames | str]) -> None:
         self.answers = answers
 
