@@ -22,7 +22,8 @@ def read_picture(
 ) -> NDArray[np.float32]:
     """A picture, an encoded file or RGB [h, w, 3], as the deployment's image [1, 3, H, W].
 
-    `fit` is one of PICTURE_FITS. ValueError for what is no such picture or too large.
+    `fit` is one of PICTURE_FITS. ValueError for what is no such picture or too large, RuntimeError
+    where there is no memory for it now.
     """
     height, width = config.height, config.width
     rgb = decode_picture(image, (height, width)) if isinstance(image, bytes) else check_rgb(image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,13 +21,25 @@ def rgb_over_black(picture: Image.Image, box: Box, factor: int = 1) -> NDArray[n
     """
     left, top, right, bottom = box
     rgb = np.empty(((bottom - top) // factor, (right - left) // factor, 3), np.uint8)
+    for row, band in _bands(picture, box, factor):
+        rgb[row : row + len(band)] = band
+    return rgb
+
+
+def same_pixels(picture: Image.Image, rgb: NDArray[np.uint8]) -> bool:
+    """Whether a decoded picture begins with these pixels [h, w, 3], seen over black."""
+    bands = _bands(picture, (0, 0, rgb.shape[1], rgb.shape[0]), 1)
+    return all(np.array_equal(rgb[row : row + len(band)], band) for row, band in bands)
+
+
+def _bands(picture: Image.Image, box: Box, factor: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Pieces of what `rgb_over_black` makes, from the top down, each behind its first row."""
+    left, top, right, bottom = box
     step = max(_BAND_PIXELS // (right - left) // factor, 1) * factor
     for begin in range(top, bottom, step):
-        end = min(begin + step, bottom)
-        band = _rgb(picture.crop((left, begin, right, end)))
-        rows = slice((begin - top) // factor, (end - top) // factor)
-        rgb[rows] = np.asarray(band.reduce(factor) if factor > 1 else band)
-    return rgb
+        band = _rgb(picture.crop((left, begin, right, min(begin + step, bottom))))
+        reduced = band.reduce(factor) if factor > 1 else band
+        yield (begin - top) // factor, np.asarray(reduced)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import picture_webp
-from pipeline.picture_colours import rgb_over_black
+from pipeline.picture_colours import rgb_over_black, same_pixels
 from pipeline.picture_exif import exif_orientation, upright
 from pipeline.picture_format import (
-    MAX_PARTS,
     TAKEN,
+    TAKEN_FORMATS,
     PictureError,
     check_pixels,
     cut_off,
     damaged,
     picture_format,
 )
+from pipeline.picture_gif import clean_gif
 from pipeline.picture_jpeg import read_jpeg
 from pipeline.picture_png import clean_png
 
@@ -36,6 +37,7 @@ MAX_DRAFTED_PIXELS = 12_000_000
 """What any JPEG file is decoded to at most."""
 GAP = 2
 """Larger ones keep this many pixels, per side, for each one that is needed."""
+NO_MEMORY = "the server has no memory for this image now; try again or send a smaller one"
 
 
 def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -44,7 +46,8 @@ def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> NDArray[
     `size` (height, width) is what the picture will be scaled to cover: one of more than
     WHOLE_PIXELS may come smaller than it is, yet with enough pixels for that. Without it only
     JPEG files come smaller, those that would not be held whole. Of several pictures in a file the
-    first is taken. ValueError says what is wrong with bytes that are no such picture or too many.
+    first is taken. ValueError says what is wrong with bytes that are no such picture or too many,
+    RuntimeError that there is no memory for it now.
     """
     if not data:
         raise ValueError(f"image is empty, wanted {TAKEN}")
@@ -62,6 +65,8 @@ def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> NDArray[
             f"image is a {kind} file of far more than the {MAX_PIXELS} pixels that are taken"
         ) from error
     except Exception as error:  # the decoders raise a dozen kinds on broken bytes
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            raise RuntimeError(NO_MEMORY) from error
         raise (cut_off(kind) if "truncated" in str(error).lower() else damaged(kind)) from error
 
 
@@ -76,9 +81,11 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8]
     sides = jpeg.height, jpeg.width
     spare = _spare(sides, _lying(size, jpeg.orientation))
     factor = _draft_factor(sides, spare, jpeg.held)
-    rgb = _drafted(jpeg.data, sides, factor)
-    for other in jpeg.others:
-        if not np.array_equal(rgb, _drafted(other, sides, factor)):
+    height, width = (max(side // factor, 1) for side in sides)
+    files = jpeg.files()
+    rgb = rgb_over_black(_drafted(next(files), height, width), (0, 0, width, height))
+    for other in files:
+        if not same_pixels(_drafted(other, height, width), rgb):
             raise cut_off("JPEG")
     return upright(rgb, jpeg.orientation)
 
@@ -102,13 +109,12 @@ def _draft_factor(sides: tuple[int, int], spare: float, held: bool) -> int:
     return next((f for f in (8, 4, 2) if f <= spare or f / 2 < needed), 1)
 
 
-def _drafted(data: bytes, sides: tuple[int, int], factor: int) -> NDArray[np.uint8]:
-    height, width = (max(side // factor, 1) for side in sides)
-    with _opened(data, "JPEG") as file:
-        if factor > 1:
-            file.draft(None, (width, height))
-        file.load()
-        return rgb_over_black(file, (0, 0, width, height))
+def _drafted(file: io.BytesIO, height: int, width: int) -> Image.Image:
+    """A JPEG file decoded to that size, or to one row or column more."""
+    picture = Image.open(file, formats=("JPEG",))
+    picture.draft(None, (width, height))
+    picture.load()
+    return picture
 
 
 def _decode_webp(data: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8]:
@@ -136,34 +142,18 @@ def _decode_bmp(data: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8]:
 
 
 def _decode_gif(data: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    _check_gif_blocks(data)
-    with _opened(data, "GIF") as file:
+    with _opened(clean_gif(data), "GIF") as file:
         check_pixels("GIF", file.height, file.width, MAX_PIXELS)
         return _finished(file, 1, size)
 
 
-def _check_gif_blocks(data: bytes) -> None:
-    """Blocks in front of the first picture are read one by one."""
-    palette = data[10:11]
-    at = 13 + (3 << (palette[0] & 7) + 1 if palette and palette[0] & 128 else 0)
-    for _ in range(MAX_PARTS):
-        if data[at : at + 1] == b"!":
-            at += 2
-        length = data[at : at + 1]
-        if length in (b"", b",", b";"):
-            return
-        at += 1 + length[0]
-    raise PictureError(f"image is a GIF file of more than {MAX_PARTS} blocks before its picture")
-
-
-_DECODERS = {
-    "PNG": _decode_png,
-    "JPEG": _decode_jpeg,
-    "WebP": _decode_webp,
-    "AVIF": _decode_avif,
-    "BMP": _decode_bmp,
-    "GIF": _decode_gif,
-}
+_DECODERS = dict(
+    zip(
+        TAKEN_FORMATS,
+        (_decode_png, _decode_jpeg, _decode_webp, _decode_avif, _decode_bmp, _decode_gif),
+        strict=True,
+    )
+)
 
 
 def _finished(

@@ -14,7 +14,10 @@ _NUMBERS = {1: "B", 3: "H", 4: "I"}
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation, 1 to 8, in EXIF bytes with or without their prefix; None if unreadable."""
+    """The orientation, 1 to 8, in EXIF bytes with or without their prefix; None if unreadable.
+
+    It is 1 where none is told.
+    """
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     try:
@@ -28,6 +31,7 @@ def exif_orientation(exif: bytes) -> int | None:
             if tag == ORIENTATION_TAG and kind in _NUMBERS:
                 (value,) = struct.unpack_from(order + _NUMBERS[kind], tiff, at + 8)
                 return value if 1 <= value <= 8 else None
+        return 1
     except struct.error:
         pass
     return None

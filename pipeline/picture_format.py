@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-TAKEN = "a PNG, JPEG, WebP, AVIF, BMP or GIF file"
+TAKEN_FORMATS = ("PNG", "JPEG", "WebP", "AVIF", "BMP", "GIF")
+TAKEN = f"a {', '.join(TAKEN_FORMATS[:-1])} or {TAKEN_FORMATS[-1]} file"
 MAX_PARTS = 100_000
 """Segments, chunks or blocks of one file that are walked through."""
 
@@ -11,7 +12,6 @@ _SIGNATURES = [
     (b"\xff\xd8\xff", "JPEG"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
@@ -32,7 +32,8 @@ _BRANDS = [
     ((b"avif", b"avis"), "AVIF"),
     ((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
 ]
-_DECODED = ("PNG", "JPEG", "WebP", "AVIF", "BMP", "GIF")
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+"""Sizes in bytes of the second header, which tell its version. Text may begin with BM, too."""
 
 
 class PictureError(ValueError):
@@ -42,7 +43,7 @@ class PictureError(ValueError):
 def picture_format(data: bytes) -> str:
     """Name of the format of these bytes, one of those taken; PictureError for any other."""
     found = _recognised(data[:4096])
-    if found in _DECODED:
+    if found in TAKEN_FORMATS:
         return found
     came = f"is {found}" if found else "has the bytes of no picture that is known here"
     raise PictureError(f"image {came}, wanted {TAKEN}")
@@ -54,9 +55,11 @@ def _recognised(head: bytes) -> str | None:
         return "WebP"
     if head[4:8] == b"ftyp":
         return _boxed(head)
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
-            return name if name in _DECODED else f"{_article(name)} {name} file"
+            return _called(name)
     return _text(head)
 
 
@@ -66,8 +69,12 @@ def _boxed(head: bytes) -> str:
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, end, 4))]
     for known, name in _BRANDS:
         if any(brand in known for brand in brands):
-            return name if name in _DECODED else f"{_article(name)} {name} file"
+            return _called(name)
     return "a film (MP4 or its kin)"
+
+
+def _called(name: str) -> str:
+    return name if name in TAKEN_FORMATS else f"{_article(name)} {name} file"
 
 
 def _text(head: bytes) -> str | None:

@@ -1,51 +1,66 @@
 """JPEG files: what the decoder needs of them; all metadata but orientation left out.
 
-A file may lack its end marker. Whether it lacks pixels, too, can't be read from its markers
-alone: the decoder fills up in silence. So `others` are the same file with other bytes where it
-ends. If all decode to the same pixels, none depended on what is missing.
+A file may lack its end marker, or have one where it was cut off. Whether it lacks pixels can't
+be read from its markers alone: the decoder fills up in silence. So `files` are the same file with
+several ends. If all decode to the same pixels, none depended on what is missing.
 """
 
 from __future__ import annotations
 
-import random
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.picture_exif import exif_orientation
 from pipeline.picture_format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
+from pipeline.picture_scans import other_ends, read_scans
 
 MAX_PIXELS = 50_000_000
 """Of a file that is decoded row by row, smaller if it is large."""
 MAX_HELD_PIXELS = 12_000_000
 """Of a progressive file or another one of several scans, whose every coefficient is held."""
-MAX_SCANS = 100
-NUM_TAILS = 4
+NUM_OTHERS = 4
 """Noise that is tried in place of what may be missing; one alone may chance to change nothing."""
+SMALL_PIXELS = 1_000_000
+"""A larger file that has its end marker is tried with one other end: each costs a decoding."""
+_MAX_EXIFS = 8
+"""EXIF segments of one file that are searched for an orientation."""
 
 _END = b"\xff\xd9"
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xCA}
 _BARE = {0x00, 0x01, 0xD8, *range(0xD0, 0xD8)}
-_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
+_FOLLOWS = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd9]")
+"""What stands behind a segment whose length is right: a marker of another, or fill bytes."""
+_BORDER = re.compile(rb"\xff\xd8(?=\xff)|\xff\xd9")
+"""Where a picture begins or ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JpegFile:
-    data: bytes
-    tails: tuple[bytes, ...]
-    """What the end marker is replaced by to see whether anything is missing; none if it came."""
+    parts: list[bytes | memoryview]
+    """The file without its end."""
+    ends: tuple[bytes, ...]
+    """First its end marker, then what replaces it to see whether anything is missing."""
     height: int
     width: int
     held: bool
     """Whether decoding holds the coefficients of the whole picture."""
     orientation: int
 
-    @property
-    def others(self) -> Iterator[bytes]:
-        """The file with each of its tails."""
-        return (self.data[: -len(_END)] + tail for tail in self.tails)
+    def files(self) -> Iterator[io.BytesIO]:
+        """The file with each of its ends, all in the same memory: use one before the next."""
+        file = io.BytesIO()
+        file.writelines(self.parts)
+        size = file.tell()
+        for end in self.ends:
+            file.seek(size)
+            file.truncate()
+            file.write(end)
+            file.seek(0)
+            yield file
 
 
 @dataclass(slots=True)
@@ -54,6 +69,7 @@ class _Head:
     frame: bytes = b""
     progressive: bool = False
     orientation: int | None = None
+    num_exifs: int = 0
     scan: int = 0
     """Where the first scan begins."""
 
@@ -62,16 +78,16 @@ def read_jpeg(data: bytes) -> JpegFile:
     """PictureError for a file without a picture, with one too large, or surely cut off."""
     head = _head(data)
     height, width, components = _frame(head.frame)
-    scans, end, ended = _scans(data, head.scan)
-    held = head.progressive or len(scans[0]) != len(components) + 3 if scans else False
+    scans = read_scans(data, head.scan)
+    in_parts = len(scans.headers) > 0 and len(scans.headers[0]) != len(components) + 3
+    held = head.progressive or in_parts
     check_pixels(_kind(head, held), height, width, MAX_HELD_PIXELS if held else MAX_PIXELS)
-    if not ended and not _all_scanned(scans, components, head.progressive):
+    if not scans.are_complete(components, head.progressive):
         raise cut_off("JPEG")
-    start = b"".join(head.parts) + data[head.scan : end]
-    last_scan = data[data.rfind(b"\xff\xda", 0, end) : end]
+    num_others = 1 if scans.ended and height * width > SMALL_PIXELS else NUM_OTHERS
     return JpegFile(
-        data=start + _END,
-        tails=() if ended else tuple(_other_bytes(last_scan, n) + _END for n in range(NUM_TAILS)),
+        parts=[*head.parts, memoryview(data)[head.scan : scans.end]],
+        ends=(_END, *(other + _END for other in other_ends(data, scans, num_others))),
         height=height,
         width=width,
         held=held,
@@ -93,7 +109,9 @@ def _head(data: bytes) -> _Head:
         if at < 0 or at + 4 > len(data):
             raise cut_off("JPEG")
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xFF or marker in _BARE:
+        if marker == 0xD8 and data[at + 2] == 0xFF:
+            at = _behind_picture(data, at)
+        elif marker == 0xFF or marker in _BARE:
             at += 1 if marker == 0xFF else 2
         elif marker == 0xDA:
             head.scan = at
@@ -103,10 +121,22 @@ def _head(data: bytes) -> _Head:
         elif marker in _TABLES or marker in _FRAMES:
             _keep(head, marker, data[at:end])
             at = end
-        else:  # of metadata whose length is wrong only the marker is passed over
+        elif end >= at + 4 and _FOLLOWS.match(data, end):
             _read_metadata(head, marker, data[at + 4 : end])
-            at = end if end >= at + 4 and data[end : end + 1] == b"\xff" else at + 2
+            at = end
+        else:  # of metadata whose length is wrong only the marker is passed over
+            at += 2
     raise PictureError(f"image is a JPEG file of more than {MAX_PARTS} segments")
+
+
+def _behind_picture(data: bytes, at: int) -> int:
+    """Where a picture ends that begins there, inside metadata: a thumbnail, or one in another."""
+    depth = 0
+    for border in _BORDER.finditer(data, at):
+        depth += 1 if border[0] == b"\xff\xd8" else -1
+        if depth <= 0:
+            return border.end()
+    raise cut_off("JPEG")
 
 
 def _keep(head: _Head, marker: int, segment: bytes) -> None:
@@ -119,7 +149,9 @@ def _keep(head: _Head, marker: int, segment: bytes) -> None:
 def _read_metadata(head: _Head, marker: int, body: bytes) -> None:
     """Orientation, and the two segments that tell how colours are stored, written anew."""
     if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-        head.orientation = head.orientation or exif_orientation(body)
+        head.num_exifs += 1
+        if head.orientation is None and head.num_exifs <= _MAX_EXIFS:
+            head.orientation = exif_orientation(body)
     elif marker == 0xE0 and body.startswith(b"JFIF\0"):
         head.parts.append(b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0")
     elif marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
@@ -134,64 +166,3 @@ def _frame(body: bytes) -> tuple[int, int, list[int]]:
         raise PictureError(f"image is a JPEG file with {body[0]} bits a colour, wanted 8")
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     return height, width, list(body[6 : 6 + 3 * body[5] : 3])
-
-
-def _scans(data: bytes, start: int) -> tuple[list[bytes], int, bool]:
-    """The scans' headers (components, first and last coefficient, bits), where the last scan
-    ends, and whether an end marker stands there."""
-    scans: list[bytes] = []
-    for marker, begin, body in _segments(data, start):
-        if marker == 0xD9:
-            return scans, begin, True
-        if body is None:
-            return scans, begin, False
-        if marker == 0xDA:
-            count = body[0] if body else 0
-            scans.append(body[1 : 1 + 2 * count : 2] + body[1 + 2 * count : 4 + 2 * count])
-            if len(scans) > MAX_SCANS:
-                raise PictureError(f"image is a JPEG file of more than {MAX_SCANS} scans")
-    end = len(data)
-    while data[end - 1] == 0xFF:  # half a marker
-        end -= 1
-    return scans, end, False
-
-
-def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, bytes | None]]:
-    """Marker, place and body of segments from a place on; a body that is cut off is None."""
-    for _ in range(MAX_PARTS):
-        found = _MARKER.search(data, at)
-        if found is None:
-            return
-        marker, begin, at = data[found.end() - 1], found.start(), found.end()
-        if marker == 0xD9:
-            yield marker, begin, b""
-            continue
-        end = at + int.from_bytes(data[at : at + 2], "big")
-        if end > len(data) or at + 2 > len(data):
-            yield marker, begin, None
-            return
-        yield marker, begin, data[at + 2 : end]
-        at = max(end, at)
-    raise PictureError(f"image is a JPEG file of more than {MAX_PARTS} segments")
-
-
-def _all_scanned(scans: list[bytes], components: list[int], progressive: bool) -> bool:
-    """Whether every coefficient has come down to its last bit, the last scan being whole."""
-    missing = {(name, index) for name in components for index in range(64)}
-    for scan in scans:
-        names, (first, last, bits) = scan[:-3], scan[-3:]
-        indices = range(first, last + 1) if progressive else range(64)
-        if not progressive or bits & 15 == 0:
-            missing -= {(name, index) for name in names for index in indices}
-    return not missing
-
-
-def _other_bytes(scan: bytes, seed: int) -> bytes:
-    """What could have followed a scan that breaks off: noise, and noise behind each of the next
-    restart markers. Out of their order the decoder would pass over them."""
-    draw = random.Random(seed)
-    noise = [draw.randbytes(size).replace(b"\xff", b"\x7f") for size in (4096, *8 * [512])]
-    last = max(range(8), key=lambda n: scan.rfind(bytes((0xFF, 0xD0 + n))))
-    first = last + 1 if bytes((0xFF, 0xD0 + last)) in scan else 0
-    restarts = (bytes((0xFF, 0xD0 + (first + n) % 8)) + noise[n + 1] for n in range(8))
-    return noise[0] + b"".join(restarts)

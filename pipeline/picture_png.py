@@ -19,7 +19,8 @@ MAX_PIXELS = 16_000_000
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_KEPT = (b"IHDR", b"PLTE", b"IDAT")
+_NEEDED = {b"IHDR": "header", b"IDAT": "pixels"}
+"""Chunks whose checksums must fit, in words. A palette is only a hint to most colour types."""
 _PASSES = [
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -61,6 +62,7 @@ class _Chunks:
 
     header: bytes = b""
     palette: bytes = b""
+    palette_sound: bool = True
     transparency: bytes = b""
     orientation: int = 1
     ended: bool = False
@@ -73,14 +75,15 @@ def clean_png(data: bytes) -> tuple[bytes, int]:
     """
     kept, pixels = _Chunks(), list[memoryview]()
     for kind, body, sound in _chunks(data):
-        if kind in _KEPT and sound is False:
-            raise damaged("PNG", f"the checksum of its {_WORDS[kind]} is wrong")
+        if kind in _NEEDED and sound is False:
+            raise damaged("PNG", f"the checksum of its {_NEEDED[kind]} is wrong")
         if kind == b"IDAT":
             pixels.append(body)
         elif sound and kind == b"IHDR":
             kept.header = kept.header or bytes(body)
-        elif sound and kind == b"PLTE":
-            kept.palette = kept.palette or bytes(body)
+        elif kind == b"PLTE":
+            kept.palette = kept.palette or bytes(body[:769])
+            kept.palette_sound = kept.palette_sound and sound is not False
         elif sound and kind == b"tRNS":
             kept.transparency = bytes(body[:256])
         elif kind == b"eXIf" and sound:
@@ -92,9 +95,6 @@ def clean_png(data: bytes) -> tuple[bytes, int]:
     check_pixels("PNG", header.height, header.width, MAX_PIXELS)
     _check_rows(pixels, header, kept.ended)
     return b"".join(_rebuilt(kept, header, pixels)), kept.orientation
-
-
-_WORDS = {b"IHDR": "header", b"PLTE": "palette", b"IDAT": "pixels"}
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool | None]]:
@@ -152,6 +152,8 @@ def _rebuilt(
     yield _MAGIC
     yield _chunk(b"IHDR", kept.header)
     if header.colour == 3:
+        if not kept.palette_sound:
+            raise damaged("PNG", "the checksum of its palette is wrong")
         if not 3 <= len(kept.palette) <= 768 or len(kept.palette) % 3:
             raise damaged("PNG", "its palette is missing or wrong")
         yield _chunk(b"PLTE", kept.palette)

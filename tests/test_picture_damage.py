@@ -130,37 +130,45 @@ def test_a_png_s_pixels_and_header_must_fit_their_checksums(place: int, what: st
         decode_picture(bytes(data))
 
 
-PICTURES = {
-    "noise": Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8)),
-    "smooth": smooth(),
-    "grey": smooth(30, 41).convert("L"),
-    "cmyk": smooth(24, 24).convert("CMYK"),
-    "flat": Image.new("RGB", (32, 32), (128, 128, 128)),
-}
-WAYS: list[dict] = [
-    {},
-    {"progressive": True},
-    {"quality": 100, "restart_marker_rows": 1},
-    {"progressive": True, "restart_marker_blocks": 2},
-]
+@pytest.mark.parametrize("colour", ["RGB", "RGBA", "L", "LA"])
+@pytest.mark.parametrize(
+    "palette",
+    [
+        chunk(b"PLTE", b"\xff\0\0" * 4, checksum=7),
+        chunk(b"PLTE", b"\xff\0\0" * 4),
+        chunk(b"PLTE", b"1234", checksum=7),
+        chunk(b"PLTE", b""),
+        chunk(b"PLTE", bytes(3000), checksum=7),
+    ],
+)
+def test_a_suggested_palette_never_refuses_a_png(palette: bytes, colour: str) -> None:
+    """Only pictures made of a palette's colours need one."""
+    picture = smooth().convert(colour)
+    got = decode_picture(png_with(palette, picture=picture))
+    assert np.array_equal(got, decode_picture(encoded(picture)))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_jpeg_may_lack_its_end_marker_but_no_pixel(name: str, way: dict) -> None:
-    """Cut anywhere, it is refused or complete: grey filling would speak in place of a face."""
-    data = encoded(PICTURES[name], "JPEG", **way)
-    whole = decode_picture(data)
-    for missing in (1, 2):
-        assert np.array_equal(decode_picture(data[:-missing]), whole)
-    assert np.array_equal(decode_picture(data + b"trailing \xff\xd8 garbage"), whole)
-    for end in range(3, len(data) - 2, 1 if len(data) < 2000 else 3):
-        got = outcome(data[:end])
-        if isinstance(got, str):
-            assert got.startswith("image is cut off: the JPEG file")
-        else:
-            assert np.array_equal(got, whole), end
-            assert len(data) - end < 100  # bytes without which nothing looks different
+def test_a_palette_that_is_needed_must_fit_its_checksum() -> None:
+    """A bit that flipped on the way would become a wrong colour."""
+    data = bytearray(encoded(smooth().convert("P")))
+    data[data.index(b"PLTE") + 5] ^= 1
+    with pytest.raises(ValueError, match="the checksum of its palette is wrong"):
+        decode_picture(bytes(data))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading")])
+@pytest.mark.parametrize("data", every_format()[:13:4])
+def test_a_server_without_memory_blames_no_file(
+    data: bytes, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sent a sound picture would look for damage in it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(RuntimeError, match="the server has no memory for this image now; try"):
+        decode_picture(data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "GIF", "BMP", "lossless"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from pipeline.picture_decoding import decode_picture
-from pipeline.picture_format import PictureError, picture_format
+from pipeline.picture_format import TAKEN, TAKEN_FORMATS, PictureError, picture_format
 from tests.drawn_pictures import encoded, smooth, turned
 
 RGB = np.asarray(smooth())
@@ -131,6 +132,10 @@ def test_a_png_s_clear_colour_lies_over_black(mode: str) -> None:
         (b'<?xml version="1.0"?>\n<!-- a --><svg width="9"/>', "is an SVG file"),
         (b" <!DOCTYPE html><html></html>", "is an HTML page"),
         (b"hello, I am no picture", "is text"),
+        (b"BMW, Bosch and Benz build cars.", "is text"),
+        (b"BM", "is text"),
+        (b"BM" + bytes(500), "has the bytes of no picture that is known here"),
+        (b"BM" + bytes(12) + b"\x29" + bytes(99), "has the bytes of no picture that is known here"),
         ("blå".encode() * 5000, "is text"),
         (b"data:image/png;base64,iVBORw0KGgo=", "is text"),
         (b"PK\3\4" + bytes(30), "is a ZIP file"),
@@ -143,6 +148,23 @@ def test_what_is_no_picture_is_named_and_refused(data: bytes, words: str) -> Non
     wanted = f"^image {words}, wanted a PNG, JPEG, WebP, AVIF, BMP or GIF file$"
     with pytest.raises(ValueError, match=wanted):
         decode_picture(data)
+
+
+@pytest.mark.parametrize("size", [12, 16, 40, 52, 56, 64, 108, 124])
+def test_a_bmp_is_known_by_the_size_of_its_second_header(size: int) -> None:
+    """Each version has a size of its own."""
+    assert picture_format(b"BM" + bytes(12) + struct.pack("<I", size) + bytes(size)) == "BMP"
+
+
+def test_each_format_that_is_named_has_its_decoder() -> None:
+    """A format would be promised in every error and fail once it comes."""
+    words = TAKEN.removeprefix("a ").removesuffix(" file").replace(" or ", ", ").split(", ")
+    assert words == list(TAKEN_FORMATS)
+    kinds = {"WebP": "WEBP"}
+    for name in TAKEN_FORMATS:
+        data = encoded(smooth(), kinds.get(name, name))
+        assert picture_format(data) == name
+        assert decode_picture(data).shape == (45, 61, 3)
 
 
 def test_avif_under_a_general_brand_is_known_from_heic() -> None:

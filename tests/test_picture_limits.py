@@ -64,6 +64,7 @@ WORST = {
     "progressive": (4000, 3000, "RGB", {"subsampling": 0, "progressive": True}),
     "CMYK": (4000, 3000, "CMYK", {"progressive": True}),
     "strip": (770, 64_900, "RGB", {}),
+    "detailed": (770, 15_500, "RGB", {"subsampling": 0, "quality": 100}),
 }
 
 
