@@ -34,7 +34,7 @@ import triton_python_backend_utils as pb
 from pipeline.answering import BlockFrames
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.engine_manifest import Manifest
+from pipeline.engine_manifest import Manifest, check_sources, manifest_path
 from pipeline.examination import Examination
 from pipeline.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity import OUTPUT, Identity
@@ -168,11 +168,13 @@ class SessionModel(Model):
         self.worker = SessionWorker(self.device(), self.name, identity.max_sessions)
 
     def identity(self, **steps: Any) -> Identity:
-        """Of plans it tells what they were made from: a plan's bytes are another on each GPU."""
+        """Of plans it tells what they were made from: a plan's bytes are another on each GPU.
+        ValueError if that is not what its hashes.json lists."""
         own = super().identity(**steps)
-        manifests = [Manifest.load(path) for path in self.folder.glob("*.manifest.json")]
-        plans = {f"weights of {m.graph}.plan": m.weights_sha256 for m in manifests}
-        return dataclasses.replace(own, files={**own.files, **plans})
+        manifests = [Manifest.load(path) for path in sorted(self.folder.glob("*.manifest.json"))]
+        check_sources(manifests, read_hashes(self.folder), self.name)
+        sources = {name: sha256 for m in manifests for name, sha256 in m.sources.items()}
+        return dataclasses.replace(own, files={**own.files, **sources})
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -230,10 +232,13 @@ class PublicModel(Model):
         return dataclasses.replace(own, files=read_hashes(self.folder))
 
     def stateless(self, names: Sequence[str]) -> list[Identity]:
-        """Of the models `names`, which can't be asked, those whose folders lie beside ours: not on
-        GPUs, where they are plans of Triton's own backend, nor where Triton fetches each model
-        alone."""
+        """Of the models `names`, which can't be asked, those whose folders lie beside ours: not
+        where Triton fetches each model alone. A plan of Triton's own backend has no identity;
+        ValueError if it was built from files that are not of this export."""
         beside = {name: self.folder.parents[1] / name / self.folder.name for name in names}
+        for name, folder in beside.items():
+            if (path := manifest_path(folder / "model.plan")).is_file():
+                check_sources([Manifest.load(path)], read_hashes(self.folder), name)
         return [
             dataclasses.replace(
                 self.identity(),
