@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import queue
 import threading
 import time
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
+from pipeline import parent_server
 from pipeline.answering import BlockFrames
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
@@ -224,7 +224,8 @@ class PublicModel(Model):
 
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
-        self.executor.examination.start(self._leave)
+        with_server = not parent_server.is_listening()
+        self.executor.examination.start(self._leave, with_server=with_server)
 
     def identity(self, **steps: Any) -> Identity:
         """It loads few files itself and knows those of the whole export."""
@@ -253,7 +254,7 @@ class PublicModel(Model):
 
     def _leave(self) -> None:
         """Not be ready, since no session can start: health tells the truth."""
-        if _may_unload():
+        if parent_server.may_unload():
             pb.unload_model(self.name)
 
     def parse(self, request: Any, *, start: bool, end: bool) -> Any:
@@ -400,16 +401,6 @@ class BlsExecutor:
 
 def _identity(outputs: Mapping[str, np.ndarray]) -> Identity:
     return Identity.from_json(outputs[OUTPUT].tobytes())
-
-
-def _may_unload() -> bool:
-    """Whether the server lets models be unloaded. Where it doesn't, asking may end the server:
-    a refused call frees memory that Triton 2.51 still uses."""
-    try:
-        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"--model-control-mode=explicit" in command.replace(b"mode\0", b"mode=")
 
 
 def _is_out_of_order(response: Any) -> bool:

@@ -182,20 +182,3 @@ def test_a_plan_of_tritons_own_backend_is_of_the_public_models_export(
     words = rf"text_encoder.plan is built from .* sha256 abababababab…, wanted {ours}…; build the"
     with pytest.raises(ValueError, match=rf"^text_encoder: plans of another export: {words}"):
         public.stateless(["text_encoder"])
-
-
-@pytest.mark.parametrize(
-    ("command", "may"),
-    [
-        (b"tritonserver\0--model-control-mode=explicit\0--load-model=*\0", True),
-        (b"tritonserver\0--model-control-mode\0explicit\0", True),
-        (b"tritonserver\0--model-control-mode=poll\0", False),
-        (b"tritonserver\0--model-repository=explicit\0", False),
-    ],
-)
-def test_only_a_server_in_explicit_mode_is_asked_to_unload(
-    serving: ModuleType, monkeypatch: pytest.MonkeyPatch, command: bytes, may: bool
-) -> None:
-    """Triton 2.51 may end when it refuses to."""
-    monkeypatch.setattr(Path, "read_bytes", lambda path: command)
-    assert sys.modules["pipeline.serving"]._may_unload() is may
