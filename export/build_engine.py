@@ -231,7 +231,7 @@ def main(
         )
         progress = say_progress if sys.stderr.isatty() else lambda *_: None
         build_all(EngineBuilder(target, progress), graphs, out, only)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
 
