@@ -13,15 +13,22 @@ use `LocalServer`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from pathlib import Path
 
-from deploy import checkout, plain_paths, server_command, server_process, triton_wheel
+from deploy import (
+    checkout,
+    log_folder,
+    plain_paths,
+    server_command,
+    server_process,
+    triton_wheel,
+)
+from deploy.log_folder import STATE_FILE, describe
 from deploy.outcome import exit_code, say
-from deploy.server import STATE_FILE, LocalServer
+from deploy.server import LocalServer
 from deploy.server_command import DEFAULT_PORTS, Ports, parse_port
 from deploy.server_health import all_ready
 
@@ -33,16 +40,7 @@ _NOT_READY = 3
 
 def running_server(log_dir: Path = LOG_DIR) -> dict | None:
     """What is known of the server that `start` left running: pid, token, ports, repository."""
-    path = log_dir / STATE_FILE
-    try:
-        state = json.loads(path.read_text())
-        return state if server_process.is_alive(state["pid"], state["token"]) else None
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RuntimeError(
-            f"{path} is damaged ({error!r}): end the server by hand if one runs, remove the file"
-        ) from None
+    return log_folder.running_server(log_dir)
 
 
 def fetch() -> None:
@@ -54,7 +52,7 @@ def fetch() -> None:
 
 def start(repository: Path, config: str, ports: Ports, log_dir: Path) -> None:
     if state := running_server(log_dir):
-        raise RuntimeError(f"{_describe(state)} runs already.\n  Fix: make stop")
+        raise RuntimeError(f"{describe(state)} runs already.\n  Fix: make stop")
     say(f"starting Triton for {repository}, log in {log_dir / 'server.log'}")
     began = time.monotonic()
     server = LocalServer(repository, log_dir=log_dir, ports=ports, config=config, outlives_us=True)
@@ -69,7 +67,7 @@ def stop(log_dir: Path) -> None:
     if state := running_server(log_dir):
         timeout_s = state["exit_timeout_s"] + 3
         server_process.end(state["pid"], state["token"], timeout_s)
-        say(f"{_describe(state)} is stopped")
+        say(f"{describe(state)} is stopped")
     else:
         say("no server runs")
     (log_dir / STATE_FILE).unlink(missing_ok=True)
@@ -82,7 +80,7 @@ def status(log_dir: Path) -> int:
         say("no server runs")
         return _NOT_READY
     ready = all_ready(Ports(**state["ports"]))
-    say(f"{_describe(state)} is {'ready' if ready else 'not ready'}")
+    say(f"{describe(state)} is {'ready' if ready else 'not ready'}")
     return 0 if ready else _NOT_READY
 
 
@@ -95,10 +93,6 @@ def wait(log_dir: Path, timeout_s: float) -> int:
         time.sleep(0.2)
     say(f"no server was ready within {timeout_s:g} s")
     return _NOT_READY
-
-
-def _describe(state: dict) -> str:
-    return f"the server on gRPC port {state['ports']['grpc']} (process {state['pid']})"
 
 
 def _arguments() -> argparse.Namespace:

@@ -9,6 +9,7 @@ As a context manager it runs on free ports and ends with the process that starte
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from deploy import (
     checkout,
+    log_folder,
     open_files,
     orphan_guard,
     plain_paths,
@@ -26,11 +28,11 @@ from deploy import (
     server_process,
     triton_wheel,
 )
+from deploy.log_folder import STATE_FILE
 from deploy.server_command import ADDRESS, Ports
 from deploy.server_health import all_ready
 
-HASHES = "hashes.json"  # lies in every Python model that `make repository` writes
-STATE_FILE = "server.json"  # what `stop` and `status` need to know: pid, token, ports
+EXAMINATION = "pipeline/examination.py"  # lies in every public model that examines its models
 _KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
 
 
@@ -40,7 +42,8 @@ class LocalServer:
     repository: folder of models. ports: None picks free ones. config: `configs/<config>.pbtxt` of
     each model, where it exists, replaces its `config.pbtxt`. python: interpreter of the virtual
     environment that runs the models (None: this one, or the project's `.venv`). env: environment
-    variables on top of the present ones. log_dir: gets `server.log` and `server.json`.
+    variables on top of the present ones. log_dir: gets `server.log` and `server.json`, of one
+    server at a time.
     outlives_us: the server stays when this process ends (then only `stop` ends it).
     """
 
@@ -71,6 +74,7 @@ class LocalServer:
         self.token = f"avatar_{secrets.token_hex(6)}_"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._held_folder: int | None = None
 
     @property
     def grpc_url(self) -> str:
@@ -102,8 +106,8 @@ class LocalServer:
         """Start the server; return when every model is ready.
 
         `RuntimeError` says why it cannot start: a missing download, an unsuitable Python, a taken
-        port, the words of the model that failed to load, or those of the public model whose models
-        don't belong together.
+        port, another server in `log_dir`, the words of the model that failed to load, or those of
+        the public model whose models don't belong together.
         """
         if self._process is not None:
             raise RuntimeError("the server is started already")
@@ -130,6 +134,9 @@ class LocalServer:
             self._guard.stdin.close()
             self._guard.wait()
             self._guard = None
+        if self._held_folder is not None:
+            os.close(self._held_folder)
+            self._held_folder = None
 
     def __enter__(self) -> LocalServer:
         return self.start()
@@ -157,7 +164,7 @@ class LocalServer:
         return facts
 
     def _launch(self, facts: dict) -> None:
-        self.log_dir.mkdir(parents=True, exist_ok=True)
+        self._held_folder = log_folder.take(self.log_dir)
         models, backends = (self.log_dir / name for name in plain_paths.LINKS)
         directory = triton_wheel.backend_directory(self.home, facts["version"])
         command = server_command.command(
@@ -169,6 +176,7 @@ class LocalServer:
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
         )
+        self.log.unlink(missing_ok=True)  # a server that is still ending writes to the old one
         with self.log.open("wb") as log, open_files.raised():
             self._process = subprocess.Popen(
                 command,
@@ -213,6 +221,6 @@ class LocalServer:
         return True
 
     def _examiners(self) -> list[str]:
-        """Public models of the repository; one that was not assembled here examines nothing."""
+        """Public models of the repository that will say what they found."""
         names = server_log.EXAMINERS
-        return [name for name in names if any(self.repository.glob(f"{name}/*/{HASHES}"))]
+        return [name for name in names if any(self.repository.glob(f"{name}/*/{EXAMINATION}"))]

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Protocol
 
 from export.stage_configs import is_stage, parse_steps, stage_names, with_steps
+from pipeline.file_hashes import HASHES
 
 REPO = Path(__file__).resolve().parent.parent
 PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
-HASHES = "hashes.json"  # every Python model compares its files with it
 TIMESTEPS, WINDOW_TIMESTEPS = "timesteps.safetensors", "window_timesteps.safetensors"
 TABLES = (TIMESTEPS, WINDOW_TIMESTEPS)  # what a deployment on plans reads too
 MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
@@ -199,14 +199,19 @@ def _check_artifacts(
             if not (artifacts / file).is_file():
                 missing.setdefault(file, []).append(name)
     if list(missing) == [HASHES]:
-        raise ValueError(
-            f"missing in {artifacts}: {HASHES}, so no model could tell its files from another "
-            f"export's. Export writes it: make export; for files that you trust: "
-            f"python -m export.hash_files {artifacts}"
-        )
+        raise ValueError(without_hashes(artifacts))
     if missing:
         wanted = "; ".join(f"{file} (for {', '.join(by)})" for file, by in missing.items())
         raise ValueError(f"missing in {artifacts}: {wanted}. Export writes them: make export")
+
+
+def without_hashes(artifacts: Path) -> str:
+    """What is wrong with artifacts that have no hashes.json."""
+    return (
+        f"missing in {artifacts}: {HASHES}, so no model could tell its files from another "
+        f"export's. Export writes it: make export; for files that you trust: "
+        f"python -m export.hash_files {artifacts}"
+    )
 
 
 def _check_replaceable(out: Path) -> None:
@@ -260,7 +265,7 @@ def _replace(fresh: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def in_words(error: Exception, out: Path) -> str:
+def why_not_written(error: Exception, out: Path) -> str:
     """Why the repository `out` was not written, in one line."""
     if isinstance(error, shutil.Error):  # of a copied folder: a list of files and words
         error = OSError(error.args[0][0][2])
@@ -282,7 +287,7 @@ def main() -> int:
     try:
         out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
     except (ValueError, OSError) as error:
-        print(f"error: {in_words(error, given.out)}", file=sys.stderr)
+        print(f"error: {why_not_written(error, given.out)}", file=sys.stderr)
         return 1
     names = sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
     print(f"{given.out}: {', '.join(names)}", file=sys.stderr)

@@ -25,14 +25,15 @@ from export.builder_callbacks import Progress, kept_log, progress_monitor
 from export.engine_network import (
     check_fused,
     check_log,
-    digest,
     element_types,
     input_shapes,
     output_shapes,
     parse,
     precision,
     read_model,
+    sources,
     specs,
+    weight_bytes,
 )
 from export.engine_packages import load_tensorrt
 from export.engine_profiles import Config, Range, load_config, profile, ranges_of
@@ -86,6 +87,7 @@ class EngineBuilder:
         start, model, log = time.monotonic(), read_model(graph), kept_log(self.trt)
         builder, network, parser = parse(self.trt, log, graph)
         check_fused(network, model, graph.name)
+        files = sources(graph, model)
         streams = self.target.stream_weights and graph.stem in STREAMED
         ranges = ranges_of(graph.stem, config)
         settings = self._settings(input_shapes(model), ranges, plan.parent, streams)
@@ -102,7 +104,8 @@ class EngineBuilder:
         check_log(log.warnings, graph.name)
         plan.parent.mkdir(parents=True, exist_ok=True)
         plan.write_bytes(built)
-        manifest = self._describe(graph, model, plan, ranges, streams, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        manifest = self._describe(files, model, plan, ranges, streams, seconds)
         manifest.save(manifest_path(plan))
         return manifest
 
@@ -139,25 +142,23 @@ class EngineBuilder:
 
     def _describe(
         self,
-        graph: Path,
+        files: dict[str, str],
         model: Any,
         plan: Path,
         ranges: Mapping[str, Range],
         streams: bool,
         seconds: float,
     ) -> Manifest:
-        sha, weights_bytes = digest(graph, model)
         types = element_types(model)
-
         flags = ["STRONGLY_TYPED", *(["WEIGHT_STREAMING"] if streams else [])]
         return Manifest(
-            graph=graph.stem,
+            graph=plan.stem,
             machine=self.machine(),
             gpu_memory_bytes=self.gpu.memory()[1] if self.gpu else 0,
             opset=model.opset_import[0].version,
             precision=precision(model),
-            weights_sha256=sha,
-            weights_bytes=weights_bytes,
+            sources=files,
+            weights_bytes=sum(map(weight_bytes, model.graph.initializer)),
             scratch_bytes=self._scratch_bytes(plan),
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
@@ -230,7 +231,7 @@ def main(
         )
         progress = say_progress if sys.stderr.isatty() else lambda *_: None
         build_all(EngineBuilder(target, progress), graphs, out, only)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
 

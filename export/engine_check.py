@@ -162,7 +162,7 @@ def main(
         raise typer.BadParameter(f"no such case, there are {', '.join(c.name for c in CASES)}")
     try:
         install()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     start = time.monotonic()

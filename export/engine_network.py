@@ -9,7 +9,6 @@ piece but has no fused kernel for.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import onnx
 
 from pipeline.engine_manifest import TensorSpec
+from pipeline.file_hashes import HASHES, read_hashes, sha256_of, short
 
 FUSED = {"Attention": "ATTENTION_OUTPUT", "TensorScatter": "KV_CACHE_UPDATE"}
 """ONNX operator -> the layer of TensorRT that does it in one piece."""
@@ -141,19 +141,21 @@ def weight_bytes(tensor: onnx.TensorProto) -> int:
     return int(entries["length"]) if "length" in entries else len(tensor.raw_data)
 
 
-def digest(path: Path, model: onnx.ModelProto) -> tuple[str, int]:
-    """sha256 of the graph and of all weights it points to, and the weights' bytes."""
-    sha, total = hashlib.sha256(path.read_bytes()), 0
-    for tensor in model.graph.initializer:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        total += weight_bytes(tensor)
-        if not entries:
-            continue
-        with (path.parent / entries["location"]).open("rb") as file:
-            file.seek(int(entries["offset"]))
-            left = int(entries["length"])
-            while left:
-                piece = file.read(min(left, 1 << 24))
-                sha.update(piece)
-                left -= len(piece)
-    return sha.hexdigest(), total
+def sources(path: Path, model: onnx.ModelProto) -> dict[str, str]:
+    """File -> sha256 of the graph and of every file that its weights lie in.
+
+    ValueError if hashes.json beside it, where there is one, lists another: an export that rotted,
+    or parts of two.
+    """
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    files = {path.name, *(entry.value for entry in entries if entry.key == "location")}
+    found = {name: sha256_of(path.parent / name) for name in sorted(files)}
+    listed = read_hashes(path.parent) if (path.parent / HASHES).is_file() else {}
+    wrong = [
+        f"{name} (sha256 {short(found[name])}, wanted {short(listed[name])})"
+        for name in found
+        if listed.get(name, found[name]) != found[name]
+    ]
+    if wrong:
+        raise ValueError(f"{path}: not the files of this export: {', '.join(wrong)}; export anew")
+    return found

@@ -91,7 +91,7 @@ def load_tensorrt(rtx: bool, folder: Path = PACKAGES) -> Any:
 def main() -> int:
     try:
         install()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.assemble_repository import without_hashes
 from export.engine_memory import (
     STAGE_ENGINES,
     VAE_ENGINES,
@@ -22,7 +23,8 @@ from export.engine_memory import (
 from export.engine_placement import Placement, place
 from export.stage_configs import is_stage, stage_names, with_gpu, with_parameter, with_steps
 from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Machine, Manifest, manifest_path
+from pipeline.engine_manifest import Machine, Manifest, check_sources, manifest_path
+from pipeline.file_hashes import HASHES, read_hashes
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 """Models that Triton's own TensorRT backend runs, from `model.plan`."""
@@ -86,13 +88,14 @@ def plan_deployment(
     sessions: int,
     gpu_memory_bytes: int | None = None,
 ) -> Deployment:
-    """Check the plans against each other and the GPUs' memory against the sessions.
+    """Check the plans against each other and the artifacts, the GPUs' memory against the sessions.
 
     `num_gpus`: None is one for each step and one for the VAE. `gpu_memory_bytes`: None takes that
     of the GPU the plans were built on. ValueError says in numbers what does not fit.
     """
     config = PipelineConfig.load(artifacts / "pipeline.json")
     manifests = load_manifests(engines)
+    check_export(manifests, artifacts)
     placement = place(config.num_steps, num_gpus or config.num_steps + 1)
     sizes = {name: engine_size(manifest) for name, manifest in manifests.items()}
     rows = memory_table(placement, sizes, capacity_of(manifests, gpu_memory_bytes))
@@ -125,6 +128,14 @@ def load_manifests(
                 f"{first.machine}: build all on one machine"
             )
     return manifests
+
+
+def check_export(manifests: Mapping[str, Manifest], artifacts: Path) -> None:
+    """ValueError if a plan was built from another export than `artifacts`, whose tables and
+    configuration it would be served with."""
+    if not (artifacts / HASHES).is_file():
+        raise ValueError(without_hashes(artifacts))
+    check_sources(manifests.values(), read_hashes(artifacts), str(artifacts))
 
 
 def capacity_of(manifests: Mapping[str, Manifest], given_bytes: int | None) -> int:

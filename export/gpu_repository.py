@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from export.assemble_repository import REPO, ROLLING_CONFIG, assemble, in_words
+from export.assemble_repository import REPO, ROLLING_CONFIG, assemble, why_not_written
 from export.engine_repository import Deployment, plan_deployment
 from export.rolling_repository import RollingDeployment, plan_rolling_deployment
 
@@ -57,7 +57,7 @@ def main() -> int:
         print(deployment)
         assemble(given.artifacts, given.out.absolute(), deployment=deployment)
     except (ValueError, OSError) as error:
-        print(f"error: {in_words(error, given.out)}", file=sys.stderr)
+        print(f"error: {why_not_written(error, given.out)}", file=sys.stderr)
         return 1
     print(f"{given.out}: {', '.join(deployment.models())}", file=sys.stderr)
     return 0

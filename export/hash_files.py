@@ -22,17 +22,30 @@ CONFIGS = ("pipeline.json", "rolling.json")
 def write_hashes(folder: Path, names: Iterable[str]) -> Path:
     """Write the sha256 of the files `names` of `folder` to its hashes.json; returns that.
 
-    Those of other files stay, for as long as the files are there: an export may write a part. The
-    file is replaced, never written into: a repository may hold hard links to the old one.
+    Those of other files stay, for as long as the files are there: an export may write a part. A
+    damaged list says nothing of them: they are then unlisted, and refused when they are loaded. The
+    file is replaced, never written into: a repository may hold hard links to the old one. OSError
+    leaves it as it was.
     """
     path = folder / HASHES
-    known = read_hashes(folder) if path.is_file() else {}
+    known = _known(folder)
     hashes = {name: sha256 for name, sha256 in known.items() if (folder / name).is_file()}
     wanted = sorted(set(names) - {HASHES, *CONFIGS})
     hashes |= {name: sha256_of(folder / name) for name in wanted}
     fresh = folder / f".{HASHES}.new-{os.getpid()}"
-    fresh.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
-    return fresh.replace(path)
+    try:
+        fresh.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
+        return fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _known(folder: Path) -> dict[str, str]:
+    """What the folder's list says, nothing if it is missing or damaged."""
+    try:
+        return read_hashes(folder)
+    except ValueError:
+        return {}
 
 
 def main() -> int:
@@ -44,7 +57,11 @@ def main() -> int:
     if not names:
         print(f"error: {folder} has no graphs and no weights", file=sys.stderr)
         return 1
-    print(write_hashes(folder, names), file=sys.stderr)
+    try:
+        print(write_hashes(folder, names), file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename or folder}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from torch import nn
 
+from export.checkpoint_cli import failing_in_words
 from export.preset_options import preset_named
 from networks.audio_encoder import AudioEncoder
 from networks.causal_wan import CausalWan
@@ -52,6 +53,7 @@ def init_weights(preset: Preset | RollingPreset, out_dir: Path, seed: int) -> li
     return paths
 
 
+@failing_in_words
 def main(
     preset: Annotated[
         str, typer.Option(help="which sizes: " + ", ".join(sorted({**PRESETS, **ROLLING_PRESETS})))

@@ -21,6 +21,7 @@ from export.engine_memory import (
 from export.engine_repository import (
     PLAN,
     capacity_of,
+    check_export,
     footing,
     load_manifests,
 )
@@ -91,6 +92,7 @@ def plan_rolling_deployment(
         raise ValueError(f"{num_gpus} GPUs, wanted 1: a text-to-video stream runs on one device")
     config = RollingConfig.load(artifacts / "rolling.json")
     manifests = load_manifests(engines, [name for names in ENGINES.values() for name in names])
+    check_export(manifests, artifacts)
     sizes = {name: engine_size(manifest) for name, manifest in manifests.items()}
     rows = [memory_row(sizes, config, capacity_of(manifests, gpu_memory_bytes))]
     check_fits(rows, sessions, MAKES_ROOM)

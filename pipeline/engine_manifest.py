@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pipeline.file_hashes import short
 
 BYTES = {
     "float32": 4,
@@ -68,8 +71,8 @@ class Manifest:
     """Memory of the GPU it was built on; 0 where there was none."""
     opset: int
     precision: str
-    weights_sha256: str
-    """Of the graph and of every weight it points to, in order."""
+    sources: dict[str, str]
+    """File -> sha256 of the graph and of every file that its weights lie in."""
     weights_bytes: int
     scratch_bytes: int
     """Activation memory of one execution context."""
@@ -91,11 +94,18 @@ class Manifest:
             raise FileNotFoundError(f"manifest {path} is missing; `make engines` writes it")
         try:
             return cls._read(json.loads(path.read_text()))
-        except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{path}: {error}; build the engine anew: make engines") from error
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}; build the engines anew: make engines") from error
 
     @classmethod
     def _read(cls, values: dict[str, Any]) -> Manifest:
+        known = dataclasses.fields(cls)
+        needed = {field.name for field in known if field.default is dataclasses.MISSING}
+        if lacking := sorted(needed - set(values)):
+            raise ValueError(f"no manifest of this version, it lacks {', '.join(lacking)}")
+        values = {field.name: values[field.name] for field in known if field.name in values}
+        if not all(isinstance(sha256, str) for sha256 in values["sources"].values()):
+            raise ValueError("its sources are no object of file names and hashes")
         machine = Machine(**values.pop("machine"))
         flags = tuple(values.pop("builder_flags"))
         inputs, outputs = (
@@ -121,6 +131,25 @@ class Manifest:
 def manifest_path(plan: Path) -> Path:
     """`dit_step.plan` -> `dit_step.manifest.json`."""
     return plan.with_suffix(".manifest.json")
+
+
+def check_sources(manifests: Iterable[Manifest], hashes: Mapping[str, str], where: str) -> None:
+    """ValueError if a plan was built from other files than those of `hashes`, file -> sha256.
+
+    `where` is the model or the folder whose hashes these are. All plans and files are named.
+    """
+    wrong = [
+        f"{manifest.graph}.plan is built from {name} of sha256 {short(sha256)}, wanted "
+        f"{short(hashes[name]) if name in hashes else 'none of that name'}"
+        for manifest in manifests
+        for name, sha256 in sorted(manifest.sources.items())
+        if hashes.get(name) != sha256
+    ]
+    if wrong:
+        raise ValueError(
+            f"{where}: plans of another export: {'; '.join(wrong)}; build the engines anew: "
+            "make engines"
+        )
 
 
 def _tensor(values: dict[str, Any]) -> TensorSpec:

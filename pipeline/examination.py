@@ -32,8 +32,9 @@ class Examination:
 
     `stateless` are models that can't be asked, as far as they are known.
     `ask` raises where a model can't be reached. `refused` is called once, by the thread, when the
-    models contradict each other; also when one was missing while the server started, since then
-    nothing will bring it. One that is missing later may be on its way.
+    models contradict each other; also when one is missing and this model was loaded as the server
+    started, since then nothing will bring it. A model that is loaded by hand later waits for one
+    that is missing: it may be on its way.
     """
 
     def __init__(
@@ -48,15 +49,17 @@ class Examination:
         self.stateless = list(stateless)
         self._ask = ask
         self._refused: Callable[[], None] = lambda: None
+        self._with_server = False
         self._words = f"{public.model}: its models are not asked yet what they are; try again"
         self._is_agreed = False
         self._has_verdict = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="examination", daemon=True)
 
-    def start(self, refused: Callable[[], None]) -> None:
-        """The last thing that a model does when it loads."""
-        self._refused = refused
+    def start(self, refused: Callable[[], None], *, with_server: bool) -> None:
+        """The last thing that a model does when it loads. `with_server`: it is one of those that
+        the server loads as it starts."""
+        self._refused, self._with_server = refused, with_server
         self._thread.start()
 
     def stop(self) -> None:
@@ -93,7 +96,7 @@ class Examination:
 
     def _reach_all(self) -> list[Identity] | None:
         """What the holders are; None if the model ends before, or one won't come."""
-        was_starting, is_told, missing_since = False, False, time.monotonic()
+        is_told, missing_since = False, time.monotonic()
         while True:
             try:
                 return [self._ask(holder) for holder in self.holders]
@@ -102,9 +105,9 @@ class Examination:
                 is_starting = NOT_READY in str(error)
             self._words = f"{self.public.model}: {words}"
             if is_starting:
-                was_starting, missing_since = True, time.monotonic()
+                self._with_server, missing_since = True, time.monotonic()
             elif time.monotonic() - missing_since > GRACE_S:
-                if was_starting:
+                if self._with_server:
                     self._refuse(words)
                     return None
                 if not is_told:

@@ -29,7 +29,7 @@ def read_hashes(folder: Path) -> dict[str, str]:
         raise ValueError(f"{path} is missing; assemble the repository anew: make repository")
     try:
         hashes = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}; export anew: make export") from error
     if not isinstance(hashes, dict) or not all(isinstance(h, str) for h in hashes.values()):
         raise ValueError(f"{path} is no object of file names and hashes; export anew: make export")

@@ -28,7 +28,8 @@ class Identity:
     config: dict[str, Any]
     """What stands in it, defaults included."""
     files: dict[str, str]
-    """File -> sha256: of a holder those it has loaded, of the public model all of its export."""
+    """File -> sha256: of a holder those it has loaded or its plans were built from, of the public
+    model all of its export."""
     steps: tuple[int, ...] | None = None
     """Denoising steps of a stage; None for others."""
     num_steps: int | None = None
@@ -79,8 +80,8 @@ def _texts(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _wrong_files(public: Identity, holders: Sequence[Identity]) -> Iterable[str]:
-    """Files under one name that differ; those that the public model does not know (plans) must be
-    equal among the holders."""
+    """Files under one name that differ; those that the public model does not know must be equal
+    among the holders."""
     owner = dict.fromkeys(public.files, public)
     for holder in holders:
         wrong = []

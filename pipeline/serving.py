@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import queue
 import threading
 import time
@@ -31,10 +30,11 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
+from pipeline import parent_server
 from pipeline.answering import BlockFrames
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.engine_manifest import Manifest
+from pipeline.engine_manifest import Manifest, check_sources, manifest_path
 from pipeline.examination import NOT_READY, Examination
 from pipeline.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity import OUTPUT, Identity
@@ -169,11 +169,13 @@ class SessionModel(Model):
         self.worker = SessionWorker(self.device(), self.name, identity.max_sessions)
 
     def identity(self, **steps: Any) -> Identity:
-        """Of plans it tells what they were made from: a plan's bytes are another on each GPU."""
+        """Of plans it tells what they were made from: a plan's bytes are another on each GPU.
+        ValueError if that is not what its hashes.json lists."""
         own = super().identity(**steps)
-        manifests = [Manifest.load(path) for path in self.folder.glob("*.manifest.json")]
-        plans = {f"weights of {m.graph}.plan": m.weights_sha256 for m in manifests}
-        return dataclasses.replace(own, files={**own.files, **plans})
+        manifests = [Manifest.load(path) for path in sorted(self.folder.glob("*.manifest.json"))]
+        check_sources(manifests, read_hashes(self.folder), self.name)
+        sources = {name: sha256 for m in manifests for name, sha256 in m.sources.items()}
+        return dataclasses.replace(own, files={**own.files, **sources})
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -223,7 +225,8 @@ class PublicModel(Model):
 
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
-        self.executor.examination.start(self._leave)
+        with_server = not parent_server.is_listening()
+        self.executor.examination.start(self._leave, with_server=with_server)
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._watch_server, name="watch", daemon=True)
         self._watch.start()
@@ -234,10 +237,13 @@ class PublicModel(Model):
         return dataclasses.replace(own, files=read_hashes(self.folder))
 
     def stateless(self, names: Sequence[str]) -> list[Identity]:
-        """Of the models `names`, which can't be asked, those whose folders lie beside ours: not on
-        GPUs, where they are plans of Triton's own backend, nor where Triton fetches each model
-        alone."""
+        """Of the models `names`, which can't be asked, those whose folders lie beside ours: not
+        where Triton fetches each model alone. A plan of Triton's own backend has no identity;
+        ValueError if it was built from files that are not of this export."""
         beside = {name: self.folder.parents[1] / name / self.folder.name for name in names}
+        for name, folder in beside.items():
+            if (path := manifest_path(folder / "model.plan")).is_file():
+                check_sources([Manifest.load(path)], read_hashes(self.folder), name)
         return [
             dataclasses.replace(
                 self.identity(),
@@ -252,7 +258,7 @@ class PublicModel(Model):
 
     def _leave(self) -> None:
         """Not be ready, since no session can start: health tells the truth."""
-        if _may_unload():
+        if parent_server.may_unload():
             pb.unload_model(self.name)
 
     def _watch_server(self) -> None:
@@ -417,16 +423,6 @@ class BlsExecutor:
 
 def _identity(outputs: Mapping[str, np.ndarray]) -> Identity:
     return Identity.from_json(outputs[OUTPUT].tobytes())
-
-
-def _may_unload() -> bool:
-    """Whether the server lets models be unloaded. Where it doesn't, asking may end the server:
-    a refused call frees memory that Triton 2.51 still uses."""
-    try:
-        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"--model-control-mode=explicit" in command.replace(b"mode\0", b"mode=")
 
 
 def _is_out_of_order(response: Any) -> bool:

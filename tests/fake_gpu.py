@@ -287,7 +287,7 @@ def write_plan(
         gpu_memory_bytes=1 << 30,
         opset=24,
         precision="fp32",
-        weights_sha256="",
+        sources={},
         weights_bytes=1000,
         scratch_bytes=4096,
         plan_bytes=plan.stat().st_size,

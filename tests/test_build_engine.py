@@ -13,11 +13,11 @@ from export.build_engine import Target, capability
 from export.engine_network import (
     check_fused,
     check_log,
-    digest,
     element_types,
     input_shapes,
     precision,
     read_model,
+    sources,
 )
 from export.engine_packages import LOCK, PACKAGES, is_installed, load_tensorrt
 from export.engine_profiles import axis_ranges, load_config, profile, ranges_of
@@ -26,6 +26,7 @@ from networks.presets import PRESETS
 from pipeline.audio_features import FIELD, num_hidden_frames
 from pipeline.config import PipelineConfig
 from pipeline.engine_manifest import Manifest, manifest_path
+from pipeline.file_hashes import read_hashes
 from pipeline.rolling_config import RollingConfig
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
@@ -140,24 +141,24 @@ def test_a_compute_capability_goes_with_rtx() -> None:
             Target(**wrong)
 
 
-def test_a_changed_weight_changes_the_digest(tmp_path: Path) -> None:
+def test_a_changed_weight_changes_the_sources(tmp_path: Path) -> None:
     """A plan of last week's weights would be taken for this week's."""
     path = small_graph(tmp_path / "a.onnx")
-    before = digest(path, read_model(path))
-    assert before[1] == 8 * 8 * 2
+    before = sources(path, read_model(path))
+    assert list(before) == ["a.onnx"]
     model = onnx.load(path)
     model.graph.initializer[0].raw_data = b"\1" + model.graph.initializer[0].raw_data[1:]
     onnx.save(model, path)
-    assert digest(path, read_model(path))[0] != before[0]
+    assert sources(path, read_model(path)) != before
 
 
-def test_a_changed_external_weight_changes_the_digest(tmp_path: Path) -> None:
-    """The weights lie outside the graph's file."""
-    for name in ("vae_encoder.onnx", "vae.safetensors"):
+def test_sources_are_what_the_export_listed(tmp_path: Path) -> None:
+    """The repository compares them with hashes.json; weights lie outside the graph's file."""
+    for name in ("vae_encoder.onnx", "vae.safetensors", "hashes.json"):
         (tmp_path / name).write_bytes((DEMO / name).read_bytes())
-    path = tmp_path / "vae_encoder.onnx"
+    path, listed = tmp_path / "vae_encoder.onnx", read_hashes(DEMO)
     model = read_model(path)
-    before = digest(path, model)
+    assert sources(path, model) == {n: listed[n] for n in ("vae_encoder.onnx", "vae.safetensors")}
     offset = next(
         int(entry.value)
         for tensor in model.graph.initializer
@@ -167,8 +168,11 @@ def test_a_changed_external_weight_changes_the_digest(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "vae.safetensors").read_bytes())
     data[offset] ^= 1
     (tmp_path / "vae.safetensors").write_bytes(data)
-    assert digest(path, model)[0] != before[0]
-    assert digest(path, model)[1] == before[1]
+    words = f"vae.safetensors .sha256 .*, wanted {listed['vae.safetensors'][:12]}….; export anew"
+    with pytest.raises(ValueError, match=words):  # hours of building would be for nothing
+        sources(path, model)
+    (tmp_path / "hashes.json").unlink()
+    assert sources(path, model)["vae.safetensors"] != listed["vae.safetensors"]
 
 
 def test_the_precision_is_that_of_the_weights(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ import importlib.util
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from deploy import doctor
+from tests.programs import needs_program
 
 yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[1]
@@ -47,7 +50,41 @@ def test_the_server_is_not_root_and_its_health_is_watched() -> None:
     assert arguments("USER") == ["avatar"]
     assert "useradd" in " ".join(arguments("RUN"))
     assert order.index("USER") < order.index("CMD")
-    assert "/v2/health/ready" in arguments("HEALTHCHECK")[0]
+    assert arguments("HEALTHCHECK")
+
+
+@needs_program("curl")
+@pytest.mark.parametrize(
+    ("ready", "is_healthy"),
+    [
+        ({"/v2/health/ready", "/v2/models/live_avatar/ready"}, True),
+        ({"/v2/health/ready", "/v2/models/rolling_forcing/ready"}, True),
+        ({"/v2/health/ready", "/v2/models/vae_decoder/ready"}, False),
+        ({"/v2/health/ready", "/v2/models/dit_window/ready"}, False),
+        (set(), False),
+    ],
+)
+def test_a_server_without_its_public_model_is_not_healthy(
+    ready: set[str], is_healthy: bool
+) -> None:
+    """It unloads itself where no session can start, and the server is ready without it."""
+
+    class Triton(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path in ready else 400)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    options, command = arguments("HEALTHCHECK")[0].split("CMD", 1)
+    assert "--start-period" in options
+    with HTTPServer(("127.0.0.1", 0), Triton) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asked = command.replace("127.0.0.1:8000", f"127.0.0.1:{server.server_port}")
+        done = subprocess.run(asked, shell=True, timeout=30)
+        server.shutdown()
+    assert done.returncode == (0 if is_healthy else 1)
 
 
 def test_what_is_copied_exists_and_is_enough_to_build_plans() -> None:

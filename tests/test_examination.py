@@ -36,9 +36,9 @@ def left() -> threading.Event:
 def begin(left: threading.Event) -> Iterator[Begin]:
     begun = []
 
-    def start(ask: Callable[[str], Identity]) -> Examination:
+    def start(ask: Callable[[str], Identity], *, with_server: bool = False) -> Examination:
         begun.append(Examination(PUBLIC, list(HOLDERS), ask))
-        begun[-1].start(left.set)
+        begun[-1].start(left.set, with_server=with_server)
         return begun[-1]
 
     yield start
@@ -84,7 +84,7 @@ def test_models_that_cannot_be_asked_are_compared_too(left: threading.Event) -> 
     """Encoders of another export: what the avatar hears is not what its stages know."""
     other = dataclasses.replace(DECODER, model="vae_encoder", files={"vae.safetensors": "dd" * 32})
     refused = Examination(PUBLIC, list(HOLDERS), HOLDERS.__getitem__, [other])
-    refused.start(left.set)
+    refused.start(left.set, with_server=True)
     with pytest.raises(RuntimeError, match="vae_encoder is of another export"):
         refused.await_agreement()
     refused.stop()
@@ -109,6 +109,20 @@ def test_a_model_that_did_not_come_with_the_server_will_not_come(
         raise RuntimeError(next(steps, "dit_stage_9: Model 'dit_stage_9' is not ready."))
 
     missing = begin(ask)
+    assert left.wait(2)
+    with pytest.raises(RuntimeError, match="can be reached: dit_stage_9"):
+        missing.await_agreement()
+
+
+def test_a_model_that_is_missing_when_the_server_is_ready_will_not_come_either(
+    begin: Begin, left: threading.Event
+) -> None:
+    """The public model may be the last to load, and never hears that the server starts."""
+
+    def ask(model: str) -> Identity:
+        raise RuntimeError("dit_stage_9: Model 'dit_stage_9' is not ready.")
+
+    missing = begin(ask, with_server=True)
     assert left.wait(2)
     with pytest.raises(RuntimeError, match="can be reached: dit_stage_9"):
         missing.await_agreement()

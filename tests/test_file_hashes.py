@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from export import hash_files
-from export.assemble_repository import HASHES as ASSEMBLED
 from export.hash_files import write_hashes
 from pipeline.file_hashes import HASHES, check_files, read_hashes
 
@@ -105,10 +107,43 @@ def test_a_folder_from_before_gets_its_hashes_by_hand(
     assert read_hashes(folder) == before
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"a": 1}', b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_list_is_written_anew(folder: Path, damage: bytes) -> None:
+    """The command that repairs a folder would itself end in a traceback."""
+    before = read_hashes(folder)
+    (folder / HASHES).write_bytes(damage)
+    done = hash_by_hand(folder)
+    assert (done.returncode, done.stderr) == (0, f"{folder / HASHES}\n")
+    assert read_hashes(folder) == before
+
+
+def test_files_that_a_damaged_list_knew_are_not_vouched_for(folder: Path) -> None:
+    """An export of a part would vouch for a transformer that rotted meanwhile."""
+    (folder / HASHES).write_text("{")
+    write_hashes(folder, [GRAPH])
+    assert sorted(read_hashes(folder)) == [GRAPH]
+
+
+@pytest.mark.parametrize("kind", ["in the list's place", "in a graph's place"])
+def test_a_folder_that_cannot_be_hashed_is_one_line(folder: Path, kind: str) -> None:
+    """A traceback of twenty lines hides the one that matters, and half a list stays behind."""
+    wrong = folder / (HASHES if kind == "in the list's place" else GRAPH)
+    wrong.unlink()
+    wrong.mkdir()
+    done = hash_by_hand(folder)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: \S+: Is a directory\n", done.stderr)
+    assert not list(folder.glob(".hashes.json*"))
+
+
+def hash_by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "export.hash_files", str(folder)]
+    return subprocess.run(command, cwd=ARTIFACTS.parent, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("name", ["demo", "rolling-demo"])
 def test_the_committed_artifacts_are_those_of_their_hashes(name: str) -> None:
     """The server that everybody starts first would refuse to."""
-    assert ASSEMBLED == HASHES
     listed = check_files(ARTIFACTS / name, name)
     assert sorted(listed) == sorted(
         path.name for path in (ARTIFACTS / name).iterdir() if path.suffix != ".json"

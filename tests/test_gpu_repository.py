@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,7 +24,14 @@ from export.engine_memory import (
     engine_size,
     memory_table,
 )
-from export.engine_network import element_types, input_shapes, output_shapes, read_model, specs
+from export.engine_network import (
+    element_types,
+    input_shapes,
+    output_shapes,
+    read_model,
+    sources,
+    specs,
+)
 from export.engine_placement import Placement, place
 from export.engine_profiles import axis_ranges
 from export.engine_repository import STATELESS, load_manifests, plan_deployment
@@ -47,7 +56,7 @@ def describe(name: str, weights_bytes: int = 2_000_000_000) -> Manifest:
         gpu_memory_bytes=24_000_000_000,
         opset=24,
         precision="bf16",
-        weights_sha256="",
+        sources=sources(DEMO / f"{name}.onnx", model),
         weights_bytes=weights_bytes,
         scratch_bytes=100_000_000,
         plan_bytes=weights_bytes + 1_000_000,
@@ -239,6 +248,71 @@ def test_plans_of_two_machines_are_refused(engines: Path, tmp_path: Path) -> Non
     )
     with pytest.raises(ValueError, match=r"vae_encoder.plan was built for .*11.5.0.*one machine"):
         load_manifests(folder)
+
+
+def other_export(folder: Path, *changed: str) -> Path:
+    """The demo's artifacts as far as plans need them, these files listed with another hash."""
+    folder.mkdir()
+    for name in ("pipeline.json", "timesteps.safetensors"):
+        shutil.copy(DEMO / name, folder)
+    hashes = json.loads((DEMO / "hashes.json").read_text())
+    (folder / "hashes.json").write_text(json.dumps(hashes | dict.fromkeys(changed, "ab" * 32)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "plans"),
+    [
+        ("dit.safetensors", ["audio_tokens", "dit_step", "dit_prefill", "dit_text"]),
+        ("dit_step.onnx", ["dit_step"]),
+        ("vae.safetensors", ["vae_encoder", "vae_decoder", "vae_decoder_warmup"]),
+        ("text_encoder.safetensors", ["text_encoder"]),
+        ("audio_encoder.onnx", ["audio_encoder"]),
+    ],
+)
+def test_plans_of_another_export_are_refused_with_both_values(
+    engines: Path, tmp_path: Path, file: str, plans: list[str]
+) -> None:
+    """Last week's weights would run with this week's timesteps and configuration, unseen."""
+    artifacts = other_export(tmp_path / "artifacts", file)
+    ours = json.loads((DEMO / "hashes.json").read_text())[file]
+    with pytest.raises(ValueError, match="build the engines anew: make engines") as caught:
+        plan_deployment(artifacts, engines, num_gpus=5, sessions=1)
+    named = re.findall(rf"(\w+)\.plan is built from {file} of sha256 (\w+)…", str(caught.value))
+    assert sorted(named) == sorted((plan, ours[:12]) for plan in plans)
+    assert f"{artifacts}: plans of another export" in str(caught.value)
+    assert "wanted abababababab…" in str(caught.value)
+
+
+def test_artifacts_without_hashes_are_refused_with_the_way_to_get_them(
+    engines: Path, tmp_path: Path
+) -> None:
+    """Nobody could say whether the plans are theirs."""
+    (other_export(tmp_path / "artifacts") / "hashes.json").unlink()
+    with pytest.raises(ValueError, match=r"missing in .*hashes\.json.*export\.hash_files"):
+        plan_deployment(tmp_path / "artifacts", engines, num_gpus=5, sessions=1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"sources": None}, "lacks sources"),
+        ({"sources": []}, "AttributeError|no object|has no attribute"),
+        ({"sources": {"dit_step.onnx": 1}}, "no object of file names"),
+        ({"inputs": []}, "has no attribute"),
+    ],
+)
+def test_a_manifest_from_before_is_refused(
+    engines: Path, tmp_path: Path, changed: dict[str, object], words: str
+) -> None:
+    """It does not say what its plan was built from."""
+    folder = tmp_path / "engines"
+    shutil.copytree(engines, folder)
+    path = folder / "dit_text.manifest.json"
+    values = json.loads(path.read_text()) | changed | {"weights_sha256": "ab" * 32}
+    path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+    with pytest.raises(ValueError, match=rf"dit_text\.manifest.*({words}).*build the engines anew"):
+        plan_deployment(DEMO, folder, num_gpus=5, sessions=1)
 
 
 def test_a_table_without_rows_that_fall_short_passes(manifests: dict[str, Manifest]) -> None:

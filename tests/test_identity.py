@@ -95,14 +95,16 @@ def test_what_differs_is_named_with_both_sides(holders: list[Identity], words: l
 
 
 def test_plans_of_other_weights_are_told_apart() -> None:
-    """Plans' bytes differ from GPU to GPU, so the public model knows none: stages are compared."""
-    plan = "weights of dit_step.plan"
-    holders = [dataclasses.replace(stage, files={plan: "ee" * 32}) for stage in STAGES]
+    """Plans' bytes differ from GPU to GPU: holders tell which files they were built from."""
+    unlisted = {**STAGE_FILES, "dit-00002.safetensors": "ee" * 32}
+    holders = [dataclasses.replace(stage, files=unlisted) for stage in STAGES]
     assert differences(PUBLIC, holders) == []
-    holders[2] = dataclasses.replace(holders[2], files={plan: "ff" * 32})
+    files = {"dit_step.onnx": "ff" * 32, "dit-00002.safetensors": "ff" * 32}
+    holders[2] = dataclasses.replace(holders[2], files=files)
     (found,) = differences(PUBLIC, holders)
     assert found.startswith("dit_stage_2 is of another export")
-    assert "weights of dit_step.plan (sha256 ffffffffffff…, dit_stage_0's eeeeeeeeeeee…)" in found
+    assert "dit_step.onnx (sha256 ffffffffffff…, live_avatar's aaaaaaaaaaaa…)" in found
+    assert "dit-00002.safetensors (sha256 ffffffffffff…, dit_stage_0's eeeeeeeeeeee…)" in found
 
 
 def test_all_differences_are_told_at_once() -> None:

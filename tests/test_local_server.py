@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from tritonclient import grpc
 
-from deploy import server_command, server_process, triton_wheel
+from deploy import log_folder, plain_paths, server_command, server_process, triton_wheel
 from deploy.local_server import LocalServer
 from deploy.loopback import CHANNEL_ARGS
 from deploy.server_health import all_ready
@@ -160,9 +161,59 @@ class TestRunning:
         with pytest.raises(RuntimeError, match=r"make serve GRPC_PORT=\d+ HTTP_PORT=\d+"):
             second.start()
 
+    def test_a_second_server_in_its_log_folder_is_refused_and_changes_nothing(
+        self, doubler: LocalServer, repository: Path
+    ) -> None:
+        """It would empty the log, read the first one's verdict there, and take its links away."""
+        links = [doubler.log_dir / name for name in plain_paths.LINKS]
+        for link in links:  # as for a repository in a folder with a space
+            link.symlink_to(repository)
+        before = doubler.log.read_bytes()
+        second = LocalServer(repository, log_dir=doubler.log_dir)
+        with pytest.raises(RuntimeError, match=r"another server that writes its log to .*: wait"):
+            second.start()
+        second.stop()
+        assert doubler.log.read_bytes()[: len(before)] == before
+        assert (doubler.log_dir / "server.json").exists()
+        assert all(link.is_symlink() for link in links)
+        plain_paths.remove_links(doubler.log_dir)
+
+
+@pytest.mark.parametrize("is_left_running", [False, True], ids=["starting", "left running"])
+def test_a_log_folder_belongs_to_one_server_at_a_time(
+    tmp_path: Path, is_left_running: bool
+) -> None:
+    """Also to one that `make serve` left, whose starter is gone."""
+    folder = tmp_path / "new" / "log"
+    held = log_folder.take(folder)
+    if is_left_running:
+        os.close(held)
+        state = {"pid": os.getpid(), "token": Path(sys.executable).name, "ports": {"grpc": 8001}}
+        (folder / "server.json").write_text(json.dumps(state))
+    words = "gRPC port 8001 .* runs already" if is_left_running else "is starting or runs"
+    with pytest.raises(RuntimeError, match=words):
+        log_folder.take(folder)
+    if is_left_running:
+        (folder / "server.json").unlink()
+    else:
+        os.close(held)
+    os.close(log_folder.take(folder))
+
 
 class TestEnding:
     pytestmark = needs_server
+
+    def test_a_verdict_of_a_server_before_is_not_read(
+        self, repository: Path, tmp_path: Path
+    ) -> None:
+        """One that is still ending, since its starter was killed, writes to the log it opened."""
+        with (
+            (tmp_path / "server.log").open("w") as old,
+            LocalServer(repository, log_dir=tmp_path) as server,
+        ):
+            old.write('2026-01-31T12:00:00Z I 1 a.cc:1] "live_avatar: its models belong')
+            old.flush()
+            assert "belong" not in server.log.read_text()
 
     def test_stop_leaves_nothing_behind(self, repository: Path, tmp_path: Path) -> None:
         """Left-over shared memory fills a container's 64 MB after a few runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,14 @@ from tritonclient.grpc import model_config_pb2
 
 from export.assemble_repository import assemble
 from export.engine_memory import PROCESS_BYTES, engine_size
-from export.engine_network import element_types, input_shapes, output_shapes, read_model, specs
+from export.engine_network import (
+    element_types,
+    input_shapes,
+    output_shapes,
+    read_model,
+    sources,
+    specs,
+)
 from export.engine_profiles import ranges_of
 from export.gpu_repository import plan
 from export.rolling_repository import ENGINES, memory_row
@@ -37,7 +45,7 @@ def describe(name: str) -> Manifest:
         gpu_memory_bytes=24_000_000_000,
         opset=24,
         precision="bf16",
-        weights_sha256="",
+        sources=sources(DEMO / f"{name}.onnx", model),
         weights_bytes=1_000_000_000,
         scratch_bytes=100_000_000,
         plan_bytes=900_000_000,
@@ -115,6 +123,20 @@ def test_what_does_not_fit_is_refused_with_the_numbers(engines: Path) -> None:
         plan(DEMO, engines, num_gpus=1, sessions=1, gpu_memory_bytes=8_000_000_000)
     with pytest.raises(ValueError, match="0 sessions, wanted 1 or more"):
         plan(DEMO, engines, num_gpus=1, sessions=0)
+
+
+def test_plans_of_another_export_are_refused_with_both_values(
+    engines: Path, tmp_path: Path
+) -> None:
+    """Last week's weights would run with this week's table of timesteps, unseen."""
+    shutil.copy(DEMO / "rolling.json", tmp_path)
+    hashes = json.loads((DEMO / "hashes.json").read_text())
+    changed = hashes | {"dit_clean.onnx": "ab" * 32}
+    (tmp_path / "hashes.json").write_text(json.dumps(changed))
+    ours = hashes["dit_clean.onnx"][:12]
+    words = rf"dit_clean.plan is built from dit_clean.onnx of sha256 {ours}…, wanted abababababab…"
+    with pytest.raises(ValueError, match=rf"plans of another export: {words}; build the engines"):
+        plan(tmp_path, engines, num_gpus=1, sessions=1)
 
 
 def test_more_gpus_than_one_are_refused(engines: Path) -> None:

@@ -85,6 +85,43 @@ def test_the_public_model_unloads_itself_and_leaves_the_others(
             assert not client.is_model_ready("live_avatar")
 
 
+def test_a_public_model_that_came_last_leaves_when_a_stage_is_missing(
+    models: Path, tmp_path: Path
+) -> None:
+    """It stayed ready and refused every session, unless it had heard that the server starts."""
+    set_parameter(models, "live_avatar", "stages", "dit_stage_0,dit_stage_1,dit_stage_2,typo")
+    code = models / "live_avatar" / "1" / "pipeline" / "examination.py"
+    text = code.read_text()
+    code.unlink()  # its first question comes when the server is ready
+    code.write_text(text.replace("SETTLE_S = 0.5", "SETTLE_S = 6"))
+    with unattended(models, tmp_path / "log") as server:
+        assert wait_for(lambda: index(server).get("live_avatar") == "UNAVAILABLE", 60)
+        words = "live_avatar refuses every session: not all of its models can be reached: typo"
+        assert words in server.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_public_model_that_is_loaded_by_hand_waits_for_its_holders(
+    models: Path, tmp_path: Path
+) -> None:
+    """After a fault models are loaded one by one, and the public one may be the first."""
+    with (
+        LocalServer(models, log_dir=tmp_path / "log") as server,
+        grpc.InferenceServerClient(server.grpc_url) as client,
+    ):
+        for model in ("live_avatar", "vae_decoder"):
+            client.unload_model(model)
+            assert wait_for(lambda name=model: not client.is_model_ready(name), 30)
+        client.load_model("live_avatar")
+        words = "live_avatar refuses every session: not all of its models can be reached"
+        assert wait_for(lambda: words in server.log.read_text(), 30)
+        time.sleep(2)
+        assert client.is_model_ready("live_avatar")
+        client.load_model("vae_decoder")
+        assert wait_for(lambda: server.log.read_text().count("its models belong together") == 2, 30)
+        assert blocks(server) == 1
+
+
 @pytest.mark.slow
 def test_a_server_that_keeps_its_models_refuses_every_session(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

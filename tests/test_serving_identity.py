@@ -68,8 +68,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("pipeline.json", "hashes.json", "timesteps.safetensors"):
         shutil.copy(DEMO / name, version)
     for graph in ("dit_step", "dit_text"):
-        manifest = dataclasses.replace(describe(graph), weights_sha256=f"of {graph}")
-        manifest.save(manifest_path(version / f"{graph}.plan"))
+        describe(graph).save(manifest_path(version / f"{graph}.plan"))
     return version
 
 
@@ -108,13 +107,9 @@ def test_start_is_answered_with_what_the_stage_is(serving: ModuleType, folder: P
     identity = Identity.from_json(told.tobytes())
     assert (identity.model, identity.steps, identity.max_sessions) == ("dit_stage_1", (1, 2), 3)
     assert identity.config["num_steps"] == 4
-    assert identity.files == {
-        "timesteps.safetensors": json.loads((folder / "hashes.json").read_text())[
-            "timesteps.safetensors"
-        ],
-        "weights of dit_step.plan": "of dit_step",
-        "weights of dit_text.plan": "of dit_text",
-    }
+    listed = json.loads((folder / "hashes.json").read_text())
+    built_from = ("dit_step.onnx", "dit_text.onnx", "dit.safetensors")
+    assert identity.files == {name: listed[name] for name in ("timesteps.safetensors", *built_from)}
     assert model.worker.device.open_ones == [7]
     model.finalize()
 
@@ -149,25 +144,41 @@ def test_a_manifest_that_cannot_be_read_is_named(serving: ModuleType, folder: Pa
     """Nobody could say what its plan was made from."""
     path = manifest_path(folder / "dit_step.plan")
     values = json.loads(path.read_text())
-    del values["weights_sha256"]
+    del values["sources"]
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"dit_step\.manifest\.json.*build the engine anew"):
+    with pytest.raises(ValueError, match=r"dit_step\.manifest\.json.*build the engines anew"):
         stage(serving, folder)
     assert Manifest.load(manifest_path(folder / "dit_text.plan")).graph == "dit_text"
 
 
-@pytest.mark.parametrize(
-    ("command", "may"),
-    [
-        (b"tritonserver\0--model-control-mode=explicit\0--load-model=*\0", True),
-        (b"tritonserver\0--model-control-mode\0explicit\0", True),
-        (b"tritonserver\0--model-control-mode=poll\0", False),
-        (b"tritonserver\0--model-repository=explicit\0", False),
-    ],
-)
-def test_only_a_server_in_explicit_mode_is_asked_to_unload(
-    serving: ModuleType, monkeypatch: pytest.MonkeyPatch, command: bytes, may: bool
+@pytest.mark.parametrize("file", ["dit.safetensors", "dit_text.onnx"])
+def test_a_stage_with_a_plan_of_another_export_does_not_load(
+    serving: ModuleType, folder: Path, file: str
 ) -> None:
-    """Triton 2.51 may end when it refuses to."""
-    monkeypatch.setattr(Path, "read_bytes", lambda path: command)
-    assert sys.modules["pipeline.serving"]._may_unload() is may
+    """Its table of timesteps is checked, and the network in the plan would be another's."""
+    hashes = json.loads((folder / "hashes.json").read_text())
+    (folder / "hashes.json").write_text(json.dumps(hashes | {file: "ab" * 32}))
+    words = rf"dit_text.plan is built from {file} of sha256 {hashes[file][:12]}…, wanted abababab"
+    with pytest.raises(ValueError, match=rf"^dit_stage_1: plans of another export: .*{words}"):
+        stage(serving, folder)
+
+
+def test_a_plan_of_tritons_own_backend_is_of_the_public_models_export(
+    serving: ModuleType, tmp_path: Path
+) -> None:
+    """No model's code sees an encoder's plan, so the public model reads its manifest."""
+    public = serving.LiveAvatarModel()
+    public.name, public.folder = "live_avatar", tmp_path / "live_avatar" / "1"
+    for name in ("live_avatar", "text_encoder"):
+        (tmp_path / name / "1").mkdir(parents=True)
+    shutil.copy(DEMO / "hashes.json", public.folder)
+    manifest = describe("text_encoder")
+    path = manifest_path(tmp_path / "text_encoder" / "1" / "model.plan")
+    manifest.save(path)
+    assert public.stateless(["text_encoder", "audio_encoder"]) == []
+    ours = manifest.sources["text_encoder.onnx"][:12]
+    other = {**manifest.sources, "text_encoder.onnx": "ab" * 32}
+    dataclasses.replace(manifest, sources=other).save(path)
+    words = rf"text_encoder.plan is built from .* sha256 abababababab…, wanted {ours}…; build the"
+    with pytest.raises(ValueError, match=rf"^text_encoder: plans of another export: {words}"):
+        public.stateless(["text_encoder"])

@@ -80,13 +80,12 @@ def numbered(keys: Iterable[str], pattern: str) -> dict[int, str]:
     return dict(sorted(found))
 
 
-def only_key(keys: Iterable[str], pattern: str) -> tuple[str, tuple[int, ...]]:
-    """The key that matches, and the numbers in it; skips where a set has none."""
-    found = [(key, match) for key in keys if (match := re.fullmatch(pattern, key))]
+def keys_like(keys: Iterable[str], pattern: str) -> dict[str, tuple[int, ...]]:
+    """Every key that matches, with the numbers in it; skips where a set has none."""
+    found = [key for key in keys if re.fullmatch(pattern, key)]
     if not found:
         pytest.skip(f"the fixtures hold no {pattern}")
-    ((key, match),) = found
-    return key, tuple(int(number) for number in re.findall(r"\d+", match[0]))
+    return {key: tuple(int(number) for number in re.findall(r"\d+", key)) for key in found}
 
 
 def max_abs(got: Any, wanted: Any) -> float:

@@ -90,16 +90,20 @@ def _shorter_manifest() -> dict[str, Any]:
 
 
 def _other_clips(kept: Tensors) -> Tensors:
-    """The stream in blocks of a latent frame; the moving clip without its last latent frame."""
+    """The stream in blocks of a latent frame; beside each clip that moves, is black or starts a
+    stream another one, which lacks its last latent frame."""
     blocks = numbered(kept, r"stream_block(\d+)_frames")
     frames = [kept.pop(key) for key in blocks.values()]
     squeezed = sum(video.shape[1] for video in frames) // kept["z_blocks"].shape[1]
     pieces = [piece for video in frames for piece in video.split(squeezed, dim=1)]
     kept |= {f"stream_block{i}_frames": piece for i, piece in enumerate(pieces)}
-    ((length, key),) = numbered(kept, r"video(\d+)").items()
-    video, latent = kept.pop(key), kept.pop(f"{key}_latent")
-    kept[f"video{length - squeezed}"] = video[:, :-squeezed]
-    kept[f"video{length - squeezed}_latent"] = latent[:, :-1]
+    for length, key in numbered(kept, r"video(\d+)").items():
+        kept[f"video{length - squeezed}"] = kept[key][:, :-squeezed]
+        kept[f"video{length - squeezed}_latent"] = kept[f"{key}_latent"][:, :-1]
+    for length, key in numbered(kept, r"black(\d+)_latent").items():
+        kept[f"black{length - squeezed}_latent"] = kept[key][:, :-1]
+    for length, key in numbered(kept, r"stream_warmup_first(\d+)").items():
+        kept[f"stream_warmup_first{length - squeezed}"] = kept[key][:, :-squeezed]
     return kept
 
 
@@ -150,7 +154,10 @@ def _shorter_chunks(kept: Tensors) -> Tensors:
 
 
 def _fewer_tables(kept: Tensors) -> Tensors:
-    """Without one table, one head size, one start and one width of sinusoids."""
+    """Without one table, one head size, one start and one width of sinusoids; the teacher's steps
+    twice, under another name."""
+    steps = {key: key.replace("ode", "ode1") for key in kept if re.match(r"ode\d+\.", key)}
+    kept = kept | {other: kept[key].clone() for key, other in steps.items()}
     gone = []
     for pattern in (r"shift(\d+)\.t", r"rope(\d+)\.rows", r"rope_apply\.start(\d+)"):
         *_, last = numbered(kept, pattern).values()

@@ -12,7 +12,7 @@ from networks.layers import rotate, sinusoids
 from networks.wan_sight import rope_tables
 from pipeline.rolling_schedule import NoiseTable, add_noise, clean_of
 from pipeline.rope import grid, tables
-from tests.golden.fixtures import max_abs, numbered, only_key
+from tests.golden.fixtures import keys_like, max_abs, numbered
 from tests.golden.rolling_fixtures import Arrays, arrays, needs_rolling
 
 pytestmark = needs_rolling
@@ -71,12 +71,12 @@ def test_noise_is_added_and_removed_as_in_the_release(data: Arrays) -> None:
 
 def test_the_teachers_euler_steps_equal_the_release(data: Arrays) -> None:
     """The deterministic sampler: many steps along given velocities."""
-    key, _ = only_key(data, r"ode\d+\.flow")
-    of = named(data, key.removesuffix(".flow"))
-    sigmas = np.append(of["sigmas"], np.float32(0))
-    for i in range(len(of["flow"])):
-        stepped = of["sample"][i] + (sigmas[i + 1] - sigmas[i]) * of["flow"][i]
-        assert max_abs(stepped, of["stepped"][i]) <= 4 * TOLERANCE
+    for key in keys_like(data, r"ode\d+\.flow"):
+        of = named(data, key.removesuffix(".flow"))
+        sigmas = np.append(of["sigmas"], np.float32(0))
+        for i in range(len(of["flow"])):
+            stepped = of["sample"][i] + (sigmas[i + 1] - sigmas[i]) * of["flow"][i]
+            assert max_abs(stepped, of["stepped"][i]) <= 4 * TOLERANCE, key
 
 
 def test_rope_tables_equal_the_release(data: Arrays) -> None:
