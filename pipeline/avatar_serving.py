@@ -21,9 +21,10 @@ from pipeline.live_avatar import LiveAvatar
 from pipeline.parameters import names, seconds, steps
 from pipeline.picture import read_picture
 from pipeline.request import AvatarRequest, parse_request
-from pipeline.serving import BlsExecutor, PublicModel, SessionModel, tensors_of
+from pipeline.serving import PublicModel, SessionModel
 from pipeline.stage import Stage
 from pipeline.text import Tokenizer, pad_text
+from pipeline.triton_calls import BlsExecutor, tensors_of
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 

@@ -23,8 +23,9 @@ from pipeline.rolling_forcing import RollingForcing
 from pipeline.rolling_local import start_tensors
 from pipeline.rolling_request import RollingRequest, parse_rolling_request
 from pipeline.rolling_rules import served_rules
-from pipeline.serving import BlsExecutor, GraphModel, Model, PublicModel, SessionModel, tensors_of
+from pipeline.serving import GraphModel, Model, PublicModel, SessionModel
 from pipeline.text import Tokenizer, pad_text
+from pipeline.triton_calls import BlsExecutor, tensors_of
 from pipeline.window_device import WindowDevice
 
 WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"

@@ -39,7 +39,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         TritonError=str,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
-    ours = ("pipeline.serving", "pipeline.avatar_serving")
+    ours = ("pipeline.triton_calls", "pipeline.serving", "pipeline.avatar_serving")
     for name in ours:
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("pipeline.avatar_serving")
