@@ -70,8 +70,12 @@ fetch: setup  ## download the Triton server into build/ (55 MB, once)
 repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" folds; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
-serve: fetch repository  ## start the server in the background; returns when it is ready
+serve: none fetch repository  ## start the server in the background; returns when it is ready
 	@$(SERVER) start --repository "$$REPOSITORY"
+
+.PHONY: none
+none: python
+	@"$$PYTHON" -m deploy.local_server check-none
 
 stop: python  ## end the server of make serve
 	@"$$PYTHON" -m deploy.local_server stop

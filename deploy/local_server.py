@@ -50,9 +50,16 @@ def fetch() -> None:
     say(f"the Triton server lies in {home}")
 
 
-def start(repository: Path, config: str, ports: Ports, log_dir: Path) -> None:
+def check_none(log_dir: Path) -> None:
+    """`RuntimeError` if a server runs: a checkout has one at a time, on whatever ports."""
     if state := running_server(log_dir):
-        raise RuntimeError(f"{describe(state)} runs already.\n  Fix: make stop")
+        raise RuntimeError(
+            f"{describe(state)} runs already; this checkout has one at a time.\n  Fix: make stop"
+        )
+
+
+def start(repository: Path, config: str, ports: Ports, log_dir: Path) -> None:
+    check_none(log_dir)
     say(f"starting Triton for {repository}, log in {log_dir / 'server.log'}")
     began = time.monotonic()
     server = LocalServer(repository, log_dir=log_dir, ports=ports, config=config, outlives_us=True)
@@ -100,6 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch")
+    commands.add_parser("check-none", help="fail if a server runs already")
     commands.add_parser("stop")
     commands.add_parser("status")
     waiting = commands.add_parser("wait")
@@ -122,6 +130,8 @@ def _run(given: argparse.Namespace) -> int:
         texts = {name: getattr(given, f"{name}_port") for name in DEFAULT_PORTS}
         ports = {name: parse_port(text, f"the {name} port") for name, text in texts.items()}
         start(given.repository, given.config, Ports(**ports), given.log_dir)
+    elif given.command == "check-none":
+        check_none(given.log_dir)
     elif given.command == "stop":
         stop(given.log_dir)
     elif given.command == "status":

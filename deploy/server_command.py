@@ -63,10 +63,12 @@ def check_ports(ports: Ports) -> None:
     taken = {name: port for name, port in asdict(ports).items() if _is_taken(port)}
     if taken:
         which = " and ".join(f"{name} port {port}" for name, port in taken.items())
-        free = asdict(free_ports())
-        fix = " ".join(f"{name.upper()}_PORT={free[name]}" for name in taken)
+        free = asdict(ports) | {name: asdict(free_ports())[name] for name in taken}
+        preset = os.environ.get("PRESET", "demo")
+        fix = [] if preset == "demo" else [f"PRESET={preset}"]
+        fix += [f"{name.upper()}_PORT={port}" for name, port in free.items()]
         raise RuntimeError(
-            f"another program listens on {which} of {ADDRESS}.\n  Fix: make serve {fix}"
+            f"another program listens on {which} of {ADDRESS}.\n  Fix: make serve {' '.join(fix)}"
         )
 
 

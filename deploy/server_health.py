@@ -9,11 +9,14 @@ from deploy.server_command import ADDRESS, Ports
 
 
 def all_ready(ports: Ports) -> bool:
-    """Whether the server on these ports is ready and so is each model of its repository."""
+    """Whether the server on these ports is ready and so is each model that it has loaded.
+
+    A folder that came into the repository later has no state.
+    """
     if _ask(ports, "GET", "/v2/health/ready") is None:
         return False
     index = _ask(ports, "POST", "/v2/repository/index")
-    return index is not None and all(m.get("state") == "READY" for m in json.loads(index))
+    return index is not None and all(m.get("state", "READY") == "READY" for m in json.loads(index))
 
 
 def _ask(ports: Ports, method: str, path: str) -> bytes | None:

@@ -176,5 +176,8 @@ def _tensors(arrays: Mapping[str, np.ndarray]) -> list[Any]:
 
 def _outputs(model: str, response: Any) -> dict[str, np.ndarray]:
     if response.has_error():
-        raise RuntimeError(f"{model}: {response.error().message()}")
+        words = response.error().message()
+        if NOT_READY in words:
+            words = f"the server is starting or shutting down ({words})"
+        raise RuntimeError(f"{model}: {words}")
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from pipeline.live_avatar import LiveAvatar
 from tests.fake_executor import CONFIG, FakeExecutor
 
 ROOT = Path(__file__).parents[1]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side: a core for each, as PyTorch loads
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -152,3 +152,15 @@ def test_what_holds_no_sound_at_all_is_one_line(tmp_path: Path, suffix: str) -> 
     with pytest.raises(ValueError, match=rf"^audio .*a\.{suffix} (can't be|has a sound)") as caught:
         sound_of(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "m4a"])
+def test_whole_files_give_no_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    """The tag of the second of two joined MP3s is not a damaged packet."""
+    whole = write_coded(tmp_path / f"whole.{suffix}", tones(1, 1.0, 44_100), 44_100, "mono")
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(whole.read_bytes() * (2 if suffix == "mp3" else 1))
+    sound_of(joined)
+    assert not warnings_of(caplog)

@@ -471,3 +471,21 @@ def test_a_video_stream_ends_at_once_when_its_connection_breaks() -> None:
         began_s = time.monotonic()
         stream.close()
         assert time.monotonic() - began_s < 3
+
+
+@pytest.mark.parametrize("given", [np.zeros(640, np.float32), "speech.flac", b"RIFF"])
+def test_what_is_no_iterable_of_chunks_is_refused_in_words(given: object) -> None:
+    """The likeliest first mistake was told that audio is float32 []."""
+    with (
+        serving(FakeAvatar()) as url,
+        pytest.raises(ValueError, match=r"expected an iterable of chunks: read_audio"),
+        Session(image=b"p", url=url) as session,
+    ):
+        list(session.stream(given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arguments", [{"prompt": 5}, {"seed": "x"}, {"seed": 1.5}])
+def test_arguments_of_another_type_are_named(arguments: dict) -> None:
+    """The first to see them was a library, with words of its own."""
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*, expected"):
+        Session(image=b"p", **arguments)

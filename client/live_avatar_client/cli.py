@@ -63,8 +63,10 @@ Examples
 
 @app.command(epilog=_STREAM_EXAMPLES)
 def stream(
-    image: Annotated[Path, typer.Option(help=f"The face to animate: {PICTURES}.")],
-    audio: Annotated[Path, typer.Option(help="Speech: wav, flac, mp3, m4a, mp4, … of any rate.")],
+    image: Annotated[Path, typer.Option(readable=False, help=f"The face to animate: {PICTURES}.")],
+    audio: Annotated[
+        Path, typer.Option(readable=False, help="Speech: wav, flac, mp3, m4a, mp4, … of any rate.")
+    ],
     out: Annotated[Path, typer.Option(help="Video file to write, for example talk.mp4.")],
     prompt: Annotated[str | None, typer.Option(help="What the video shows, in words.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
@@ -183,7 +185,7 @@ def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) 
     }
     _report(rows, as_json)
     if not (answer.ready and answer.model_ready):
-        raise AvatarError(f"the server at {url} is up, but model {model!r} is not ready")
+        raise AvatarError(answer.words or f"the server at {url} is not ready")
 
 
 def main() -> None:

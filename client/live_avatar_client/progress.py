@@ -13,7 +13,7 @@ stderr = Console(stderr=True)
 
 
 def progress_bar() -> Progress:
-    """A bar that counts frames; its description is `in_words`."""
+    """A bar that counts frames, on a terminal; its description is `in_words`."""
     return Progress(
         SpinnerColumn(),
         BarColumn(bar_width=12),
@@ -21,6 +21,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
         console=stderr,
+        disable=not stderr.is_terminal,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,7 @@ def start_tensors(
     if prompt is not None:
         tensors["prompt"] = utf8(prompt)
     if seed is not None:
-        if not -(2**63) <= seed < 2**63:
-            raise ValueError(f"seed {seed} doesn't fit a 64-bit integer")
-        tensors["seed"] = np.array([seed], np.int64)
+        tensors["seed"] = integer("seed", seed)
     if options is not None:
         if not isinstance(options, Mapping):
             raise ValueError(f"options is {type(options).__name__}, expected a mapping of names")
@@ -99,10 +98,21 @@ def _read_image(path: str | Path) -> bytes:
 
 def utf8(text: str) -> np.ndarray:
     """Text as it travels; ValueError for bytes that came with it and are no UTF-8."""
+    if not isinstance(text, str):
+        raise ValueError(f"prompt is {type(text).__name__}, expected str")
     try:
         return np.frombuffer(text.encode("utf-8"), np.uint8)
     except UnicodeEncodeError:
         raise ValueError(f"prompt '{shown(text)}' is not text in UTF-8") from None
+
+
+def integer(name: str, value: int) -> np.ndarray:
+    """An INT64 input [1]; ValueError for what can't be one."""
+    if not isinstance(value, Integral):
+        raise ValueError(f"{name} is {type(value).__name__}, expected int")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} {value} doesn't fit a 64-bit integer")
+    return np.array([value], np.int64)
 
 
 def as_json(options: Mapping[str, Any]) -> str:

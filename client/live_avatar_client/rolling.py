@@ -26,7 +26,7 @@ from live_avatar_client.protocol import (
     infer_request,
     is_final,
 )
-from live_avatar_client.requests import as_json, utf8
+from live_avatar_client.requests import as_json, integer, utf8
 from live_avatar_client.stream import Stream
 
 ROLLING_MODEL = "rolling_forcing"
@@ -83,7 +83,7 @@ class VideoStream:
         self._outputs = (*DEFAULT_OUTPUTS, "latent") if want_latent else DEFAULT_OUTPUTS
         self._start: dict[str, np.ndarray] | None = _conditions(prompt, text)
         if seed is not None:
-            self._start["seed"] = _integer("seed", seed)
+            self._start["seed"] = integer("seed", seed)
         if options is not None:
             self._start["options"] = utf8(as_json(options))
         self._sequence_id = secrets.randbits(63) | 1
@@ -172,7 +172,7 @@ class VideoStream:
         if self._ended:
             raise RuntimeError("this stream has ended, open a new one")
         if num_blocks is not None:
-            tensors["num_blocks"] = _integer("num_blocks", num_blocks)
+            tensors["num_blocks"] = integer("num_blocks", num_blocks)
         if noise is not None:
             tensors["noise"] = noise
         start = self._start
@@ -244,9 +244,3 @@ def _conditions(prompt: str | None, text: np.ndarray | None) -> dict[str, np.nda
     if text is not None:
         return {"text": text}
     return {} if prompt is None else {"prompt": utf8(prompt)}
-
-
-def _integer(name: str, value: int) -> np.ndarray:
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{name} {value} doesn't fit a 64-bit integer")
-    return np.array([value], np.int64)

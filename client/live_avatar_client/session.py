@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,11 @@ class Session:
         feeding down instead of filling memory. Leaving the loop early ends the session. An
         exception of `audio_chunks` is raised here, behind the blocks of the audio before it.
         """
+        if isinstance(audio_chunks, np.ndarray | str | bytes | Path):
+            raise ValueError(
+                f"stream got {type(audio_chunks).__name__}, expected an iterable of chunks: "
+                "read_audio(path) for a file, [samples] for samples"
+            )
         exchange = self._opened()
         feeder = threading.Thread(
             target=_feed, args=(exchange, audio_chunks), name="avatar-feeder", daemon=True

@@ -26,6 +26,8 @@ _MAX_ERRORS = 16
 _MAX_SILENT_PACKETS = 20_000
 """Packets in a row without any sound, after which the same holds."""
 
+_TAGS = (b"ID3", b"TAG", b"APETAGEX")
+"""How data begins that stands among the sound of MP3 and AAC files and is none."""
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 
 
@@ -114,6 +116,8 @@ def _decoded(packet: av.Packet, losses: Losses) -> list[av.AudioFrame]:
     try:
         decoded = cast(list[av.AudioFrame], packet.decode())
     except _FAILURES as error:
+        if bytes(packet)[:8].startswith(_TAGS):  # at the seam of joined files
+            return []
         seconds = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
         losses.add_packet(seconds, words(error))
         return []

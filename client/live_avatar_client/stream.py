@@ -19,6 +19,7 @@ from live_avatar_client import proxies
 from live_avatar_client.protocol import DEFAULT_URL, MODEL, AvatarError
 
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_PUBLIC = ("live_avatar", "rolling_forcing")
 _WAY_OUT = "start one with `make serve`, or give the host:port of its gRPC endpoint"
 
 
@@ -30,11 +31,13 @@ def open_channel(url: str) -> grpc.Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What a server says of itself: `version` of Triton, `ready`, and `model_ready`."""
+    """What a server says of itself: `version` of Triton, `ready`, and `model_ready`; `words` say
+    what to do when the model is not."""
 
     version: str
     ready: bool
     model_ready: bool
+    words: str = ""
 
 
 def check_health(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> Health:
@@ -52,7 +55,21 @@ def _ask_health(stub: Any, url: str, model: str, timeout_s: float) -> Health:
         answer = stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=timeout_s)
     except grpc.RpcError as error:
         raise error_from_rpc(error, url) from None
-    return Health(version=metadata.version, ready=ready.ready, model_ready=answer.ready)
+    words = "" if answer.ready else not_ready(stub, url, model)
+    return Health(
+        version=metadata.version, ready=ready.ready, model_ready=answer.ready, words=words
+    )
+
+
+def not_ready(stub: Any, url: str, model: str) -> str:
+    """Words for a server that is up without the model, with those that it has."""
+    words = f"the server at {url} is up, but model {model!r} is not ready"
+    try:
+        index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=5)
+    except grpc.RpcError:  # a server may keep that to its operators
+        return words
+    served = [entry.name for entry in index.models if entry.name in _PUBLIC]
+    return f"{words}; it serves {' and '.join(served) or 'no model for clients'}"
 
 
 def error_from_rpc(error: Any, url: str) -> AvatarError:
@@ -90,7 +107,7 @@ class Stream:
         try:
             health = _ask_health(stub, url, model, connect_timeout_s)
             if not health.model_ready:
-                raise AvatarError(f"the server at {url} is up, but model {model!r} is not ready")
+                raise AvatarError(health.words)
         except AvatarError:
             self._channel.close()
             raise
