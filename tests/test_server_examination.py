@@ -14,6 +14,7 @@ from tritonclient import grpc
 
 from benchmarks.sleeping_repository import CONFIG, build
 from deploy import server_command, server_health
+from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
 from live_avatar_client import AvatarError, Session
 from tests.test_server_configurations import set_parameter
@@ -80,7 +81,7 @@ def test_the_public_model_unloads_itself_and_leaves_the_others(
         assert wait_for(lambda: index(server).get("live_avatar") == "UNAVAILABLE", 60)
         assert {s for name, s in index(server).items() if name != "live_avatar"} == {"READY"}
         assert f"live_avatar refuses every session: {WORDS}" in server.log.read_text()
-        with grpc.InferenceServerClient(server.grpc_url) as client:
+        with grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client:
             assert client.is_server_live()
             assert not client.is_model_ready("live_avatar")
 
@@ -107,7 +108,7 @@ def test_a_public_model_that_is_loaded_by_hand_waits_for_its_holders(
     """After a fault models are loaded one by one, and the public one may be the first."""
     with (
         LocalServer(models, log_dir=tmp_path / "log") as server,
-        grpc.InferenceServerClient(server.grpc_url) as client,
+        grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client,
     ):
         for model in ("live_avatar", "vae_decoder"):
             client.unload_model(model)
@@ -147,7 +148,7 @@ def test_a_model_that_was_loaded_anew_is_compared_at_the_next_session(
     """After a fault a stage comes back from another disk, with another configuration."""
     with (
         LocalServer(models, log_dir=tmp_path / "log") as server,
-        grpc.InferenceServerClient(server.grpc_url) as client,
+        grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client,
     ):
         assert blocks(server) == 1
         for limit in ("1", "4"):

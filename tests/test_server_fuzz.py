@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,17 @@ from tests.raw_stream import wait_until_free
 
 pytestmark = pytest.mark.triton
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.png"
+
+
+FULL = "all 2 sessions"
+
+
+def stream_when_free(url: str, path: Path) -> str:
+    """The same, a second at most behind a failure that frees its place only now."""
+    deadline_s = time.monotonic() + 1.0
+    while FULL in (heard := stream(url, path)) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return heard
 
 
 def stream(url: str, path: Path) -> str:
@@ -42,8 +54,8 @@ def test_damaged_files_cost_no_place_and_no_traceback(
         (tmp_path / name).write_bytes(data)
         paths.append(tmp_path / name)
     with ThreadPoolExecutor(2) as pool:  # as many as there are places: a lost one is missed
-        heard = list(pool.map(lambda path: stream(server.grpc_url, path), paths))
-    assert not [words for words in heard if "all 2 sessions" in words or "no word" in words]
+        heard = list(pool.map(lambda path: stream_when_free(server.grpc_url, path), paths))
+    assert not [words for words in heard if FULL in words or "no word" in words]
     assert not [words for words in heard if "\n" in words or "Traceback" in words]
     assert 0.2 * count < heard.count("frames") < 0.95 * count, "the files are whole, or all broken"
     assert wait_until_free(server) < 1.0
