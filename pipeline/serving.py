@@ -17,8 +17,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import queue
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,15 +54,21 @@ WATCH_S = 0.5
 
 
 class _TritonLog(logging.Handler):
+    """Lines go to the server's log. Triton notes the path of the file that writes, and fails where
+    that is no ASCII; then the same line goes to stderr, which is the same log."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.ERROR:
-            write = pb.Logger.log_error
-        else:
-            write = pb.Logger.log_info if record.levelno < logging.WARNING else pb.Logger.log_warn
+        letter = "E" if record.levelno >= logging.ERROR else "W"
+        letter = "I" if record.levelno < logging.WARNING else letter
+        write = {"E": pb.Logger.log_error, "W": pb.Logger.log_warn, "I": pb.Logger.log_info}[letter]
+        text = self.format(record)
         try:
-            write(self.format(record))
+            write(text)
         except Exception:
-            self.handleError(record)
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            line = text.replace("\n", "\\n").encode("ascii", "backslashreplace").decode()
+            sys.stderr.write(f'{now} {letter} {os.getpid()} serving.py:0] "{line}"\n')
+            sys.stderr.flush()
 
 
 class Model:
