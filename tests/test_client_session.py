@@ -473,7 +473,7 @@ def test_a_video_stream_ends_at_once_when_its_connection_breaks() -> None:
         assert time.monotonic() - began_s < 3
 
 
-@pytest.mark.parametrize("given", [np.zeros(640, np.float32), "speech.flac", b"RIFF"])
+@pytest.mark.parametrize("given", [np.zeros(640, np.float32), "speech.flac", b"RIFF", 5, None])
 def test_what_is_no_iterable_of_chunks_is_refused_in_words(given: object) -> None:
     """The likeliest first mistake was told that audio is float32 []."""
     with (

@@ -24,6 +24,8 @@ from live_avatar_client.protocol import (
 from live_avatar_client.requests import Image, audio_tensors, start_tensors
 
 _FEEDER_FAREWELL_S = 1.0
+_NO_CHUNKS = (np.ndarray, str, bytes, Path)
+"""Iterables whose items are no chunks."""
 
 
 class Session:
@@ -137,7 +139,7 @@ class Session:
         feeding down instead of filling memory. Leaving the loop early ends the session. An
         exception of `audio_chunks` is raised here, behind the blocks of the audio before it.
         """
-        if isinstance(audio_chunks, np.ndarray | str | bytes | Path):
+        if not isinstance(audio_chunks, Iterable) or isinstance(audio_chunks, _NO_CHUNKS):
             raise ValueError(
                 f"stream got {type(audio_chunks).__name__}, expected an iterable of chunks: "
                 "read_audio(path) for a file, [samples] for samples"
