@@ -1,0 +1,1 @@
+"""From networks and weights to ONNX graphs."""

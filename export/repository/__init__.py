@@ -1,0 +1,1 @@
+"""From graphs or plans to a Triton model repository."""

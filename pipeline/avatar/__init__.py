@@ -1,0 +1,1 @@
+"""Live Avatar: sound and a picture in, the timestep-forcing pipeline, frames out."""

@@ -1,0 +1,1 @@
+"""Mathematics that both systems share: noise levels, noise, positions."""

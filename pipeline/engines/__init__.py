@@ -1,0 +1,1 @@
+"""Graphs that run: ONNX Runtime, TensorRT, and the sessions of one device."""

@@ -1,0 +1,1 @@
+"""What models and files are, and whether those of a repository belong together."""

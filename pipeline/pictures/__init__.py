@@ -1,0 +1,1 @@
+"""Reference pictures: encoded bytes in, checked RGB out."""

@@ -1,0 +1,1 @@
+"""Rolling Forcing: a prompt in, a joint window of blocks, frames out."""

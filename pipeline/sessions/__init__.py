@@ -1,0 +1,1 @@
+"""What the public models share: requests, sessions, answers, order."""

@@ -1,0 +1,1 @@
+"""All that knows Triton: its models, its calls, its parameters."""

@@ -1,0 +1,1 @@
+"""The two encoders of the demo, which stay frozen afterwards."""

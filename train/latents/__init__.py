@@ -1,0 +1,1 @@
+"""Clips of the drawn world as the DiT sees them."""

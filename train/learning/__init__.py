@@ -1,0 +1,1 @@
+"""What every training shares: its loop, its devices, its optimiser, its curve."""

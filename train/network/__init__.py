@@ -1,0 +1,1 @@
+"""The avatar's DiT on batches and on streams, in torch."""

@@ -1,0 +1,1 @@
+"""The many-step teacher."""
