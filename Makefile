@@ -28,13 +28,13 @@ setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
 export $(SETTINGS)
 
-ASSEMBLE_cpu := export.assemble_repository --steps "$$STEPS" --artifacts $$ARTIFACTS
+ASSEMBLE_cpu := export.repository.assemble --steps "$$STEPS" --artifacts $$ARTIFACTS
 FOLDED := $(if $(GPUS),--gpus "$$GPUS")
-ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.gpu_repository \
+ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.repository.deployment \
 	$(FOLDED) --sessions "$$SESSIONS" --engines "$$ENGINES" --artifacts "$$ARTIFACTS"
 
 # From a released folder where CKPT names one, else graphs that are there.
-VERIFY := $(if $(CKPT),export.verify_release "$$CKPT" --out build/verify,export.verify \
+VERIFY := $(if $(CKPT),export.checks.release "$$CKPT" --out build/verify,export.checks.verify \
 	--preset "$$PRESET" --artifacts "$$ARTIFACTS") $(if $(LORA),--lora "$$LORA") \
 	$(if $(LAYERS),--layers "$$LAYERS")
 
@@ -88,10 +88,10 @@ demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 
 test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
 	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
-	@$(RUN) -m export.engine_check
+	@$(RUN) -m export.checks.compile
 
 test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones too
-	@$(RUN) -m tests.programs
+	@$(RUN) -m tests.support.programs
 	@$(RUN) -m pytest -m "not gpu"
 
 lint: setup-dev  ## check style and types
@@ -107,16 +107,16 @@ export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET
 	@$(RUN) -m export.to_onnx --preset "$$PRESET" --weights "$$WEIGHTS" --out "$$ARTIFACTS"
 
 engines: setup  ## build TensorRT plans from $ARTIFACTS on this machine's GPU, inside the image
-	@$(RUN) -m export.build_engine --graphs "$$ARTIFACTS" --out "$$ENGINES"
+	@$(RUN) -m export.engines.build --graphs "$$ARTIFACTS" --out "$$ENGINES"
 
 compiler: setup-dev
-	@$(RUN) -m export.engine_packages
+	@$(RUN) -m export.engines.packages
 
 compile-check: compiler  ## build the graphs with TensorRT-RTX, without a GPU
-	@$(RUN) -m export.engine_check
+	@$(RUN) -m export.checks.compile
 
 gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1
-	@$(RUN) -m export.engine_estimate --preset "$$PRESET" --precision "$$PRECISION" $(FOLDED) \
+	@$(RUN) -m export.checks.estimate --preset "$$PRESET" --precision "$$PRECISION" $(FOLDED) \
 		--gpu-memory-gb "$$GPU_MEMORY_GB" --sessions "$$SESSIONS"
 
 doctor: python  ## say what this machine has and lacks for a server, and how to fix it

@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks.report import machine, table
 from live_avatar_client.audio import read_audio
-from pipeline.audio_features import StreamingAudio
-from pipeline.config import PipelineConfig
-from pipeline.engine import Engine
+from pipeline.avatar.audio import StreamingAudio
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.onnx import Engine
 
 WHOLE = 10**6
 """More video frames than any recording here has."""

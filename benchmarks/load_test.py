@@ -34,7 +34,7 @@ from live_avatar_client import AvatarError
 from live_avatar_client.audio import read_audio
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 from live_avatar_client.stream import check_health
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 REPO = triton_wheel.REPO
 FOLDER = REPO / "build" / "load_test"

@@ -17,17 +17,17 @@ from export.preset_options import preset_named
 from export.to_onnx import export_preset
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
-from pipeline.config import PipelineConfig
-from pipeline.decoder import Decoder
-from pipeline.noise import block_noise
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_decoder import RollingDecoder
-from pipeline.rolling_plan import Pass, RollingPlan
-from pipeline.stage import Stage
-from pipeline.window_device import WindowDevice
-from train.batched_dit import Conditions
+from pipeline.avatar.decoder import Decoder
+from pipeline.avatar.stage import Stage
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
+from pipeline.denoising.noise import block_noise
+from pipeline.rolling.decoder import RollingDecoder
+from pipeline.rolling.device import WindowDevice
+from pipeline.rolling.plan import Pass, RollingPlan
+from train.network.batched_dit import Conditions
+from train.network.stream import RolloutOptions, plan_rules, stream
 from train.preset import PRESET
-from train.rollout import RolloutOptions, plan_rules, stream
 
 ROLLING, WEIGHTS = Path("artifacts/rolling-demo"), Path("artifacts/demo")
 FFN_RATIO = 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ import time
 
 import numpy as np
 
-from pipeline.avatar_serving import {base}
+from pipeline.triton.avatar import {base}
 
 
 class Sleeper:

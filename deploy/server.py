@@ -32,7 +32,7 @@ from deploy.log_folder import STATE_FILE
 from deploy.server_command import ADDRESS, Ports
 from deploy.server_health import all_ready
 
-EXAMINATION = "pipeline/examination.py"  # lies in every public model that examines its models
+EXAMINATION = "pipeline/identity/examination.py"  # in every public model that examines others
 _KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
 
 

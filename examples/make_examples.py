@@ -34,8 +34,8 @@ VOICE, WORDS_PER_MINUTE, RATE = "en-us+f3", 150, 16_000
 
 def portrait(seed: int) -> Image.Image:
     """A character of the drawn world, silent, as large as a photograph."""
-    from train.data import clip
     from train.preset import SIZE
+    from train.world.clips import clip
 
     seen = clip(seed, 1, SIZE, "test", kind="silence").reference
     return Image.fromarray(seen).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

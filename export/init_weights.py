@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from torch import nn
 
-from export.checkpoint_cli import failing_in_words
+from export.checkpoint.cli import failing_in_words
 from export.preset_options import preset_named
 from networks.audio_encoder import AudioEncoder
 from networks.causal_wan import CausalWan

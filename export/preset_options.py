@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from networks.presets import PRESETS, Preset
-from pipeline.schedule import MAX_STEPS
+from pipeline.denoising.schedule import MAX_STEPS
 
 SIZE_HELP = "height x width of the video in pixels, such as 832x448; the preset's if not given"
 STEPS_HELP = f"denoising steps, 1 to {MAX_STEPS}; the preset's if not given"

@@ -21,20 +21,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export import dit_graphs, encoder_graphs, vae_graphs
-from export.checkpoint_cli import failing_in_words
-from export.checkpoint_files import SafetensorsWeights, open_weights
-from export.checkpoint_fit import check_fits
-from export.checkpoint_writer import component_files
-from export.fp8 import fp8_layers, make_fp8
-from export.graph import Graph
-from export.hash_files import write_hashes
-from export.onnx_file import export_graph
-from export.precision import TYPES, in_precision
+from export.checkpoint.cli import failing_in_words
+from export.checkpoint.files import SafetensorsWeights, open_weights
+from export.checkpoint.fit import check_fits
+from export.checkpoint.writer import component_files
+from export.graphs import dit as dit_graphs
+from export.graphs import encoders as encoder_graphs
+from export.graphs import vae as vae_graphs
+from export.graphs.fp8 import fp8_layers, make_fp8
+from export.graphs.graph import Graph
+from export.graphs.onnx_file import export_graph
+from export.graphs.precision import TYPES, in_precision
+from export.graphs.rolling import export_rolling_preset
+from export.graphs.time_mlp import load_time_mlp
+from export.graphs.weights import in_types, types_of, write_weights
 from export.preset_options import SIZE_HELP, STEPS_HELP, preset_named
-from export.rolling_to_onnx import export_rolling_preset
-from export.time_mlp import load_time_mlp
-from export.typed_weights import in_types, types_of, write_weights
+from export.repository.hash_files import write_hashes
 from networks.checkpoint import save_tensors
 from networks.dit import DiT
 from networks.presets import PRESETS, Preset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 Shape = tuple[int, ...]
 

@@ -1,7 +1,7 @@
 """The presets: which networks belong together, and with which pipeline.
 
-The numbers of the schedule, the caches and the wire stand in `pipeline.config.PipelineConfig`; a
-`Preset` checks that they agree with the networks' own.
+The numbers of the schedule, the caches and the wire stand in
+`pipeline.config.avatar.PipelineConfig`; a `Preset` checks that they agree with the networks' own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from networks.configs import (
     TextEncoderConfig,
     VAEConfig,
 )
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 __all__ = [
     "PRESETS",

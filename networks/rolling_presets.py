@@ -7,7 +7,7 @@ from typing import Any
 
 from networks.configs import CompactVAEConfig, TextEncoderConfig, VAEConfig, WanConfig
 from networks.presets import PRESETS, check_equal
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
 
 Shape = tuple[int, ...]
 INTEGERS = ("slots", "write_index", "stored")

@@ -5,7 +5,7 @@ T = f * S tokens of a block   N heads   d head size   D width   H cached blocks 
 
 A cache is [B, N, slots * T, d], K before RoPE. `WanWindow` reads slots; `WanClean` writes its own
 K/V, in place where the engine can, and reads what it wrote. Which slots and at which positions is
-planned by integers (`pipeline.rolling_plan`). In eager PyTorch B may be any, for streams that share
+planned by integers (`pipeline.rolling.plan`). In eager PyTorch B may be any, for streams that share
 a plan; graphs are exported with B = 1.
 """
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.server import LocalServer
-from pipeline.live_avatar import LiveAvatar
-from tests.fake_executor import CONFIG, FakeExecutor
+from pipeline.avatar.orchestrator import LiveAvatar
+from tests.support.fake_executor import CONFIG, FakeExecutor
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side: a core for each, as PyT
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """The demo preset behind tritonserver, on free ports."""
-    from export.assemble_repository import assemble
+    from export.repository.assemble import assemble
 
     folder = tmp_path_factory.mktemp("server")
     assemble(ROOT / "artifacts" / "demo", folder / "repository")

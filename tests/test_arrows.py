@@ -54,7 +54,7 @@ def test_networks_know_only_the_config_of_the_pipeline() -> None:
         for file in sorted((REPO / "networks").rglob("*.py"))
         for name in imports(file)
         if name.startswith("pipeline.")
-        and not name.startswith(("pipeline.config", "pipeline.rolling_config"))
+        and not name.startswith(("pipeline.config.avatar", "pipeline.config.rolling"))
     }
     assert found == set()
 
@@ -63,9 +63,9 @@ def test_networks_know_only_the_config_of_the_pipeline() -> None:
     "path",
     [
         "deploy",
-        "export/assemble_repository.py",
-        "export/stage_configs.py",
-        "pipeline/file_hashes.py",
+        "export/repository/assemble.py",
+        "export/repository/pbtxt.py",
+        "pipeline/identity/file_hashes.py",
     ],
 )
 def test_what_runs_before_the_environment_needs_the_standard_library_only(path: str) -> None:
@@ -74,7 +74,7 @@ def test_what_runs_before_the_environment_needs_the_standard_library_only(path: 
     files = [root] if root.is_file() else sorted(root.glob("*.py"))
     allowed = set(sys.stdlib_module_names) | {"deploy", "__future__"}
     names = {name for file in files for name in imports(file)}
-    checked_itself = ("export.stage_configs", "pipeline.file_hashes")
+    checked_itself = ("export.repository.pbtxt", "pipeline.identity.file_hashes")
     ours = {name for name in names if name.startswith(checked_itself)}
     found = {name.split(".")[0] for name in names - ours} - allowed
     assert found == set()

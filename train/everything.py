@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from train import quick_layers
+from train.network import quick_layers
 
 SHARES = {
     "vae": 0.30,
@@ -83,7 +83,7 @@ def stages(
     def latents(split: str, count: int) -> Stage:
         return Stage(
             name=f"clips_{split}",
-            command=["train.latent_clips", "--weights", str(weights), "--out", str(clips / split),
+            command=["train.latents", "--weights", str(weights), "--out", str(clips / split),
                      "--split", split, "--clips", str(count), *workers],
             prepare=lambda: shutil.copy(out / "vae" / "vae.safetensors", weights),
         )  # fmt: skip

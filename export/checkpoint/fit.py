@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from export.checkpoint_files import Weights, open_weights
+from export.checkpoint.files import Weights, open_weights
 from networks.checkpoint import differences
 
 Rename = Callable[[str], str | None]

@@ -1,4 +1,4 @@
-"""Check the released files: `python -m export.inspect_checkpoint DIR [--lora FILE]`.
+"""Check the released files: `python -m export.checkpoint.inspect DIR [--lora FILE]`.
 
 Reads headers and no numbers. Ends with status 1 if anything is missing, unexpected or mis-shaped,
 and names it all.
@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from export.checkpoint_cli import failing_in_words
-from export.checkpoint_files import Weights
-from export.merge_lora import RELEASED_ALPHA, RELEASED_RANK, open_lora, summary
+from export.checkpoint.cli import failing_in_words
+from export.checkpoint.files import Weights
+from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, open_lora, summary
+from export.checkpoint.released import COMPONENTS, RELEASED_DTYPES, TOKENIZER, check_config
 from export.preset_options import preset_named
-from export.released_files import COMPONENTS, RELEASED_DTYPES, TOKENIZER, check_config
 from networks.presets import PRESETS, Preset
 
 

@@ -1,4 +1,4 @@
-"""Merge a LoRA into the DiT: `python -m export.merge_lora DIR --lora FILE --out DIR`.
+"""Merge a LoRA into the DiT: `python -m export.checkpoint.lora DIR --lora FILE --out DIR`.
 
 Tensor by tensor, in memory of a few chunks. Whatever a LoRA file holds is used or is an error.
 """
@@ -13,15 +13,15 @@ from typing import Annotated
 import typer
 from torch import Tensor
 
-from export.checkpoint_cli import failing_in_words, tensor_progress
-from export.checkpoint_files import (
+from export.checkpoint.cli import failing_in_words, tensor_progress
+from export.checkpoint.files import (
     SafetensorsWeights,
     Weights,
     open_weights,
     read,
     read_header,
 )
-from export.checkpoint_writer import Shard, write_component
+from export.checkpoint.writer import Shard, write_component
 from networks.lora import LoraPlan, merged, plan_lora
 
 RELEASED_RANK, RELEASED_ALPHA = 128, 64.0

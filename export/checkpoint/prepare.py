@@ -1,4 +1,4 @@
-"""Released files to what an export takes: `python -m export.prepare_weights DIR --out WEIGHTS`.
+"""Released files to what an export takes: `python -m export.checkpoint.prepare DIR --out WEIGHTS`.
 
 The out folder gets one set of safetensors per component: `dit` (the LoRA merged), `vae`,
 `text_encoder`, `audio_encoder`, and the tokenizer. Element types stay as released.
@@ -15,10 +15,9 @@ from typing import Annotated
 import torch
 import typer
 
-from export.checkpoint_cli import failing_in_words, tensor_progress
-from export.checkpoint_files import SafetensorsWeights, TensorInfo, Weights
-from export.checkpoint_writer import link_component, shards_of, write_component
-from export.merge_lora import (
+from export.checkpoint.cli import failing_in_words, tensor_progress
+from export.checkpoint.files import SafetensorsWeights, TensorInfo, Weights
+from export.checkpoint.lora import (
     RELEASED_ALPHA,
     RELEASED_RANK,
     Lora,
@@ -27,8 +26,9 @@ from export.merge_lora import (
     open_lora,
     summary,
 )
+from export.checkpoint.released import COMPONENTS, TOKENIZER, Component, check_config
+from export.checkpoint.writer import link_component, shards_of, write_component
 from export.preset_options import preset_named
-from export.released_files import COMPONENTS, TOKENIZER, Component, check_config
 from networks.presets import PRESETS, Preset
 
 OnTensor = Callable[[str], None]

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.checkpoint_files import (
+from export.checkpoint.files import (
     PickledWeights,
     SafetensorsWeights,
     Weights,
     open_weights,
     read_header,
 )
-from export.checkpoint_fit import Rename, misfits
+from export.checkpoint.fit import Rename, misfits
 from networks import audio_encoder, text_encoder
 from networks.compact_vae import build_vae
 from networks.dit import DiT

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.checkpoint_files import TensorInfo, index_path
+from export.checkpoint.files import TensorInfo, index_path
 from networks.checkpoint import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}

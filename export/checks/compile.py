@@ -1,4 +1,4 @@
-"""Compile the graphs without a GPU and say what builds: `python -m export.engine_check`.
+"""Compile the graphs without a GPU and say what builds: `python -m export.checks.compile`.
 
 The demo presets' graphs are exported with seeded weights and built, those of the avatar's DiT in
 every precision, and so are slices of the released transformers at their full width: two layers,
@@ -26,8 +26,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from export.engine_packages import install
-from export.engine_slice import slice_of, write_zeros
+from export.checks.slice import slice_of, write_zeros
+from export.engines.packages import install
 from networks.presets import PRESETS, Preset
 from networks.rolling_presets import ROLLING_PRESETS, RollingPreset
 
@@ -67,8 +67,8 @@ CASES = (
 
 def export_case(case: Case, folder: Path) -> list[str]:
     """Write the case's graphs to `folder`; returns their names."""
+    from export.graphs.rolling import export_rolling_preset
     from export.init_weights import init_weights
-    from export.rolling_to_onnx import export_rolling_preset
     from export.to_onnx import export_preset
 
     weights = folder
@@ -95,8 +95,8 @@ def export_case(case: Case, folder: Path) -> list[str]:
 
 def build_graphs(names: Sequence[str], folder: Path, capability: Capability) -> dict[str, Result]:
     """Graph -> what became of it."""
-    from export.build_engine import EngineBuilder, Target
-    from export.engine_profiles import load_config
+    from export.engines.build import EngineBuilder, Target
+    from export.engines.profiles import load_config
 
     builder = EngineBuilder(Target(rtx=True, compute_capabilities=(capability,)))
     config = load_config(folder)

@@ -1,6 +1,6 @@
 """The memory table of engines that are not built yet, from the preset's shapes.
 
-    python -m export.engine_estimate --preset 14b --precision fp8 --gpus 5 --gpu-memory-gb 80
+    python -m export.checks.estimate --preset 14b --precision fp8 --gpus 5 --gpu-memory-gb 80
 
 Weights and caches are exact; scratch memory is an estimate that only a built engine settles.
 """
@@ -16,14 +16,14 @@ from typing import Annotated
 import torch
 import typer
 
-from export.build_engine import STREAMED
-from export.engine_memory import EngineSize, check_fits, format_table, memory_table
-from export.engine_placement import place
-from export.fp8 import fp8_layers
+from export.checks.rolling_estimate import rolling_row
+from export.engines.build import STREAMED
+from export.graphs.fp8 import fp8_layers
 from export.init_weights import builders
 from export.preset_options import SIZE_HELP, preset_named
-from export.rolling_estimate import rolling_row
-from export.rolling_repository import MAKES_ROOM
+from export.repository.memory import EngineSize, check_fits, format_table, memory_table
+from export.repository.placement import place
+from export.repository.rolling import MAKES_ROOM
 from networks.compact_vae import CompactVAE, build_vae
 from networks.dit import DiT
 from networks.dit_inputs import audio_inputs, prefill_inputs, step_inputs, text_inputs

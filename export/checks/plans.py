@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.build_engine import EngineBuilder, Target, build_all
-from export.graph import Graph
+from export.checks.sides import EngineSide, Side
+from export.checks.verify import Program
+from export.engines.build import EngineBuilder, Target, build_all
+from export.graphs.graph import Graph
 from export.to_onnx import export_preset
-from export.verify import Program
-from export.verify_sides import EngineSide, Side
 from networks.presets import Preset
-from pipeline.tensorrt_engine import Gpu, TensorRTEngine
+from pipeline.engines.tensorrt import Gpu, TensorRTEngine
 
 LIMIT = 5e-2
 """Error over an output's largest number: bfloat16 has 8 bits of mantissa, and the fixtures' guide

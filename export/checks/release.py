@@ -1,4 +1,4 @@
-"""From released files to a table of errors: `python -m export.verify_release DIR --lora FILE`.
+"""From released files to a table of errors: `python -m export.checks.release DIR --lora FILE`.
 
 Inspects the files, prepares the weights with the LoRA merged, exports the graphs, and compares
 PyTorch with ONNX Runtime and, on a machine with a GPU, with TensorRT. Ends with status 1 if a step
@@ -13,16 +13,16 @@ from typing import Annotated
 
 import typer
 
-from export.checkpoint_cli import failing_in_words, tensor_progress
-from export.checkpoint_files import Weights
-from export.inspect_checkpoint import inspect_checkpoint, say_findings
-from export.merge_lora import RELEASED_ALPHA, RELEASED_RANK, Lora, open_lora
-from export.prepare_weights import open_release, prepare_component, used_keys
+from export.checkpoint.cli import failing_in_words, tensor_progress
+from export.checkpoint.files import Weights
+from export.checkpoint.inspect import inspect_checkpoint, say_findings
+from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, Lora, open_lora
+from export.checkpoint.prepare import open_release, prepare_component, used_keys
+from export.checkpoint.released import COMPONENTS as RELEASED
+from export.checks.plans import tensorrt_program
+from export.checks.verify import LIMIT, NUM_BLOCKS, Program, onnx_runtime, report, verify
 from export.preset_options import SIZE_HELP, preset_named, slice_of
-from export.released_files import COMPONENTS as RELEASED
 from export.to_onnx import COMPONENTS, export_preset
-from export.verify import LIMIT, NUM_BLOCKS, Program, onnx_runtime, report, verify
-from export.verify_engines import tensorrt_program
 from networks.presets import PRESETS, Preset
 
 SIDES = 2

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from export.engine_memory import EngineSize, GpuMemory
+from export.engines.rolling_profiles import Range, pass_ranges
 from export.init_weights import builders
-from export.rolling_profiles import Range, pass_ranges
-from export.rolling_repository import memory_row
+from export.repository.memory import EngineSize, GpuMemory
+from export.repository.rolling import memory_row
 from networks.compact_vae import CompactVAE, build_vae
 from networks.rolling_presets import RollingPreset
 from networks.vae import VAE

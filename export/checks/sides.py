@@ -13,9 +13,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from export.graph import Graph
-from pipeline.engine import Buffers
-from pipeline.tensorrt_engine import TensorRTEngine
+from export.graphs.graph import Graph
+from pipeline.engines.onnx import Buffers
+from pipeline.engines.tensorrt import TensorRTEngine
 
 Arrays = dict[str, NDArray[Any]]
 CARRIED = {"present_": "cache_", "next_state_": "state_"}

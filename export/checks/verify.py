@@ -1,8 +1,8 @@
-"""Compare graphs with the networks they came from: `python -m export.verify --artifacts DIR`.
+"""Compare graphs with their networks: `python -m export.checks.verify --artifacts DIR`.
 
 Random inputs of three blocks go through PyTorch, in float32, through ONNX Runtime, and through
 TensorRT where there are plans; caches and decoder states are carried on by each side for itself.
-Ends with status 1 if an output differs. `export.verify_release` starts from released files.
+Ends with status 1 if an output differs. `export.checks.release` starts from released files.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from export.checkpoint_cli import failing_in_words
-from export.graph import Graph
+from export.checkpoint.cli import failing_in_words
+from export.checks.sides import Arrays, OnnxSide, Side, TorchSide
+from export.graphs.graph import Graph
 from export.preset_options import preset_named
 from export.to_onnx import COMPONENTS
-from export.verify_sides import Arrays, OnnxSide, Side, TorchSide
 from networks.presets import PRESETS, Preset
 
 NUM_BLOCKS = 3

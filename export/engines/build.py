@@ -1,7 +1,7 @@
 """ONNX graphs to TensorRT plans, each with its manifest: one builder for all models.
 
-    python -m export.build_engine --graphs artifacts/demo --out build/engines/demo
-    python -m export.build_engine --graphs … --out … --rtx --compute-capability 8.9
+    python -m export.engines.build --graphs artifacts/demo --out build/engines/demo
+    python -m export.engines.build --graphs … --out … --rtx --compute-capability 8.9
 
 TensorRT reads the precision from the graph and the sizes from pipeline.json or rolling.json. A plan
 belongs to the GPU it was built on; with `--rtx` TensorRT-RTX builds it for a named compute
@@ -21,8 +21,8 @@ from typing import Annotated, Any
 
 import typer
 
-from export.builder_callbacks import Progress, kept_log, progress_monitor
-from export.engine_network import (
+from export.engines.callbacks import Progress, kept_log, progress_monitor
+from export.engines.network import (
     check_fused,
     check_log,
     element_types,
@@ -35,10 +35,10 @@ from export.engine_network import (
     specs,
     weight_bytes,
 )
-from export.engine_packages import load_tensorrt
-from export.engine_profiles import Config, Range, load_config, profile, ranges_of
-from pipeline.engine_manifest import Machine, Manifest, manifest_path
-from pipeline.tensorrt_engine import Gpu
+from export.engines.packages import load_tensorrt
+from export.engines.profiles import Config, Range, load_config, profile, ranges_of
+from pipeline.engines.manifest import Machine, Manifest, manifest_path
+from pipeline.engines.tensorrt import Gpu
 
 STREAMED = ("dit_prefill", "dit_text")
 """Graphs that run once per session and may leave their weights in host memory."""

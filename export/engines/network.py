@@ -16,8 +16,8 @@ from typing import Any
 
 import onnx
 
-from pipeline.engine_manifest import TensorSpec
-from pipeline.file_hashes import HASHES, read_hashes, sha256_of, short
+from pipeline.engines.manifest import TensorSpec
+from pipeline.identity.file_hashes import HASHES, read_hashes, sha256_of, short
 
 FUSED = {"Attention": "ATTENTION_OUTPUT", "TensorScatter": "KV_CACHE_UPDATE"}
 """ONNX operator -> the layer of TensorRT that does it in one piece."""

@@ -1,6 +1,6 @@
 """What builds engines: TensorRT where there is a GPU, TensorRT-RTX where there is none.
 
-    python -m export.engine_packages        installs TensorRT-RTX into build/engines/packages, once
+    python -m export.engines.packages        installs TensorRT-RTX into build/engines/packages, once
 
 TensorRT-RTX has TensorRT's parser, network and builder and needs no driver, so the same graphs are
 compiled by the same code on any machine. It is large (95 MB) and nothing else needs it: it lies in
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 LOCK = REPO / "requirements" / "engines.lock"
 PACKAGES = REPO / "build" / "engines" / "packages"
 
@@ -77,7 +77,7 @@ def load_tensorrt(rtx: bool, folder: Path = PACKAGES) -> Any:
             ) from None
         return tensorrt
     if not is_installed(folder):
-        raise RuntimeError("TensorRT-RTX is not here: python -m export.engine_packages")
+        raise RuntimeError("TensorRT-RTX is not here: python -m export.engines.packages")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from export.rolling_profiles import Range, pass_ranges
-from pipeline.audio_features import FIELD, HOP
-from pipeline.config import PipelineConfig
-from pipeline.rolling_config import RollingConfig
+from export.engines.rolling_profiles import Range, pass_ranges
+from pipeline.avatar.audio import FIELD, HOP
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
 
 Config = PipelineConfig | RollingConfig
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]

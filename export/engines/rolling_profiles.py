@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import Pass, RollingPlan
-from pipeline.rolling_rules import served_rules
+from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import served_rules
+from pipeline.rolling.plan import Pass, RollingPlan
 
 Range = tuple[int, int, int]
 """Smallest, most frequent and largest size of an axis."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.graph import Graph, keys_under
+from export.graphs.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.dit_inputs import (
@@ -23,7 +23,7 @@ from networks.dit_inputs import (
 )
 from networks.presets import Preset
 from networks.prompt import TextKeysValues
-from pipeline.schedule import known_timesteps
+from pipeline.denoising.schedule import known_timesteps
 
 WEIGHTS = "dit.safetensors"
 ACTORS = {0: "actors"}

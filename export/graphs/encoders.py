@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from export.checkpoint_files import open_weights
-from export.graph import Graph
+from export.checkpoint.files import open_weights
+from export.graphs.graph import Graph
 from networks import text_encoder
 from networks.audio_encoder import AudioEncoder, AudioFeatures, module_key
 from networks.checkpoint import load_checkpoint

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.checkpoint_files import TensorInfo, Weights
+from export.checkpoint.files import TensorInfo, Weights
 from networks.layers import OPSET
 
 E4M3 = torch.float8_e4m3fn

@@ -17,8 +17,8 @@ from onnxscript.rewriter.rules.common import slice_split_rule
 from torch import Tensor, nn
 from torch._guards import detect_fake_mode
 
-from export.checkpoint_files import open_weights
-from export.graph import Graph
+from export.checkpoint.files import open_weights
+from export.graphs.graph import Graph
 from networks.layers import OPSET
 
 TYPES = {

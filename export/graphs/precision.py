@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from export.checkpoint_files import TensorInfo, Weights
-from export.graph import Graph
+from export.checkpoint.files import TensorInfo, Weights
+from export.graphs.graph import Graph
 from networks.layers import PatchEmbedding
-from pipeline.engine_manifest import ON_DEVICE
+from pipeline.engines.manifest import ON_DEVICE
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """fp32 and fp16 for ONNX Runtime, bf16 and fp16 for TensorRT."""

@@ -15,19 +15,21 @@ from pathlib import Path
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export import encoder_graphs, rolling_vae_graphs, wan_graphs
-from export.checkpoint_files import Weights, open_weights, read
-from export.checkpoint_writer import component_files
-from export.graph import Graph
-from export.hash_files import write_hashes
-from export.onnx_file import export_graph
-from export.precision import TYPES, in_precision
-from export.typed_weights import in_types, types_of, write_weights
+from export.checkpoint.files import Weights, open_weights, read
+from export.checkpoint.writer import component_files
+from export.graphs import encoders as encoder_graphs
+from export.graphs import rolling_vae as rolling_vae_graphs
+from export.graphs import wan as wan_graphs
+from export.graphs.graph import Graph
+from export.graphs.onnx_file import export_graph
+from export.graphs.precision import TYPES, in_precision
+from export.graphs.weights import in_types, types_of, write_weights
+from export.repository.hash_files import write_hashes
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint, save_tensors
 from networks.compact_vae import build_vae
 from networks.rolling_presets import RollingPreset
-from pipeline.rolling_rules import served_rules
+from pipeline.config.rules import served_rules
 
 NUM_GRAPHS = {"wan": 4, "vae": 2, "text_encoder": 1}
 """Component (stem of its safetensors) -> its graphs."""

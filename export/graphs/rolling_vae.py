@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from export.graph import Graph, keys_under
-from export.vae_graphs import WEIGHTS, Decode, to_uint8
+from export.graphs.graph import Graph, keys_under
+from export.graphs.vae import WEIGHTS, Decode, to_uint8
 from networks.compact_vae import CompactVAE
 from networks.vae import VAE
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
 
 
 class DecodeFirst(nn.Module):

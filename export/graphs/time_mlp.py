@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.checkpoint_files import Weights, read
+from export.checkpoint.files import Weights, read
 from networks.dit import DiT
 from networks.presets import Preset
 

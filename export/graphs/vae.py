@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export.graph import Graph, keys_under
+from export.graphs.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig, VAEConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.graph import Graph, keys_under
+from export.graphs.graph import Graph, keys_under
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from networks.prompt import TextKeysValues
@@ -28,8 +28,8 @@ from networks.wan_inputs import (
     window_inputs,
 )
 from networks.wan_stream import WanClean, WanWindow
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_schedule import NoiseTable
+from pipeline.config.rolling import RollingConfig
+from pipeline.denoising.rolling_schedule import NoiseTable
 
 WEIGHTS = "wan.safetensors"
 TIMESTEPS = "window_timesteps.safetensors"

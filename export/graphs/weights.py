@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from export.checkpoint_files import SafetensorsWeights, Weights
-from export.checkpoint_writer import component_files, link_or_copy, write_component
-from export.fp8 import SCALE, Fp8Weights
-from export.merge_lora import as_stored
-from export.precision import RoundedWeights
+from export.checkpoint.files import SafetensorsWeights, Weights
+from export.checkpoint.lora import as_stored
+from export.checkpoint.writer import component_files, link_or_copy, write_component
+from export.graphs.fp8 import SCALE, Fp8Weights
+from export.graphs.precision import RoundedWeights
 
 
 def in_types(stored: Weights, dtype: torch.dtype, layers: Sequence[str] = ()) -> Weights:

@@ -1,6 +1,6 @@
 """Assemble the Triton model repository: configs, the server's code, and the exported graphs.
 
-    python -m export.assemble_repository --artifacts artifacts/demo --out build/model_repository
+    python -m export.repository.assemble --artifacts artifacts/demo --out build/model_repository
 
 Each model's folder is complete by itself, since Triton fetches it alone from a bucket. The graphs
 and weights are hard links to the artifacts where the file system allows it (else copies): an
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from export.stage_configs import is_stage, parse_steps, stage_names, with_steps
-from pipeline.file_hashes import HASHES
+from export.repository.pbtxt import is_stage, parse_steps, stage_names, with_steps
+from pipeline.identity.file_hashes import HASHES
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
 TIMESTEPS, WINDOW_TIMESTEPS = "timesteps.safetensors", "window_timesteps.safetensors"
 TABLES = (TIMESTEPS, WINDOW_TIMESTEPS)  # what a deployment on plans reads too
@@ -58,7 +58,7 @@ ROLLING_MODELS = ("rolling_forcing", "rolling_text_encoder", "rolling_vae_decode
 
 
 class Deployment(Protocol):
-    """What a deployment on GPUs has in place of the graphs (`export.gpu_repository`)."""
+    """What a deployment on GPUs has in place of the graphs (`export.repository.deployment`)."""
 
     def models(self) -> list[str]:
         """Models of the repository."""
@@ -210,7 +210,7 @@ def without_hashes(artifacts: Path) -> str:
     return (
         f"missing in {artifacts}: {HASHES}, so no model could tell its files from another "
         f"export's. Export writes it: make export; for files that you trust: "
-        f"python -m export.hash_files {artifacts}"
+        f"python -m export.repository.hash_files {artifacts}"
     )
 
 

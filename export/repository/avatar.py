@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.assemble_repository import without_hashes
-from export.engine_memory import (
+from export.repository.assemble import without_hashes
+from export.repository.memory import (
     STAGE_ENGINES,
     VAE_ENGINES,
     check_fits,
@@ -20,11 +20,11 @@ from export.engine_memory import (
     format_table,
     memory_table,
 )
-from export.engine_placement import Placement, place
-from export.stage_configs import is_stage, stage_names, with_gpu, with_parameter, with_steps
-from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Machine, Manifest, check_sources, manifest_path
-from pipeline.file_hashes import HASHES, read_hashes
+from export.repository.pbtxt import is_stage, stage_names, with_gpu, with_parameter, with_steps
+from export.repository.placement import Placement, place
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.manifest import Machine, Manifest, check_sources, manifest_path
+from pipeline.identity.file_hashes import HASHES, read_hashes
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 """Models that Triton's own TensorRT backend runs, from `model.plan`."""

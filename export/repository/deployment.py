@@ -1,6 +1,6 @@
 """Assemble a model repository of plans for GPUs: an avatar's, or that of text-to-video streams.
 
-    python -m export.gpu_repository --artifacts DIR --engines DIR --gpus 2 --sessions 1
+    python -m export.repository.deployment --artifacts DIR --engines DIR --gpus 2 --sessions 1
 
 Prints the memory of each GPU; what does not fit is refused. Standard library only.
 """
@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from export.assemble_repository import REPO, ROLLING_CONFIG, assemble, why_not_written
-from export.engine_repository import Deployment, plan_deployment
-from export.rolling_repository import RollingDeployment, plan_rolling_deployment
+from export.repository.assemble import REPO, ROLLING_CONFIG, assemble, why_not_written
+from export.repository.avatar import Deployment, plan_deployment
+from export.repository.rolling import RollingDeployment, plan_rolling_deployment
 
 
 def plan(

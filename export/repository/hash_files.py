@@ -1,4 +1,4 @@
-"""Write `hashes.json` beside exported files: `python -m export.hash_files artifacts/demo`.
+"""Write `hashes.json` beside exported files: `python -m export.repository.hash_files DIR`.
 
 An export does it by itself. By hand it is for a folder from before there was one: it vouches for
 whatever lies there. Standard library only.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.file_hashes import HASHED, HASHES, read_hashes, sha256_of
+from pipeline.identity.file_hashes import HASHED, HASHES, read_hashes, sha256_of
 
 CONFIGS = ("pipeline.json", "rolling.json")
 """Not hashed: who runs a server may edit them, in all models alike."""

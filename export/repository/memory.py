@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from export.engine_placement import Placement
-from pipeline.engine_manifest import ON_DEVICE, Manifest, TensorSpec
+from export.repository.placement import Placement
+from pipeline.engines.manifest import ON_DEVICE, Manifest, TensorSpec
 
 PROCESS_BYTES = 500_000_000
 """A CUDA context with TensorRT's libraries in one process: an allowance, not a measurement."""

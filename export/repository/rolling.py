@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.engine_memory import (
+from export.repository.avatar import (
+    PLAN,
+    capacity_of,
+    check_export,
+    footing,
+    load_manifests,
+)
+from export.repository.memory import (
     PROCESS_BYTES,
     EngineSize,
     GpuMemory,
@@ -18,16 +25,9 @@ from export.engine_memory import (
     engine_size,
     format_table,
 )
-from export.engine_repository import (
-    PLAN,
-    capacity_of,
-    check_export,
-    footing,
-    load_manifests,
-)
-from export.stage_configs import with_gpu, with_parameter
-from pipeline.engine_manifest import Machine, manifest_path
-from pipeline.rolling_config import RollingConfig
+from export.repository.pbtxt import with_gpu, with_parameter
+from pipeline.config.rolling import RollingConfig
+from pipeline.engines.manifest import Machine, manifest_path
 
 ENGINES: dict[str, tuple[str, ...]] = {
     "dit_window": ("dit_window", "dit_clean", "dit_text", "dit_recache"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 HOP = 320
 """Samples per hidden frame of wav2vec2: the product of its convolution strides."""

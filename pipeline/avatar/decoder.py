@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import PipelineConfig
-from pipeline.engine import BoundGraph, Engine, EngineLoader
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.onnx import BoundGraph, Engine, EngineLoader
 
 
 class Decoder:

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.audio_features import AudioWindow
-from pipeline.inbox import Inbox, Work
-from pipeline.request import AvatarRequest
-from pipeline.session import BlockInput, GivenFeatures, Session, Sound
+from pipeline.avatar.audio import AudioWindow
+from pipeline.avatar.request import AvatarRequest
+from pipeline.avatar.session import BlockInput, GivenFeatures, Session, Sound
+from pipeline.sessions.inbox import Inbox, Work
 
 LANES = 2
 """Blocks at a stage: one that it works on, one queued ahead."""

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audio_features import AudioWindow
-from pipeline.config import PipelineConfig
-from pipeline.decoder import Decoder
-from pipeline.engine import Engine, EngineLoader
-from pipeline.picture import read_picture
-from pipeline.request import AvatarRequest
-from pipeline.stage import Stage
-from pipeline.text import Tokenizer, pad_text
-from pipeline.worker import Device, SessionWorker
+from pipeline.avatar.audio import AudioWindow
+from pipeline.avatar.decoder import Decoder
+from pipeline.avatar.request import AvatarRequest
+from pipeline.avatar.stage import Stage
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.device_sessions import Device, SessionWorker
+from pipeline.engines.onnx import Engine, EngineLoader
+from pipeline.pictures.reference import read_picture
+from pipeline.sessions.text import Tokenizer, pad_text
 
 
 class LocalExecutor:

@@ -2,8 +2,8 @@
 
     tick n      stage 0: block n   stage 1: block n-1   …   decoder: block n-4
 
-What is decided here is decided on the control thread of `pipeline.orchestrator`; the threads of
-`pipeline.lanes` wait for the models. (design: orchestration)
+What is decided here is decided on the control thread of `pipeline.sessions.orchestrator`; the
+threads of `pipeline.avatar.lanes` wait for the models. (design: orchestration)
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 
 import numpy as np
 
-from pipeline.answering import BlockFrames
-from pipeline.config import PipelineConfig
-from pipeline.inbox import Work
-from pipeline.lanes import LANES, Executor, Lanes
-from pipeline.orchestrator import Orchestrator
-from pipeline.request import AvatarRequest
-from pipeline.session import BlockInput, Session
+from pipeline.avatar.lanes import LANES, Executor, Lanes
+from pipeline.avatar.request import AvatarRequest
+from pipeline.avatar.session import BlockInput, Session
+from pipeline.config.avatar import PipelineConfig
+from pipeline.sessions.inbox import Work
+from pipeline.sessions.orchestrator import Orchestrator
+from pipeline.sessions.session import BlockFrames
 
 
 class LiveAvatar(Orchestrator[Session]):

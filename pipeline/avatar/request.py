@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.config import PipelineConfig
-from pipeline.json_options import check_integer, read_options, shown
-from pipeline.picture import PICTURE_FITS
-from pipeline.picture_format import TAKEN
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
+from pipeline.pictures.format import TAKEN
+from pipeline.pictures.reference import PICTURE_FITS
+from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_REQUEST_SECONDS = 600
 """Audio that one request may carry."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.answering import Answering, BlockFrames
-from pipeline.audio_features import AudioWindow, StreamingAudio
-from pipeline.config import PipelineConfig
-from pipeline.noise import block_noise, seeded_sink_distance
-from pipeline.request import AvatarRequest
+from pipeline.avatar.audio import AudioWindow, StreamingAudio
+from pipeline.avatar.request import AvatarRequest
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.noise import block_noise, seeded_sink_distance
+from pipeline.sessions.session import Answering, BlockFrames
 
 __all__ = [
     "MAX_BACKLOG_SECONDS",

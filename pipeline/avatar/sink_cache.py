@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from pipeline.config import PipelineConfig
-from pipeline.engine import BoundGraph, Buffers, Engine, EngineLoader
-from pipeline.rope import RopeTables
-from pipeline.schedule import Schedule
-from pipeline.sink_cache import SinkCache
+from pipeline.avatar.sink_cache import SinkCache
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.positions import RopeTables
+from pipeline.denoising.schedule import Schedule
+from pipeline.engines.onnx import BoundGraph, Buffers, Engine, EngineLoader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

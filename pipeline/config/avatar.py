@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.latent_sizes import LatentSizes
+from pipeline.config.sizes import LatentSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.latent_sizes import LatentSizes
+from pipeline.config.sizes import LatentSizes
 
 CHOICES = {
     "schedule": ("diagonal", "sequential"),

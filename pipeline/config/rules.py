@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
 
 _DIAGONAL: Mapping[str, Any] = {
     "schedule": "diagonal",

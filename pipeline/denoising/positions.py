@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 FloatTable = NDArray[np.float32]
 Positions = NDArray[np.float64]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
 
 NUM_TRAIN_TIMESTEPS = 1000
 Floats = NDArray[np.float32]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engine_manifest import TensorSpec
+from pipeline.engines.manifest import TensorSpec
 
 
 def storage_type(dtype: str) -> np.dtype[Any]:

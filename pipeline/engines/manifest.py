@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.file_hashes import short
+from pipeline.identity.file_hashes import short
 
 BYTES = {
     "float32": 4,

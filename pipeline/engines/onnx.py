@@ -25,7 +25,7 @@ _DTYPES: dict[str, type[np.generic]] = {
 
 Buffers = dict[str, Any]
 """Named memory that graphs read and write; a session's caches are such a set. Arrays here, device
-buffers in `pipeline.tensorrt_engine`."""
+buffers in `pipeline.engines.tensorrt`."""
 
 
 class BoundGraph(Protocol):

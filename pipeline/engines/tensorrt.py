@@ -1,4 +1,4 @@
-"""TensorRT behind the interface of `pipeline.engine`. Every CUDA and TensorRT call stands here.
+"""TensorRT behind the interface of `pipeline.engines.onnx`. Every call of CUDA stands here.
 
 A `Gpu` is one device in one process: its stream and its memory. A `TensorRTEngine` is one plan on
 it, a `TensorRTBinding` that plan on one set of buffers with an execution context of its own.
@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engine import Buffers
-from pipeline.engine_manifest import BYTES, Machine, Manifest, manifest_path
-from pipeline.host_arrays import check_array, from_bfloat16, storage_type, to_bfloat16
+from pipeline.engines.host_arrays import check_array, from_bfloat16, storage_type, to_bfloat16
+from pipeline.engines.manifest import BYTES, Machine, Manifest, manifest_path
+from pipeline.engines.onnx import Buffers
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from pipeline.identity import Identity, differences
+from pipeline.identity.holders import Identity, differences
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.file_hashes import short
+from pipeline.identity.file_hashes import short
 
 OUTPUT = "identity"
 """The holders' output, UINT8: the JSON of an `Identity`, the answer to START."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import picture_webp
-from pipeline.picture_colours import rgb_over_black, same_pixels
-from pipeline.picture_exif import exif_orientation, upright
-from pipeline.picture_format import (
+from pipeline.pictures import webp as picture_webp
+from pipeline.pictures.colours import rgb_over_black, same_pixels
+from pipeline.pictures.exif import exif_orientation, upright
+from pipeline.pictures.format import (
     TAKEN,
     TAKEN_FORMATS,
     PictureError,
@@ -22,9 +22,9 @@ from pipeline.picture_format import (
     damaged,
     picture_format,
 )
-from pipeline.picture_gif import clean_gif
-from pipeline.picture_jpeg import read_jpeg
-from pipeline.picture_png import clean_png
+from pipeline.pictures.gif import clean_gif
+from pipeline.pictures.jpeg import read_jpeg
+from pipeline.pictures.png import clean_png
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 16_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.picture_format import MAX_PARTS, PictureError, cut_off
+from pipeline.pictures.format import MAX_PARTS, PictureError, cut_off
 
 _BLOCK = re.compile(rb"[!,;]")
 _GRAPHIC_CONTROL = 0xF9

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.picture_exif import exif_orientation
-from pipeline.picture_format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
-from pipeline.picture_scans import other_ends, read_scans
+from pipeline.pictures.exif import exif_orientation
+from pipeline.pictures.format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
+from pipeline.pictures.scans import other_ends, read_scans
 
 MAX_PIXELS = 50_000_000
 """Of a file that is decoded row by row, smaller if it is large."""

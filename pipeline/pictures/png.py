@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.picture_exif import exif_orientation
-from pipeline.picture_format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
+from pipeline.pictures.exif import exif_orientation
+from pipeline.pictures.format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
 
 MAX_PIXELS = 16_000_000
 _MAGIC = b"\x89PNG\r\n\x1a\n"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pipeline.config import PipelineConfig
-from pipeline.picture_decoding import decode_picture
+from pipeline.config.avatar import PipelineConfig
+from pipeline.pictures.decoding import decode_picture
 
 MAX_PIXELS = 50_000_000
 """Of raw arrays; encoded pictures have limits of their own."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.picture_format import MAX_PARTS, PictureError
+from pipeline.pictures.format import MAX_PARTS, PictureError
 
 MAX_SCANS = 100
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")

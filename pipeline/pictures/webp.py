@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.picture_exif import exif_orientation
-from pipeline.picture_format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
+from pipeline.pictures.exif import exif_orientation
+from pipeline.pictures.format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
 
 MAX_PIXELS = 6_000_000
 """Of WebP and AVIF files: their decoders hold several copies of the picture."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.engine import BoundGraph, Engine, EngineLoader
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
+from pipeline.engines.onnx import BoundGraph, Engine, EngineLoader
 
 
 class RollingDecoder:

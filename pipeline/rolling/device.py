@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from pipeline.engine import Buffers, Engine, EngineLoader, LoadedGraph
-from pipeline.noise import block_noise
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_rules import DEPLOYED, served_rules
-from pipeline.rolling_schedule import Levels
-from pipeline.window import WindowStage
+from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import DEPLOYED, served_rules
+from pipeline.denoising.noise import block_noise
+from pipeline.denoising.rolling_schedule import Levels
+from pipeline.engines.onnx import Buffers, Engine, EngineLoader, LoadedGraph
+from pipeline.rolling.window import WindowStage
 
 GRAPHS = ("dit_window", "dit_clean", "dit_text", "dit_recache")
 

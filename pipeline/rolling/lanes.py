@@ -1,6 +1,6 @@
 """The threads that wait for the window and the decoder, so that the control thread never does.
 
-Two lanes each, as in `pipeline.lanes`: while one tick is worked on, the next is queued there.
+Two lanes each, as in `pipeline.avatar.lanes`: while one tick is worked on, the next is queued.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.inbox import Inbox
-from pipeline.lanes import LANES, SessionLanes, spawn
-from pipeline.rolling_request import RollingRequest
-from pipeline.rolling_stream import Change, RollingSession
+from pipeline.avatar.lanes import LANES, SessionLanes, spawn
+from pipeline.rolling.request import RollingRequest
+from pipeline.rolling.session import Change, RollingSession
+from pipeline.sessions.inbox import Inbox
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.engine import Engine
-from pipeline.local import wait_for
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_decoder import RollingDecoder
-from pipeline.rolling_request import RollingRequest
-from pipeline.rolling_rules import served_rules
-from pipeline.text import Tokenizer, pad_text
-from pipeline.window_device import WindowDevice
-from pipeline.worker import SessionWorker
+from pipeline.avatar.local import wait_for
+from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import served_rules
+from pipeline.engines.device_sessions import SessionWorker
+from pipeline.engines.onnx import Engine
+from pipeline.rolling.decoder import RollingDecoder
+from pipeline.rolling.device import WindowDevice
+from pipeline.rolling.request import RollingRequest
+from pipeline.sessions.text import Tokenizer, pad_text
 
 
 class RollingLocalExecutor:

@@ -3,7 +3,7 @@
     tick n      window: blocks n-4 … n of one session      decoder: block n-5
 
 Nothing is made that nobody has asked for. What is decided here is decided on the control thread of
-`pipeline.orchestrator`; the threads of `pipeline.rolling_lanes` wait for the models.
+`pipeline.sessions.orchestrator`; the threads of `pipeline.rolling.lanes` wait for the models.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.answering import BlockFrames
-from pipeline.lanes import LANES
-from pipeline.orchestrator import Orchestrator
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_lanes import RollingExecutor, RollingLanes, Tick
-from pipeline.rolling_request import RollingRequest
-from pipeline.rolling_stream import RollingSession, new_session
+from pipeline.avatar.lanes import LANES
+from pipeline.config.rolling import RollingConfig
+from pipeline.rolling.lanes import RollingExecutor, RollingLanes, Tick
+from pipeline.rolling.request import RollingRequest
+from pipeline.rolling.session import RollingSession, new_session
+from pipeline.sessions.orchestrator import Orchestrator
+from pipeline.sessions.session import BlockFrames
 
 
 class RollingForcing(Orchestrator[RollingSession]):
@@ -35,7 +35,7 @@ class RollingForcing(Orchestrator[RollingSession]):
         max_sessions: int,
         idle_timeout_s: float,
     ) -> None:
-        """`rules` by name, as `pipeline.rolling_rules.served_rules` gives them."""
+        """`rules` by name, as `pipeline.config.rules.served_rules` gives them."""
         super().__init__(max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
         self.rules = rules
         self.executor = executor

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

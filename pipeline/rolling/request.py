@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.json_options import check_integer, read_options, shown
-from pipeline.request import (
+from pipeline.avatar.request import (
     check_sequence,
     read_blocks,
     read_prompt,
     read_seed,
     read_text,
 )
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_rules import DEPLOYED
+from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import DEPLOYED
+from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_BLOCKS = 1_000_000
 """Blocks that one request may ask for, and a stream's length: nine days at 16 frames a second."""
@@ -30,7 +30,7 @@ class RollingOptions:
     num_frames: int | None = None
     """Length of the stream in video frames; None: until END."""
     rules: str = DEPLOYED
-    """Schedule and cache, by their name in `pipeline.rolling_rules`."""
+    """Schedule and cache, by their name in `pipeline.config.rules`."""
 
     @classmethod
     def parse(cls, raw: bytes, config: RollingConfig, rules: Iterable[str]) -> RollingOptions:

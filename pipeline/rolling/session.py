@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.answering import Answering
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_request import RollingRequest
-from pipeline.text import pad_text
+from pipeline.config.rolling import RollingConfig
+from pipeline.rolling.request import RollingRequest
+from pipeline.sessions.session import Answering
+from pipeline.sessions.text import pad_text
 
 MAX_BACKLOG_BLOCKS = 256
 """Blocks whose given noise may wait in a session for their turn."""

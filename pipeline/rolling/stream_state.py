@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.engine import BoundGraph, Buffers, LoadedGraph
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import RollingPlan
+from pipeline.config.rolling import RollingConfig
+from pipeline.engines.onnx import BoundGraph, Buffers, LoadedGraph
+from pipeline.rolling.plan import RollingPlan
 
 Noise = Callable[[int, int], np.ndarray]
 """Block and level -> standard normal noise [1, C, F, h, w] that enters this block there."""

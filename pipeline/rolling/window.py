@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from pipeline.engine import Buffers, Engine, EngineLoader, LoadedGraph
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import Pass
-from pipeline.rolling_schedule import Levels
-from pipeline.rolling_session import FinishedBlock, Noise, WindowSession
-from pipeline.rope import grid, tables
+from pipeline.config.rolling import RollingConfig
+from pipeline.denoising.positions import grid, tables
+from pipeline.denoising.rolling_schedule import Levels
+from pipeline.engines.onnx import Buffers, Engine, EngineLoader, LoadedGraph
+from pipeline.rolling.plan import Pass
+from pipeline.rolling.stream_state import FinishedBlock, Noise, WindowSession
 
 
 class WindowStage:

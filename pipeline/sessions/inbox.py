@@ -9,8 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from pipeline.answering import Answering
-from pipeline.session import BlockInput, Session
+from pipeline.avatar.session import BlockInput, Session
+from pipeline.sessions.session import Answering
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from pipeline.answering import Answering, BlockFrames, OpenRequest, Reply
-from pipeline.endings import Endings, ended
+from pipeline.sessions.endings import Endings, ended
+from pipeline.sessions.session import Answering, BlockFrames, OpenRequest, Reply
 
 logger = logging.getLogger(__name__)
 

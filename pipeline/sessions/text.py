@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import PipelineConfig
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
 
 PAD, EOS = 0, 1
 FIRST_BYTE = 3

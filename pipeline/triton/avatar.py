@@ -1,4 +1,4 @@
-"""Triton's models of the avatar, on the base of `pipeline.serving`:
+"""Triton's models of the avatar, on the base of `pipeline.triton.models`:
 
 LiveAvatarModel   the public model: requests in, blocks out, BLS to the others
 StageModel        denoising steps and their caches        (START, block n, END)
@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audio_features import AudioWindow
-from pipeline.config import PipelineConfig
-from pipeline.decoder import Decoder
-from pipeline.identity import Identity
-from pipeline.live_avatar import LiveAvatar
-from pipeline.parameters import names, seconds, steps
-from pipeline.picture import read_picture
-from pipeline.request import AvatarRequest, parse_request
-from pipeline.serving import PublicModel, SessionModel
-from pipeline.stage import Stage
-from pipeline.text import Tokenizer, pad_text
-from pipeline.triton_calls import BlsExecutor, tensors_of
+from pipeline.avatar.audio import AudioWindow
+from pipeline.avatar.decoder import Decoder
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.request import AvatarRequest, parse_request
+from pipeline.avatar.stage import Stage
+from pipeline.config.avatar import PipelineConfig
+from pipeline.identity.holders import Identity
+from pipeline.pictures.reference import read_picture
+from pipeline.sessions.text import Tokenizer, pad_text
+from pipeline.triton.calls import BlsExecutor, tensors_of
+from pipeline.triton.models import PublicModel, SessionModel
+from pipeline.triton.parameters import names, seconds, steps
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 
@@ -83,7 +83,7 @@ class DecoderModel(SessionModel):
 
 
 class TritonExecutor(BlsExecutor):
-    """What `live_avatar` calls (`pipeline.lanes.Executor`)."""
+    """What `live_avatar` calls (`pipeline.avatar.lanes.Executor`)."""
 
     def __init__(
         self,

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
-from pipeline.answering import BlockFrames
-from pipeline.examination import NOT_READY, Examination
-from pipeline.identity import OUTPUT, Identity
+from pipeline.identity.examination import NOT_READY, Examination
+from pipeline.identity.holders import OUTPUT, Identity
+from pipeline.sessions.session import BlockFrames
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,11 @@
-"""The Python backend's kinds of models. Triton is known here and in `pipeline.triton_calls`.
+"""The Python backend's kinds of models. Triton is known here and in `pipeline.triton.calls`.
 
     GraphModel    one stateless graph                            (encoders)
     SessionModel  a device with sessions' state                  (START, block n, END)
     PublicModel   what clients talk to: requests in, blocks out, calls to the others (BLS)
 
-The models of the avatar stand on them in `pipeline.avatar_serving`, those of text-to-video streams
-in `pipeline.rolling_serving`; neither needs to know Triton.
+The models of the avatar stand on them in `pipeline.triton.avatar`, those of text-to-video streams
+in `pipeline.triton.rolling`; neither needs to know Triton.
 
 Only the public model is decoupled. A BLS call of a decoupled model leaves its response to a thread
 of the backend that frees Python objects without holding the interpreter's lock: a crash with Python
@@ -29,15 +29,15 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
-from pipeline import parent_server
-from pipeline.config import PipelineConfig
-from pipeline.engine import Engine
-from pipeline.engine_manifest import Manifest, check_sources, manifest_path
-from pipeline.file_hashes import HASHES, check_files, read_hashes
-from pipeline.identity import OUTPUT, Identity
-from pipeline.orchestrator import Orchestrator
-from pipeline.parameters import check_one_instance, whole
-from pipeline.triton_calls import (
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.device_sessions import SessionWorker
+from pipeline.engines.manifest import Manifest, check_sources, manifest_path
+from pipeline.engines.onnx import Engine
+from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
+from pipeline.identity.holders import OUTPUT, Identity
+from pipeline.sessions.orchestrator import Orchestrator
+from pipeline.triton import parent_server
+from pipeline.triton.calls import (
     ALL_SESSIONS,
     END,
     OUT_OF_ORDER,
@@ -46,7 +46,7 @@ from pipeline.triton_calls import (
     TritonReply,
     tensors_of,
 )
-from pipeline.worker import SessionWorker
+from pipeline.triton.parameters import check_one_instance, whole
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class SessionModel(Model):
         """Which engine runs the graphs, and on what: the instance's GPU, or a number of cores."""
         if (engine := self.parameter("engine", str)) == "tensorrt":
             # Only here: TensorRT and CUDA need not be there on a CPU.
-            from pipeline.tensorrt_engine import plan_loader
+            from pipeline.engines.tensorrt import plan_loader
 
             return {"load_engine": plan_loader(self.gpu)}
         if engine != "onnxruntime":

@@ -1,4 +1,4 @@
-"""Triton's models of text-to-video streams, on the base of `pipeline.serving`:
+"""Triton's models of text-to-video streams, on the base of `pipeline.triton.models`:
 
 RollingForcingModel   the public model: requests in, blocks out, BLS to the others
 WindowModel           all levels of noise and the KV caches   (START, tick n, END)
@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engine import Engine
-from pipeline.identity import Identity
-from pipeline.parameters import seconds, whole
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_decoder import RollingDecoder
-from pipeline.rolling_forcing import RollingForcing
-from pipeline.rolling_local import start_tensors
-from pipeline.rolling_request import RollingRequest, parse_rolling_request
-from pipeline.rolling_rules import served_rules
-from pipeline.serving import GraphModel, Model, PublicModel, SessionModel
-from pipeline.text import Tokenizer, pad_text
-from pipeline.triton_calls import BlsExecutor, tensors_of
-from pipeline.window_device import WindowDevice
+from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import served_rules
+from pipeline.engines.onnx import Engine
+from pipeline.identity.holders import Identity
+from pipeline.rolling.decoder import RollingDecoder
+from pipeline.rolling.device import WindowDevice
+from pipeline.rolling.local import start_tensors
+from pipeline.rolling.orchestrator import RollingForcing
+from pipeline.rolling.request import RollingRequest, parse_rolling_request
+from pipeline.sessions.text import Tokenizer, pad_text
+from pipeline.triton.calls import BlsExecutor, tensors_of
+from pipeline.triton.models import GraphModel, Model, PublicModel, SessionModel
+from pipeline.triton.parameters import seconds, whole
 
 WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"
 
@@ -98,7 +98,7 @@ class RollingForcingModel(_Rolling, PublicModel):
 
 
 class RollingTritonExecutor(BlsExecutor):
-    """What `rolling_forcing` calls (`pipeline.rolling_lanes.RollingExecutor`)."""
+    """What `rolling_forcing` calls (`pipeline.rolling.lanes.RollingExecutor`)."""
 
     def __init__(
         self,

@@ -16,10 +16,10 @@ from benchmarks.load_drivers import Load, run_client, run_perf_analyzer
 from benchmarks.load_figures import Track, figures
 from deploy.server import LocalServer
 from live_avatar_client.protocol import INPUTS
-from tests.programs import needs_perf_analyzer
+from tests.support.programs import needs_perf_analyzer
 
-IMAGE = Path(__file__).parents[1] / "examples" / "portrait.png"
-PROFILE = Path(__file__).parent / "data" / "perf_analyzer_profile.json"
+IMAGE = Path(__file__).parents[2] / "examples" / "portrait.png"
+PROFILE = Path(__file__).parents[1] / "data" / "perf_analyzer_profile.json"
 PROFILE_FRAME_BYTES = 3  # its frames were cut to one pixel each
 
 DTYPES = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}

@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.command_line import PORTRAIT, Argument, ended, here, started, stream
-from tests.fake_avatar_server import FakeAvatar, serving
-from tests.sounds import tones, write_wav
+from tests.support.command_line import PORTRAIT, Argument, ended, here, started, stream
+from tests.support.fake_avatar_server import FakeAvatar, serving
+from tests.support.sounds import tones, write_wav
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from live_avatar_client.cli import main
 from live_avatar_client.figures import Figures
 from live_avatar_client.protocol import Block
-from tests.fake_avatar_server import FakeAvatar, serving
-from tests.test_client_audio import tone, write_sound
+from tests.client.test_audio import tone, write_sound
+from tests.support.fake_avatar_server import FakeAvatar, serving
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

@@ -12,8 +12,8 @@ import pytest
 from live_avatar_client import sound
 from live_avatar_client.audio import audio_seconds
 from live_avatar_client.sound import decode_sound
-from tests.sounds import join, tones, write_coded
-from tests.test_client_sound import sound_of, video_with
+from tests.client.test_sound import sound_of, video_with
+from tests.support.sounds import join, tones, write_coded
 
 LAYOUTS = {1: "mono", 2: "stereo"}
 

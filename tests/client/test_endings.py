@@ -18,9 +18,9 @@ from rich.console import Console
 
 from live_avatar_client import VideoWriter
 from live_avatar_client.ending import held, kept, run
-from tests.command_line import ended, here, started, stream
-from tests.fake_avatar_server import FakeAvatar, serving
-from tests.sounds import tones, write_coded, write_wav
+from tests.support.command_line import ended, here, started, stream
+from tests.support.fake_avatar_server import FakeAvatar, serving
+from tests.support.sounds import tones, write_coded, write_wav
 
 
 @pytest.fixture(scope="module")

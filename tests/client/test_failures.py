@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from live_avatar_client import AvatarError, Session, VideoStream
-from tests.fake_avatar_server import FakeAvatar, serving
-from tests.test_client_session import BLOCK, _no_client_thread_survives, silence
+from tests.client.test_session import BLOCK, _no_client_thread_survives, silence
+from tests.support.fake_avatar_server import FakeAvatar, serving
 
 __all__ = ["_no_client_thread_survives"]  # a fixture, for every test here
 

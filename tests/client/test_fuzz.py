@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz_files import damaged_files, original_files
+from tests.support.fuzz_files import damaged_files, original_files
 
 _AT_ONCE = 50
 """Files that one process reads: what it costs to start one is shared, a crash ends few."""
@@ -19,7 +19,7 @@ def failures_of(folder: Path, names: list[str]) -> list[str]:
     """Files that crashed their process, raised something else, or took too long or too much."""
     failures = []
     while names:
-        command = [sys.executable, "-m", "tests.fuzz_files", str(folder), *names[:_AT_ONCE]]
+        command = [sys.executable, "-m", "tests.support.fuzz_files", str(folder), *names[:_AT_ONCE]]
         ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if not ended.returncode:
             names = names[_AT_ONCE:]

@@ -9,7 +9,7 @@ import pytest
 
 from live_avatar_client import read_audio
 from live_avatar_client.mono import MonoMix
-from tests.sounds import tones, write_wav
+from tests.support.sounds import tones, write_wav
 
 RATE = 16_000
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client import VideoWriter
-from tests.sounds import tones, write_wav
+from tests.support.sounds import tones, write_wav
 
 
 def frames(count: int = 12) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from live_avatar_client import VideoWriter
-from tests.command_line import ROOT
-from tests.test_client_output import frames, num_frames
+from tests.client.test_output import frames, num_frames
+from tests.support.command_line import ROOT
 
 
 def bad_places(folder: Path) -> dict[str, tuple[Path, str]]:

@@ -11,7 +11,7 @@ import pytest
 from live_avatar_client import Session, exchange
 from live_avatar_client.mirror import Mirror
 from live_avatar_client.pauses import PAUSE_S, STEP_S, Pauses
-from tests.fake_avatar_server import FakeAvatar, serving
+from tests.support.fake_avatar_server import FakeAvatar, serving
 
 SECOND = 16_000
 

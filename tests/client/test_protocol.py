@@ -9,9 +9,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from live_avatar_client.protocol import FPS, INPUTS, MODEL, OUTPUTS, SAMPLE_RATE, TensorSpec
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
-FOLDER = Path(__file__).parents[1] / "model_repository" / "live_avatar"
+FOLDER = Path(__file__).parents[2] / "model_repository" / "live_avatar"
 
 
 def read_config(name: str) -> model_config_pb2.ModelConfig:

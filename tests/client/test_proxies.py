@@ -6,7 +6,7 @@ import pytest
 
 from live_avatar_client import AvatarError, proxies
 from live_avatar_client.stream import check_health
-from tests.fake_avatar_server import FakeAvatar, serving
+from tests.support.fake_avatar_server import FakeAvatar, serving
 
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy", "no_proxy", "no_grpc_proxy")
 NOWHERE = "http://127.0.0.1:9"

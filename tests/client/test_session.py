@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client import AvatarError, Session
-from tests.fake_avatar_server import FakeAvatar, serving
+from tests.support.fake_avatar_server import FakeAvatar, serving
 
 BLOCK = 7680  # samples of 12 frames
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from live_avatar_client import VideoWriter, read_audio
-from tests.sounds import tones, write_coded, write_wav
+from tests.support.sounds import tones, write_coded, write_wav
 
-CASES = Path(__file__).parents[2] / "shared" / "cases"
+CASES = Path(__file__).parents[3] / "shared" / "cases"
 
 
 def sound_of(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client import VideoWriter
-from tests.test_client_audio import tone, write_sound
+from tests.client.test_audio import tone, write_sound
 
 
 def pictures(count: int, height: int = 64, width: int = 96) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy import checkout, triton_wheel
-from tests.odd_checkout import copy, error_lines, furnish, make
+from tests.support.odd_checkout import copy, error_lines, furnish, make
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 AT_ONCE_S = 10
@@ -82,7 +82,7 @@ def on_disk(folder: Path, options: str, *arguments: str) -> subprocess.Completed
     """`make` where the checkout lies on a mount of these options; the mount is gone afterwards."""
     script = f'mount --bind . . && mount -o "{options}" . && cd "$PWD"'
     code = (
-        "import sys; from pathlib import Path; from tests.odd_checkout import make\n"
+        "import sys; from pathlib import Path; from tests.support.odd_checkout import make\n"
         "done = make(Path(sys.argv[1]), *sys.argv[3:], before=sys.argv[2])\n"
         "sys.stderr.write(done.stderr); sys.exit(done.returncode)"
     )
@@ -91,7 +91,7 @@ def on_disk(folder: Path, options: str, *arguments: str) -> subprocess.Completed
         command,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
 
@@ -120,8 +120,8 @@ def test_help_and_stop_work_in_a_read_only_checkout(plain: Path) -> None:
 @in_a_namespace
 def test_a_disk_that_fills_up_under_the_repository_is_told_in_one_line(tmp_path: Path) -> None:
     """A copied folder's failure is a list of hundred file names."""
-    repo = Path(__file__).parents[1]
-    command = f"{sys.executable} -m export.assemble_repository --artifacts artifacts/demo --out"
+    repo = Path(__file__).parents[2]
+    command = f"{sys.executable} -m export.repository.assemble --artifacts artifacts/demo --out"
     script = f'mount -t tmpfs -o size=200k tmpfs "$0" && exec {command} "$0/repository"'
     full = ["unshare", "-m", "sh", "-c", script, str(tmp_path)]
     done = subprocess.run(full, cwd=repo, capture_output=True, text=True)

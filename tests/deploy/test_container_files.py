@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from deploy import doctor
-from tests.programs import needs_program
+from tests.support.programs import needs_program
 
 yaml = pytest.importorskip("yaml")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
 
@@ -118,14 +118,14 @@ def test_services_call_modules_that_exist() -> None:
     """A renamed module would be missed on the GPU machine only."""
     text = " ".join(map(str, (s.get("command", "") for s in COMPOSE["services"].values())))
     modules = re.findall(r"-m'?,? '?((?:export|deploy)\.\w+)", text)
-    assert {"export.build_engine", "export.gpu_repository", "deploy.doctor"} == set(modules)
+    assert {"export.engines.build", "export.repository.deployment", "deploy.doctor"} == set(modules)
     assert all(importlib.util.find_spec(module) for module in modules)
 
 
 def test_what_the_image_calls_needs_no_torch() -> None:
     """The image has none: plans are built from graphs."""
     code = "import sys; sys.modules['torch'] = None; "
-    code += "import export.build_engine, export.gpu_repository, deploy.doctor"
+    code += "import export.engines.build, export.repository.deployment, deploy.doctor"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -20,7 +20,7 @@ from deploy.local_server import LocalServer
 from deploy.loopback import CHANNEL_ARGS
 from deploy.server_health import all_ready
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 needs_server = [
     pytest.mark.triton,
     pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch"),

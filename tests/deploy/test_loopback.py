@@ -13,7 +13,7 @@ import pytest
 from benchmarks import load_drivers
 from deploy import loopback
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 NAMES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 

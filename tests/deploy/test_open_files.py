@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from deploy import open_files, triton_wheel
-from tests.odd_checkout import copy, error_lines, make
-from tests.test_local_server import DOUBLING, write_model
+from tests.deploy.test_local_server import DOUBLING, write_model
+from tests.support.odd_checkout import copy, error_lines, make
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 SERVE = """
 import resource, sys
 from pathlib import Path
 soft, hard = int(sys.argv[1]), int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 from deploy.local_server import LocalServer
-from tests.test_local_server import double
+from tests.deploy.test_local_server import double
 with LocalServer(Path(sys.argv[3]), log_dir=Path(sys.argv[4])) as server:
     limits = Path(f"/proc/{server.pid}/limits").read_text()
     print([line.split()[3] for line in limits.splitlines() if "open files" in line][0])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy import newer_libraries, perf_analyzer
-from tests.programs import needs_perf_analyzer, needs_program
+from tests.support.programs import needs_perf_analyzer, needs_program
 
 
 def install_stub(home: Path) -> None:

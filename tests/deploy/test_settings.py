@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy import settings
-from tests.odd_checkout import copy, error_lines, make
+from tests.support.odd_checkout import copy, error_lines, make
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 AT_ONCE_S = 10

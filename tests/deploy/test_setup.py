@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from deploy import check_python, setup_venv
-from tests.programs import needs_program
+from tests.support.programs import needs_program
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 LOCKS = sorted((REPO / "requirements").glob("*.lock"))
 
 

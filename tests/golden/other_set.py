@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.golden.fixtures import LIVE_AVATAR, manifest, numbered
-from tests.golden.rolling_fixtures import ROLLING, STREAMS, facts
+from tests.golden.rolling.fixtures import ROLLING, STREAMS, facts
 
 Tensors = dict[str, Tensor]
 

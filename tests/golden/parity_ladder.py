@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from export.to_onnx import COMPONENTS, export_preset
-from pipeline.engine import Engine, EngineLoader
-from pipeline.live_avatar import LiveAvatar
-from pipeline.local import LocalExecutor
-from pipeline.request import AvatarRequest
-from tests.fake_executor import FakeReply
+from pipeline.avatar.local import LocalExecutor
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.request import AvatarRequest
+from pipeline.engines.onnx import Engine, EngineLoader
 from tests.golden import fixtures
-from tests.golden.torch_engine import TorchEngine
+from tests.golden.avatar.torch_engine import TorchEngine
+from tests.support.fake_executor import FakeReply
 
 Array = NDArray[np.float32]
 

@@ -12,19 +12,20 @@ import pytest
 
 from tests.golden.fixtures import needs_golden
 from tests.golden.other_set import write_other_set
-from tests.golden.rolling_fixtures import needs_rolling
+from tests.golden.rolling.fixtures import needs_rolling
 
 pytestmark = [needs_golden, needs_rolling]
 
 QUICK = [
-    *(f"tests/golden/test_{name}.py" for name in ("schedule_rope", "lora", "fp8", "flow")),
-    *(f"tests/golden/test_rolling_{name}.py" for name in ("calls", "vae", "primitives")),
-    *("tests/golden/test_fixture_set.py", "tests/test_picture.py"),
+    *(f"tests/golden/avatar/test_{name}.py" for name in ("schedule_rope", "lora", "fp8")),
+    *(f"tests/golden/rolling/test_{name}.py" for name in ("calls", "vae", "primitives")),
+    *("tests/golden/train/test_flow.py", "tests/golden/test_fixture_set.py"),
+    "tests/pipeline/pictures/test_reference.py",
 ]
 REST = [
-    *(f"tests/golden/test_{name}.py" for name in ("dit_torch", "vae", "audio_encoder", "dmd")),
-    *(f"tests/golden/test_rolling_{name}.py" for name in ("torch", "sequential")),
-    "tests/golden/test_train_rollout.py",
+    *(f"tests/golden/avatar/test_{name}.py" for name in ("dit_torch", "vae", "audio_encoder")),
+    *(f"tests/golden/rolling/test_{name}.py" for name in ("torch", "sequential")),
+    *(f"tests/golden/train/test_{name}.py" for name in ("dmd", "rollout")),
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.golden.fixtures import GOLDEN_ROOT, LIVE_AVATAR
-from tests.golden.rolling_fixtures import ROLLING, STREAMS, needs_rolling
+from tests.golden.rolling.fixtures import ROLLING, STREAMS, needs_rolling
 
 NAMED = "GOLDEN_ROOT" in os.environ
 CASES = ("dmd", "longlive_switch", "self_forcing", "train_rollout")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.wan_graphs import load_wan
+from export.graphs.wan import load_wan
 from networks.causal_wan import CausalWan, Sight, block_causal, wan_key
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.configs import WanConfig
@@ -16,7 +16,7 @@ from networks.prompt import TextKeysValues
 from networks.rolling_presets import ROLLING_PRESETS, rolling_preset
 from networks.wan_sight import rope_tables
 from networks.wan_stream import WanClean, WanWindow
-from pipeline.rope import grid, tables
+from pipeline.denoising.positions import grid, tables
 
 CONFIG = WanConfig(
     dim=24,

@@ -16,12 +16,12 @@ import pytest
 
 from benchmarks.sleeping_repository import build
 from deploy.server import LocalServer
-from export.assemble_repository import assemble
-from export.hash_files import write_hashes
-from tests.test_file_hashes import flip
+from export.repository.assemble import assemble
+from export.repository.hash_files import write_hashes
+from tests.pipeline.identity.test_file_hashes import flip
 
 pytestmark = pytest.mark.triton
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEMO, ROLLING = ROOT / "artifacts" / "demo", ROOT / "artifacts" / "rolling-demo"
 
 

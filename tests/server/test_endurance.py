@@ -14,7 +14,7 @@ from live_avatar_client import Session
 from live_avatar_client.audio import read_audio
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NUM_BLOCKS = 1000
 SETTLED = 200
 

@@ -17,7 +17,7 @@ from deploy import server_command, server_health
 from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
 from live_avatar_client import AvatarError, Session
-from tests.test_server_configurations import set_parameter
+from tests.server.test_configurations import set_parameter
 
 pytestmark = pytest.mark.triton
 WORDS = "vae_decoder takes max_sessions 1, live_avatar 4; they must be equal"

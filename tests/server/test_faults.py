@@ -15,10 +15,10 @@ import tritonclient.grpc as grpc
 
 from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
-from tests.raw_stream import IMAGE, Stream, wait_until_free
+from tests.support.raw_stream import IMAGE, Stream, wait_until_free
 
 pytestmark = pytest.mark.triton
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECOND = np.zeros(17_000, np.float32)
 """A little more than a second: two blocks, the 80 ms that the demo looks ahead, and a bit."""
 

@@ -12,11 +12,11 @@ import pytest
 
 from deploy.server import LocalServer
 from live_avatar_client import AvatarError, Session, read_audio
-from tests.fuzz_files import damaged_files, original_files
-from tests.raw_stream import wait_until_free
+from tests.support.fuzz_files import damaged_files, original_files
+from tests.support.raw_stream import wait_until_free
 
 pytestmark = pytest.mark.triton
-PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.png"
+PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.png"
 
 
 FULL = "all 2 sessions"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from deploy.server import LocalServer
-from export.assemble_repository import assemble
-from export.gpu_repository import plan
-from pipeline.engine_manifest import manifest_path
-from tests import test_gpu_repository as avatar
-from tests import test_rolling_gpu_repository as rolling
+from export.repository.assemble import assemble
+from export.repository.deployment import plan
+from pipeline.engines.manifest import manifest_path
+from tests.export.repository import test_deployment as avatar
+from tests.export.repository import test_rolling_deployment as rolling
 
 pytestmark = pytest.mark.triton
 NO_BACKEND = "unable to find backend library for backend 'tensorrt'"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from deploy.server import LocalServer
-from tests.test_json_options import HOSTILE
-from tests.test_server_faults import IMAGE, Stream
+from tests.pipeline.sessions.test_json_options import HOSTILE
+from tests.server.test_faults import IMAGE, Stream
 
 pytestmark = pytest.mark.triton
 NUM_REQUESTS = 500

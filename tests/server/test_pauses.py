@@ -13,7 +13,7 @@ from deploy.server import LocalServer
 from live_avatar_client import Session, read_audio
 
 pytestmark = pytest.mark.triton
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 WORDS, PAUSE_S = 21_000, 12.0
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from deploy.server import LocalServer
-from tests.client_failures import WAYS
-from tests.raw_stream import wait_until_free
+from tests.support.client_failures import WAYS
+from tests.support.raw_stream import wait_until_free
 
 pytestmark = pytest.mark.triton
-PROTOCOL = Path(__file__).parents[1] / "docs" / "protocol.md"
+PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 LIMIT_S = 1.0
 
 

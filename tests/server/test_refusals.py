@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deploy.server import LocalServer
-from tests.raw_stream import IMAGE, Stream, wait_until_free
+from tests.support.raw_stream import IMAGE, Stream, wait_until_free
 
 pytestmark = pytest.mark.triton
 AUDIO = np.zeros(640, np.float32)

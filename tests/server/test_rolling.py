@@ -15,15 +15,15 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from deploy.server import LocalServer
-from export.assemble_repository import assemble
+from export.repository.assemble import assemble
 from live_avatar_client import AvatarError, VideoStream
 from live_avatar_client.rolling import ROLLING_FPS, ROLLING_INPUTS, ROLLING_OUTPUTS, blocks_before
-from pipeline.rolling_config import RollingConfig
-from tests.test_client_cli import run
-from tests.test_protocol import specs
+from pipeline.config.rolling import RollingConfig
+from tests.client.test_cli import run
+from tests.client.test_protocol import specs
 
 pytestmark = pytest.mark.triton
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "artifacts" / "rolling-demo"
 
 

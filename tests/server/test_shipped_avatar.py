@@ -14,15 +14,15 @@ from live_avatar_client import Session  # noqa: E402
 from live_avatar_client.audio import read_audio  # noqa: E402
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.dit import DiT  # noqa: E402
-from train.evaluation.conditions import Encoders  # noqa: E402
-from train.evaluation.sources import ArtifactsSource, Source, sampling_seed  # noqa: E402
-from train.evaluation.takes import Take, frames_of, take  # noqa: E402
-from train.evaluation.torch_source import TorchSource  # noqa: E402
+from train.evaluate.conditions import Encoders  # noqa: E402
+from train.evaluate.sources import ArtifactsSource, Source, sampling_seed  # noqa: E402
+from train.evaluate.takes import Take, frames_of, take  # noqa: E402
+from train.evaluate.torch_source import TorchSource  # noqa: E402
+from train.network.stream import RolloutOptions  # noqa: E402
 from train.preset import PRESET  # noqa: E402
-from train.rollout import RolloutOptions  # noqa: E402
 
 pytestmark = pytest.mark.triton
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "artifacts" / "demo"
 SECONDS = 4
 """8 blocks and a part: the reference is re-calibrated, the window rolls."""

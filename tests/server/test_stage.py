@@ -12,11 +12,11 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 pytestmark = pytest.mark.triton
 CONFIG = PipelineConfig.load(
-    Path(__file__).parents[1] / "artifacts" / "demo" / "pipeline.json",
+    Path(__file__).parents[2] / "artifacts" / "demo" / "pipeline.json",
 )
 SESSION = 4001
 

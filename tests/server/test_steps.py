@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from deploy.server import LocalServer
-from export.assemble_repository import assemble
+from export.repository.assemble import assemble
 from live_avatar_client import Session
-from pipeline.config import PipelineConfig
-from tests.artifacts import demo_with
+from pipeline.config.avatar import PipelineConfig
+from tests.support.artifacts import demo_with
 
 pytestmark = pytest.mark.triton
-CONFIG = PipelineConfig.load(Path(__file__).parents[1] / "artifacts" / "demo" / "pipeline.json")
+CONFIG = PipelineConfig.load(Path(__file__).parents[2] / "artifacts" / "demo" / "pipeline.json")
 
 
 def test_three_steps_are_served_by_two_stages_or_three(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from live_avatar_client import Block, Session
 from live_avatar_client.audio import read_audio
 
 pytestmark = pytest.mark.triton
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")

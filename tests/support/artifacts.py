@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
 
 
 def demo_with(folder: Path, **pipeline: Any) -> Path:

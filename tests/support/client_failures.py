@@ -23,9 +23,9 @@ import tritonclient.grpc as grpc
 
 from deploy.loopback import CHANNEL_ARGS
 from live_avatar_client import AvatarError, Session, read_audio
-from tests.raw_stream import IMAGE
+from tests.support.raw_stream import IMAGE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PORTRAIT, SPEECH = ROOT / "examples" / "portrait.png", ROOT / "examples" / "speech.flac"
 
 

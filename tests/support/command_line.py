@@ -11,7 +11,7 @@ import pytest
 
 from live_avatar_client.cli import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PORTRAIT = ROOT / "examples" / "portrait.png"
 Argument = str | bytes | Path
 

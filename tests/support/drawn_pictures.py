@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.picture_decoding import decode_picture
+from pipeline.pictures.decoding import decode_picture
 
 ORIENTATION = 0x0112
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.answering import BlockFrames
-from pipeline.config import PipelineConfig
-from pipeline.live_avatar import LiveAvatar
-from pipeline.request import AvatarRequest, Options
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.request import AvatarRequest, Options
+from pipeline.config.avatar import PipelineConfig
+from pipeline.sessions.session import BlockFrames
 
 CONFIG = PipelineConfig(
     preset="test",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.engines.manifest import Machine, Manifest, TensorSpec, manifest_path
 
 NAMES = {"float": "FLOAT", "float16": "HALF", "int64": "INT64", "uint8": "UINT8"}
 HOST = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "UINT8": "uint8"}

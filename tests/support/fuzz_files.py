@@ -2,7 +2,7 @@
 
 `original_files` encodes the examples, `damaged` breaks one; the same seed breaks it the same way.
 Run as a program it reads files as the client would, and says so line by line:
-`python -m tests.fuzz_files FOLDER NAME …`; a crash of this process is seen by whoever started it.
+`python -m tests.support.fuzz_files FOLDER NAME …`; a crash of it is seen by whoever started it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SOUND_CODECS = {
     "wav": "pcm_s16le",
     "mp3": "libmp3lame",

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from networks.dit import NOISY, DiT
 from networks.layers import attend, rotate
-from pipeline.config import PipelineConfig
-from pipeline.rope import Positions, grid, sink_grid, tables
-from pipeline.schedule import Schedule
-from tests.served_dit import ServedStep
-from train.batched_dit import Conditions
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.positions import Positions, grid, sink_grid, tables
+from pipeline.denoising.schedule import Schedule
+from tests.support.served_dit import ServedStep
+from train.network.batched_dit import Conditions
 
 Layers = list[tuple[Tensor, Tensor]]
 """k, before RoPE, and v of each layer, [1, N, tokens, d]."""

@@ -1,6 +1,6 @@
 """Programs that some tests start and that nothing in `make setup-dev` installs.
 
-python -m tests.programs      says what this machine lacks, and how to get it
+python -m tests.support.programs      says what this machine lacks, and how to get it
 """
 
 from __future__ import annotations

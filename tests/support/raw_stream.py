@@ -15,7 +15,7 @@ from deploy.loopback import CHANNEL_ARGS
 from deploy.server import LocalServer
 
 IMAGE = np.frombuffer(
-    (Path(__file__).parents[1] / "examples" / "portrait.png").read_bytes(), np.uint8
+    (Path(__file__).parents[2] / "examples" / "portrait.png").read_bytes(), np.uint8
 )
 
 

@@ -11,10 +11,10 @@ from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.dit_inputs import prefill_outputs, step_outputs, text_outputs
 from networks.presets import Preset, preset_of
 from networks.prompt import TextKeysValues
-from pipeline.config import PipelineConfig
-from pipeline.rope import RopeTables
-from pipeline.sink_cache import SinkCache
-from train.batched_dit import Conditions
+from pipeline.avatar.sink_cache import SinkCache
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.positions import RopeTables
+from train.network.batched_dit import Conditions
 
 
 def tiny_preset(patch_size: int = 1, **pipeline: int) -> Preset:

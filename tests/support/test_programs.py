@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report
-from tests import programs
+from tests.support import programs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NEEDY = ("test_train_data", "test_gpu_repository", "test_perf_analyzer", "test_setup")
 CHOSEN = "its_voice or not_written_twice or refused_for_plans or folders_of_its_own or tracked"
 """Of these files the tests that start a program; each program has one."""

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from export.checkpoint_files import TensorInfo
-from export.checkpoint_writer import shards_of, write_component
-from export.released_files import AUDIO_FOLDER, DIT_STEM, TEXT_FILE, VAE_FILE, config_of
+from export.checkpoint.files import TensorInfo
+from export.checkpoint.released import AUDIO_FOLDER, DIT_STEM, TEXT_FILE, VAE_FILE, config_of
+from export.checkpoint.writer import shards_of, write_component
 from networks import text_encoder
 from networks.audio_encoder import AudioEncoder
 from networks.checkpoint import build_seeded

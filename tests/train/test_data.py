@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from tests.programs import needs_program
-from train.data import SPLITS, clip, identity_seed
+from tests.support.programs import needs_program
 from train.world import speech
+from train.world.clips import SPLITS, clip, identity_seed
 from train.world.identity import identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.measure import find_pose, read_mouth
@@ -31,7 +31,7 @@ from train.world.render import REGIONS, render
 from train.world.sentences import SENTENCES
 from train.world.shards import read_shard, write_shards
 
-SPEECH = Path(__file__).parents[1] / "examples" / "speech.flac"
+SPEECH = Path(__file__).parents[2] / "examples" / "speech.flac"
 RATE = 16_000
 NUM_FRAMES = 75
 

@@ -14,18 +14,19 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from export.init_weights import init_weights  # noqa: E402
-from pipeline.rope import grid, sink_grid, tables  # noqa: E402
-from tests.drawn_clips import write_clips  # noqa: E402
-from tests.programs import needs_program  # noqa: E402
-from train import quick_layers, vae_clips  # noqa: E402
-from train.batched_dit import frame_rotation, sink_rotation  # noqa: E402
-from train.device import chosen, joined, moved_to  # noqa: E402
-from train.latent_clips import LatentClips, write_shards  # noqa: E402
-from train.latent_takes import Networks  # noqa: E402
+from pipeline.denoising.positions import grid, sink_grid, tables  # noqa: E402
+from tests.support.drawn_clips import write_clips  # noqa: E402
+from tests.support.programs import needs_program  # noqa: E402
+from train.latents.clips import LatentClips, write_shards  # noqa: E402
+from train.latents.takes import Networks  # noqa: E402
+from train.learning.device import chosen, joined, moved_to  # noqa: E402
+from train.network import quick_layers  # noqa: E402
+from train.network.batched_dit import frame_rotation, sink_rotation  # noqa: E402
 from train.preset import PRESET  # noqa: E402
-from train.teacher_lessons import LessonsAhead  # noqa: E402
-from train.teacher_pieces import Lesson, Lessons  # noqa: E402
-from train.teacher_training import fresh_dit, lesson_loss  # noqa: E402
+from train.teacher.lessons import LessonsAhead  # noqa: E402
+from train.teacher.pieces import Lesson, Lessons  # noqa: E402
+from train.teacher.training import fresh_dit, lesson_loss  # noqa: E402
+from train.vae import clips as vae_clips  # noqa: E402
 
 CONFIG, CPU = PRESET.pipeline, torch.device("cpu")
 

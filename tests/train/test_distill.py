@@ -15,13 +15,13 @@ from torch import Tensor  # noqa: E402
 
 from networks.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from networks.dit import DiT  # noqa: E402
-from tests.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
-from train import distill  # noqa: E402
-from train.distill_data import Scene, Trajectories, trajectory  # noqa: E402
-from train.distill_rollout import History, Rollout, Surroundings  # noqa: E402
-from train.distill_training import Distillation, Recipe  # noqa: E402
-from train.latent_clips import LatentBatch  # noqa: E402
-from train.rollout import RolloutOptions, stream  # noqa: E402
+from tests.support.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
+from train.distill import __main__ as distill  # noqa: E402
+from train.distill.data import Scene, Trajectories, trajectory  # noqa: E402
+from train.distill.rollout import History, Rollout, Surroundings  # noqa: E402
+from train.distill.training import Distillation, Recipe  # noqa: E402
+from train.latents.clips import LatentBatch  # noqa: E402
+from train.network.stream import RolloutOptions, stream  # noqa: E402
 
 PRESET = tiny_preset(2)
 CONFIG = replace(PRESET.pipeline, recalibrate_block=2, window_blocks=3)
@@ -146,7 +146,7 @@ def test_noise_on_history_has_one_size_for_keys_and_values(
         3, 2, config.num_heads, length, config.head_dim, generator=torch.Generator().manual_seed(5)
     )
     seen: list[tuple[Tensor, Tensor]] = []
-    monkeypatch.setattr("train.distill_rollout.attend", lambda q, k, v: seen.append((k, v)) or q)
+    monkeypatch.setattr("train.distill.rollout.attend", lambda q, k, v: seen.append((k, v)) or q)
     for corruption in (0.0, 1.0):
         around = Surroundings(config=config, corruption=corruption)
         history = History(around, None, (0, 0), 3, spread, torch.Generator())
@@ -243,7 +243,7 @@ def test_the_schedule_of_roll_outs_is_the_chosen_one(monkeypatch: pytest.MonkeyP
         asked.append((starts, recalibrate))
         return rolled
 
-    monkeypatch.setattr("train.distill_training.rolling_rollout", in_the_window)
+    monkeypatch.setattr("train.distill.training.rolling_rollout", in_the_window)
     for schedule in ("sequential", "rolling"):
         chosen = recipe(schedule=schedule, recalibrate=False)
         learners = Distillation(random_dit(PRESET.dit), chosen, 0)

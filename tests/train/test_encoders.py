@@ -12,16 +12,16 @@ pytest.importorskip("torch", reason="the training part needs torch")
 
 import torch
 
-from export.encoder_graphs import audio_graph, text_graph
+from export.graphs.encoders import audio_graph, text_graph
 from networks.audio_encoder import AudioEncoder, AudioFeatures
 from networks.checkpoint import build_seeded
 from networks.presets import Preset
-from pipeline.audio_features import AudioWindow, StreamingAudio
-from train import encoder_audio
-from train.encoder_audio import NUM_FRAMES, AudioLesson, Sound, cut
-from train.encoder_features import block_features, stream_windows
-from train.encoder_text import CHOICES, TextLesson, prompt
-from train.encoders import Learner
+from pipeline.avatar.audio import AudioWindow, StreamingAudio
+from train.encoders import audio as encoder_audio
+from train.encoders.__main__ import Learner
+from train.encoders.audio import NUM_FRAMES, AudioLesson, Sound, cut
+from train.encoders.features import block_features, stream_windows
+from train.encoders.text import CHOICES, TextLesson, prompt
 from train.preset import PRESET
 
 RATE = 16_000

@@ -15,19 +15,19 @@ from live_avatar_client.video import VideoWriter
 from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig
-from train import evaluate as command
-from train.evaluation.metrics_change import ChangeMeter
-from train.evaluation.run import PIECE, RunScore, Score
-from train.evaluation.sources import (
+from train.evaluate import __main__ as command
+from train.evaluate.metrics_change import ChangeMeter
+from train.evaluate.run import PIECE, RunScore, Score
+from train.evaluate.sources import (
     ArtifactsSource,
     ReconstructionSource,
     TruthSource,
 )
-from train.evaluation.takes import Take, take
-from train.evaluation.video import read_sound, read_video
+from train.evaluate.takes import Take, take
+from train.evaluate.video import read_sound, read_video
 from train.preset import SIZE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "examples" / "speech.flac"
 NUM_FRAMES = 2 * PIECE
 LAG = 3
@@ -188,10 +188,10 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     from networks.audio_encoder import AudioEncoder
     from networks.dit import DiT
     from networks.text_encoder import TextEncoder
-    from train.evaluation.conditions import Encoders
-    from train.evaluation.torch_source import TorchSource
+    from train.evaluate.conditions import Encoders
+    from train.evaluate.torch_source import TorchSource
+    from train.network.stream import RolloutOptions
     from train.preset import PRESET
-    from train.rollout import RolloutOptions
 
     encoders = Encoders(
         PRESET.pipeline,

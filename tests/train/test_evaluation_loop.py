@@ -12,14 +12,14 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from train import evaluate as command
-from train.evaluation.gates import compare, gates
-from train.evaluation.loop import Evaluation
-from train.evaluation.models import MissingFileError, Models
-from train.evaluation.settings import FULL, QUICK, Pair, Setting, Sweep
-from train.evaluation.sources import TruthSource
+from train.evaluate import __main__ as command
+from train.evaluate.gates import compare, gates
+from train.evaluate.loop import Evaluation
+from train.evaluate.models import MissingFileError, Models
+from train.evaluate.settings import FULL, QUICK, Pair, Setting, Sweep
+from train.evaluate.sources import TruthSource
 
-SPEECH = Path(__file__).parents[1] / "examples" / "speech.flac"
+SPEECH = Path(__file__).parents[2] / "examples" / "speech.flac"
 
 
 def tiny(about: str = "the renderer") -> Sweep:
@@ -43,7 +43,7 @@ def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
 ) -> None:
     """Hours of runs would be lost to a stop; a report with missing pictures cannot be sent."""
     pytest.importorskip("matplotlib")
-    from train.evaluation.report import write_report
+    from train.evaluate.report import write_report
 
     models = Models(human=SPEECH)
     first = Evaluation(tiny(), models, tmp_path)

@@ -54,7 +54,7 @@ def test_every_stage_is_a_command_that_its_module_understands(
         with pytest.raises(UnderstoodError) as caught:
             main()
         (args,) = caught.value.args
-        assert getattr(args, "seed", 3) == 3 or module == "train.latent_clips", stage.name
+        assert getattr(args, "seed", 3) == 3 or module == "train.latents", stage.name
         assert getattr(args, "device", device) == device
 
 

@@ -17,12 +17,12 @@ from export.init_weights import init_weights
 from networks.audio_encoder import AudioFeatures
 from networks.checkpoint import load_tensors, save_tensors
 from networks.compact_vae import CompactVAE
-from pipeline.audio_features import StreamingAudio
-from train import latent_takes
-from train.latent_clips import LatentBatch, LatentClips, write_shards
-from train.latent_takes import LEAD_FRAMES, Networks, Take, draw_take
+from pipeline.avatar.audio import StreamingAudio
+from train.latents import takes as latent_takes
+from train.latents.clips import LatentBatch, LatentClips, write_shards
+from train.latents.takes import LEAD_FRAMES, Networks, Take, draw_take
 from train.preset import PRESET
-from train.vae_clips import to_video
+from train.vae.clips import to_video
 from train.world.render import REGIONS
 
 CONFIG = PRESET.pipeline

@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from train.evaluation.gates import Gate, says
-from train.evaluation.metrics import BY_NAME, worst_face
-from train.evaluation.metrics_change import ChangeMeter, flicker
-from train.evaluation.metrics_mouth import LARGEST_LAG, best_lag, lag_curve, mouth_scores, silent
-from train.evaluation.metrics_picture import (
+from train.evaluate.gates import Gate, says
+from train.evaluate.metrics import BY_NAME, worst_face
+from train.evaluate.metrics_change import ChangeMeter, flicker
+from train.evaluate.metrics_mouth import LARGEST_LAG, best_lag, lag_curve, mouth_scores, silent
+from train.evaluate.metrics_picture import (
     Drawing,
     box_sum,
     colour_errors,
@@ -19,8 +19,8 @@ from train.evaluation.metrics_picture import (
     sharpness,
     shrunk,
 )
-from train.evaluation.run import diversity
-from train.evaluation.statistics import Estimate, bootstrap, by_face, mean, ratio
+from train.evaluate.run import diversity
+from train.evaluate.statistics import Estimate, bootstrap, by_face, mean, ratio
 from train.world.render import REGIONS
 
 SIZE = 32

@@ -13,16 +13,16 @@ from torch import Tensor  # noqa: E402
 
 from networks.dit import DiT  # noqa: E402
 from networks.presets import Preset  # noqa: E402
-from pipeline.noise import block_noise  # noqa: E402
-from pipeline.schedule import Schedule  # noqa: E402
-from tests.served_dit import (  # noqa: E402
+from pipeline.denoising.noise import block_noise  # noqa: E402
+from pipeline.denoising.schedule import Schedule  # noqa: E402
+from tests.support.served_dit import (  # noqa: E402
     ServedStep,
     random_conditions,
     random_dit,
     tiny_preset,
 )
-from train.batched_dit import Conditions  # noqa: E402
-from train.rollout import RolloutOptions, stream  # noqa: E402
+from train.network.batched_dit import Conditions  # noqa: E402
+from train.network.stream import RolloutOptions, stream  # noqa: E402
 
 TOLERANCE = 1e-5
 """float32 sums in another order, over three layers and four steps, on latents of size 1."""
@@ -52,7 +52,7 @@ def rolled(dit: DiT, preset: Preset, conditions: Conditions, noise: Tensor, **op
 def served(
     dit: DiT, preset: Preset, conditions: Conditions, noise: Tensor, steps: int, distance: int
 ) -> Tensor:
-    """One stream as `pipeline.live_avatar` runs it: a cache per step, the sink re-calibrated."""
+    """One stream as it is served: a cache per step, the sink re-calibrated."""
     config, schedule = preset.pipeline, Schedule(steps, preset.pipeline.shift)
     stages = [ServedStep(dit, config, float(t)) for t in schedule.timesteps]
     reference, made = conditions.reference, []

@@ -16,17 +16,19 @@ torch = pytest.importorskip("torch")
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.compact_vae import CompactVAE  # noqa: E402
 from networks.dit import DiT  # noqa: E402
-from tests.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips  # noqa: E402
-from train import teacher, teacher_pieces, teacher_scores  # noqa: E402
-from train.batched_dit import Conditions  # noqa: E402
-from train.flow import clean_from  # noqa: E402
-from train.latent_clips import LatentClips  # noqa: E402
-from train.learners import Together  # noqa: E402
-from train.parallel import velocities  # noqa: E402
+from tests.support.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips  # noqa: E402
+from train.latents.clips import LatentClips  # noqa: E402
+from train.learning.loop import Together  # noqa: E402
+from train.network.batched_dit import Conditions  # noqa: E402
+from train.network.flow import clean_from  # noqa: E402
+from train.network.parallel import velocities  # noqa: E402
 from train.preset import PRESET  # noqa: E402
-from train.teacher_pieces import Lessons, draw_sigmas, weighted_error  # noqa: E402
-from train.teacher_scores import DevClips  # noqa: E402
-from train.teacher_training import Training, fresh_dit, lesson_loss  # noqa: E402
+from train.teacher import __main__ as teacher  # noqa: E402
+from train.teacher import pieces as teacher_pieces  # noqa: E402
+from train.teacher import scores as teacher_scores  # noqa: E402
+from train.teacher.pieces import Lessons, draw_sigmas, weighted_error  # noqa: E402
+from train.teacher.scores import DevClips  # noqa: E402
+from train.teacher.training import Training, fresh_dit, lesson_loss  # noqa: E402
 
 CONFIG = PRESET.pipeline
 

@@ -18,11 +18,12 @@ torch = pytest.importorskip("torch")
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.compact_vae import CompactVAE  # noqa: E402
 from networks.configs import CompactVAEConfig  # noqa: E402
-from train import data, vae_clips  # noqa: E402
-from train import vae as command  # noqa: E402
-from train.curve import COLOURS, MARGIN, PANEL, write_curves  # noqa: E402
-from train.vae_scores import GATES  # noqa: E402
-from train.vae_training import Training  # noqa: E402
+from train.learning.curve import COLOURS, MARGIN, PANEL, write_curves  # noqa: E402
+from train.vae import __main__ as command  # noqa: E402
+from train.vae import clips as vae_clips  # noqa: E402
+from train.vae.scores import GATES  # noqa: E402
+from train.vae.training import Training  # noqa: E402
+from train.world import clips as data  # noqa: E402
 from train.world.render import REGIONS  # noqa: E402
 
 SIDE, STEPS, STOP = 16, 4, 2

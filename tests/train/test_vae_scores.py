@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from train.data import Clip, clip
-from train.evaluation.video import read_sound
-from train.vae_scores import GATES, clip_scores, passes, summary
+from train.evaluate.video import read_sound
+from train.vae.scores import GATES, clip_scores, passes, summary
+from train.world.clips import Clip, clip
 from train.world.motion import Mouth, still_mouth
 from train.world.render import REGIONS, render
 
@@ -28,7 +28,7 @@ Fault = Callable[[Clip], np.ndarray]
 def clips() -> list[Clip]:
     """Two unseen faces; the second one says the same backwards."""
     pytest.importorskip("av")
-    spoken = read_sound(Path(__file__).parents[1] / "examples" / "speech.flac")[4000:20000]
+    spoken = read_sound(Path(__file__).parents[2] / "examples" / "speech.flac")[4000:20000]
     return [
         clip(5 + i, NUM_FRAMES, SIZE, "dev", audio=audio, mood="neutral")
         for i, audio in enumerate((spoken, spoken[::-1]))

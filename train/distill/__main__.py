@@ -23,12 +23,12 @@ from rich.progress import Progress
 
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
-from train import quick_layers
-from train.device import chosen
-from train.distill_rollout import Surroundings, with_window
-from train.distill_run import Run, mouth_probe, store_trajectories
-from train.distill_training import CHOICES, Distillation, Recipe
-from train.latent_clips import LatentClips
+from train.distill.rollout import Surroundings, with_window
+from train.distill.run import Run, mouth_probe, store_trajectories
+from train.distill.training import CHOICES, Distillation, Recipe
+from train.latents.clips import LatentClips
+from train.learning.device import chosen
+from train.network import quick_layers
 from train.preset import PRESET
 
 COUNTS = ("blocks", "ode_batch", "dmd_batch", "exits", "critic_updates", "critic_lead", "rollouts")

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from networks.checkpoint import save_tensors
 from networks.dit import DiT
-from pipeline.schedule import Schedule
-from train.batched_dit import Conditions
-from train.distill_rollout import Surroundings, clip_velocity
-from train.dmd import guided
-from train.latent_clips import LatentBatch, LatentClips
-from train.teacher_pieces import (
+from pipeline.denoising.schedule import Schedule
+from train.distill.dmd import guided
+from train.distill.rollout import Surroundings, clip_velocity
+from train.latents.clips import LatentBatch, LatentClips
+from train.network.batched_dit import Conditions
+from train.teacher.pieces import (
     EYES_WEIGHT,
     FAR_SHARE,
     FARTHEST_BLOCK,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.rolling_schedule import NUM_TRAIN_TIMESTEPS
-from train.flow import SigmaOf, add_noise, clean_from, exact_sigma, over_latent, shifted
+from pipeline.denoising.rolling_schedule import NUM_TRAIN_TIMESTEPS
+from train.network.flow import SigmaOf, add_noise, clean_from, exact_sigma, over_latent, shifted
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """Noisy latents and their timesteps [B] -> velocity as latents; conditioning is bound in."""

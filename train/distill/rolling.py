@@ -2,7 +2,7 @@
 
 Of the windows of a clip every d-th learns, d the number of levels: so each block is predicted once
 with a gradient, at the level it has in that window (spec/distillation 4). Windows between them, and
-the clean passes that fill the cache, are constant. Streams run as in `train.rollout.stream`: unlike
+the clean passes that fill the cache, are constant. Streams run as in `train.network.stream`: unlike
 in the paper every roll-out rolls, and steps are Euler's, without fresh noise.
 
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from networks.dit import DiT
-from pipeline.rolling_plan import Pass
-from pipeline.rolling_schedule import clean_of
-from train.batched_dit import Conditions
-from train.distill_rollout import Surroundings, corrupted
-from train.rollout import CleanHistory, given_noise
-from train.rollout_network import StreamNetwork
-from train.rollout_options import RolloutOptions
+from pipeline.denoising.rolling_schedule import clean_of
+from pipeline.rolling.plan import Pass
+from train.distill.rollout import Surroundings, corrupted
+from train.network.batched_dit import Conditions
+from train.network.stream import CleanHistory, given_noise
+from train.network.stream_network import StreamNetwork
+from train.network.stream_options import RolloutOptions
 
 
 def rolling_rollout(

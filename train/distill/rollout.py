@@ -2,7 +2,7 @@
 
 Timestep forcing lets a roll-out run level by level instead of block by block: at a step, a block
 attends to earlier blocks' inputs of that same step, and all of these are known once the step before
-has run over the whole clip. `train.rollout.stream` gives the same latents, one block at a time.
+has run over the whole clip. `train.network.stream` gives the same latents, one block at a time.
 
 History corruption (Live Avatar, arXiv 2512.04677; spec/live_avatar 14): noise on the cached K and V
 of earlier blocks, in training alone, so that the student does not trust its own history too much.
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from networks.dit import DiT
-from pipeline.config import PipelineConfig
-from pipeline.schedule import Schedule
-from train.batched_dit import (
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.schedule import Schedule
+from train.network.batched_dit import (
     Conditions,
     KeysValues,
     embed,
@@ -33,8 +33,8 @@ from train.batched_dit import (
     text_keys_values,
     velocity_of,
 )
-from train.parallel import WindowAttention, velocities
-from train.quick_layers import attend
+from train.network.parallel import WindowAttention, velocities
+from train.network.quick_layers import attend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,13 +17,13 @@ from rich.progress import track
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
-from train.curve import write_curves
-from train.distill_data import Trajectories
-from train.distill_training import Distillation, Figures
-from train.latent_clips import LatentClips
+from train.distill.data import Trajectories
+from train.distill.training import Distillation, Figures
+from train.latents.clips import LatentClips
+from train.learning.curve import write_curves
+from train.network.stream_options import RolloutOptions
 from train.preset import PRESET
-from train.rollout_options import RolloutOptions
-from train.teacher_scores import DevClips, moved, write_samples
+from train.teacher.scores import DevClips, moved, write_samples
 
 Probe = Callable[[DiT], Figures]
 """Scores of a student, such as how well its lips follow the sound."""

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from networks.dit import DiT
-from train.device import device_of, moved_to
-from train.distill_data import Scene, Trajectories, generator_of, guided_velocity, scene_of
-from train.distill_rolling import rolling_rollout
-from train.distill_rollout import Rollout, Surroundings, clip_velocity
-from train.dmd import critic_loss, generator_loss, score_timesteps
-from train.flow import over_latent
-from train.latent_clips import LatentClips
-from train.learners import averaged
+from train.distill.data import Scene, Trajectories, generator_of, guided_velocity, scene_of
+from train.distill.dmd import critic_loss, generator_loss, score_timesteps
+from train.distill.rolling import rolling_rollout
+from train.distill.rollout import Rollout, Surroundings, clip_velocity
+from train.latents.clips import LatentClips
+from train.learning.device import device_of, moved_to
+from train.learning.loop import averaged
+from train.network.flow import over_latent
 
 Figures = dict[str, float]
 CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}

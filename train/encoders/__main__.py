@@ -27,11 +27,11 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from train.curve import write_curves
-from train.encoder_audio import SHAPES, AudioLesson
-from train.encoder_text import TextLesson
-from train.learners import averaged
-from train.muon import Muon
+from train.encoders.audio import SHAPES, AudioLesson
+from train.encoders.text import TextLesson
+from train.learning.curve import write_curves
+from train.learning.loop import averaged
+from train.learning.muon import Muon
 from train.preset import PRESET
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3

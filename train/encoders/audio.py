@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from networks.audio_encoder import AudioEncoder, module_key
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.presets import Preset
-from pipeline.audio_features import frame_places, num_hidden_frames
-from pipeline.config import PipelineConfig
-from train.data import identity_seed
-from train.encoder_features import features_at, hidden_states, stream_windows
+from pipeline.avatar.audio import frame_places, num_hidden_frames
+from pipeline.config.avatar import PipelineConfig
+from train.encoders.features import features_at, hidden_states, stream_windows
+from train.world.clips import identity_seed
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.speech import sound
 

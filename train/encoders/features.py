@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.audio_encoder import AudioEncoder
-from pipeline.audio_features import AudioWindow, StreamingAudio
-from pipeline.config import PipelineConfig
+from pipeline.avatar.audio import AudioWindow, StreamingAudio
+from pipeline.config.avatar import PipelineConfig
 
 BATCH = 8
 """Windows at a time; more of them no longer fit into the processor's cache."""

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from networks.checkpoint import save_checkpoint
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
-from pipeline.text import Tokenizer
-from train.data import identity_seed
+from pipeline.sessions.text import Tokenizer
 from train.world.captions import caption, clothes, looks
+from train.world.clips import identity_seed
 from train.world.identity import Identity, identity
 from train.world.motion import MOODS
 from train.world.palettes import (

@@ -20,20 +20,20 @@ from pathlib import Path
 
 import torch
 
-from train import quick_layers
-from train.data import SPLITS
-from train.evaluation.gates import Gate, Results, compare, gates, says
-from train.evaluation.loop import Evaluation
-from train.evaluation.metrics import METRICS
-from train.evaluation.metrics_picture import COLOURED
-from train.evaluation.models import Models
-from train.evaluation.run import HORIZONS_S, RunScore
-from train.evaluation.settings import FULL, HUMAN, QUICK, Sweep
-from train.evaluation.statistics import Estimate, Runs, bootstrap, by_face, mean
-from train.evaluation.store import Store
-from train.evaluation.takes import take
-from train.evaluation.video import read_sound, read_video
+from train.evaluate.gates import Gate, Results, compare, gates, says
+from train.evaluate.loop import Evaluation
+from train.evaluate.metrics import METRICS
+from train.evaluate.metrics_picture import COLOURED
+from train.evaluate.models import Models
+from train.evaluate.run import HORIZONS_S, RunScore
+from train.evaluate.settings import FULL, HUMAN, QUICK, Sweep
+from train.evaluate.statistics import Estimate, Runs, bootstrap, by_face, mean
+from train.evaluate.store import Store
+from train.evaluate.takes import take
+from train.evaluate.video import read_sound, read_video
+from train.network import quick_layers
 from train.preset import SIZE
+from train.world.clips import SPLITS
 
 NUM_OTHERS = 4
 """Characters and sounds that a single video is compared with."""
@@ -164,7 +164,7 @@ def main() -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from train.evaluation.report import write_report
+    from train.evaluate.report import write_report
 
     sweep = replace(QUICK if args.quick else FULL, split=args.split).resized(
         faces=args.faces, seeds=args.seeds, seconds=args.seconds

@@ -21,13 +21,13 @@ from networks.presets import Preset
 from networks.text_encoder import TextEncoder
 from networks.text_encoder import module_key as text_key
 from networks.vae import VAE
-from pipeline.audio_features import AudioWindow, StreamingAudio
-from pipeline.config import PipelineConfig
-from pipeline.text import Tokenizer
-from train.batched_dit import Conditions
-from train.encoder_features import block_features
-from train.evaluation.takes import Take
-from train.vae_clips import to_video
+from pipeline.avatar.audio import AudioWindow, StreamingAudio
+from pipeline.config.avatar import PipelineConfig
+from pipeline.sessions.text import Tokenizer
+from train.encoders.features import block_features
+from train.evaluate.takes import Take
+from train.network.batched_dit import Conditions
+from train.vae.clips import to_video
 
 MOTION_FRAMES = 73
 """Frames that the reference picture is repeated for: 19 latents."""

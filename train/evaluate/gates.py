@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation.metrics import BY_NAME, METRICS, Metric, worst_face
-from train.evaluation.run import HORIZONS_S
-from train.evaluation.settings import (
+from train.evaluate.metrics import BY_NAME, METRICS, Metric, worst_face
+from train.evaluate.run import HORIZONS_S
+from train.evaluate.settings import (
     CAP,
     LONG,
     STUDENT,
@@ -20,7 +20,7 @@ from train.evaluation.settings import (
     TEACHER_IN_4,
     Pair,
 )
-from train.evaluation.statistics import (
+from train.evaluate.statistics import (
     UNKNOWN,
     Estimate,
     Runs,

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from train.evaluation.gates import Results
-from train.evaluation.models import MissingFileError, Models
-from train.evaluation.run import RunScore
-from train.evaluation.settings import Setting, Sweep
-from train.evaluation.sources import Source
-from train.evaluation.store import Key, Store
-from train.evaluation.takes import Take, frames_of, take
-from train.evaluation.video import read_sound
+from train.evaluate.gates import Results
+from train.evaluate.models import MissingFileError, Models
+from train.evaluate.run import RunScore
+from train.evaluate.settings import Setting, Sweep
+from train.evaluate.sources import Source
+from train.evaluate.store import Key, Store
+from train.evaluate.takes import Take, frames_of, take
+from train.evaluate.video import read_sound
 
 FRAME_MS = {"truth": 1.0, "vae": 9.0, "served": 30.0}
 STEP_MS, DECODE_MS, METRICS_MS = 8.0, 3.0, 16.0

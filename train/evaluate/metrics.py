@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation.statistics import UNKNOWN, Estimate, Runs, bootstrap, by_face, mean, ratio
+from train.evaluate.statistics import UNKNOWN, Estimate, Runs, bootstrap, by_face, mean, ratio
 
 Array = np.ndarray
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from train.evaluation import report_plots
-from train.evaluation.gates import Gate, Results, compare, says
-from train.evaluation.loop import Evaluation
-from train.evaluation.metrics import METRICS
-from train.evaluation.settings import (
+from train.evaluate import report_plots
+from train.evaluate.gates import Gate, Results, compare, says
+from train.evaluate.loop import Evaluation
+from train.evaluate.metrics import METRICS
+from train.evaluate.settings import (
     CAP,
     HUMAN,
     LONG,
@@ -22,7 +22,7 @@ from train.evaluation.settings import (
     TRUTH,
     Setting,
 )
-from train.evaluation.statistics import LEVEL, Estimate
+from train.evaluate.statistics import LEVEL, Estimate
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; color: #222 }

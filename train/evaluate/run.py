@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from train.evaluation.metrics_change import ChangeMeter, flicker
-from train.evaluation.metrics_mouth import lag_curve, mouth_scores
-from train.evaluation.metrics_picture import (
+from train.evaluate.metrics_change import ChangeMeter, flicker
+from train.evaluate.metrics_mouth import lag_curve, mouth_scores
+from train.evaluate.metrics_picture import (
     COLOURED,
     Drawing,
     colour_errors,
@@ -21,7 +21,7 @@ from train.evaluation.metrics_picture import (
     likeness,
     sharpness,
 )
-from train.evaluation.takes import Take
+from train.evaluate.takes import Take
 from train.world.measure import find_pose, read_mood, read_mouth
 from train.world.motion import FPS, Mouth, Pose, part
 

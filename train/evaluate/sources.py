@@ -15,12 +15,12 @@ import torch
 
 from networks.compact_vae import CompactVAE
 from networks.vae import VAE
-from pipeline.live_avatar import LiveAvatar
-from pipeline.local import LocalExecutor
-from pipeline.request import AvatarRequest, Options
-from pipeline.session import BlockFrames
-from train.evaluation.takes import Take
-from train.vae_clips import to_video
+from pipeline.avatar.local import LocalExecutor
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.request import AvatarRequest, Options
+from pipeline.avatar.session import BlockFrames
+from train.evaluate.takes import Take
+from train.vae.clips import to_video
 
 Array = np.ndarray
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from train.evaluation.run import Score, diversity
+from train.evaluate.run import Score, diversity
 
 Key = tuple[int, int]
 """Face and seed."""

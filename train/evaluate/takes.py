@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.data import clip, identity_seed, portrait
 from train.preset import SIZE
+from train.world.clips import clip, identity_seed, portrait
 from train.world.identity import Identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion, part
@@ -26,7 +26,7 @@ OTHER_TAKE = 10_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Take:
-    """One character with one sound; a clip without its frames (see `train.data.Clip`)."""
+    """One character with one sound; a clip without its frames (see `train.world.clips.Clip`)."""
 
     face: int
     """Seed in the split."""

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from networks.dit import DiT
-from train.evaluation.conditions import Encoders
-from train.evaluation.sources import sampling_seed, to_frames
-from train.evaluation.takes import Take
-from train.rollout import RolloutOptions, stream
+from train.evaluate.conditions import Encoders
+from train.evaluate.sources import sampling_seed, to_frames
+from train.evaluate.takes import Take
+from train.network.stream import RolloutOptions, stream
 
 
 class TorchSource:

@@ -1,8 +1,8 @@
 """What the DiT learns from: clips of the drawn world as latents, audio features and text rows.
 
-    python -m train.latent_clips --weights DIR --out DIR --clips 2000 --blocks 8 --split train
+    python -m train.latents --weights DIR --out DIR --clips 2000 --blocks 8 --split train
 
-How a clip is placed in its stream stands in `train.latent_takes`. Shards are float16 and belong to
+How a clip is placed in its stream stands in `train.latents.takes`. Shards are float16 and belong to
 the weights that they were made with; a changed decoder of the VAE leaves them valid.
 
 n blocks of F latents and 4 F video frames   C latent channels   h w latent size   L + 1 hidden
@@ -30,10 +30,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from networks.presets import Preset
-from train.data import SPLITS
-from train.encoder_features import block_features
-from train.latent_takes import Networks, Take, draw_take, tensors
+from train.encoders.features import block_features
+from train.latents.takes import Networks, Take, draw_take, tensors
 from train.preset import PRESET
+from train.world.clips import SPLITS
 
 CLIPS_PER_SHARD = 8
 TEXT_DROPOUT = 0.1
@@ -149,7 +149,7 @@ class LatentClips:
         """Of the shortest clip."""
         self.refresh()
         if not self.shards:
-            raise ValueError(f"{folder}: no shards, `python -m train.latent_clips` makes them")
+            raise ValueError(f"{folder}: no shards, `python -m train.latents` makes them")
 
     def refresh(self) -> None:
         """Take in the shards that were written since."""

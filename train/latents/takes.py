@@ -25,11 +25,11 @@ from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder
-from pipeline.audio_features import AudioWindow
-from pipeline.text import Tokenizer
-from train.data import Clip, clip, identity_seed
-from train.encoder_features import stream_windows
-from train.vae_clips import to_video
+from pipeline.avatar.audio import AudioWindow
+from pipeline.sessions.text import Tokenizer
+from train.encoders.features import stream_windows
+from train.vae.clips import to_video
+from train.world.clips import Clip, clip, identity_seed
 from train.world.render import REGIONS
 from train.world.speech import sound
 
@@ -118,7 +118,7 @@ def _region_shares(labels: np.ndarray, networks: Networks) -> Tensor:
 
 
 def tensors(take: Take, features: Tensor, networks: Networks) -> dict[str, Tensor]:
-    """What `train.latent_clips.LatentBatch` holds of one take, without a batch dimension.
+    """What `train.latents.clips.LatentBatch` holds of one take, without a batch dimension.
 
     `features` [n, L + 1, Ca, 4 F]. Regions are kept in `regions`, in the order of FOCUS.
     """

@@ -22,7 +22,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from train.curve import write_curves
+from train.learning.curve import write_curves
 
 WARM_STEPS = 60
 PATIENCE = 600.0

@@ -23,9 +23,9 @@ from torch import Tensor
 from networks.block import Block
 from networks.dit import MOTION, NOISY, REFERENCE, DiT
 from networks.layers import PatchEmbedding, Projections
-from pipeline.config import PipelineConfig
-from pipeline.rope import Positions, grid, sink_grid, tables
-from train.quick_layers import attend, gelu, products, rms_norm
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.positions import Positions, grid, sink_grid, tables
+from train.network.quick_layers import attend, gelu, products, rms_norm
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """k (before RoPE unless said otherwise) and v, each [B, N, tokens, d]."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from networks.dit import DiT
-from pipeline.config import PipelineConfig
-from pipeline.sink_cache import SinkCache
-from train.batched_dit import (
+from pipeline.avatar.sink_cache import SinkCache
+from pipeline.config.avatar import PipelineConfig
+from train.network.batched_dit import (
     Conditions,
     KeysValues,
     embed,
@@ -32,8 +32,8 @@ from train.batched_dit import (
     text_keys_values,
     velocity_of,
 )
+from train.network.quick_layers import attend
 from train.preset import PRESET
-from train.quick_layers import attend
 
 
 def velocities(

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from networks.causal_wan import CausalWan, KeysValues, Sight
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import Pass, RollingPlan
-from train.flow import FlowTable, add_noise, clean_from
+from pipeline.config.rolling import RollingConfig
+from pipeline.rolling.plan import Pass, RollingPlan
+from train.network.flow import FlowTable, add_noise, clean_from
 
 Draw = Callable[[int, int], Tensor]
 """Block and number of the draw -> Gaussian noise [B, C, F, h, w]."""

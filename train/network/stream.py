@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from networks.dit import DiT
-from pipeline.config import PipelineConfig
-from pipeline.noise import block_noise
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import Pass, RollingPlan
-from pipeline.rolling_schedule import advance
-from pipeline.schedule import Schedule
-from train.batched_dit import Conditions, KeysValues
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
+from pipeline.denoising.noise import block_noise
+from pipeline.denoising.rolling_schedule import advance
+from pipeline.denoising.schedule import Schedule
+from pipeline.rolling.plan import Pass, RollingPlan
+from train.network.batched_dit import Conditions, KeysValues
+from train.network.stream_network import StreamNetwork
+from train.network.stream_options import RolloutOptions
 from train.preset import PRESET
-from train.rollout_network import StreamNetwork
-from train.rollout_options import RolloutOptions
 
 __all__ = ["CleanHistory", "RolloutOptions", "stream"]
 

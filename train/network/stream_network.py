@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from networks.dit import DiT
-from pipeline.config import PipelineConfig
-from pipeline.sink_cache import SinkCache
-from train.batched_dit import (
+from pipeline.avatar.sink_cache import SinkCache
+from pipeline.config.avatar import PipelineConfig
+from train.network.batched_dit import (
     Conditions,
     KeysValues,
     by_token,
@@ -31,8 +31,8 @@ from train.batched_dit import (
     text_keys_values,
     velocity_of,
 )
-from train.quick_layers import attend
-from train.rollout_options import RolloutOptions
+from train.network.quick_layers import attend
+from train.network.stream_options import RolloutOptions
 
 Sink = list[KeysValues]
 """K, before RoPE, and V of reference and motion in every layer."""

@@ -3,7 +3,7 @@
     python -m train.teacher --weights DIR --clips DIR --minutes 60 --out DIR [--resume]
 
 WEIGHTS holds vae.safetensors, through which streams of it are looked at. CLIPS has two folders of
-`train.latent_clips`, "train" and "dev". OUT receives dit.safetensors (averaged weights, for the
+`train.latents.clips`, "train" and "dev". OUT receives dit.safetensors (averaged weights, for the
 exporter), state.pt (everything to go on from), log.jsonl, curve.png and samples.png. With `--steps`
 instead of `--minutes` the learning rate follows the steps, and equal seeds give equal weights.
 """
@@ -20,15 +20,15 @@ import torch
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
-from train import quick_layers
-from train.device import add_options, chosen
-from train.latent_clips import LatentClips
-from train.learners import Together, described, follow, lead, start_learners
+from train.latents.clips import LatentClips
+from train.learning.device import add_options, chosen
+from train.learning.loop import Together, described, follow, lead, start_learners
+from train.network import quick_layers
 from train.preset import PRESET
-from train.teacher_lessons import LessonsAhead
-from train.teacher_pieces import SINK_DROPOUT, Lessons
-from train.teacher_scores import DevClips
-from train.teacher_training import Training
+from train.teacher.lessons import LessonsAhead
+from train.teacher.pieces import SINK_DROPOUT, Lessons
+from train.teacher.scores import DevClips
+from train.teacher.training import Training
 
 PANELS = {
     "loss": ("loss",),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from train.device import joined, moved_to
-from train.teacher_pieces import Lesson, Lessons
+from train.learning.device import joined, moved_to
+from train.teacher.pieces import Lesson, Lessons
 
 MOST_STEPS = 10**9
 

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import PipelineConfig
-from pipeline.schedule import Schedule
-from train.batched_dit import Conditions
-from train.flow import add_noise, shifted
-from train.latent_clips import LatentBatch, LatentClips
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.schedule import Schedule
+from train.latents.clips import LatentBatch, LatentClips
+from train.network.batched_dit import Conditions
+from train.network.flow import add_noise, shifted
 from train.preset import PRESET
 
 SHAPES = ((8, 2), (4, 4), (3, 6))

@@ -18,16 +18,16 @@ from PIL import Image
 from networks.compact_vae import CompactVAE
 from networks.dit import DiT
 from networks.vae import VAE
-from pipeline.schedule import Schedule
-from train.batched_dit import Conditions
-from train.data import identity_seed
-from train.evaluation.metrics_mouth import correlation
-from train.evaluation.sources import to_frames
-from train.flow import add_noise
-from train.latent_clips import LatentClips
-from train.parallel import velocities
+from pipeline.denoising.schedule import Schedule
+from train.evaluate.metrics_mouth import correlation
+from train.evaluate.sources import to_frames
+from train.latents.clips import LatentClips
+from train.network.batched_dit import Conditions
+from train.network.flow import add_noise
+from train.network.parallel import velocities
+from train.network.stream import RolloutOptions, stream
 from train.preset import PRESET
-from train.rollout import RolloutOptions, stream
+from train.world.clips import identity_seed
 from train.world.identity import identity
 from train.world.measure import read_mouth
 

@@ -1,5 +1,5 @@
 """What learns in the teacher's training: a fresh network and its optimisers; see
-`train.learners`.
+`train.learning.loop`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from torch import nn
 
 from networks.checkpoint import build_seeded, load_checkpoint
 from networks.dit import DiT
-from train.learners import Learner, Together
-from train.muon import Muon
-from train.parallel import velocities
+from train.learning.loop import Learner, Together
+from train.learning.muon import Muon
+from train.network.parallel import velocities
 from train.preset import PRESET
-from train.teacher_lessons import LessonsAhead
-from train.teacher_pieces import Lesson, Lessons, weighted_error
+from train.teacher.lessons import LessonsAhead
+from train.teacher.pieces import Lesson, Lessons, weighted_error
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3
 START_GATE = 0.5

@@ -28,14 +28,14 @@ from torch import Tensor
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
-from train.data import Clip, clip
-from train.device import add_options, chosen
-from train.learners import Together, described, follow, lead, start_learners
+from train.learning.device import add_options, chosen
+from train.learning.loop import Together, described, follow, lead, start_learners
 from train.preset import SIZE
-from train.vae_clips import ClipStore
-from train.vae_loss import LossWeights
-from train.vae_scores import GATES, clip_scores, passes, reconstruct, summary
-from train.vae_training import Training
+from train.vae.clips import ClipStore
+from train.vae.loss import LossWeights
+from train.vae.scores import GATES, clip_scores, passes, reconstruct, summary
+from train.vae.training import Training
+from train.world.clips import Clip, clip
 
 DEV_CLIPS, DEV_FRAMES = 12, 49
 TEST_CLIPS, TEST_FRAMES = 32, 125

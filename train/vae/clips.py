@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data import Clip, clip
-from train.device import moved_to
+from train.learning.device import moved_to
+from train.world.clips import Clip, clip
 
 CPU = torch.device("cpu")
 FRAMES = 75

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from networks.compact_vae import GROUP, PATCH, CompactVAE
 from networks.vae import frames_first
-from train.vae_clips import Batch
+from train.vae.clips import Batch
 from train.world.render import REGIONS
 
 

@@ -10,10 +10,10 @@ import torch
 
 from networks.compact_vae import GROUP, CompactVAE
 from networks.vae import VAE
-from train.data import Clip
-from train.device import device_of
-from train.evaluation.metrics_mouth import correlation
-from train.vae_clips import to_video
+from train.evaluate.metrics_mouth import correlation
+from train.learning.device import device_of
+from train.vae.clips import to_video
+from train.world.clips import Clip
 from train.world.measure import read_mouth
 from train.world.render import REGIONS
 

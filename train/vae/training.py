@@ -1,4 +1,4 @@
-"""What learns in the VAE's training: network, optimisers, linear start; see `train.learners`."""
+"""What learns in the VAE's training: network, optimisers, linear start."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
-from train.learners import Learner, Together
-from train.muon import Muon
-from train.vae_clips import ClipStore
-from train.vae_loss import LossWeights, start_linear, vae_loss
+from train.learning.loop import Learner, Together
+from train.learning.muon import Muon
+from train.vae.clips import ClipStore
+from train.vae.loss import LossWeights, start_linear, vae_loss
 
 MUON_RATE, ADAM_RATE, SHORTCUT_RATE = 4e-2, 3e-3, 1e-3
 

@@ -1,6 +1,6 @@
 """Clips of the drawn world: a talking head, its sound, and everything that is true about it.
 
-    python -m train.data --out DIR --clips 200 --seconds 5 --preview contact.png
+    python -m train.world.clips --out DIR --clips 200 --seconds 5 --preview contact.png
 
 A clip is made from its seed and split alone. Faces of the splits come from separate ranges of
 identity seeds, voices and sentences from separate lists (`train.world.speech`). Drawing is faster
@@ -163,7 +163,7 @@ def main() -> None:
         parser.error("nothing to do: give --out, --preview or both")
     num_frames = round(args.seconds * 25)
     # These build on this module, which therefore cannot import them at its top.
-    from train.world.contact_sheet import write_contact_sheet
+    from train.world.preview import write_contact_sheet
     from train.world.shards import CLIPS_PER_SHARD, write_shards
 
     if args.preview is not None:

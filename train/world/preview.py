@@ -48,7 +48,7 @@ def _sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
 def write_contact_sheet(path: Path, split: str, seed: int, size: int) -> None:
     """Faces in their clips' moods and poses, then four of them with every mood and mouth, then
     consecutive frames of one clip."""
-    from train.data import clip, identity_seed
+    from train.world.clips import clip, identity_seed
 
     keys = [identity_seed(seed + i, split) for i in range(4 * COLUMNS)]
     moods = list(MOODS)

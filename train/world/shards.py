@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from train.data import Clip, clip
+from train.world.clips import Clip, clip
 
 CLIPS_PER_SHARD = 16
 

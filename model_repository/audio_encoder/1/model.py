@@ -1,5 +1,5 @@
 """A window of normalised samples to the features of one block, on ONNX Runtime."""
 
-from pipeline.serving import GraphModel as TritonPythonModel
+from pipeline.triton.models import GraphModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -1,5 +1,5 @@
 """The features of one block to its audio tokens, on ONNX Runtime."""
 
-from pipeline.serving import GraphModel as TritonPythonModel
+from pipeline.triton.models import GraphModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

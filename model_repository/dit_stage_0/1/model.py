@@ -1,5 +1,5 @@
 """One stage of the timestep-forcing pipeline."""
 
-from pipeline.avatar_serving import StageModel as TritonPythonModel
+from pipeline.triton.avatar import StageModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

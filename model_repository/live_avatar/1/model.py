@@ -1,5 +1,5 @@
 """Sessions, audio and the timestep-forcing pipeline."""
 
-from pipeline.avatar_serving import LiveAvatarModel as TritonPythonModel
+from pipeline.triton.avatar import LiveAvatarModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

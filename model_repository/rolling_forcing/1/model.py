@@ -1,5 +1,5 @@
 """Sessions of text-to-video streams."""
 
-from pipeline.rolling_serving import RollingForcingModel as TritonPythonModel
+from pipeline.triton.rolling import RollingForcingModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -1,5 +1,5 @@
 """The streaming VAE decoder."""
 
-from pipeline.avatar_serving import DecoderModel as TritonPythonModel
+from pipeline.triton.avatar import DecoderModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

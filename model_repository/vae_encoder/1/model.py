@@ -1,5 +1,5 @@
 """The reference image to motion latents, on ONNX Runtime."""
 
-from pipeline.serving import GraphModel as TritonPythonModel
+from pipeline.triton.models import GraphModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

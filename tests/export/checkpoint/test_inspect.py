@@ -18,12 +18,13 @@ import typer  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from export import inspect_checkpoint, prepare_weights  # noqa: E402
-from export.checkpoint_files import read  # noqa: E402
-from export.inspect_checkpoint import Finding  # noqa: E402
-from export.released_files import DIT_STEM, TEXT_FILE, VAE_FILE  # noqa: E402
+from export.checkpoint import inspect as inspect_checkpoint  # noqa: E402
+from export.checkpoint import prepare as prepare_weights  # noqa: E402
+from export.checkpoint.files import read  # noqa: E402
+from export.checkpoint.inspect import Finding  # noqa: E402
+from export.checkpoint.released import DIT_STEM, TEXT_FILE, VAE_FILE  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
-from tests.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
+from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
 
 INDEX = f"{DIT_STEM}.safetensors.index.json"
 PARTS = ["dit", "vae", "text_encoder", "audio_encoder"]

@@ -15,9 +15,10 @@ import typer  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from typer.testing import CliRunner, Result  # noqa: E402
 
-from export import checkpoint_writer, merge_lora  # noqa: E402
-from export.released_files import DIT_STEM  # noqa: E402
-from tests.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
+from export.checkpoint import lora as merge_lora  # noqa: E402
+from export.checkpoint import writer as checkpoint_writer  # noqa: E402
+from export.checkpoint.released import DIT_STEM  # noqa: E402
+from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,13 @@ from onnx import TensorProto, helper
 
 pytest.importorskip("torch")
 
-from export import engine_check, engine_packages
-from export.engine_check import CASES, Case, build_graphs, run
+from export.checks import compile as engine_check
+from export.checks.compile import CASES, Case, build_graphs, run
+from export.engines import packages as engine_packages
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 needs_rtx = pytest.mark.skipif(
-    not engine_packages.is_installed(), reason="no TensorRT-RTX; python -m export.engine_packages"
+    not engine_packages.is_installed(), reason="no TensorRT-RTX; python -m export.engines.packages"
 )
 QKV = [1, 2, 64, 64]
 

@@ -11,19 +11,19 @@ import pytest
 
 pytest.importorskip("torch", reason="the decoders' states need torch")
 
-from export.build_engine import STREAMED
-from export.engine_estimate import sizes_of
-from export.engine_memory import memory_table
-from export.engine_placement import place
-from export.rolling_estimate import rolling_row
+from export.checks.estimate import sizes_of
+from export.checks.rolling_estimate import rolling_row
+from export.engines.build import STREAMED
+from export.repository.memory import memory_table
+from export.repository.placement import place
 from networks.dit_inputs import step_inputs
 from networks.presets import PRESETS
 from networks.rolling_presets import ROLLING_PRESETS
 from networks.wan_inputs import window_inputs
-from pipeline.config import PipelineConfig
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
 NARROW, WIDE = 2, 4
 """Bytes of a number in bfloat16 and in float32."""

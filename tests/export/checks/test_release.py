@@ -13,20 +13,22 @@ import typer  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from export import dit_graphs, vae_graphs, verify_release  # noqa: E402
-from export.checkpoint_files import open_weights  # noqa: E402
-from export.engine_slice import write_zeros  # noqa: E402
+from export.checkpoint.files import open_weights  # noqa: E402
+from export.checks import release as verify_release  # noqa: E402
+from export.checks.plans import program_of  # noqa: E402
+from export.checks.slice import write_zeros  # noqa: E402
+from export.checks.verify import compare  # noqa: E402
+from export.graphs import dit as dit_graphs  # noqa: E402
+from export.graphs import vae as vae_graphs  # noqa: E402
 from export.preset_options import slice_of  # noqa: E402
-from export.verify import compare  # noqa: E402
-from export.verify_engines import program_of  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
-from pipeline.engine_manifest import Machine  # noqa: E402
-from pipeline.tensorrt_engine import Gpu  # noqa: E402
-from tests.fake_gpu import FakeCuda, FakeTensorRT, write_plan  # noqa: E402
-from tests.test_verify import change  # noqa: E402
-from tests.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
+from pipeline.engines.manifest import Machine  # noqa: E402
+from pipeline.engines.tensorrt import Gpu  # noqa: E402
+from tests.export.checks.test_verify import change  # noqa: E402
+from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan  # noqa: E402
+from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 GRAPHS = {
     *("audio_tokens", "dit_text", "dit_prefill", "dit_step"),
     *("vae_encoder", "vae_decoder_warmup", "vae_decoder", "audio_encoder", "text_encoder"),

@@ -11,11 +11,11 @@ from onnx import numpy_helper
 
 pytest.importorskip("torch")
 
-from export.encoder_graphs import text_graph
-from export.verify import Difference, compare, onnx_runtime
+from export.checks.verify import Difference, compare, onnx_runtime
+from export.graphs.encoders import text_graph
 from networks.presets import PRESETS
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 PRESET = PRESETS["demo"]
 
 

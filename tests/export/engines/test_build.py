@@ -9,8 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.build_engine import Target, capability
-from export.engine_network import (
+from export.checks.slice import slice_of, write_zeros
+from export.engines.build import Target, capability
+from export.engines.network import (
     check_fused,
     check_log,
     element_types,
@@ -19,17 +20,16 @@ from export.engine_network import (
     read_model,
     sources,
 )
-from export.engine_packages import LOCK, PACKAGES, is_installed, load_tensorrt
-from export.engine_profiles import axis_ranges, load_config, profile, ranges_of
-from export.engine_slice import slice_of, write_zeros
+from export.engines.packages import LOCK, PACKAGES, is_installed, load_tensorrt
+from export.engines.profiles import axis_ranges, load_config, profile, ranges_of
 from networks.presets import PRESETS
-from pipeline.audio_features import FIELD, num_hidden_frames
-from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Manifest, manifest_path
-from pipeline.file_hashes import read_hashes
-from pipeline.rolling_config import RollingConfig
+from pipeline.avatar.audio import FIELD, num_hidden_frames
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
+from pipeline.engines.manifest import Manifest, manifest_path
+from pipeline.identity.file_hashes import read_hashes
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 ROLLING = DEMO.parent / "rolling-demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
 needs_rtx = pytest.mark.skipif(
@@ -186,7 +186,7 @@ def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
     """The traceback of an import helps nobody."""
     with pytest.raises(RuntimeError, match=r"deploy/Dockerfile.*--rtx"):
         load_tensorrt(rtx=False)
-    with pytest.raises(RuntimeError, match=r"python -m export.engine_packages"):
+    with pytest.raises(RuntimeError, match=r"python -m export.engines.packages"):
         load_tensorrt(rtx=True, folder=tmp_path)
 
 
@@ -209,7 +209,7 @@ def test_the_lock_names_both_interpreters() -> None:
 @needs_rtx
 def test_a_graph_is_built_without_a_gpu(tmp_path: Path) -> None:
     """The builder, end to end: plan, manifest, dynamic axis."""
-    from export.build_engine import EngineBuilder
+    from export.engines.build import EngineBuilder
 
     builder = EngineBuilder(Target(rtx=True, compute_capabilities=((8, 9),)))
     plan = tmp_path / "small.plan"
@@ -223,7 +223,7 @@ def test_a_graph_is_built_without_a_gpu(tmp_path: Path) -> None:
 @needs_rtx
 def test_an_operator_that_tensorrt_lacks_is_named(tmp_path: Path) -> None:
     """`failed to build` is no help among a thousand nodes."""
-    from export.build_engine import EngineBuilder
+    from export.engines.build import EngineBuilder
 
     model = onnx.load(small_graph(tmp_path / "small.onnx"))
     model.graph.node[0].op_type = "DoesNotExist"

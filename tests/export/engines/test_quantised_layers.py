@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.engine_packages import is_installed
-from export.engine_profiles import load_config
+from export.engines.packages import is_installed
+from export.engines.profiles import load_config
 
 pytestmark = pytest.mark.skipif(
-    not is_installed(), reason="no TensorRT-RTX; python -m export.engine_packages"
+    not is_installed(), reason="no TensorRT-RTX; python -m export.engines.packages"
 )
-CONFIG = load_config(Path(__file__).parents[1] / "artifacts" / "demo")
+CONFIG = load_config(Path(__file__).parents[3] / "artifacts" / "demo")
 ROWS, WIDTH, BLOCK = 64, 128, 16
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 INT8, FP8, FP4 = TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1
@@ -74,7 +74,7 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_linear_layer_builds(name: str, tmp_path: Path) -> None:
     """The table would say what some version before this one did."""
-    from export.build_engine import EngineBuilder, Target
+    from export.engines.build import EngineBuilder, Target
 
     x, weight, capability = LAYERS[name]
     nodes, constants = [list(part) for part in weight]

@@ -9,7 +9,7 @@ import pytest
 from export.to_onnx import export_preset
 from networks.presets import PRESETS
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 
 import onnx  # noqa: E402
 
-from export.checkpoint_files import TensorInfo, open_weights  # noqa: E402
-from export.checkpoint_writer import Shard, shard_names, shards_of, write_index  # noqa: E402
+from export.checkpoint.files import TensorInfo, open_weights  # noqa: E402
+from export.checkpoint.writer import Shard, shard_names, shards_of, write_index  # noqa: E402
 from networks.dit import DiT  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
 

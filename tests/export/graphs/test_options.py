@@ -12,24 +12,25 @@ torch = pytest.importorskip("torch")
 import typer  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from export import dit_graphs, to_onnx  # noqa: E402
-from export.engine_estimate import sizes_of  # noqa: E402
-from export.onnx_file import export_graph  # noqa: E402
+from export import to_onnx  # noqa: E402
+from export.checks.estimate import sizes_of  # noqa: E402
+from export.checks.verify import compare, onnx_runtime  # noqa: E402
+from export.graphs import dit as dit_graphs  # noqa: E402
+from export.graphs.onnx_file import export_graph  # noqa: E402
 from export.preset_options import deployed, preset_named  # noqa: E402
-from export.verify import compare, onnx_runtime  # noqa: E402
 from networks.checkpoint import save_checkpoint  # noqa: E402
 from networks.dit_inputs import prefill_inputs, step_inputs  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
-from pipeline.config import PipelineConfig  # noqa: E402
-from pipeline.live_avatar import LiveAvatar  # noqa: E402
-from pipeline.local import LocalExecutor  # noqa: E402
-from pipeline.request import AvatarRequest, Options  # noqa: E402
-from pipeline.rope import RopeTables  # noqa: E402
-from pipeline.schedule import Schedule  # noqa: E402
-from pipeline.sink_cache import SinkCache  # noqa: E402
-from tests.artifacts import DEMO, demo_with  # noqa: E402
-from tests.fake_executor import FakeReply  # noqa: E402
-from tests.served_dit import random_dit, tiny_preset  # noqa: E402
+from pipeline.avatar.local import LocalExecutor  # noqa: E402
+from pipeline.avatar.orchestrator import LiveAvatar  # noqa: E402
+from pipeline.avatar.request import AvatarRequest, Options  # noqa: E402
+from pipeline.avatar.sink_cache import SinkCache  # noqa: E402
+from pipeline.config.avatar import PipelineConfig  # noqa: E402
+from pipeline.denoising.positions import RopeTables  # noqa: E402
+from pipeline.denoising.schedule import Schedule  # noqa: E402
+from tests.support.artifacts import DEMO, demo_with  # noqa: E402
+from tests.support.fake_executor import FakeReply  # noqa: E402
+from tests.support.served_dit import random_dit, tiny_preset  # noqa: E402
 
 RELEASE_SINK_TOKENS = 3000
 """Rows of the release's sink cache, whatever the size; it crashes on more."""

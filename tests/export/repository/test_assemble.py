@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from export.assemble_repository import MODEL_FILES, REPO, ROLLING_MODELS, assemble
+from export.repository.assemble import MODEL_FILES, REPO, ROLLING_MODELS, assemble
 
 ARTIFACTS = sorted(
     {name for files in MODEL_FILES.values() for name in files} | {"pipeline.json", "hashes.json"}
@@ -73,7 +73,7 @@ def workshop(tmp_path: Path) -> Workshop:
 
 
 CONFIGS = {"config.pbtxt", "configs/cpu.pbtxt"}
-CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/stage.py", "1/pipeline.json"}
+CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/avatar/stage.py", "1/pipeline.json"}
 CODE |= {"1/hashes.json"}
 
 
@@ -111,7 +111,7 @@ def test_graphs_are_hard_links_and_code_is_copied(workshop: Workshop) -> None:
     workshop.assemble()
     stage = workshop.out / "dit_stage_0" / "1"
     assert stage.joinpath("dit.safetensors").samefile(workshop.artifacts / "dit.safetensors")
-    assert not stage.joinpath("pipeline/stage.py").samefile(workshop.pipeline / "stage.py")
+    assert not stage.joinpath("pipeline/avatar/stage.py").samefile(workshop.pipeline / "stage.py")
     assert not any(path.is_symlink() for path in workshop.out.rglob("*"))
 
 

@@ -15,16 +15,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.assemble_repository import assemble
-from export.engine_memory import (
-    PROCESS_BYTES,
-    STAGE_ENGINES,
-    VAE_ENGINES,
-    check_fits,
-    engine_size,
-    memory_table,
-)
-from export.engine_network import (
+from export.engines.network import (
     element_types,
     input_shapes,
     output_shapes,
@@ -32,14 +23,23 @@ from export.engine_network import (
     sources,
     specs,
 )
-from export.engine_placement import Placement, place
-from export.engine_profiles import axis_ranges
-from export.engine_repository import STATELESS, load_manifests, plan_deployment
-from pipeline.config import PipelineConfig
-from pipeline.engine_manifest import Machine, Manifest, manifest_path
-from tests.programs import needs_program
+from export.engines.profiles import axis_ranges
+from export.repository.assemble import assemble
+from export.repository.avatar import STATELESS, load_manifests, plan_deployment
+from export.repository.memory import (
+    PROCESS_BYTES,
+    STAGE_ENGINES,
+    VAE_ENGINES,
+    check_fits,
+    engine_size,
+    memory_table,
+)
+from export.repository.placement import Placement, place
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.manifest import Machine, Manifest, manifest_path
+from tests.support.programs import needs_program
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "artifacts" / "demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
 MACHINE = Machine(gpu="NVIDIA H100", compute_capability="9.0", tensorrt="11.4.0")

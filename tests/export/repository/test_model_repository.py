@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 MODELS = sorted(path.parent for path in (ROOT / "model_repository").glob("*/config.pbtxt"))
 STAGES = [model for model in MODELS if model.name.startswith("dit_stage_")]
 HOLDERS = ["live_avatar", "vae_decoder", *(stage.name for stage in STAGES)]

@@ -12,9 +12,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.assemble_repository import assemble
-from export.engine_memory import PROCESS_BYTES, engine_size
-from export.engine_network import (
+from export.engines.network import (
     element_types,
     input_shapes,
     output_shapes,
@@ -22,13 +20,15 @@ from export.engine_network import (
     sources,
     specs,
 )
-from export.engine_profiles import ranges_of
-from export.gpu_repository import plan
-from export.rolling_repository import ENGINES, memory_row
-from pipeline.engine_manifest import Machine, Manifest, manifest_path
-from pipeline.rolling_config import RollingConfig
+from export.engines.profiles import ranges_of
+from export.repository.assemble import assemble
+from export.repository.deployment import plan
+from export.repository.memory import PROCESS_BYTES, engine_size
+from export.repository.rolling import ENGINES, memory_row
+from pipeline.config.rolling import RollingConfig
+from pipeline.engines.manifest import Machine, Manifest, manifest_path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "artifacts" / "rolling-demo"
 CONFIG = RollingConfig.load(DEMO / "rolling.json")
 MACHINE = Machine(gpu="NVIDIA L4", compute_capability="8.9", tensorrt="11.4.0")
@@ -148,7 +148,7 @@ def test_more_gpus_than_one_are_refused(engines: Path) -> None:
 def test_the_command_assembles_what_the_artifacts_are_of(engines: Path, tmp_path: Path) -> None:
     """`make repository BACKEND=gpu` is one command for both systems; nothing beside the standard
     library is there in the image's build."""
-    command = [sys.executable, "-m", "export.gpu_repository", "--artifacts", DEMO]
+    command = [sys.executable, "-m", "export.repository.deployment", "--artifacts", DEMO]
     command += ["--engines", engines, "--out", tmp_path / "repository", "--sessions", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -163,7 +163,7 @@ def test_the_command_assembles_what_the_artifacts_are_of(engines: Path, tmp_path
 def test_the_estimate_has_a_size_for_every_plan(preset: str) -> None:
     """`make gpu-plan` before anything is built; K/V of 1.3B are 7 GB per stream."""
     pytest.importorskip("torch")
-    from export.rolling_estimate import rolling_row
+    from export.checks.rolling_estimate import rolling_row
     from networks.rolling_presets import ROLLING_PRESETS
 
     chosen = ROLLING_PRESETS[preset]
@@ -178,7 +178,7 @@ def test_the_estimate_has_a_size_for_every_plan(preset: str) -> None:
 def test_weights_are_not_replaced_by_rounded_ones(tmp_path: Path) -> None:
     """`--out` equal to `--weights` would destroy what cannot be had back."""
     pytest.importorskip("torch")
-    from export.rolling_to_onnx import export_rolling_preset
+    from export.graphs.rolling import export_rolling_preset
     from networks.rolling_presets import ROLLING_PRESETS
 
     shutil.copy(DEMO / "wan.safetensors", tmp_path)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.golden.dit_stream import DiTStream, reference_position
+from tests.golden.avatar.dit_stream import DiTStream, reference_position
 from tests.golden.fixtures import manifest, max_abs, preset, tensors
 
 

@@ -9,8 +9,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs, text_outputs
-from pipeline.config import PipelineConfig
-from tests.golden.dit_stream import Arrays
+from pipeline.config.avatar import PipelineConfig
+from tests.golden.avatar.dit_stream import Arrays
 
 
 def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:

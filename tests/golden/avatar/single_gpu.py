@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.picture import fit_picture
-from pipeline.schedule import Schedule
-from tests.golden.dit_plays import checksum_error
-from tests.golden.dit_stream import DiTStream
+from pipeline.denoising.schedule import Schedule
+from pipeline.pictures.reference import fit_picture
+from tests.golden.avatar.dit_plays import checksum_error
+from tests.golden.avatar.dit_stream import DiTStream
 from tests.golden.fixtures import keys_like, manifest, max_abs, preset, tensors
 
 Array = NDArray[np.float32]

@@ -10,18 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.encoder_graphs import audio_graph
-from export.onnx_file import export_graph
+from export.graphs.encoders import audio_graph
+from export.graphs.onnx_file import export_graph
 from networks.audio_encoder import AudioEncoder, AudioFeatures, module_key
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.presets import Preset
-from pipeline.audio_features import (
+from pipeline.avatar.audio import (
     StreamingAudio,
     normalise,
     num_hidden_frames,
     release_bucket,
     release_places,
 )
+from tests.golden.avatar.onnx_driver import open_session
 from tests.golden.fixtures import (
     keys_like,
     manifest,
@@ -31,7 +32,6 @@ from tests.golden.fixtures import (
     tensors,
     weights,
 )
-from tests.golden.onnx_driver import open_session
 
 pytestmark = needs_golden
 

@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from networks.dit import DiT
-from tests.golden.dit_plays import play_forwards, play_run
-from tests.golden.dit_stream import DiTStream, load_dit
+from tests.golden.avatar.dit_plays import play_forwards, play_run
+from tests.golden.avatar.dit_stream import DiTStream, load_dit
+from tests.golden.avatar.onnx_driver import OnnxDriver, open_graphs
 from tests.golden.fixtures import needs_golden, preset
-from tests.golden.onnx_driver import OnnxDriver, open_graphs
 
 pytestmark = needs_golden
 

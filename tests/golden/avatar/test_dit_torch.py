@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from networks.dit import DiT
-from tests.golden.dit_plays import play_forwards, play_run
-from tests.golden.dit_stream import DiTStream, TorchDriver, load_dit
+from tests.golden.avatar.dit_plays import play_forwards, play_run
+from tests.golden.avatar.dit_stream import DiTStream, TorchDriver, load_dit
 from tests.golden.fixtures import manifest, max_abs, needs_golden, preset, tensors
 
 pytestmark = [needs_golden, pytest.mark.usefixtures("one_thread")]

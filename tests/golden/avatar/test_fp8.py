@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from export.fp8 import E4M3, Fp8Linear, dequant_scale, fp8_layers, quantize  # noqa: E402
-from export.graph import Graph  # noqa: E402
-from export.onnx_file import export_graph  # noqa: E402
+from export.graphs.fp8 import E4M3, Fp8Linear, dequant_scale, fp8_layers, quantize  # noqa: E402
+from export.graphs.graph import Graph  # noqa: E402
+from export.graphs.onnx_file import export_graph  # noqa: E402
 from networks.checkpoint import save_tensors  # noqa: E402
 from networks.dit import DiT  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
+from tests.golden.avatar.onnx_driver import open_session  # noqa: E402
 from tests.golden.fixtures import max_abs, needs_golden, tensors  # noqa: E402
-from tests.golden.onnx_driver import open_session  # noqa: E402
 
 OUT_TOLERANCE = 1e-4
 """The fixtures' own, for a float32 product of the rounded numbers."""

@@ -13,14 +13,14 @@ from onnxruntime import OrtValue
 
 torch = pytest.importorskip("torch")
 
-from export.fp8 import SCALE, make_fp8  # noqa: E402
+from export.graphs.fp8 import SCALE, make_fp8  # noqa: E402
 from export.to_onnx import export_preset  # noqa: E402
 from networks.checkpoint import load_tensors  # noqa: E402
 from networks.dit import DiT  # noqa: E402
-from tests.golden.dit_plays import play_forwards  # noqa: E402
-from tests.golden.dit_stream import DiTStream, TorchDriver, load_dit  # noqa: E402
+from tests.golden.avatar.dit_plays import play_forwards  # noqa: E402
+from tests.golden.avatar.dit_stream import DiTStream, TorchDriver, load_dit  # noqa: E402
+from tests.golden.avatar.onnx_driver import OnnxDriver, open_graphs  # noqa: E402
 from tests.golden.fixtures import needs_golden, preset, tensors, write_weights  # noqa: E402
-from tests.golden.onnx_driver import OnnxDriver, open_graphs  # noqa: E402
 
 pytestmark = needs_golden
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from pipeline.rope import RopeTables, grid, sink_grid, tables
-from pipeline.schedule import Schedule
+from pipeline.denoising.positions import RopeTables, grid, sink_grid, tables
+from pipeline.denoising.schedule import Schedule
 from tests.golden.fixtures import load, manifest, max_abs, needs_golden, preset
 
 pytestmark = needs_golden

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.graph import Graph, keys_under
-from export.onnx_file import export_graph
-from export.vae_graphs import WEIGHTS, Encode
+from export.graphs.graph import Graph, keys_under
+from export.graphs.onnx_file import export_graph
+from export.graphs.vae import WEIGHTS, Encode
 from networks.audio_encoder import AudioEncoder, module_key
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.vae import VAE
-from pipeline.audio_features import normalise, release_bucket
-from tests.golden import single_gpu
-from tests.golden.dit_stream import DiTStream, TorchDriver, load_dit
+from pipeline.avatar.audio import normalise, release_bucket
+from tests.golden.avatar import single_gpu
+from tests.golden.avatar.dit_stream import DiTStream, TorchDriver, load_dit
+from tests.golden.avatar.onnx_driver import OnnxDriver, open_graphs, open_session
+from tests.golden.avatar.single_gpu import Array
+from tests.golden.avatar.test_audio_encoder import release_features
 from tests.golden.fixtures import manifest, max_abs, needs_golden, preset, tensors, weights
-from tests.golden.onnx_driver import OnnxDriver, open_graphs, open_session
-from tests.golden.single_gpu import Array
-from tests.golden.test_audio_encoder import release_features
 
 pytestmark = needs_golden
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.encoder_graphs import text_graph
-from export.onnx_file import export_graph
+from export.graphs.encoders import text_graph
+from export.graphs.onnx_file import export_graph
 from networks.checkpoint import load_checkpoint
 from networks.presets import PRESETS
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
+from tests.golden.avatar.onnx_driver import open_session
 from tests.golden.fixtures import max_abs, needs_golden, preset, tensors, weights, write_weights
-from tests.golden.onnx_driver import open_session
 
 pytestmark = needs_golden
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from deploy.server import LocalServer
-from export.assemble_repository import assemble
+from export.repository.assemble import assemble
 from live_avatar_client import Block, Session
 from tests.golden import fixtures
 

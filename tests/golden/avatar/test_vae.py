@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.onnx_file import export_graph
-from export.vae_graphs import WEIGHTS, graphs, to_uint8
+from export.graphs.onnx_file import export_graph
+from export.graphs.vae import WEIGHTS, graphs, to_uint8
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.presets import PRESETS, VAEConfig
 from networks.vae import VAE
-from pipeline.picture import fit_picture
+from pipeline.pictures.reference import fit_picture
+from tests.golden.avatar.onnx_driver import open_session
+from tests.golden.avatar.vae_streams import longest_still, stream_frames, stream_latents
 from tests.golden.fixtures import (
     GOLDEN_ROOT,
     keys_like,
@@ -27,8 +29,6 @@ from tests.golden.fixtures import (
     tensors,
     weights,
 )
-from tests.golden.onnx_driver import open_session
-from tests.golden.vae_streams import longest_still, stream_frames, stream_latents
 
 pytestmark = needs_golden
 

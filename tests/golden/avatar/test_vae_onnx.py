@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.graph import Graph, keys_under
-from export.onnx_file import export_graph
-from export.vae_graphs import WEIGHTS, Encode, Warmup
+from export.graphs.graph import Graph, keys_under
+from export.graphs.onnx_file import export_graph
+from export.graphs.vae import WEIGHTS, Encode, Warmup
 from networks.checkpoint import load_checkpoint
 from networks.vae import VAE
+from tests.golden.avatar.onnx_driver import open_session
+from tests.golden.avatar.vae_streams import longest_still, stream_frames, stream_latents
 from tests.golden.fixtures import (
     keys_like,
     max_abs,
@@ -27,8 +29,6 @@ from tests.golden.fixtures import (
     weights,
     write_weights,
 )
-from tests.golden.onnx_driver import open_session
-from tests.golden.vae_streams import longest_still, stream_frames, stream_latents
 
 pytestmark = needs_golden
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.graph import Graph
-from pipeline.engine import Buffers
+from export.graphs.graph import Graph
+from pipeline.engines.onnx import Buffers
 
 
 class TorchEngine:
-    """What `pipeline.engine.Engine` offers a driver, for the module of a graph."""
+    """What `pipeline.engines.onnx.Engine` offers a driver, for the module of a graph."""
 
     def __init__(self, graph: Graph) -> None:
         self.module: nn.Module = graph.module

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from networks.causal_wan import CausalWan
 from networks.rolling_presets import RollingPreset, golden_rolling_preset
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import Pass
-from pipeline.window import WindowStage
+from pipeline.config.rolling import RollingConfig
+from pipeline.rolling.plan import Pass
+from pipeline.rolling.window import WindowStage
 from tests.golden.fixtures import GOLDEN_ROOT
 
 ROLLING = GOLDEN_ROOT / "rolling_forcing"
@@ -103,15 +103,15 @@ def weights(folder: str) -> Path:
 
 @functools.cache
 def network(folder: str) -> CausalWan:
-    from export.wan_graphs import load_wan
+    from export.graphs.wan import load_wan
 
     return load_wan(preset(folder), weights(folder))
 
 
 def torch_stage(folder: str, **stream: Any) -> RecordingStage:
     """A stage whose graphs are eager PyTorch modules; `stream` differs from the fixture's rules."""
-    from export.wan_graphs import graphs_of, timestep_tables
-    from tests.golden.torch_engine import TorchEngine
+    from export.graphs.wan import graphs_of, timestep_tables
+    from tests.golden.avatar.torch_engine import TorchEngine
 
     wan, config = network(folder), preset(folder, **stream).stream
     engines = {graph.name: TorchEngine(graph) for graph in graphs_of(wan, config)}
@@ -121,8 +121,8 @@ def torch_stage(folder: str, **stream: Any) -> RecordingStage:
 
 def onnx_stage(folder: str, out: Path, **stream: Any) -> RecordingStage:
     """A stage on graphs exported into `out`, caches written in place."""
-    from export.onnx_file import export_graph
-    from export.wan_graphs import export_inputs
+    from export.graphs.onnx_file import export_graph
+    from export.graphs.wan import export_inputs
 
     for graph in export_inputs(preset(folder, **stream), network(folder), out):
         export_graph(graph, out)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.window import WindowStage
-from tests.golden.rolling_fixtures import Arrays, arrays, facts
+from pipeline.rolling.window import WindowStage
+from tests.golden.rolling.fixtures import Arrays, arrays, facts
 
 
 def by_block(latents: NDArray[Any], row: int, frames: int) -> list[NDArray[Any]]:

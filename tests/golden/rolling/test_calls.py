@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from networks.rolling_presets import golden_rolling_preset
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import Pass, RollingPlan
-from pipeline.rolling_schedule import Levels
-from tests.golden.rolling_fixtures import STREAMS, facts, needs_rolling
+from pipeline.config.rolling import RollingConfig
+from pipeline.denoising.rolling_schedule import Levels
+from pipeline.rolling.plan import Pass, RollingPlan
+from tests.golden.rolling.fixtures import STREAMS, facts, needs_rolling
 
 pytestmark = needs_rolling
 

@@ -9,9 +9,9 @@ from typing import Any
 import onnx
 import pytest
 
-from export.wan_graphs import export_inputs
+from export.graphs.wan import export_inputs
 from tests.golden.fixtures import max_abs
-from tests.golden.rolling_fixtures import (
+from tests.golden.rolling.fixtures import (
     ROLLING,
     STREAMS,
     TOLERANCE,
@@ -24,7 +24,7 @@ from tests.golden.rolling_fixtures import (
     onnx_stage,
     preset,
 )
-from tests.golden.rolling_plays import (
+from tests.golden.rolling.plays import (
     cases,
     longlive_rules,
     named,

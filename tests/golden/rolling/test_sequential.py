@@ -11,11 +11,11 @@ import torch
 from networks.causal_wan import CausalWan, block_causal, wan_key
 from networks.checkpoint import load_checkpoint
 from networks.rolling_presets import wan_config
-from pipeline.rolling_plan import RollingPlan
-from pipeline.rolling_schedule import NoiseTable
-from pipeline.rope import grid, tables
+from pipeline.denoising.positions import grid, tables
+from pipeline.denoising.rolling_schedule import NoiseTable
+from pipeline.rolling.plan import RollingPlan
 from tests.golden.fixtures import max_abs
-from tests.golden.rolling_fixtures import (
+from tests.golden.rolling.fixtures import (
     TOLERANCE,
     arrays,
     facts,
@@ -24,7 +24,7 @@ from tests.golden.rolling_fixtures import (
     rolling_file,
     torch_stage,
 )
-from tests.golden.rolling_plays import (
+from tests.golden.rolling.plays import (
     cases,
     longlive_rules,
     named,

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from deploy.server import LocalServer
-from export.assemble_repository import assemble
+from export.repository.assemble import assemble
 from live_avatar_client import Block, VideoStream
 from tests.golden.fixtures import max_abs
-from tests.golden.rolling_fixtures import (
+from tests.golden.rolling.fixtures import (
     TOLERANCE,
     Arrays,
     arrays,
@@ -25,7 +25,7 @@ from tests.golden.rolling_fixtures import (
     preset,
     weights,
 )
-from tests.golden.rolling_plays import by_block, stored_noise
+from tests.golden.rolling.plays import by_block, stored_noise
 
 pytestmark = [pytest.mark.triton, needs_rolling]
 
@@ -33,8 +33,8 @@ pytestmark = [pytest.mark.triton, needs_rolling]
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fixture's network as the export takes it, with its own prefix on every key."""
+    from export.graphs.rolling import export_rolling_preset
     from export.init_weights import init_weights
-    from export.rolling_to_onnx import export_rolling_preset
     from networks.configs import CompactVAEConfig, TextEncoderConfig
 
     folder, stream = tmp_path_factory.mktemp("rolling_golden"), main_stream()

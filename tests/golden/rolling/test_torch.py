@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 import networks.causal_wan as causal_wan
 from networks.causal_wan import CausalWan, block_causal
-from pipeline.rolling_plan import Pass, RollingPlan
-from pipeline.rolling_schedule import clean_of
-from pipeline.rope import grid, tables
+from pipeline.denoising.positions import grid, tables
+from pipeline.denoising.rolling_schedule import clean_of
+from pipeline.rolling.plan import Pass, RollingPlan
 from tests.golden.fixtures import max_abs
-from tests.golden.rolling_fixtures import (
+from tests.golden.rolling.fixtures import (
     STREAMS,
     TOLERANCE,
     RecordingStage,
@@ -29,7 +29,7 @@ from tests.golden.rolling_fixtures import (
     torch_stage,
     with_file,
 )
-from tests.golden.rolling_plays import play, turned
+from tests.golden.rolling.plays import play, turned
 
 pytestmark = [needs_rolling, pytest.mark.usefixtures("one_thread")]
 

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from export.onnx_file import export_graph
-from export.rolling_vae_graphs import graphs_of
-from export.vae_graphs import WEIGHTS, to_uint8
+from export.graphs.onnx_file import export_graph
+from export.graphs.rolling_vae import graphs_of
+from export.graphs.vae import WEIGHTS, to_uint8
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.presets import VAEConfig
 from networks.rolling_presets import ROLLING_PRESETS
 from networks.vae import LATENT_MEAN, LATENT_STD, VAE
-from pipeline.rolling_config import RollingConfig
+from pipeline.config.rolling import RollingConfig
+from tests.golden.avatar.onnx_driver import open_session
 from tests.golden.fixtures import max_abs, numbered
-from tests.golden.onnx_driver import open_session
-from tests.golden.rolling_fixtures import arrays, facts, needs_rolling, rolling_file
+from tests.golden.rolling.fixtures import arrays, facts, needs_rolling, rolling_file
 
 pytestmark = needs_rolling
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from tests.golden.fixtures import GOLDEN_ROOT, keys_like, max_abs  # noqa: E402
-from train.flow import (  # noqa: E402
+from train.network.flow import (  # noqa: E402
     FlowTable,
     add_noise,
     clean_from,

@@ -16,7 +16,7 @@ from torch import Tensor  # noqa: E402
 from networks.causal_wan import CausalWan  # noqa: E402
 from networks.rolling_presets import golden_rolling_preset  # noqa: E402
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
-from train.self_forcing import (  # noqa: E402
+from train.network.self_forcing import (  # noqa: E402
     GRADIENT_BLOCKS,
     CachedWan,
     exit_interval,
@@ -169,7 +169,7 @@ class Affine:
 
 
 def toy_config(schedule: str) -> Any:
-    from pipeline.rolling_config import RollingConfig
+    from pipeline.config.rolling import RollingConfig
 
     return RollingConfig(
         preset="toy", height=16, width=16, num_layers=1, num_heads=1, head_dim=6, text_len=1,

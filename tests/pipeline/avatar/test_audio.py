@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.audio_features import (
+from pipeline.avatar.audio import (
     FIELD,
     HOP,
     AudioWindow,
@@ -16,7 +16,7 @@ from pipeline.audio_features import (
     normalise,
     num_hidden_frames,
 )
-from pipeline.config import PipelineConfig
+from pipeline.config.avatar import PipelineConfig
 
 CONFIG = PipelineConfig(
     preset="test",

@@ -10,16 +10,16 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.audio_features import StreamingAudio, frame_places, num_hidden_frames
-from pipeline.decoder import Decoder
-from pipeline.live_avatar import LiveAvatar
-from pipeline.local import LocalExecutor
-from pipeline.noise import block_noise
-from pipeline.request import AvatarRequest, Options
-from pipeline.stage import Stage
-from tests.fake_executor import FakeReply
+from pipeline.avatar.audio import StreamingAudio, frame_places, num_hidden_frames
+from pipeline.avatar.decoder import Decoder
+from pipeline.avatar.local import LocalExecutor
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.request import AvatarRequest, Options
+from pipeline.avatar.stage import Stage
+from pipeline.denoising.noise import block_noise
+from tests.support.fake_executor import FakeReply
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "artifacts" / "demo"
 NUM_BLOCKS = 7
 SEED = 5

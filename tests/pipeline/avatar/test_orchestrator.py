@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from pipeline.live_avatar import LiveAvatar
-from pipeline.request import Options
-from tests.fake_executor import CONFIG, FakeExecutor, submit
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.request import Options
+from tests.support.fake_executor import CONFIG, FakeExecutor, submit
 
 
 def test_blocks_come_in_order_and_every_request_gets_its_own(avatar: LiveAvatar) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from pipeline.endings import MAX_ENDINGS, Endings
-from pipeline.live_avatar import LiveAvatar
-from tests.fake_executor import FakeExecutor, FakeReply, request, submit, wait_until
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.sessions.endings import MAX_ENDINGS, Endings
+from tests.support.fake_executor import FakeExecutor, FakeReply, request, submit, wait_until
 
 
 def test_a_request_of_a_client_that_left_during_conditioning_is_not_made_final(

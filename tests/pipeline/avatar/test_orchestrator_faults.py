@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.live_avatar import LiveAvatar
-from pipeline.session import MAX_BACKLOG_SECONDS, BlockFrames
-from tests.fake_executor import CONFIG, FakeExecutor, FakeReply, request, submit, wait_until
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.session import MAX_BACKLOG_SECONDS, BlockFrames
+from tests.support.fake_executor import CONFIG, FakeExecutor, FakeReply, request, submit, wait_until
 
 
 def test_one_session_too_many_is_told_the_limit(avatar: LiveAvatar) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.request import AvatarRequest, parse_request
-from tests.fake_executor import CONFIG
+from pipeline.avatar.request import AvatarRequest, parse_request
+from tests.support.fake_executor import CONFIG
 
 IMAGE = {"image": np.frombuffer(b"png", np.uint8)}
 

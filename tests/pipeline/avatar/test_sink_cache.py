@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.sink_cache import SinkCache
-from tests.fake_executor import CONFIG
+from pipeline.avatar.sink_cache import SinkCache
+from tests.support.fake_executor import CONFIG
 
 SMALL = replace(CONFIG, window_blocks=4)
 FRAME = SMALL.tokens_per_frame

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.engine import Binding, Buffers, Engine
-from pipeline.stage import Stage
+from pipeline.avatar.stage import Stage
+from pipeline.engines.onnx import Binding, Buffers, Engine
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 
 
 class CountingEngine(Engine):

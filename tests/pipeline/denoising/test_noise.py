@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.noise import block_noise, seeded_sink_distance
+from pipeline.denoising.noise import block_noise, seeded_sink_distance
 
 SHAPE = (1, 16, 3, 8, 8)
 STORED = [0.0199594, -0.6709492, 0.4773510, 0.7395869]

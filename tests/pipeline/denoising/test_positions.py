@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from networks.presets import PRESETS
-from pipeline.rope import RopeTables, axis_pairs, grid
+from pipeline.denoising.positions import RopeTables, axis_pairs, grid
 
 CONFIG = PRESETS["demo"].pipeline
 

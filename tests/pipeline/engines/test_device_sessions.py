@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.worker import SessionWorker
+from pipeline.engines.device_sessions import SessionWorker
 
 
 class Recorder:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import PipelineConfig
-from pipeline.engine import Engine
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.onnx import Engine
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
 
 

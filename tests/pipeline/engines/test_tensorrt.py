@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import PipelineConfig
-from pipeline.decoder import Decoder
-from pipeline.engine import Engine
-from pipeline.engine_manifest import Machine, Manifest, TensorSpec, manifest_path
-from pipeline.host_arrays import from_bfloat16, to_bfloat16
-from pipeline.stage import Stage
-from pipeline.tensorrt_engine import Gpu, TensorRTBinding, TensorRTEngine, plan_loader
-from tests.fake_gpu import FakeCuda, FakeTensorRT, write_plan
+from pipeline.avatar.decoder import Decoder
+from pipeline.avatar.stage import Stage
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.host_arrays import from_bfloat16, to_bfloat16
+from pipeline.engines.manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.engines.onnx import Engine
+from pipeline.engines.tensorrt import Gpu, TensorRTBinding, TensorRTEngine, plan_loader
+from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
 MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.engine_manifest import Machine
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_decoder import RollingDecoder
-from pipeline.tensorrt_engine import Gpu, TensorRTEngine, plan_loader
-from pipeline.window_device import GRAPHS, WindowDevice
-from tests.fake_gpu import FakeCuda, FakeTensorRT, write_plan
+from pipeline.config.rolling import RollingConfig
+from pipeline.engines.manifest import Machine
+from pipeline.engines.tensorrt import Gpu, TensorRTEngine, plan_loader
+from pipeline.rolling.decoder import RollingDecoder
+from pipeline.rolling.device import GRAPHS, WindowDevice
+from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
 
-DEMO = Path(__file__).parents[1] / "artifacts" / "rolling-demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "rolling-demo"
 CONFIG = RollingConfig.load(DEMO / "rolling.json")
 MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline import examination
-from pipeline.examination import NOT_READY, Examination
-from pipeline.identity import Identity
-from tests.test_identity import DECODER, PUBLIC, STAGES, changed
+from pipeline.identity import examination
+from pipeline.identity.examination import NOT_READY, Examination
+from pipeline.identity.holders import Identity
+from tests.pipeline.identity.test_holders import DECODER, PUBLIC, STAGES, changed
 
 HOLDERS = {holder.model: holder for holder in (*STAGES, DECODER)}
 Begin = Callable[..., Examination]

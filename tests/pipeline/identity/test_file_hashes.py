@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from export import hash_files
-from export.hash_files import write_hashes
-from pipeline.file_hashes import HASHES, check_files, read_hashes
+from export.repository import hash_files
+from export.repository.hash_files import write_hashes
+from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 
-ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+ARTIFACTS = Path(__file__).parents[3] / "artifacts"
 GRAPH, WEIGHTS, TABLE = "dit_step.onnx", "dit.safetensors", "timesteps.safetensors"
 
 
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_hashed_is_one_line(folder: Path, kind: str) -> 
 
 
 def hash_by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "export.hash_files", str(folder)]
+    command = [sys.executable, "-m", "export.repository.hash_files", str(folder)]
     return subprocess.run(command, cwd=ARTIFACTS.parent, capture_output=True, text=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.identity import Identity, differences
+from pipeline.identity.holders import Identity, differences
 
 FILES = {"dit_step.onnx": "aa" * 32, "dit.safetensors": "bb" * 32, "vae.safetensors": "cc" * 32}
 STAGE_FILES = {name: FILES[name] for name in ("dit_step.onnx", "dit.safetensors")}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.picture_decoding import decode_picture
-from tests.drawn_pictures import (
+from pipeline.pictures.decoding import decode_picture
+from tests.support.drawn_pictures import (
     chunk,
     encoded,
     every_format,
@@ -28,7 +28,7 @@ from tests.drawn_pictures import (
 )
 
 RGB = np.asarray(smooth())
-CASES = Path(__file__).parents[2] / "shared" / "cases"
+CASES = Path(__file__).parents[4] / "shared" / "cases"
 BOMB = zlib.compress(bytes(200_000_000), 9)
 BAD_EXIF = [b"", b"junk", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", bytes(99)]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.picture_decoding import decode_picture
-from pipeline.picture_format import TAKEN, TAKEN_FORMATS, PictureError, picture_format
-from tests.drawn_pictures import encoded, smooth, turned
+from pipeline.pictures.decoding import decode_picture
+from pipeline.pictures.format import TAKEN, TAKEN_FORMATS, PictureError, picture_format
+from tests.support.drawn_pictures import encoded, smooth, turned
 
 RGB = np.asarray(smooth())
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.picture_decoding import decode_picture
-from pipeline.picture_gif import clean_gif
-from tests.drawn_pictures import encoded, outcome, smooth
+from pipeline.pictures.decoding import decode_picture
+from pipeline.pictures.gif import clean_gif
+from tests.support.drawn_pictures import encoded, outcome, smooth
 
 GIF = encoded(smooth(), "GIF")
 HEAD = 13 + 3 * 2 ** ((GIF[10] & 7) + 1)

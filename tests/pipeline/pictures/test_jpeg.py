@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.picture_decoding import decode_picture
-from pipeline.picture_jpeg import read_jpeg
-from tests.drawn_pictures import encoded, jpeg_with, outcome, segment, smooth, turned
+from pipeline.pictures.decoding import decode_picture
+from pipeline.pictures.jpeg import read_jpeg
+from tests.support.drawn_pictures import encoded, jpeg_with, outcome, segment, smooth, turned
 
 END = b"\xff\xd9"
 PICTURES = {

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import picture_decoding
-from pipeline.picture import PICTURE_FITS, read_picture
-from pipeline.picture_decoding import decode_picture
-from tests.drawn_pictures import (
+from pipeline.pictures import decoding as picture_decoding
+from pipeline.pictures.decoding import decode_picture
+from pipeline.pictures.reference import PICTURE_FITS, read_picture
+from tests.support.drawn_pictures import (
     chunk,
     encoded,
     outcome,
@@ -29,13 +29,13 @@ from tests.drawn_pictures import (
     turned,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 PROBE = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from PIL import Image
-from pipeline.picture import read_picture
+from pipeline.pictures.reference import read_picture
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pipeline.picture as picture_module
-from pipeline.picture import check_rgb, fit_picture, fit_short_side, fit_size
-from pipeline.picture_decoding import decode_picture
+import pipeline.pictures.reference as picture_module
+from pipeline.pictures.decoding import decode_picture
+from pipeline.pictures.reference import check_rgb, fit_picture, fit_short_side, fit_size
 from tests.golden.fixtures import manifest, needs_golden
 
 

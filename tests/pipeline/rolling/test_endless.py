@@ -7,8 +7,8 @@ import psutil
 
 from networks.causal_wan import CausalWan
 from networks.checkpoint import build_seeded
-from pipeline.noise import block_noise
-from tests.test_rolling_window import CONFIG, STREAM, stage_of, text_of
+from pipeline.denoising.noise import block_noise
+from tests.pipeline.rolling.test_window import CONFIG, STREAM, stage_of, text_of
 
 NUM_BLOCKS = 2000
 RELEASE_LIMIT = 341

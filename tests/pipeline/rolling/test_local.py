@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.noise import block_noise
-from pipeline.rolling_decoder import RollingDecoder
-from pipeline.rolling_forcing import RollingForcing
-from pipeline.rolling_local import RollingLocalExecutor
-from pipeline.rolling_request import RollingOptions, RollingRequest
-from tests.fake_executor import FakeReply
+from pipeline.denoising.noise import block_noise
+from pipeline.rolling.decoder import RollingDecoder
+from pipeline.rolling.local import RollingLocalExecutor
+from pipeline.rolling.orchestrator import RollingForcing
+from pipeline.rolling.request import RollingOptions, RollingRequest
+from tests.support.fake_executor import FakeReply
 
-FOLDER = Path(__file__).parents[1] / "artifacts" / "rolling-demo"
+FOLDER = Path(__file__).parents[3] / "artifacts" / "rolling-demo"
 SEED = 5
 PROMPT = "a lighthouse in the fog"
 

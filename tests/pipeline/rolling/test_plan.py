@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.rolling_config import RollingConfig
-from pipeline.rolling_plan import Pass, RollingPlan, Tick
+from pipeline.config.rolling import RollingConfig
+from pipeline.rolling.plan import Pass, RollingPlan, Tick
 
 ROLLING = RollingConfig(
     preset="test",

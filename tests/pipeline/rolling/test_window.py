@@ -8,15 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from export.wan_graphs import graphs_of, timestep_tables
+from export.graphs.wan import graphs_of, timestep_tables
 from networks.causal_wan import CausalWan
 from networks.checkpoint import build_seeded
 from networks.configs import WanConfig
 from networks.rolling_presets import rolling_preset
-from pipeline.noise import block_noise
-from pipeline.rolling_config import RollingConfig
-from pipeline.window import Noise, WindowStage
-from tests.golden.torch_engine import TorchEngine
+from pipeline.config.rolling import RollingConfig
+from pipeline.denoising.noise import block_noise
+from pipeline.rolling.window import Noise, WindowStage
+from tests.golden.avatar.torch_engine import TorchEngine
 
 CONFIG = rolling_preset(
     "tiny",

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.json_options import MAX_OPTIONS_BYTES, read_options, shown
-from pipeline.request import check_sequence, parse_request
-from pipeline.rolling_request import parse_rolling_request
-from pipeline.rolling_rules import DEPLOYED
-from tests.fake_executor import CONFIG
-from tests.test_rolling_plan import ROLLING
+from pipeline.avatar.request import check_sequence, parse_request
+from pipeline.config.rules import DEPLOYED
+from pipeline.rolling.request import parse_rolling_request
+from pipeline.sessions.json_options import MAX_OPTIONS_BYTES, read_options, shown
+from tests.pipeline.rolling.test_plan import ROLLING
+from tests.support.fake_executor import CONFIG
 
 IMAGE = {"image": np.frombuffer(b"png", np.uint8)}
 LONGEST_ERROR = 250

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.text import Tokenizer, clean, pad_text
-from tests.test_audio_features import CONFIG
+from pipeline.sessions.text import Tokenizer, clean, pad_text
+from tests.pipeline.avatar.test_audio import CONFIG
 
 
 def tokens(prompt: str) -> tuple[list[int], list[int]]:

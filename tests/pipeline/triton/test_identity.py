@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.engine_manifest import Manifest, manifest_path
-from pipeline.identity import Identity
-from tests.test_gpu_repository import DEMO, describe
+from pipeline.engines.manifest import Manifest, manifest_path
+from pipeline.identity.holders import Identity
+from tests.export.repository.test_deployment import DEMO, describe
 
 START, END = 1, 2
 
@@ -29,7 +29,7 @@ class Response(SimpleNamespace):
 
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """`pipeline.avatar_serving` without Triton."""
+    """`pipeline.triton.avatar` without Triton."""
     triton = SimpleNamespace(
         TRITONSERVER_REQUEST_FLAG_SEQUENCE_START=START,
         TRITONSERVER_REQUEST_FLAG_SEQUENCE_END=END,
@@ -39,10 +39,10 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         TritonError=str,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
-    ours = ("pipeline.triton_calls", "pipeline.serving", "pipeline.avatar_serving")
+    ours = ("pipeline.triton.calls", "pipeline.triton.models", "pipeline.triton.avatar")
     for name in ours:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module("pipeline.avatar_serving")
+    yield importlib.import_module("pipeline.triton.avatar")
     for name in ours:
         sys.modules.pop(name, None)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import parameters
+from pipeline.triton import parameters
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.parent_server import is_listening, may_unload
+from pipeline.triton.parent_server import is_listening, may_unload
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_listening_server_is_told_from_one_that_still_starts(
         assert not is_listening(ourselves)  # bound, as a client's socket may be
         found.listen()
         assert is_listening(ourselves)
-        code = "from pipeline.parent_server import is_listening; print(is_listening())"
+        code = "from pipeline.triton.parent_server import is_listening; print(is_listening())"
         child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert child.stdout == "True\n"
     assert not is_listening(ourselves)
