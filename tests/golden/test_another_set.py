@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="the reference runs in torch")
+
 from tests.golden.fixtures import needs_golden
 from tests.golden.other_set import write_other_set
 from tests.golden.rolling.fixtures import needs_rolling

@@ -1,0 +1,5 @@
+"""Tests of the networks."""
+
+import pytest
+
+pytest.importorskip("torch", reason="the networks need torch")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("torch", reason="the networks need torch")
-
 import torch
 
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint

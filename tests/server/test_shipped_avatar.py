@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the training part needs torch")
+pytest.importorskip("torch", reason="the training part needs torch")
 
-from deploy.server import LocalServer  # noqa: E402
-from live_avatar_client import Session  # noqa: E402
-from live_avatar_client.audio import read_audio  # noqa: E402
-from networks.checkpoint import load_checkpoint  # noqa: E402
-from networks.dit import DiT  # noqa: E402
-from train.evaluate.conditions import Encoders  # noqa: E402
-from train.evaluate.sources import ArtifactsSource, Source, sampling_seed  # noqa: E402
-from train.evaluate.takes import Take, frames_of, take  # noqa: E402
-from train.evaluate.torch_source import TorchSource  # noqa: E402
-from train.network.stream import RolloutOptions  # noqa: E402
-from train.preset import PRESET  # noqa: E402
+from deploy.server import LocalServer
+from live_avatar_client import Session
+from live_avatar_client.audio import read_audio
+from networks.checkpoint import load_checkpoint
+from networks.dit import DiT
+from train.evaluate.conditions import Encoders
+from train.evaluate.sources import ArtifactsSource, Source, sampling_seed
+from train.evaluate.takes import Take, frames_of, take
+from train.evaluate.torch_source import TorchSource
+from train.network.stream import RolloutOptions
+from train.preset import PRESET
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]

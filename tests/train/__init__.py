@@ -1,0 +1,5 @@
+"""Tests of the training."""
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import astuple, replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="the training part needs torch")
 
 from tests.support.programs import needs_program
 from train.world import speech
@@ -39,7 +38,6 @@ NUM_FRAMES = 75
 @pytest.fixture(scope="module")
 def spoken() -> np.ndarray:
     """Three seconds of the example sentence, float32."""
-    av = pytest.importorskip("av")
     with av.open(str(SPEECH)) as container:
         pieces = [frame.to_ndarray().ravel() for frame in container.decode(audio=0)]
     return (np.concatenate(pieces) / 32768).astype(np.float32)[: NUM_FRAMES * SAMPLES_PER_FRAME]

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from live_avatar_client.video import VideoWriter
 from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
@@ -36,7 +34,6 @@ LAG = 3
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
     """The example sentence again and again: ten seconds, of which the last is silent."""
-    pytest.importorskip("av")
     samples = np.resize(read_sound(SPEECH), NUM_FRAMES * 640)
     samples[-25 * 640 :] = 0
     return samples
@@ -171,7 +168,6 @@ def test_reconstructions_do_not_depend_on_the_pieces_they_are_made_in(
 
 def test_the_served_code_is_judged_to_the_frame(speech: np.ndarray) -> None:
     """The last block of a stream is rarely whole; sessions follow one another."""
-    pytest.importorskip("onnxruntime")
     source = ArtifactsSource(ROOT / "artifacts" / "demo")
     wanted = take(5, 28, audio=speech)
     try:

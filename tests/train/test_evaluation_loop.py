@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train.evaluate import __main__ as command
 from train.evaluate.gates import compare, gates
 from train.evaluate.loop import Evaluation
 from train.evaluate.models import MissingFileError, Models
+from train.evaluate.report import write_report
 from train.evaluate.settings import FULL, QUICK, Pair, Setting, Sweep
 from train.evaluate.sources import TruthSource
 
@@ -42,9 +41,6 @@ def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of runs would be lost to a stop; a report with missing pictures cannot be sent."""
-    pytest.importorskip("matplotlib")
-    from train.evaluate.report import write_report
-
     models = Models(human=SPEECH)
     first = Evaluation(tiny(), models, tmp_path)
     results = first.run()

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train.evaluate.video import read_sound
 from train.vae.scores import GATES, clip_scores, passes, summary
 from train.world.clips import Clip, clip
@@ -27,7 +25,6 @@ Fault = Callable[[Clip], np.ndarray]
 @pytest.fixture(scope="module")
 def clips() -> list[Clip]:
     """Two unseen faces; the second one says the same backwards."""
-    pytest.importorskip("av")
     spoken = read_sound(Path(__file__).parents[2] / "examples" / "speech.flac")[4000:20000]
     return [
         clip(5 + i, NUM_FRAMES, SIZE, "dev", audio=audio, mood="neutral")

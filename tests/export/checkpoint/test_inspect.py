@@ -11,20 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-torch = pytest.importorskip("torch")
-
-import typer  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
-
-from export.checkpoint import inspect as inspect_checkpoint  # noqa: E402
-from export.checkpoint import prepare as prepare_weights  # noqa: E402
-from export.checkpoint.files import read  # noqa: E402
-from export.checkpoint.inspect import Finding  # noqa: E402
-from export.checkpoint.released import DIT_STEM, TEXT_FILE, VAE_FILE  # noqa: E402
-from networks.presets import PRESETS  # noqa: E402
-from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
+from export.checkpoint import inspect as inspect_checkpoint
+from export.checkpoint import prepare as prepare_weights
+from export.checkpoint.files import read
+from export.checkpoint.inspect import Finding
+from export.checkpoint.released import DIT_STEM, TEXT_FILE, VAE_FILE
+from networks.presets import PRESETS
+from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release
 
 INDEX = f"{DIT_STEM}.safetensors.index.json"
 PARTS = ["dit", "vae", "text_encoder", "audio_encoder"]

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
 
-torch = pytest.importorskip("torch")
-
-import typer  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from typer.testing import CliRunner, Result  # noqa: E402
-
-from export.checkpoint import lora as merge_lora  # noqa: E402
-from export.checkpoint import writer as checkpoint_writer  # noqa: E402
-from export.checkpoint.released import DIT_STEM  # noqa: E402
-from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
+from export.checkpoint import lora as merge_lora
+from export.checkpoint import writer as checkpoint_writer
+from export.checkpoint.released import DIT_STEM
+from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release
 
 
 @pytest.fixture(scope="module")

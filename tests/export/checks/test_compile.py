@@ -12,8 +12,6 @@ import pytest
 import typer
 from onnx import TensorProto, helper
 
-pytest.importorskip("torch")
-
 from export.checks import compile as engine_check
 from export.checks.compile import CASES, Case, build_graphs, run
 from export.engines import packages as engine_packages

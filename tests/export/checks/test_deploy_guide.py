@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="the decoders' states need torch")
-
 from export.checks.estimate import sizes_of
 from export.checks.rolling_estimate import rolling_row
 from export.engines.build import STREAMED

@@ -6,27 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-torch = pytest.importorskip("torch")
-
-import typer  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
-
-from export.checkpoint.files import open_weights  # noqa: E402
-from export.checks import release as verify_release  # noqa: E402
-from export.checks.plans import program_of  # noqa: E402
-from export.checks.slice import write_zeros  # noqa: E402
-from export.checks.verify import compare  # noqa: E402
-from export.graphs import dit as dit_graphs  # noqa: E402
-from export.graphs import vae as vae_graphs  # noqa: E402
-from export.preset_options import slice_of  # noqa: E402
-from networks.presets import PRESETS  # noqa: E402
-from pipeline.engines.manifest import Machine  # noqa: E402
-from pipeline.engines.tensorrt import Gpu  # noqa: E402
-from tests.export.checks.test_verify import change  # noqa: E402
-from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan  # noqa: E402
-from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402
+from export.checkpoint.files import open_weights
+from export.checks import release as verify_release
+from export.checks.plans import program_of
+from export.checks.slice import write_zeros
+from export.checks.verify import compare
+from export.graphs import dit as dit_graphs
+from export.graphs import vae as vae_graphs
+from export.preset_options import slice_of
+from networks.presets import PRESETS
+from pipeline.engines.manifest import Machine
+from pipeline.engines.tensorrt import Gpu
+from tests.export.checks.test_verify import change
+from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
+from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 GRAPHS = {

@@ -9,8 +9,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-pytest.importorskip("torch")
-
 from export.checks.verify import Difference, compare, onnx_runtime
 from export.graphs.encoders import text_graph
 from networks.presets import PRESETS

@@ -9,7 +9,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.checks.slice import slice_of, write_zeros
 from export.engines.build import Target, capability
 from export.engines.network import (
     check_fused,
@@ -192,6 +191,9 @@ def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
 
 def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     """A narrower one would not show that the kernels exist at the released sizes."""
+    pytest.importorskip("torch")
+    from export.checks.slice import slice_of, write_zeros
+
     made, full = slice_of(PRESETS["14b"]), PRESETS["14b"]
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168

@@ -8,16 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-import onnx  # noqa: E402
-
-from export.checkpoint.files import TensorInfo, open_weights  # noqa: E402
-from export.checkpoint.writer import Shard, shard_names, shards_of, write_index  # noqa: E402
-from networks.dit import DiT  # noqa: E402
-from networks.presets import PRESETS  # noqa: E402
+from export.checkpoint.files import TensorInfo, open_weights
+from export.checkpoint.writer import Shard, shard_names, shards_of, write_index
+from networks.dit import DiT
+from networks.presets import PRESETS
 
 MOST_MEMORY = 1_000_000_000
 """Bytes; half of it is PyTorch."""

@@ -6,31 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
-torch = pytest.importorskip("torch")
-
-import typer  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
-
-from export import to_onnx  # noqa: E402
-from export.checks.estimate import sizes_of  # noqa: E402
-from export.checks.verify import compare, onnx_runtime  # noqa: E402
-from export.graphs import dit as dit_graphs  # noqa: E402
-from export.graphs.onnx_file import export_graph  # noqa: E402
-from export.preset_options import deployed, preset_named  # noqa: E402
-from networks.checkpoint import save_checkpoint  # noqa: E402
-from networks.dit_inputs import prefill_inputs, step_inputs  # noqa: E402
-from networks.presets import PRESETS  # noqa: E402
-from pipeline.avatar.local import LocalExecutor  # noqa: E402
-from pipeline.avatar.orchestrator import LiveAvatar  # noqa: E402
-from pipeline.avatar.request import AvatarRequest, Options  # noqa: E402
-from pipeline.avatar.sink_cache import SinkCache  # noqa: E402
-from pipeline.config.avatar import PipelineConfig  # noqa: E402
-from pipeline.denoising.positions import RopeTables  # noqa: E402
-from pipeline.denoising.schedule import Schedule  # noqa: E402
-from tests.support.artifacts import DEMO, demo_with  # noqa: E402
-from tests.support.fake_executor import FakeReply  # noqa: E402
-from tests.support.served_dit import random_dit, tiny_preset  # noqa: E402
+from export import to_onnx
+from export.checks.estimate import sizes_of
+from export.checks.verify import compare, onnx_runtime
+from export.graphs import dit as dit_graphs
+from export.graphs.onnx_file import export_graph
+from export.preset_options import deployed, preset_named
+from networks.checkpoint import save_checkpoint
+from networks.dit_inputs import prefill_inputs, step_inputs
+from networks.presets import PRESETS
+from pipeline.avatar.local import LocalExecutor
+from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.request import AvatarRequest, Options
+from pipeline.avatar.sink_cache import SinkCache
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.positions import RopeTables
+from pipeline.denoising.schedule import Schedule
+from tests.support.artifacts import DEMO, demo_with
+from tests.support.fake_executor import FakeReply
+from tests.support.served_dit import random_dit, tiny_preset
 
 RELEASE_SINK_TOKENS = 3000
 """Rows of the release's sink cache, whatever the size; it crashes on more."""

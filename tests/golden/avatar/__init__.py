@@ -1,0 +1,5 @@
+"""Live Avatar against the release's run."""
+
+import pytest
+
+pytest.importorskip("torch", reason="the reference runs in torch")

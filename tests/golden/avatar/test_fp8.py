@@ -6,17 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from export.graphs.fp8 import E4M3, Fp8Linear, dequant_scale, fp8_layers, quantize  # noqa: E402
-from export.graphs.graph import Graph  # noqa: E402
-from export.graphs.onnx_file import export_graph  # noqa: E402
-from networks.checkpoint import save_tensors  # noqa: E402
-from networks.dit import DiT  # noqa: E402
-from networks.presets import PRESETS  # noqa: E402
-from tests.golden.avatar.onnx_driver import open_session  # noqa: E402
-from tests.golden.fixtures import max_abs, needs_golden, tensors  # noqa: E402
+from export.graphs.fp8 import E4M3, Fp8Linear, dequant_scale, fp8_layers, quantize
+from export.graphs.graph import Graph
+from export.graphs.onnx_file import export_graph
+from networks.checkpoint import save_tensors
+from networks.dit import DiT
+from networks.presets import PRESETS
+from tests.golden.avatar.onnx_driver import open_session
+from tests.golden.fixtures import max_abs, needs_golden, tensors
 
 OUT_TOLERANCE = 1e-4
 """The fixtures' own, for a float32 product of the rounded numbers."""

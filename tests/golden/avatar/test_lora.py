@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from export.checkpoint.files import SafetensorsWeights, open_weights, read_header  # noqa: E402
-from export.checkpoint.lora import Lora, merge_lora, open_lora  # noqa: E402
-from networks.lora import PREFIX  # noqa: E402
-from tests.golden.fixtures import LIVE_AVATAR, manifest, max_abs, needs_golden, tensors  # noqa: E402
+from export.checkpoint.files import SafetensorsWeights, open_weights, read_header
+from export.checkpoint.lora import Lora, merge_lora, open_lora
+from networks.lora import PREFIX
+from tests.golden.fixtures import LIVE_AVATAR, manifest, max_abs, needs_golden, tensors
 
 pytestmark = needs_golden
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
-
 from tests.golden.fixtures import needs_golden
 from tests.golden.parity_ladder import climb, table
 

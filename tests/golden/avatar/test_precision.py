@@ -11,16 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from onnxruntime import OrtValue
 
-torch = pytest.importorskip("torch")
-
-from export.graphs.fp8 import SCALE, make_fp8  # noqa: E402
-from export.to_onnx import export_preset  # noqa: E402
-from networks.checkpoint import load_tensors  # noqa: E402
-from networks.dit import DiT  # noqa: E402
-from tests.golden.avatar.dit_plays import play_forwards  # noqa: E402
-from tests.golden.avatar.dit_stream import DiTStream, TorchDriver, load_dit  # noqa: E402
-from tests.golden.avatar.onnx_driver import OnnxDriver, open_graphs  # noqa: E402
-from tests.golden.fixtures import needs_golden, preset, tensors, write_weights  # noqa: E402
+from export.graphs.fp8 import SCALE, make_fp8
+from export.to_onnx import export_preset
+from networks.checkpoint import load_tensors
+from networks.dit import DiT
+from tests.golden.avatar.dit_plays import play_forwards
+from tests.golden.avatar.dit_stream import DiTStream, TorchDriver, load_dit
+from tests.golden.avatar.onnx_driver import OnnxDriver, open_graphs
+from tests.golden.fixtures import needs_golden, preset, tensors, write_weights
 
 pytestmark = needs_golden
 

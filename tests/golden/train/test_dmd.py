@@ -6,16 +6,14 @@ import json
 from functools import partial
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import load_file  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from networks.causal_wan import CausalWan  # noqa: E402
-from networks.rolling_presets import wan_config  # noqa: E402
-from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
-from train.distill.dmd import (  # noqa: E402
+from networks.causal_wan import CausalWan
+from networks.rolling_presets import wan_config
+from tests.golden.fixtures import GOLDEN_ROOT, max_abs
+from train.distill.dmd import (
     NoiseLevels,
     clean_estimate,
     critic_loss,
@@ -25,7 +23,7 @@ from train.distill.dmd import (  # noqa: E402
     matching_loss,
     score_timesteps,
 )
-from train.network.flow import FlowTable, add_noise  # noqa: E402
+from train.network.flow import FlowTable, add_noise
 
 DMD = GOLDEN_ROOT / "rolling_forcing" / "dmd"
 needs_fixtures = pytest.mark.skipif(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from safetensors.torch import load_file
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import load_file  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from tests.golden.fixtures import GOLDEN_ROOT, keys_like, max_abs  # noqa: E402
-from train.network.flow import (  # noqa: E402
+from tests.golden.fixtures import GOLDEN_ROOT, keys_like, max_abs
+from train.network.flow import (
     FlowTable,
     add_noise,
     clean_from,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import psutil
+import pytest
+
+pytest.importorskip("torch", reason="the window runs a network of torch")
 
 from networks.causal_wan import CausalWan
 from networks.checkpoint import build_seeded

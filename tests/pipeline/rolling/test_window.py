@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="the window runs a network of torch")
+
 from export.graphs.wan import graphs_of, timestep_tables
 from networks.causal_wan import CausalWan
 from networks.checkpoint import build_seeded

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from pipeline.sessions.text import Tokenizer, clean, pad_text
 from tests.pipeline.avatar.test_audio import CONFIG
@@ -42,7 +43,6 @@ def test_entities_are_resolved_twice_and_white_space_collapses() -> None:
 
 def test_a_tokenizer_file_is_used(tmp_path: Path) -> None:
     """Real deployments bring umT5's vocabulary."""
-    tokenizers = pytest.importorskip("tokenizers")
     vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "person": 4, "talks": 5}
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
