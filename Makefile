@@ -39,7 +39,7 @@ VERIFY := $(if $(CKPT),export.checks.release "$$CKPT" --out build/verify,export.
 	$(if $(LAYERS),--layers "$$LAYERS")
 
 RUN := "$$VENV"/bin/python3
-SERVER := $(RUN) -m deploy.local_server
+SERVER := $(RUN) -m deploy.server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -75,13 +75,13 @@ serve: none fetch repository  ## start the server in the background; returns whe
 
 .PHONY: none
 none: python
-	@"$$PYTHON" -m deploy.local_server check-none
+	@"$$PYTHON" -m deploy.server check-none
 
 stop: python  ## end the server of make serve
-	@"$$PYTHON" -m deploy.local_server stop
+	@"$$PYTHON" -m deploy.server stop
 
 status: python  ## say whether the server of make serve is ready
-	@"$$PYTHON" -m deploy.local_server status
+	@"$$PYTHON" -m deploy.server status
 
 demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository "$$REPOSITORY" --image "$$PORTRAIT" --audio "$$SPEECH" --out "$$OUT"

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 
 from benchmarks.report import machine, percentiles, table
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from live_avatar_client import Session
 from live_avatar_client.audio import read_audio
 from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block

@@ -23,8 +23,8 @@ import tritonclient.grpc as grpc
 
 from benchmarks import sleeping_repository
 from benchmarks.report import machine, percentiles, table
-from deploy.loopback import CHANNEL_ARGS
-from deploy.server import LocalServer
+from deploy.server.health import CHANNEL_ARGS
+from deploy.server.local import LocalServer
 from live_avatar_client import Session
 
 CONFIG = sleeping_repository.CONFIG

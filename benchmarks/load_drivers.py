@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks import load_sequences
 from benchmarks.load_figures import Track
-from deploy import loopback, perf_analyzer
+from deploy.downloads import perf_analyzer
+from deploy.server.health import environment
 from live_avatar_client import Session
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 
@@ -67,7 +68,7 @@ def run_perf_analyzer(
     try:
         done = subprocess.run(
             command,
-            env=loopback.environment(),
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=load.seconds_left(),

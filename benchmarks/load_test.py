@@ -25,18 +25,16 @@ from benchmarks import load_drivers, load_page
 from benchmarks.load_drivers import Load
 from benchmarks.load_figures import figures
 from benchmarks.report import machine
-from deploy import perf_analyzer, triton_wheel
-from deploy.local_server import LocalServer, Ports, running_server
+from deploy.checkout import REPO
+from deploy.downloads import perf_analyzer
 from deploy.outcome import exit_code, say
-from deploy.server_command import ADDRESS
-from deploy.server_health import all_ready
+from deploy.server.local import LocalServer, server_left_running
 from live_avatar_client import AvatarError
 from live_avatar_client.audio import read_audio
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 from live_avatar_client.stream import check_health
 from pipeline.config.avatar import PipelineConfig
 
-REPO = triton_wheel.REPO
 FOLDER = REPO / "build" / "load_test"
 PAGE = REPO / "docs" / "load-test.md"
 LEVELS = (1, 2)
@@ -47,12 +45,8 @@ _WARM_UP_S = 2.0
 @contextmanager
 def serving(repository: Path) -> Iterator[tuple[str, Path]]:
     """The gRPC address and the repository of the server of `make serve`, or of one of our own."""
-    if state := running_server():
-        ports = Ports(**state["ports"])
-        if not all_ready(ports):
-            raise RuntimeError("the server of make serve is not ready.\n  Fix: make stop")
-        say(f"using the server on gRPC port {ports.grpc}")
-        yield f"{ADDRESS}:{ports.grpc}", Path(state["repository"])
+    if served := server_left_running():
+        yield served
     else:
         say(f"starting Triton for {repository}")
         with LocalServer(repository, log_dir=FOLDER / "server") as server:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
@@ -17,6 +18,17 @@ _UNFIT = {
     "`": "a backquote",
     "\\": "a backslash",
 }
+
+
+def default_python() -> str:
+    """The virtual environment's interpreter that runs the models.
+
+    The running one if it belongs to an environment, else `.venv`'s, else the running one.
+    """
+    ours = REPO / ".venv" / "bin" / "python3"
+    if sys.prefix == sys.base_prefix and ours.exists():
+        return str(ours)
+    return sys.executable
 
 
 def check_name(repo: Path = REPO) -> None:

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from deploy import checkout, foreground, server_command, triton_wheel
-from deploy.local_server import LocalServer, Ports, running_server
+from deploy import checkout
+from deploy.checkout import REPO
 from deploy.outcome import exit_code, say
-from deploy.server_health import all_ready
+from deploy.server.local import LocalServer, server_left_running
 
-LOG_DIR = triton_wheel.REPO / "build" / "demo_server"
+LOG_DIR = REPO / "build" / "demo_server"
 """A folder in it for every start."""
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(repository: Path, image: Path, audio: Path, out: Path) -> int:
@@ -31,12 +35,9 @@ def run(repository: Path, image: Path, audio: Path, out: Path) -> int:
     `RuntimeError` if there is no server for it, `ValueError` if a file is not there.
     """
     _check(image, audio, out)
-    if state := running_server():
-        ports = Ports(**state["ports"])
-        if not all_ready(ports):
-            raise RuntimeError("the server of make serve is not ready.\n  Fix: make stop")
-        say(f"using the server on gRPC port {ports.grpc}")
-        return stream(f"{server_command.ADDRESS}:{ports.grpc}", image, audio, out)
+    if served := server_left_running():
+        url, _ = served
+        return stream(url, image, audio, out)
     log_dir = _log_dir()
     say(f"starting Triton for {repository}, log in {log_dir / 'server.log'}")
     with LocalServer(repository, log_dir=log_dir) as server:
@@ -65,19 +66,50 @@ def _check(image: Path, audio: Path, out: Path) -> None:
 
 def stream(url: str, image: Path, audio: Path, out: Path) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
-    client = Path(server_command.default_python()).with_name("live-avatar")
+    client = Path(checkout.default_python()).with_name("live-avatar")
     command = [str(client), "stream", "--url", url]
     command += ["--image", str(image), "--audio", str(audio), "--out", str(out)]
     try:
-        return foreground.run(command)
+        return wait_for(command)
     except FileNotFoundError:
         raise RuntimeError(f"the client is not installed ({client}).\n  Fix: make setup") from None
 
 
+def wait_for(command: Sequence[str]) -> int:
+    """The exit code of a program; 128 and the signal's number where a signal has killed it.
+
+    Each signal of `PASSED_ON` goes on to the program, which then ends by itself (`subprocess.run`
+    would kill it a quarter of a second after Ctrl-C, and lose the video that it still writes). One
+    that is ignored, as under nohup, stays so. The program is a process group of its own: a Ctrl-C
+    in the terminal reaches it once, through us. To be called from the main thread.
+    `FileNotFoundError` if there is no such program.
+    """
+    arrived: list[int] = []
+    running: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        arrived.append(number)
+        for program in running:
+            program.send_signal(number)
+
+    before = {number: signal.getsignal(number) for number in PASSED_ON}
+    ours = [number for number in PASSED_ON if before[number] is not signal.SIG_IGN]
+    try:
+        for number in ours:
+            signal.signal(number, pass_on)
+        running.append(subprocess.Popen(command, process_group=0))
+        for early in arrived:  # while the program was being started
+            running[0].send_signal(early)
+        code = running[0].wait()
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+    return code if code >= 0 else 128 - code
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Stream one speech to the server.")
-    repository = triton_wheel.REPO / "build" / "model_repository"
-    parser.add_argument("--repository", type=Path, default=repository)
+    parser.add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
     for name in ("image", "audio", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     given = parser.parse_args()

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from deploy import checkout, open_files
+from deploy import checkout
 from deploy.outcome import exit_code
-from deploy.server_command import DEFAULT_PORTS, Ports, parse_port
+from deploy.server import open_files
+from deploy.server.ports import Ports, default_texts, parse_port
 
 PRESETS = ("demo", "rolling-demo", "14b", "rolling-1.3b")
 BACKENDS = ("cpu", "gpu")
@@ -37,11 +38,8 @@ def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
 
 def check_ports(given: Mapping[str, str]) -> Ports:
     """The ports of GRPC_PORT, HTTP_PORT and METRICS_PORT; `ValueError` if they cannot be."""
-    ports = {}
-    for name, default in DEFAULT_PORTS.items():
-        setting = f"{name.upper()}_PORT"
-        ports[name] = parse_port(given.get(setting) or str(default), setting)
-    return Ports(**ports)
+    texts = default_texts(given).items()
+    return Ports(**{name: parse_port(text, f"{name.upper()}_PORT") for name, text in texts})
 
 
 def _check_preset(preset: str, artifacts: str, repo: Path) -> None:

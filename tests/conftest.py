@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from pipeline.avatar.orchestrator import LiveAvatar
 from tests.support.fake_executor import CONFIG, FakeExecutor
 

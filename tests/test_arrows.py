@@ -71,7 +71,7 @@ def test_networks_know_only_the_config_of_the_pipeline() -> None:
 def test_what_runs_before_the_environment_needs_the_standard_library_only(path: str) -> None:
     """`make fetch` and `make repository` must not need packages that are not installed yet."""
     root = REPO / path
-    files = [root] if root.is_file() else sorted(root.glob("*.py"))
+    files = [root] if root.is_file() else sorted(root.rglob("*.py"))
     allowed = set(sys.stdlib_module_names) | {"deploy", "__future__"}
     names = {name for file in files for name in imports(file)}
     checked_itself = ("export.repository.pbtxt", "pipeline.identity.file_hashes")

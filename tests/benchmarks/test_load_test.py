@@ -14,7 +14,7 @@ import pytest
 from benchmarks import load_page, load_sequences, load_test
 from benchmarks.load_drivers import Load, run_client, run_perf_analyzer
 from benchmarks.load_figures import Track, figures
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from live_avatar_client.protocol import INPUTS
 from tests.support.programs import needs_perf_analyzer
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import checkout, triton_wheel
+from deploy import checkout
+from deploy.downloads import triton
 from tests.support.odd_checkout import copy, error_lines, furnish, make
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -40,7 +41,7 @@ def test_a_folder_that_cannot_work_is_refused_at_once_in_one_line(
 
 @needs_make
 @pytest.mark.triton
-@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
 @pytest.mark.parametrize("name", ["it's é (1) #2; %s & [x]*~ {a,b}"])
 def test_the_demo_is_made_in_a_folder_of_any_other_name(tmp_path: Path, name: str) -> None:
     """Triton starts models by a line of bash: a space cost 180 s, and ended in a riddle."""
@@ -48,7 +49,7 @@ def test_the_demo_is_made_in_a_folder_of_any_other_name(tmp_path: Path, name: st
     folder = copy(tmp_path / name, *names)
     furnish(folder)
     home = folder / "build" / "tritonserver"
-    shutil.copytree(triton_wheel.HOME, home, copy_function=os.link, symlinks=True)
+    shutil.copytree(triton.HOME, home, copy_function=os.link, symlinks=True)
     (folder / "my photos").mkdir()
     shutil.copy(folder / "examples" / "portrait.png", folder / "my photos" / "it's $HOME.png")
     shutil.copy(folder / "examples" / "speech.flac", folder / 'a "speech".flac')

@@ -29,8 +29,8 @@ open(out, "w").write(repr([int(number) for number in heard]))
 sys.exit(128 + heard[0])
 """
 STREAM = """import pathlib, sys
-from deploy import demo, outcome, server_command
-server_command.default_python = lambda: sys.argv[1]
+from deploy import checkout, demo, outcome
+checkout.default_python = lambda: sys.argv[1]
 out = pathlib.Path(sys.argv[2])
 code = outcome.exit_code(lambda: demo.stream("127.0.0.1:1", out, out, out))
 print("the server ends", flush=True)
@@ -119,7 +119,7 @@ def test_every_demo_has_a_log_folder_of_its_own(
 
     monkeypatch.setattr(demo, "LOG_DIR", tmp_path / "logs")
     monkeypatch.setattr(demo, "LocalServer", Server)
-    monkeypatch.setattr(demo, "running_server", lambda: None)
+    monkeypatch.setattr(demo, "server_left_running", lambda: None)
     monkeypatch.setattr(demo, "stream", lambda *_: code)
     given = tmp_path / "given"
     given.touch()
@@ -131,8 +131,8 @@ def test_every_demo_has_a_log_folder_of_its_own(
 
 def test_signals_mean_what_they_did_when_the_client_has_ended(tmp_path: Path) -> None:
     """Ctrl-C while the server ends would go to nobody."""
-    before = [signal.getsignal(number) for number in demo.foreground.PASSED_ON]
-    assert demo.foreground.run(["true"]) == 0
+    before = [signal.getsignal(number) for number in demo.PASSED_ON]
+    assert demo.wait_for(["true"]) == 0
     with pytest.raises(FileNotFoundError):
-        demo.foreground.run([str(tmp_path / "none")])
-    assert [signal.getsignal(number) for number in demo.foreground.PASSED_ON] == before
+        demo.wait_for([str(tmp_path / "none")])
+    assert [signal.getsignal(number) for number in demo.PASSED_ON] == before

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy import doctor
-from deploy.findings import NOTE, OK, PROBLEM, report
-from deploy.gpu_findings import (
+from deploy.checkout import REPO
+from deploy.doctor import machine as doctor
+from deploy.doctor.__main__ import examine
+from deploy.doctor.findings import NOTE, OK, PROBLEM, report
+from deploy.doctor.gpus import (
     Run,
     check_bindings,
     check_driver,
@@ -48,7 +50,7 @@ def absent(command: Sequence[str]) -> str | None:
 
 def test_a_machine_without_a_gpu_is_reported_and_not_a_problem(tmp_path: Path) -> None:
     """Who serves the demo on a laptop would be told that something is wrong."""
-    findings = doctor.examine([], tmp_path, absent)
+    findings = examine([], tmp_path, absent)
     assert findings[0].state == NOTE
     assert "configs/cpu.pbtxt" in findings[0].text
     assert not any(f.state == PROBLEM for f in findings if f.what in ("GPUs", "TensorRT"))
@@ -141,7 +143,7 @@ def test_a_gpu_without_plans_or_bindings_is_told(tmp_path: Path) -> None:
 
 def test_every_subject_is_in_the_report(tmp_path: Path) -> None:
     """What the report leaves out, an operator takes for fine."""
-    found = {finding.what for finding in doctor.examine([8001], tmp_path, machine())}
+    found = {finding.what for finding in examine([8001], tmp_path, machine())}
     assert found >= {"driver", "GPU 0", "GPU 1", "peer access", "TensorRT", "Triton", "plans"}
     assert found >= {"module tensorrt", "module cuda.bindings.runtime"}
     assert found >= {"disk", "shared memory", "port 8001"}
@@ -149,7 +151,7 @@ def test_every_subject_is_in_the_report(tmp_path: Path) -> None:
 
 def test_every_problem_names_a_fix(tmp_path: Path) -> None:
     """That is what the report is for."""
-    findings = doctor.examine([], tmp_path, machine(SMI.replace("580.65", "1.0")))
+    findings = examine([], tmp_path, machine(SMI.replace("580.65", "1.0")))
     assert all(finding.fix for finding in findings if finding.state == PROBLEM)
     assert "-> " in report(findings)
 
@@ -157,7 +159,7 @@ def test_every_problem_names_a_fix(tmp_path: Path) -> None:
 def test_it_runs_here() -> None:
     """Before anything is installed: with nothing but the interpreter."""
     command = [sys.executable, "-I", "-c"]
-    code = f"import sys; sys.path.insert(0, {str(doctor.REPO)!r}); from deploy.doctor import main"
+    code = f"import sys; sys.path.insert(0, {str(REPO)!r}); from deploy.doctor.__main__ import main"
     done = subprocess.run(
         [*command, f"{code}; sys.argv[1:] = ['--ports', '0']; sys.exit(main())"],
         capture_output=True,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.sleeping_repository import build
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
 from export.repository.hash_files import write_hashes
 from tests.pipeline.identity.test_file_hashes import flip

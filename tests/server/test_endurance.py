@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from live_avatar_client import Session
 from live_avatar_client.audio import read_audio
 

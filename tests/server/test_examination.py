@@ -13,9 +13,9 @@ import pytest
 from tritonclient import grpc
 
 from benchmarks.sleeping_repository import CONFIG, build
-from deploy import server_command, server_health
-from deploy.loopback import CHANNEL_ARGS
-from deploy.server import LocalServer
+from deploy.server import health, launch
+from deploy.server.health import CHANNEL_ARGS
+from deploy.server.local import LocalServer
 from live_avatar_client import AvatarError, Session
 from tests.server.test_configurations import set_parameter
 
@@ -43,7 +43,7 @@ def unattended(models: Path, log_dir: Path) -> Iterator[LocalServer]:
 
 def index(server: LocalServer) -> dict[str, str]:
     """Model -> state."""
-    answer = server_health._ask(server.ports, "POST", "/v2/repository/index")
+    answer = health._ask(server.ports, "POST", "/v2/repository/index")
     return {m["name"]: m.get("state", "") for m in json.loads(answer or b"[]")}
 
 
@@ -128,13 +128,13 @@ def test_a_server_that_keeps_its_models_refuses_every_session(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without explicit model control nothing can be unloaded, and asking may end the server."""
-    explicit = server_command.command
+    explicit = launch.command
 
     def fixed(**given: object) -> list[str]:
         flags = [flag for flag in explicit(**given) if not flag.startswith("--load-model")]
         return [flag.replace("=explicit", "=none") for flag in flags]
 
-    monkeypatch.setattr(server_command, "command", fixed)
+    monkeypatch.setattr(launch, "command", fixed)
     set_parameter(models, "vae_decoder", "max_sessions", "1")
     with unattended(models, tmp_path / "log") as server:
         assert all(is_refused(server) for _ in range(3))

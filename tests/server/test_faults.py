@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 
-from deploy.loopback import CHANNEL_ARGS
-from deploy.server import LocalServer
+from deploy.server.health import CHANNEL_ARGS
+from deploy.server.local import LocalServer
 from tests.support.raw_stream import IMAGE, Stream, wait_until_free
 
 pytestmark = pytest.mark.triton

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from live_avatar_client import AvatarError, Session, read_audio
 from tests.support.fuzz_files import damaged_files, original_files
 from tests.support.raw_stream import wait_until_free

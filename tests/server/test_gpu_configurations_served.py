@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
 from export.repository.deployment import plan
 from pipeline.engines.manifest import manifest_path

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from tests.pipeline.sessions.test_json_options import HOSTILE
 from tests.server.test_faults import IMAGE, Stream
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
 
 pytestmark = pytest.mark.triton

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from tests.support.client_failures import WAYS
 from tests.support.raw_stream import wait_until_free
 

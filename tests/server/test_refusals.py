@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from tests.support.raw_stream import IMAGE, Stream, wait_until_free
 
 pytestmark = pytest.mark.triton

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
 from live_avatar_client import AvatarError, VideoStream
 from live_avatar_client.rolling import ROLLING_FPS, ROLLING_INPUTS, ROLLING_OUTPUTS, blocks_before

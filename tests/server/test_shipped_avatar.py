@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from live_avatar_client import Session
 from live_avatar_client.audio import read_audio
 from networks.checkpoint import load_checkpoint

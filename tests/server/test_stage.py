@@ -10,8 +10,8 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from deploy.loopback import CHANNEL_ARGS
-from deploy.server import LocalServer
+from deploy.server.health import CHANNEL_ARGS
+from deploy.server.local import LocalServer
 from pipeline.config.avatar import PipelineConfig
 
 pytestmark = pytest.mark.triton

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
 from live_avatar_client import Session
 from pipeline.config.avatar import PipelineConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from live_avatar_client import Block, Session
 from live_avatar_client.audio import read_audio
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import tritonclient.grpc as grpc
 
-from deploy.loopback import CHANNEL_ARGS
+from deploy.server.health import CHANNEL_ARGS
 from live_avatar_client import AvatarError, Session, read_audio
 from tests.support.raw_stream import IMAGE
 

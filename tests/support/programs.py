@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from deploy import newer_libraries, perf_analyzer
+from deploy.downloads import newer_libraries, perf_analyzer
 
 PACKAGES = {"espeak-ng": "espeak-ng", "git": "git", "make": "make", "apt-config": "apt"}
 """Program -> the package of Debian and Ubuntu that brings it."""

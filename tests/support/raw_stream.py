@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpc
 
-from deploy.loopback import CHANNEL_ARGS
-from deploy.server import LocalServer
+from deploy.server.health import CHANNEL_ARGS
+from deploy.server.local import LocalServer
 
 IMAGE = np.frombuffer(
     (Path(__file__).parents[2] / "examples" / "portrait.png").read_bytes(), np.uint8

@@ -15,7 +15,12 @@ from benchmarks import report
 from tests.support import programs
 
 ROOT = Path(__file__).parents[2]
-NEEDY = ("test_train_data", "test_gpu_repository", "test_perf_analyzer", "test_setup")
+NEEDY = (
+    "train/test_data",
+    "export/repository/test_deployment",
+    "deploy/downloads/test_perf_analyzer",
+    "deploy/test_setup",
+)
 CHOSEN = "its_voice or not_written_twice or refused_for_plans or folders_of_its_own or tracked"
 """Of these files the tests that start a program; each program has one."""
 

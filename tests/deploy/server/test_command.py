@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy import server_command, server_log, server_process, triton_wheel
-from deploy.local_server import LocalServer, Ports
+from deploy.downloads import triton
+from deploy.server import launch, process
+from deploy.server import log as server_log
+from deploy.server import ports as tcp
+from deploy.server.local import LocalServer
+from deploy.server.ports import Ports
 
 
 def fake_python(folder: Path, **facts: object) -> str:
@@ -35,16 +39,16 @@ def test_unsuitable_python_is_refused_in_words(
 ) -> None:
     """With numpy 2 nothing fails: models become ready and answer nothing."""
     with pytest.raises(RuntimeError, match=words):
-        server_command.inspect_python(fake_python(tmp_path, **facts))
+        launch.inspect_python(fake_python(tmp_path, **facts))
 
 
 def test_missing_interpreter_is_refused_in_words(tmp_path: Path) -> None:
     """An environment whose base Python was upgraded away no longer runs."""
     with pytest.raises(RuntimeError, match="make setup"):
-        server_command.inspect_python(str(tmp_path / "python3"))
+        launch.inspect_python(str(tmp_path / "python3"))
 
 
-@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
 def test_python_without_a_stub_is_refused_in_words(tmp_path: Path) -> None:
     """Triton would run the stub of another version, which cannot load the interpreter."""
     (tmp_path / "model").mkdir()
@@ -62,11 +66,11 @@ def test_empty_repository_is_refused_in_words(tmp_path: Path) -> None:
 
 def test_taken_port_is_seen_before_the_start() -> None:
     """The models take seconds to load before Triton finds the port taken."""
-    ports = server_command.free_ports()
-    taken = socket.create_server((server_command.ADDRESS, ports.http))
+    ports = tcp.free_ports()
+    taken = socket.create_server((tcp.ADDRESS, ports.http))
     with taken, pytest.raises(RuntimeError, match=f"http port {ports.http}"):
-        server_command.check_ports(ports)
-    server_command.check_ports(ports)
+        tcp.check_ports(ports)
+    tcp.check_ports(ports)
 
 
 @pytest.mark.parametrize("wrong", [{"grpc": 0}, {"http": 65536}, {"metrics": 8001}])
@@ -86,4 +90,4 @@ def test_log_without_error_lines_shows_its_end(tmp_path: Path) -> None:
 
 def test_process_that_bears_another_token_is_not_ours() -> None:
     """After a crash the pid in the file may belong to somebody else's process by now."""
-    assert not server_process.is_alive(os.getpid(), "avatar_0123456789ab_")
+    assert not process.is_alive(os.getpid(), "avatar_0123456789ab_")

@@ -1,24 +1,21 @@
 """perf_analyzer, NVIDIA's load generator for Triton, unpacked into build/perf_analyzer.
 
-    python -m deploy.perf_analyzer        downloads it, once, and prints how to call it
+    python -m deploy.downloads.perf_analyzer        downloads it, once, and prints how to call it
 
 A published wheel carries the binary, which needs glibc 2.38. On an older Debian or Ubuntu it runs
-on a newer release's libraries that lie beside it (deploy/newer_libraries.py).
+on a newer release's libraries that lie beside it (`newer_libraries`).
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
-import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-from deploy import locked_wheel, newer_libraries, server_command
-from deploy.checkout import REPO
+from deploy.checkout import REPO, default_python
+from deploy.downloads import newer_libraries, wheel
 from deploy.outcome import exit_code, say
 
 HOME = REPO / "build" / "perf_analyzer"
@@ -41,45 +38,34 @@ def command(home: Path = HOME) -> list[str]:
 
 
 def is_installed(home: Path = HOME) -> bool:
-    stamp = home / ".stamp"
-    return stamp.exists() and stamp.read_text() == _stamp()
+    return wheel.is_unpacked(home, _stamp())
 
 
-def install(home: Path = HOME, python: str | Path | None = None) -> list[str]:
+def install(home: Path = HOME) -> list[str]:
     """Download, check, unpack and try it, unless that was done before; returns `command(home)`.
 
-    python: the interpreter whose pip downloads. `RuntimeError` says why it cannot be done.
+    `RuntimeError` says why it cannot be done.
     """
     if is_installed(home):
         return command(home)
-    _check_platform()
+    wheel.check_platform("perf_analyzer is published for", ".\n  Fix: run the load test there")
     cache = home.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     say(f"fetching perf_analyzer {VERSION} (7 MB)")
     # pip would not offer a wheel for a newer C library than the system's
-    wheel = locked_wheel.download(
-        LOCK,
-        cache,
-        python or server_command.default_python(),
-        pip_options=["--platform", _PLATFORM],
-    )
-    fresh = home.with_name(f".{home.name}.new-{os.getpid()}")
-    try:
-        _lay_out(wheel, fresh)
+    options = ["--platform", _PLATFORM]
+    file = wheel.download(LOCK, cache, default_python(), pip_options=options)
+    with wheel.renewed(home, _stamp()) as fresh:
+        _lay_out(file, fresh)
         _try(command(fresh))
-        (fresh / ".stamp").write_text(_stamp())
-        shutil.rmtree(home, ignore_errors=True)
-        fresh.rename(home)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    wheel.unlink()  # pip's own cache keeps a copy
+    file.unlink()  # pip's own cache keeps a copy
     return command(home)
 
 
-def _lay_out(wheel: Path, folder: Path) -> None:
+def _lay_out(file: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     program = folder / "perf_analyzer"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(file) as archive:
         program.write_bytes(archive.read(_MEMBER))
     program.chmod(0o755)
     if _needs_libraries():
@@ -108,16 +94,7 @@ def _needs_libraries() -> bool:
 
 def _stamp() -> str:
     libraries = "newer" if _needs_libraries() else "own"
-    return f"{locked_wheel.sha256_wanted(LOCK)} {_LAYOUT} {libraries} libraries\n"
-
-
-def _check_platform() -> None:
-    system, machine = platform.system(), platform.machine()
-    if (system, machine) != ("Linux", "x86_64"):
-        raise RuntimeError(
-            f"this is {system} on {machine}; perf_analyzer is published for Linux on x86-64 "
-            "alone.\n  Fix: run the load test there"
-        )
+    return f"{wheel.sha256_wanted(LOCK)} {_LAYOUT} {libraries} libraries\n"
 
 
 def main() -> int:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import load_drivers
-from deploy import loopback
+from deploy.server import health
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 NAMES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
@@ -41,7 +41,7 @@ def test_every_client_of_ours_goes_past_proxies() -> None:
 def test_a_program_gets_no_proxy(proxies: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """perf_analyzer is gRPC as well; the rest of its environment it needs."""
     monkeypatch.setenv("LD_LIBRARY_PATH", "/x")
-    got = loopback.environment()
+    got = health.environment()
     assert not [name for name in got if name.lower() in NAMES]
     assert got["LD_LIBRARY_PATH"] == "/x"
     assert os.environ["http_proxy"] == proxies  # pip's downloads keep theirs

@@ -1,7 +1,7 @@
-"""The folder of a server's log: it belongs to one server at a time.
+"""A server's working folder: its log, its state, links to what has an odd path.
 
-Two servers in it would share a log, in which one would find the other's verdict, and the links of
-`plain_paths`, which one would remove under the other.
+It belongs to one server at a time. Two servers would share a log, in which one would find the
+other's verdict, and the links, which one would remove under the other.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
-from deploy import server_process
+from deploy.checkout import REPO
+from deploy.server import process
 
+LOG_DIR = REPO / "build" / "server"
+"""Of the server that `make serve` leaves running."""
 STATE_FILE = "server.json"  # what `stop` and `status` need to know: pid, token, ports
+LINKS = ("models", "backends")
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 
-def running_server(folder: Path) -> dict | None:
+def running_server(folder: Path = LOG_DIR) -> dict[str, Any] | None:
     """What is known of the server that runs there: pid, token, ports, repository.
 
     `RuntimeError` if its state cannot be read.
     """
     path = folder / STATE_FILE
     try:
-        state = json.loads(path.read_text())
-        return state if server_process.is_alive(state["pid"], state["token"]) else None
+        state: dict[str, Any] = json.loads(path.read_text())
+        return state if process.is_alive(state["pid"], state["token"]) else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -33,7 +40,7 @@ def running_server(folder: Path) -> dict | None:
         ) from None
 
 
-def describe(state: dict) -> str:
+def describe(state: dict[str, Any]) -> str:
     return f"the server on gRPC port {state['ports']['grpc']} (process {state['pid']})"
 
 
@@ -50,6 +57,27 @@ def take(folder: Path) -> int:
         os.close(held)
         raise
     return held
+
+
+def spelled(path: Path, link: Path) -> str:
+    """A path as Triton's Python backend can take it, in a process that works in the link's folder.
+
+    The backend starts a model by a line of bash in which nothing is quoted, and its Python reads
+    paths as ASCII. A path with a space, a quote or an accent goes through `link`, made anew.
+    """
+    if _PLAIN.fullmatch(str(path)):
+        return str(path)
+    link.unlink(missing_ok=True)
+    link.symlink_to(path)
+    return link.name
+
+
+def clear(folder: Path) -> None:
+    """Remove what a server that has ended left there, all but its log."""
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    for name in LINKS:
+        if (folder / name).is_symlink():
+            (folder / name).unlink()
 
 
 def _lock(held: int, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import newer_libraries, perf_analyzer
+from deploy.downloads import newer_libraries, perf_analyzer
 from tests.support.programs import needs_perf_analyzer, needs_program
 
 
@@ -23,7 +23,7 @@ def test_second_install_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     home = tmp_path / "perf_analyzer"
     install_stub(home)
     monkeypatch.setattr(
-        perf_analyzer.locked_wheel, "download", lambda *_, **__: pytest.fail("pip was called")
+        perf_analyzer.wheel, "download", lambda *_, **__: pytest.fail("pip was called")
     )
     assert perf_analyzer.install(home) == [str(home / "perf_analyzer")]
 
@@ -54,7 +54,7 @@ def test_failed_install_leaves_nothing_behind(
         folder.mkdir()
         raise RuntimeError("no libraries")
 
-    monkeypatch.setattr(perf_analyzer.locked_wheel, "download", lambda *_, **__: tmp_path / "wheel")
+    monkeypatch.setattr(perf_analyzer.wheel, "download", lambda *_, **__: tmp_path / "wheel")
     monkeypatch.setattr(perf_analyzer, "_lay_out", fail)
     with pytest.raises(RuntimeError, match="no libraries"):
         perf_analyzer.install(tmp_path / "build" / "perf_analyzer")

@@ -1,11 +1,29 @@
-"""Is a local Triton server ready? Asked over HTTP, past any proxy."""
+"""A local server is asked directly, whatever proxies the environment names.
+
+pip, apt and downloads keep their proxies.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 
-from deploy.server_command import ADDRESS, Ports
+from deploy.server.ports import ADDRESS, Ports
+
+CHANNEL_ARGS = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+)
+"""For `tritonclient.grpc.InferenceServerClient(url, channel_args=...)`. Once it is given arguments
+it has no limits on messages of its own, so these drop gRPC's."""
+_PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
+
+
+def environment() -> dict[str, str]:
+    """This process's environment variables, without proxies: for a program that asks a server."""
+    return {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
 
 
 def all_ready(ports: Ports) -> bool:

@@ -1,15 +1,45 @@
-"""Wheels that are unpacked rather than installed, downloaded against their lock's checksum.
-
-Standard library only.
-"""
+"""Wheels that are unpacked rather than installed, downloaded against their lock's checksum."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 import re
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+_STAMP = ".stamp"
+
+
+def check_platform(what: str, fix: str) -> None:
+    """`RuntimeError` with the fix where this is no Linux on x86-64."""
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise RuntimeError(f"this is {system} on {machine}; {what} Linux on x86-64 alone{fix}")
+
+
+def is_unpacked(home: Path, stamp: str) -> bool:
+    """Whether `renewed` has made the folder with this stamp."""
+    path = home / _STAMP
+    return path.exists() and path.read_text() == stamp
+
+
+@contextmanager
+def renewed(home: Path, stamp: str) -> Iterator[Path]:
+    """A folder beside `home`, which takes its place at the end and so is never half done."""
+    fresh = home.with_name(f".{home.name}.new-{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        yield fresh
+        (fresh / _STAMP).write_text(stamp)
+        shutil.rmtree(home, ignore_errors=True)
+        fresh.rename(home)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def sha256_wanted(lock: Path) -> str:

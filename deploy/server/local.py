@@ -1,9 +1,7 @@
-"""A Triton server on this machine, for a model repository; the command line is local_server.py.
+"""A Triton server for a model repository, on free ports; it ends with who started it:
 
-As a context manager it runs on free ports and ends with the process that started it:
-
-    with LocalServer(Path("build/model_repository"), log_dir=tmp_path) as server:
-        client = InferenceServerClient(server.grpc_url)
+with LocalServer(Path("build/model_repository"), log_dir=tmp_path) as server:
+    client = InferenceServerClient(server.grpc_url)
 """
 
 from __future__ import annotations
@@ -16,24 +14,32 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from deploy import (
-    checkout,
-    log_folder,
-    open_files,
-    orphan_guard,
-    plain_paths,
-    server_command,
-    server_log,
-    server_process,
-    triton_wheel,
-)
-from deploy.log_folder import STATE_FILE
-from deploy.server_command import ADDRESS, Ports
-from deploy.server_health import all_ready
+from deploy import checkout
+from deploy.downloads import triton
+from deploy.outcome import say
+from deploy.server import folder, guard, launch, log, open_files, process
+from deploy.server.health import all_ready
+from deploy.server.ports import ADDRESS, Ports, check_ports, free_ports
 
 EXAMINATION = "pipeline/identity/examination.py"  # in every public model that examines others
-_KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
+KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
+
+
+def server_left_running() -> tuple[str, Path] | None:
+    """Of the server of `make serve`, if one runs: its gRPC address and its repository.
+
+    `RuntimeError` if it is not ready.
+    """
+    state = folder.running_server()
+    if state is None:
+        return None
+    ports = Ports(**state["ports"])
+    if not all_ready(ports):
+        raise RuntimeError("the server of make serve is not ready.\n  Fix: make stop")
+    say(f"using the server on gRPC port {ports.grpc}")
+    return f"{ADDRESS}:{ports.grpc}", Path(state["repository"])
 
 
 class LocalServer:
@@ -43,8 +49,7 @@ class LocalServer:
     each model, where it exists, replaces its `config.pbtxt`. python: interpreter of the virtual
     environment that runs the models (None: this one, or the project's `.venv`). env: environment
     variables on top of the present ones. log_dir: gets `server.log` and `server.json`, of one
-    server at a time.
-    outlives_us: the server stays when this process ends (then only `stop` ends it).
+    server at a time. outlives_us: only `stop` ends the server, not the end of this process.
     """
 
     def __init__(
@@ -56,16 +61,16 @@ class LocalServer:
         config: str = "cpu",
         python: str | None = None,
         env: Mapping[str, str] | None = None,
-        home: Path = triton_wheel.HOME,
+        home: Path = triton.HOME,
         start_timeout_s: float = 180.0,
         exit_timeout_s: int = 5,
         outlives_us: bool = False,
     ) -> None:
         self.repository = Path(repository).resolve()
         self.log_dir = Path(log_dir).resolve()
-        self.ports = ports or server_command.free_ports()
+        self.ports = ports or free_ports()
         self.config = config
-        self.python = python or server_command.default_python()
+        self.python = python or checkout.default_python()
         self.env = dict(env or {})
         self.home = Path(home).resolve()
         self.start_timeout_s = start_timeout_s
@@ -100,7 +105,7 @@ class LocalServer:
 
     def stub_pids(self) -> list[int]:
         """The processes that run the Python models, one per instance."""
-        return server_process.stub_pids(self.token, self.pid)
+        return process.stub_pids(self.token, self.pid)
 
     def start(self) -> LocalServer:
         """Start the server; return when every model is ready.
@@ -123,12 +128,10 @@ class LocalServer:
     def stop(self) -> None:
         """End the server and its stubs, free its ports and shared memory. Twice does no harm."""
         if self._process is not None:
-            timeout_s = self.exit_timeout_s + _KILL_MARGIN_S
-            server_process.end(self._process.pid, self.token, timeout_s)
+            process.end(self.pid, self.token, self.exit_timeout_s + KILL_MARGIN_S)
             self._process.wait()
             self._process = None
-            (self.log_dir / STATE_FILE).unlink(missing_ok=True)
-            plain_paths.remove_links(self.log_dir)
+            folder.clear(self.log_dir)
         if self._guard is not None:
             assert self._guard.stdin
             self._guard.stdin.close()
@@ -144,76 +147,73 @@ class LocalServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _check(self) -> dict:
+    def _check(self) -> dict[str, Any]:
         """What `inspect_python` says, once everything that a start needs is there."""
         checkout.check_writable(self.log_dir)
         if not any(self.repository.glob("*/config.pbtxt")):
             raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
-        if not triton_wheel.is_fetched(self.home):
+        if not triton.is_fetched(self.home):
             raise RuntimeError("the Triton server is not downloaded.\n  Fix: make fetch")
-        facts = server_command.inspect_python(self.python)
-        backend = triton_wheel.backend_directory(self.home, facts["version"])
-        stub = backend / "python" / triton_wheel.STUB_NAME
+        facts = launch.inspect_python(self.python)
+        backend = triton.backend_directory(self.home, facts["version"])
+        stub = backend / "python" / triton.STUB_NAME
         if not stub.exists():
             raise RuntimeError(
                 f"the Triton server has no helper for Python {facts['version']} ({stub}).\n"
                 "  Fix: make clean fetch"
             )
         open_files.check()
-        server_command.check_ports(self.ports)
+        check_ports(self.ports)
         return facts
 
-    def _launch(self, facts: dict) -> None:
-        self._held_folder = log_folder.take(self.log_dir)
-        models, backends = (self.log_dir / name for name in plain_paths.LINKS)
-        directory = triton_wheel.backend_directory(self.home, facts["version"])
-        command = server_command.command(
+    def _launch(self, facts: dict[str, Any]) -> None:
+        self._held_folder = folder.take(self.log_dir)
+        models, backends = (self.log_dir / name for name in folder.LINKS)
+        directory = triton.backend_directory(self.home, facts["version"])
+        command = launch.command(
             home=self.home,
-            repository=plain_paths.spelled(self.repository, models),
-            backends=plain_paths.spelled(directory, backends),
+            repository=folder.spelled(self.repository, models),
+            backends=folder.spelled(directory, backends),
             ports=self.ports,
             config=self.config,
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
         )
         self.log.unlink(missing_ok=True)  # a server that is still ending writes to the old one
-        with self.log.open("wb") as log, open_files.raised():
+        with self.log.open("wb") as said, open_files.raised():
             self._process = subprocess.Popen(
                 command,
                 cwd=self.log_dir,  # a stub imports from here before it looks into its model
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=said,
                 stderr=subprocess.STDOUT,
-                env=server_command.environment(self.python, facts["libpython_dir"], self.env),
+                env=launch.environment(self.python, facts["libpython_dir"], self.env),
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
             )
         if not self.outlives_us:
-            timeout_s = self.exit_timeout_s + _KILL_MARGIN_S
-            self._guard = orphan_guard.start(self.pid, self.token, timeout_s)
+            timeout_s = self.exit_timeout_s + KILL_MARGIN_S
+            self._guard = guard.start(self.pid, self.token, timeout_s)
         state = {"pid": self.pid, "token": self.token, "exit_timeout_s": self.exit_timeout_s}
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
-        (self.log_dir / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
+        (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + self.start_timeout_s
         while not (self._agreed() and all_ready(self.ports)):
             assert self._process
             if self._process.poll() is not None:
-                raise RuntimeError(
-                    f"the Triton server ended while starting:\n{server_log.failure(self.log)}\n"
-                    f"  The whole log: {self.log}"
-                )
+                raise self._failure("the Triton server ended while starting")
             if time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"the models were not ready after {self.start_timeout_s:g} s:\n"
-                    f"{server_log.failure(self.log)}\n  The whole log: {self.log}"
-                )
+                raise self._failure(f"the models were not ready after {self.start_timeout_s:g} s")
             time.sleep(0.05)
+
+    def _failure(self, what: str) -> RuntimeError:
+        return RuntimeError(f"{what}:\n{log.failure(self.log)}\n  The whole log: {self.log}")
 
     def _agreed(self) -> bool:
         """Whether every public model has found that the models it calls belong together.
         `RuntimeError` when all have looked and one has not."""
-        verdicts = server_log.verdicts(self.log)
+        verdicts = log.verdicts(self.log)
         if not all(name in verdicts for name in self._examiners()):
             return False
         if refusals := [f"{name}: {words}" for name, words in verdicts.items() if words]:
@@ -222,5 +222,5 @@ class LocalServer:
 
     def _examiners(self) -> list[str]:
         """Public models of the repository that will say what they found."""
-        names = server_log.EXAMINERS
+        names = log.EXAMINERS
         return [name for name in names if any(self.repository.glob(f"{name}/*/{EXAMINATION}"))]

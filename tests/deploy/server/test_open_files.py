@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from deploy import open_files, triton_wheel
-from tests.deploy.test_local_server import DOUBLING, write_model
+from deploy.downloads import triton
+from deploy.server import open_files
+from tests.deploy.server.test_local import DOUBLING, write_model
 from tests.support.odd_checkout import copy, error_lines, make
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 SERVE = """
 import resource, sys
 from pathlib import Path
 soft, hard = int(sys.argv[1]), int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from deploy.local_server import LocalServer
-from tests.deploy.test_local_server import double
+from deploy.server.local import LocalServer
+from tests.deploy.server.test_local import double
 with LocalServer(Path(sys.argv[3]), log_dir=Path(sys.argv[4])) as server:
     limits = Path(f"/proc/{server.pid}/limits").read_text()
     print([line.split()[3] for line in limits.splitlines() if "open files" in line][0])
@@ -40,7 +41,7 @@ def serve(folder: Path, soft: int, hard: int) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.triton
-@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
 @pytest.mark.parametrize("hard", [open_files.WANTED, 4096])
 def test_the_server_gets_what_the_hard_limit_allows(tmp_path: Path, hard: int) -> None:
     """With a soft limit of 64 Triton hung for minutes; ours must be as it was afterwards."""
@@ -49,7 +50,7 @@ def test_the_server_gets_what_the_hard_limit_allows(tmp_path: Path, hard: int) -
     assert done.stdout.splitlines() == [str(hard), "64", "[0.0, 2.0, 4.0]"]
 
 
-@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
 def test_a_hard_limit_that_is_too_low_is_refused_before_the_start(tmp_path: Path) -> None:
     """Triton hangs until the start's time is up, and its log says nothing of files."""
     done = serve(tmp_path, 64, 64)

@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 from tritonclient import grpc
 
-from deploy import log_folder, plain_paths, server_command, server_process, triton_wheel
-from deploy.local_server import LocalServer
-from deploy.loopback import CHANNEL_ARGS
-from deploy.server_health import all_ready
+from deploy.downloads import triton
+from deploy.server import folder as log_folder
+from deploy.server import ports as tcp
+from deploy.server import process
+from deploy.server.health import CHANNEL_ARGS, all_ready
+from deploy.server.local import LocalServer
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 needs_server = [
     pytest.mark.triton,
-    pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch"),
+    pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch"),
 ]
 
 ODD = 'q"(x); `y` \\\\ #*?~&|<>![]{}%,:='
@@ -86,7 +88,7 @@ def doubler(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.triton
-@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
 def test_a_model_imports_what_lies_beside_it_and_not_where_the_server_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +104,7 @@ def test_a_model_imports_what_lies_beside_it_and_not_where_the_server_was_starte
 
 
 @pytest.mark.triton
-@pytest.mark.skipif(not triton_wheel.is_fetched(), reason="no Triton server: run make fetch")
+@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
 @pytest.mark.parametrize("name", ["a b", "é", "it's", "$HOME", "a\nb", ODD], ids=ascii)
 def test_a_repository_in_a_folder_of_any_name_is_served(tmp_path: Path, name: str) -> None:
     """The backend starts a model by a line of bash without quotes, and reads paths as ASCII."""
@@ -165,7 +167,7 @@ class TestRunning:
         self, doubler: LocalServer, repository: Path
     ) -> None:
         """It would empty the log, read the first one's verdict there, and take its links away."""
-        links = [doubler.log_dir / name for name in plain_paths.LINKS]
+        links = [doubler.log_dir / name for name in log_folder.LINKS]
         for link in links:  # as for a repository in a folder with a space
             link.symlink_to(repository)
         before = doubler.log.read_bytes()
@@ -176,7 +178,8 @@ class TestRunning:
         assert doubler.log.read_bytes()[: len(before)] == before
         assert (doubler.log_dir / "server.json").exists()
         assert all(link.is_symlink() for link in links)
-        plain_paths.remove_links(doubler.log_dir)
+        for link in links:
+            link.unlink()
 
 
 @pytest.mark.parametrize("is_left_running", [False, True], ids=["starting", "left running"])
@@ -222,10 +225,10 @@ class TestEnding:
         assert len(pids) == 2
         assert shared_memory(server.token)
         server.stop()
-        assert not any(server_process.is_alive(pid, server.token) for pid in pids)
+        assert not any(process.is_alive(pid, server.token) for pid in pids)
         assert shared_memory(server.token) == []
         assert [path.name for path in tmp_path.iterdir()] == ["server.log"]
-        server_command.check_ports(server.ports)  # raises if one is still taken
+        tcp.check_ports(server.ports)  # raises if one is still taken
         server.stop()  # a second time does no harm
 
     def test_stop_kills_a_model_that_does_not_finish(self, tmp_path: Path) -> None:
@@ -236,9 +239,7 @@ class TestEnding:
         began = time.monotonic()
         server.stop()
         assert time.monotonic() - began < 15  # 1 s and the margin for the kill, on a busy machine
-        assert happens(
-            lambda: not any(server_process.is_alive(pid, server.token) for pid in pids), 5
-        )
+        assert happens(lambda: not any(process.is_alive(pid, server.token) for pid in pids), 5)
         assert shared_memory(server.token) == []
 
     def test_server_ends_with_the_process_that_started_it(
@@ -247,7 +248,7 @@ class TestEnding:
         """A killed test run would leave servers that eat the machine's memory."""
         code = (
             "import os, signal, sys, pathlib\n"
-            "from deploy.local_server import LocalServer\n"
+            "from deploy.server.local import LocalServer\n"
             "server = LocalServer(pathlib.Path(sys.argv[1]), log_dir=sys.argv[2]).start()\n"
             "print(server.pid, server.token, flush=True)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -260,7 +261,7 @@ class TestEnding:
         )
         pid, token = starter.stdout.split()
         assert starter.returncode == -signal.SIGKILL
-        assert happens(lambda: not server_process.is_alive(int(pid), token), within_s=20)
+        assert happens(lambda: not process.is_alive(int(pid), token), within_s=20)
         assert happens(lambda: not shared_memory(token), within_s=5)
 
     def test_failing_model_speaks_for_itself(self, tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ class TestEnding:
 
 
 def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploy.local_server", *arguments]
+    command = [sys.executable, "-m", "deploy.server", *arguments]
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True)
 
 
@@ -284,7 +285,7 @@ class TestCommandLine:
     def test_start_status_stop(self, repository: Path, tmp_path: Path) -> None:
         """`make serve` must leave a server that `make stop` of another process finds."""
         here = ("--log-dir", str(tmp_path))
-        ports = server_command.free_ports()
+        ports = tcp.free_ports()
         where = ["--repository", str(repository), f"--grpc-port={ports.grpc}"]
         where += [f"--http-port={ports.http}", f"--metrics-port={ports.metrics}"]
         try:

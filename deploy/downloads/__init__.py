@@ -1,0 +1,1 @@
+"""Programs that are unpacked into build/ rather than installed."""

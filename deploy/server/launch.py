@@ -1,0 +1,94 @@
+"""How a local Triton server is called: its interpreter, flags and environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.checkout import REPO
+from deploy.downloads import triton
+from deploy.server.ports import ADDRESS, Ports
+
+SHM_BYTES = 4 * 2**20  # of a model instance at first, and of each growth on demand
+
+
+def inspect_python(python: str) -> dict[str, Any]:
+    """`check_python.facts` of that interpreter; `RuntimeError` if models cannot run in it."""
+    command = [python, str(REPO / "deploy" / "check_python.py"), "--json"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise RuntimeError(f"{python} does not run ({error}).\n  Fix: make setup") from None
+    facts: dict[str, Any] = json.loads(answer.stdout)
+    problems = facts["problems"] or _numpy_problems(python, facts["numpy"])
+    if problems:
+        raise RuntimeError("\n".join(problems))
+    return facts
+
+
+def _numpy_problems(python: str, version: str | None) -> list[str]:
+    if version is None:
+        return [f"{python} has no numpy, which every model needs.\n  Fix: make setup"]
+    if int(version.split(".")[0]) >= 2:
+        return [
+            f"{python} has numpy {version}; with numpy 2 this server's models become ready, then "
+            "answer with empty tensors.\n"
+            "  Fix: make setup (it installs numpy 1.26.4), or pip install 'numpy<2' there"
+        ]
+    return []
+
+
+def command(
+    *,
+    home: Path,
+    repository: str,
+    backends: str,
+    ports: Ports,
+    config: str,
+    token: str,
+    exit_timeout_s: int,
+) -> list[str]:
+    """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
+
+    repository, backends: folders as `folder.spelled` writes them.
+    """
+    return [
+        str(home / triton.SERVER),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        f"--model-config-name={config}",
+        "--model-control-mode=explicit",  # models can be reloaded after a fault
+        "--load-model=*",
+        f"--grpc-address={ADDRESS}",
+        f"--http-address={ADDRESS}",
+        f"--metrics-address={ADDRESS}",
+        f"--grpc-port={ports.grpc}",
+        f"--http-port={ports.http}",
+        f"--metrics-port={ports.metrics}",
+        "--allow-gpu-metrics=false",
+        "--pinned-memory-pool-byte-size=0",
+        f"--exit-timeout-secs={exit_timeout_s}",
+        "--log-format=ISO8601",
+        f"--backend-config=python,shm-default-byte-size={SHM_BYTES}",
+        f"--backend-config=python,shm-growth-byte-size={SHM_BYTES}",
+        f"--backend-config=python,shm-region-prefix-name={token}",
+    ]
+
+
+def environment(python: str, libpython_dir: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """The server's environment variables.
+
+    A stub runs the environment of the first `python3` on PATH, and loads the libpython that
+    LD_LIBRARY_PATH names first: both must be those of `python`.
+    """
+    values = {**os.environ, **extra}
+    ours = str(Path(python).absolute().parent)  # not resolved: an environment's is a link
+    values["PATH"] = os.pathsep.join([ours, values.get("PATH", os.defpath)])
+    libraries = [libpython_dir, values.get("LD_LIBRARY_PATH", "")]
+    values["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+    values.pop("PYTHONHOME", None)
+    return values

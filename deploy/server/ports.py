@@ -1,0 +1,79 @@
+"""The TCP ports of a local server."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+DEFAULT_PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
+ADDRESS = "127.0.0.1"  # HTTP and metrics have no TLS: the local server never listens beyond this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """TCP ports on the loopback interface."""
+
+    grpc: int = DEFAULT_PORTS["grpc"]
+    http: int = DEFAULT_PORTS["http"]
+    metrics: int = DEFAULT_PORTS["metrics"]
+
+    def __post_init__(self) -> None:
+        for name, port in asdict(self).items():
+            if not 1 <= port <= 65535:
+                raise ValueError(f"{name} port {port} is not in 1..65535")
+        if len(set(asdict(self).values())) < 3:
+            raise ValueError(f"the three ports must differ, got {asdict(self)}")
+
+
+def parse_port(text: str, setting: str, lowest: int = 1) -> int:
+    """A port that somebody wrote; `ValueError` names the setting that it stood in."""
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not lowest <= port <= 65535:
+        raise ValueError(f"{setting} is {text[:80]!r}, wanted a port {lowest}..65535")
+    return port
+
+
+def default_texts(given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The three ports as GRPC_PORT, HTTP_PORT and METRICS_PORT have them, else the defaults."""
+    return {n: given.get(f"{n.upper()}_PORT") or str(port) for n, port in DEFAULT_PORTS.items()}
+
+
+def why_taken(port: int) -> str | None:
+    """What the system says against listening on a port; None if it is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            return str(error.strerror)
+    return None
+
+
+def free_ports() -> Ports:
+    """Three ports that nobody listens on, below the range the system hands to clients."""
+    found: list[int] = []
+    while len(found) < 3:
+        port = random.randint(20000, 32000)
+        if port not in found and not why_taken(port):
+            found.append(port)
+    return Ports(grpc=found[0], http=found[1], metrics=found[2])
+
+
+def check_ports(ports: Ports) -> None:
+    """`RuntimeError` with the fix if somebody listens on one of the ports."""
+    taken = {name: port for name, port in asdict(ports).items() if why_taken(port)}
+    if taken:
+        which = " and ".join(f"{name} port {port}" for name, port in taken.items())
+        free = asdict(ports) | {name: asdict(free_ports())[name] for name in taken}
+        preset = os.environ.get("PRESET", "demo")
+        fix = [] if preset == "demo" else [f"PRESET={preset}"]
+        fix += [f"{name.upper()}_PORT={port}" for name, port in free.items()]
+        raise RuntimeError(
+            f"another program listens on {which} of {ADDRESS}.\n  Fix: make serve {' '.join(fix)}"
+        )
