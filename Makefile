@@ -43,7 +43,7 @@ SERVER := $(RUN) -m deploy.server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help python settings setup setup-dev fetch repository serve stop status demo test test-slow lint format \
+.PHONY: help python settings setup setup-dev fetch repository serve stop status demo test test-quick test-slow lint format \
 	export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
 	bench load-test clean
 
@@ -89,6 +89,9 @@ demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
 	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 	@$(RUN) -m export.checks.compile
+
+test-quick: setup-dev  ## run pure logic and fakes alone: no torch, no server, under a minute
+	@$(RUN) -m pytest --quick -q -n 2
 
 test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones too
 	@$(RUN) -m tests.support.programs

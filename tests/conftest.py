@@ -11,6 +11,7 @@ import pytest
 
 from deploy.server.local import LocalServer
 from pipeline.avatar.orchestrator import LiveAvatar
+from tests.support import quick
 from tests.support.fake_executor import CONFIG, FakeExecutor
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jo
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side: a core for each, as PyTorch loads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="pure logic and fakes: under a minute")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        quick.refuse_torch_and_server()
+        config.option.markexpr = config.option.markexpr or quick.MARKERS
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from tests.support.command_line import ended, here, started, stream
 from tests.support.fake_avatar_server import FakeAvatar, serving
 from tests.support.sounds import tones, write_coded, write_wav
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def fake_url() -> Iterator[str]:

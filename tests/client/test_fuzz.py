@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.fuzz_files import damaged_files, original_files
 
+pytestmark = pytest.mark.long
+
 _AT_ONCE = 50
 """Files that one process reads: what it costs to start one is shared, a crash ends few."""
 

@@ -19,6 +19,8 @@ from pipeline.avatar.stage import Stage
 from pipeline.denoising.noise import block_noise
 from tests.support.fake_executor import FakeReply
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "artifacts" / "demo"
 NUM_BLOCKS = 7

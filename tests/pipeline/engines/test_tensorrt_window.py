@@ -16,6 +16,8 @@ from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import GRAPHS, WindowDevice
 from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
 
+pytestmark = pytest.mark.long
+
 DEMO = Path(__file__).parents[3] / "artifacts" / "rolling-demo"
 CONFIG = RollingConfig.load(DEMO / "rolling.json")
 MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")

@@ -16,6 +16,8 @@ from export.repository import hash_files
 from export.repository.hash_files import write_hashes
 from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 
+pytestmark = pytest.mark.long
+
 ARTIFACTS = Path(__file__).parents[3] / "artifacts"
 GRAPH, WEIGHTS, TABLE = "dit_step.onnx", "dit.safetensors", "timesteps.safetensors"
 

@@ -13,6 +13,8 @@ from pipeline.pictures.decoding import decode_picture
 from pipeline.pictures.jpeg import read_jpeg
 from tests.support.drawn_pictures import encoded, jpeg_with, outcome, segment, smooth, turned
 
+pytestmark = pytest.mark.long
+
 END = b"\xff\xd9"
 PICTURES = {
     "noise": Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8)),

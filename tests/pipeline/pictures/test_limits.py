@@ -29,6 +29,8 @@ from tests.support.drawn_pictures import (
     turned,
 )
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 PROBE = """
 import sys, time

@@ -17,6 +17,8 @@ from pipeline.rolling.orchestrator import RollingForcing
 from pipeline.rolling.request import RollingOptions, RollingRequest
 from tests.support.fake_executor import FakeReply
 
+pytestmark = pytest.mark.long
+
 FOLDER = Path(__file__).parents[3] / "artifacts" / "rolling-demo"
 SEED = 5
 PROMPT = "a lighthouse in the fog"
