@@ -26,7 +26,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     [
         ("import torch", "a quick test imports torch"),
         ("import networks.dit", "a quick test imports torch"),
-        ("LocalServer(Path(), log_dir=Path()).start()", "a quick test starts the server"),
+        ("LocalServer(Path(), log_dir=Path())._launch({})", "a quick test starts the server"),
     ],
 )
 def test_torch_and_the_server_are_refused(code: str, words: str) -> None:
