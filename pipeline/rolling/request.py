@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.avatar.request import (
+from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import DEPLOYED
+from pipeline.sessions.checks import (
     check_sequence,
     read_blocks,
     read_prompt,
     read_seed,
     read_text,
 )
-from pipeline.config.rolling import RollingConfig
-from pipeline.config.rules import DEPLOYED
 from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_BLOCKS = 1_000_000
