@@ -62,11 +62,3 @@ class SinkCache:
             first_frame=first_frame,
             reference_position=max(c.sink_position, first_frame + sink_distance),
         )
-
-    def blocks_visible(self, block: int) -> range:
-        """Blocks whose keys a query of `block` attends to, itself last."""
-        return range(max(0, block - self.config.window_blocks + 1), block + 1)
-
-    def recalibrates(self, block: int) -> bool:
-        """Whether the sink is prefilled anew, with the first generated frame, before `block`."""
-        return block == self.config.recalibrate_block
