@@ -1,4 +1,4 @@
-"""The release's places of audio features, of which the served ones differ (a whole file at once)."""
+"""The release's places of audio features: those of a whole file at once."""
 
 from __future__ import annotations
 
