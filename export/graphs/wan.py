@@ -29,7 +29,7 @@ from networks.wan_inputs import (
 )
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.config.rolling import RollingConfig
-from pipeline.denoising.rolling_schedule import NoiseTable
+from pipeline.denoising.schedule import NoiseTable
 
 WEIGHTS = "wan.safetensors"
 TIMESTEPS = "window_timesteps.safetensors"

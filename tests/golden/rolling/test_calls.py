@@ -9,7 +9,7 @@ import pytest
 
 from networks.rolling_presets import golden_rolling_preset
 from pipeline.config.rolling import RollingConfig
-from pipeline.denoising.rolling_schedule import Levels
+from pipeline.denoising.schedule import Levels
 from pipeline.rolling.plan import Pass, RollingPlan
 from tests.golden.rolling.fixtures import STREAMS, facts, needs_rolling
 

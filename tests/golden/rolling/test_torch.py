@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import networks.causal_wan as causal_wan
 from networks.causal_wan import CausalWan, block_causal
 from pipeline.denoising.positions import grid, tables
-from pipeline.denoising.rolling_schedule import clean_of
+from pipeline.denoising.schedule import clean_of
 from pipeline.rolling.plan import Pass, RollingPlan
 from tests.golden.fixtures import max_abs
 from tests.golden.rolling.fixtures import (
