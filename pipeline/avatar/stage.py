@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import RopeTables
 from pipeline.denoising.schedule import Schedule
 from pipeline.engines.onnx import BoundGraph, Buffers, Engine, EngineLoader
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from networks.dit import NOISY, DiT
 from networks.layers import attend, rotate
+from pipeline.avatar.rope_tables import sink_grid
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import Positions, grid, sink_grid, tables
+from pipeline.denoising.positions import Positions, grid, tables
 from pipeline.denoising.schedule import Schedule
 from tests.support.served_dit import ServedStep
 from train.network.batched_dit import Conditions

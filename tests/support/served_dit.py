@@ -11,9 +11,9 @@ from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.dit_inputs import prefill_outputs, step_outputs, text_outputs
 from networks.presets import Preset, preset_of
 from networks.prompt import TextKeysValues
+from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import RopeTables
 from train.network.batched_dit import Conditions
 
 

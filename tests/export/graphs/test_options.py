@@ -24,9 +24,9 @@ from networks.presets import PRESETS  # noqa: E402
 from pipeline.avatar.local import LocalExecutor  # noqa: E402
 from pipeline.avatar.orchestrator import LiveAvatar  # noqa: E402
 from pipeline.avatar.request import AvatarRequest, Options  # noqa: E402
+from pipeline.avatar.rope_tables import RopeTables  # noqa: E402
 from pipeline.avatar.sink_cache import SinkCache  # noqa: E402
 from pipeline.config.avatar import PipelineConfig  # noqa: E402
-from pipeline.denoising.positions import RopeTables  # noqa: E402
 from pipeline.denoising.schedule import Schedule  # noqa: E402
 from tests.support.artifacts import DEMO, demo_with  # noqa: E402
 from tests.support.fake_executor import FakeReply  # noqa: E402

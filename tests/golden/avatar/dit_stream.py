@@ -12,7 +12,7 @@ from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs, text_outputs
 from networks.prompt import TextKeysValues
-from pipeline.denoising.positions import RopeTables
+from pipeline.avatar.rope_tables import RopeTables
 from tests.golden.fixtures import preset, weights
 
 Arrays = dict[str, NDArray[Any]]
