@@ -18,8 +18,9 @@ from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.request import AvatarRequest
 from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.base import EngineLoader
 from pipeline.engines.device_sessions import Device, SessionWorker
-from pipeline.engines.onnx import Engine, EngineLoader
+from pipeline.engines.onnx import Engine
 from pipeline.pictures.reference import read_picture
 from pipeline.sessions.text import Tokenizer, pad_text
 
