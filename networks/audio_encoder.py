@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from networks.presets import AudioEncoderConfig
+from networks.configs import AudioEncoderConfig
 
 UNUSED = ("lm_head.", "wav2vec2.masked_spec_embed", "quantizer.", "project_q.", "project_hid.")
 """Checkpoint keys of the training heads, dropped when loading."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, UMT5Config, UMT5EncoderModel
 from transformers.masking_utils import eager_mask
 
-from networks.presets import TextEncoderConfig
+from networks.configs import TextEncoderConfig
 
 _LAYER = {
     "attn.q": "layer.0.SelfAttention.q",

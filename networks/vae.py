@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.presets import VAEConfig
+from networks.configs import VAEConfig
 from networks.vae_layers import (
     AttentionBlock,
     CausalConv3d,

@@ -10,11 +10,11 @@ import torch
 
 from networks.causal_wan import CausalWan, block_causal, wan_key
 from networks.checkpoint import load_checkpoint
-from networks.rolling_presets import wan_config
 from pipeline.denoising.positions import grid, tables
 from pipeline.denoising.schedule import NoiseTable
 from pipeline.rolling.plan import RollingPlan
 from tests.golden.fixtures import max_abs
+from tests.golden.presets import wan_config
 from tests.golden.rolling.fixtures import (
     TOLERANCE,
     arrays,
