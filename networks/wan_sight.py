@@ -1,4 +1,4 @@
-"""What tokens of a clip see and where they stand: masks and position tables, in PyTorch.
+"""Where tokens of a clip stand and what they see, in PyTorch.
 
 F latent frames   S tokens of a frame   L = F * S tokens   K keys   d head size
 """
@@ -10,20 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from networks.block import Rotation
+
 THETA = 10_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """Where queries and keys stand, RoPE tables [1, tokens, d/2], and which keys are seen.
+class Sight(Rotation):
+    """Where queries and keys stand, and which keys are seen.
 
     `seen` [1, 1, L, K] bool; None: all of them.
     """
 
-    cos_q: Tensor
-    sin_q: Tensor
-    cos_k: Tensor
-    sin_k: Tensor
     seen: Tensor | None = None
 
 
@@ -44,43 +42,3 @@ def rope_tables(
         angles.append(place.reshape(-1, 1).double() * THETA**-powers)
     angle = torch.cat(angles, dim=1)[None]
     return angle.cos().to(dtype), angle.sin().to(dtype)
-
-
-def block_causal(
-    num_frames: int,
-    frames_per_block: int,
-    tokens_per_frame: int,
-    device: torch.device | str = "cpu",
-    local_frames: int | None = None,
-) -> Tensor:
-    """bool [1, 1, L, L]: a token sees the tokens of its own block and of those before it.
-
-    With `local_frames` only the last so many frames up to the end of its own block.
-    """
-    block = torch.arange(num_frames, device=device) // frames_per_block
-    seen = block[:, None] >= block[None]
-    if local_frames is not None:
-        first = (block + 1) * frames_per_block - local_frames
-        seen &= torch.arange(num_frames, device=device)[None] >= first[:, None]
-    return _by_token(seen, tokens_per_frame)
-
-
-def teacher_forcing(
-    num_frames: int,
-    frames_per_block: int,
-    tokens_per_frame: int,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """bool [1, 1, 2L, 2L] of [clean | noisy]: clean blocks are causal among themselves; a noisy
-    block sees the clean blocks before it, and itself.
-    """
-    block = torch.arange(num_frames, device=device) // frames_per_block
-    before, same = block[:, None] > block[None], block[:, None] == block[None]
-    clean = torch.cat([before | same, torch.zeros_like(same)], dim=1)
-    noisy = torch.cat([before, same], dim=1)
-    return _by_token(torch.cat([clean, noisy]), tokens_per_frame)
-
-
-def _by_token(seen: Tensor, tokens_per_frame: int) -> Tensor:
-    rows = seen.repeat_interleave(tokens_per_frame, 0)
-    return rows.repeat_interleave(tokens_per_frame, 1)[None, None]

@@ -14,8 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from networks.causal_wan import CausalWan, KeysValues, Sight
+from networks.causal_wan import CausalWan
 from networks.layers import write_cache
+from networks.transformer import KeysValues
+from networks.wan_sight import Sight
 
 
 def slots_of(cache: Tensor, slots: Tensor, tokens_per_block: int) -> Tensor:

@@ -22,7 +22,7 @@ from networks.graph_inputs import (
     text_outputs,
 )
 from networks.presets import Preset
-from networks.prompt import TextKeysValues
+from networks.transformer import TextKeysValues
 from pipeline.denoising.schedule import known_timesteps
 
 WEIGHTS = "dit.safetensors"

@@ -25,8 +25,8 @@ from networks.graph_inputs import (
     text_outputs,
     window_inputs,
 )
-from networks.prompt import TextKeysValues
 from networks.rolling_presets import RollingPreset
+from networks.transformer import TextKeysValues
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.config.rolling import RollingConfig
 from pipeline.denoising.schedule import NoiseTable

@@ -10,7 +10,7 @@ from networks.configs import AudioEncoderConfig, DiTConfig, TextEncoderConfig, V
 from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.graph_inputs import present_outputs, step_outputs, text_outputs
 from networks.presets import Preset, preset_of
-from networks.prompt import TextKeysValues
+from networks.transformer import TextKeysValues
 from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig

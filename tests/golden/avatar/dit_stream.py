@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.graph_inputs import dtype_of, present_outputs, step_outputs, text_outputs
-from networks.prompt import TextKeysValues
+from networks.transformer import TextKeysValues
 from pipeline.avatar.rope_tables import RopeTables
 from tests.golden.fixtures import preset, weights
 
