@@ -1,4 +1,4 @@
-"""A transformer block of the DiT and its output head (spec/live_avatar sections 6.2, 6.3, 6.8).
+"""A transformer block of the DiT and its output head (docs/method.md sections 3 and 10).
 
 L tokens   K cache tokens   N heads   d head size   D width
 """
@@ -36,6 +36,11 @@ class CacheView:
     write_index: Tensor
     seen: Tensor | None
 
+    def after(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The cache's k and v once those of the tokens [1, N, L, d] are written."""
+        index = self.write_index
+        return write_cache(self.k, k, index), write_cache(self.v, v, index)
+
 
 class SelfAttention(Projections):
     """Attention over the cache, to which the tokens' own K (before RoPE) and V are added first."""
@@ -46,17 +51,14 @@ class SelfAttention(Projections):
         """x [L, D] -> result [L, D] and the cache after the write, k and v [1, N, K, d]."""
         q = rotate(self.queries(x, x.shape[0]), rotation.cos_q, rotation.sin_q)
         own_k, own_v = self.keys_values(x, x.shape[0])
-        k = write_cache(cache.k, own_k, cache.write_index)
-        v = write_cache(cache.v, own_v, cache.write_index)
+        k, v = cache.after(own_k, own_v)
         seen_k, seen_v = (own_k, own_v) if cache.seen is None else (k, v)
         keys = rotate(seen_k, rotation.cos_k, rotation.sin_k)
         return self.project(attend(q, keys, seen_v, cache.seen)), k, v
 
     def store(self, x: Tensor, cache: CacheView) -> tuple[Tensor, Tensor]:
         """The cache after the write alone: nobody attends."""
-        own_k, own_v = self.keys_values(x, x.shape[0])
-        index = cache.write_index
-        return write_cache(cache.k, own_k, index), write_cache(cache.v, own_v, index)
+        return cache.after(*self.keys_values(x, x.shape[0]))
 
 
 class CrossAttention(Projections):
