@@ -32,7 +32,7 @@ class AudioEncoder(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """[L + 1, T50, C]: what enters layer 1, then what leaves each layer.
 
-        The last one passes the final layer norm (spec/live_avatar section 8).
+        The last one passes the final layer norm (docs/method.md section 4).
         """
         model, encoder = self.wav2vec2, self.wav2vec2.encoder
         x, _ = model.feature_projection(model.feature_extractor(samples).transpose(1, 2))

@@ -16,12 +16,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from networks.block import Block, Head
+from networks.block import Block, Head, Sight
 from networks.configs import WanConfig
 from networks.layers import PatchEmbedding, attend, framewise_norm, rotate
 from networks.transformer import KeysValues, Transformer
-from networks.wan_sight import Sight, rope_tables
 
+THETA = 10_000.0
 Recall = Callable[[int, Tensor, Tensor], KeysValues]
 """Layer number and its tokens' own K and V -> K (before RoPE) and V of all that is attended."""
 
@@ -165,6 +165,25 @@ class CausalWan(Transformer):
         patch = self.config.patch_size
         grid = (latent.shape[3] // patch, latent.shape[4] // patch)
         return rope_tables(positions, grid, self.config.head_dim, latent.dtype)
+
+
+def rope_tables(
+    positions: Tensor, grid: tuple[int, int], head_dim: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """cos and sin [1, F * rows * columns, head_dim / 2] of frames at `positions` [F].
+
+    Of a head's channel pairs the first turn with time, then a third with row and one with column.
+    Computed in float64.
+    """
+    third = head_dim // 2 // 3
+    rows, columns = (torch.arange(n, device=positions.device) for n in grid)
+    places = torch.meshgrid(positions, rows, columns, indexing="ij")
+    angles = []
+    for place, pairs in zip(places, (head_dim // 2 - 2 * third, third, third), strict=True):
+        powers = torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs
+        angles.append(place.reshape(-1, 1).double() * THETA**-powers)
+    angle = torch.cat(angles, dim=1)[None]
+    return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 def wan_key(key: str) -> str:

@@ -11,17 +11,45 @@ and `networks.transformer` (`dit_text`).
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.audio_tokens import AudioInjector, AudioTokens
-from networks.block import Block, CacheView, Head, Rotation
+from networks.block import Block, CacheView, Head, Sight
 from networks.configs import DiTConfig
 from networks.layers import PatchEmbedding, seen_mask
-from networks.motion import FramePacker
-from networks.transformer import KeysValues, Transformer
+from networks.transformer import Transformer, text_of
 
 NOISY, REFERENCE, MOTION = 0, 1, 2
 """Rows of `trainable_cond_mask`, added to tokens of each kind."""
+
+NUM_FRAMES_1X, NUM_FRAMES_2X, NUM_FRAMES_4X = 1, 2, 16
+"""Latent frames of each bucket; the newest is kept whole, the oldest are packed tightest."""
+
+
+class FramePacker(nn.Module):
+    """FramePack (arXiv 2504.12626): motion latents to 1.5 frames worth of sink tokens.
+
+    motion [1, C, T, h, w], oldest first -> [S + S/4 + 4 * S/16, D]: newest, 2x, 4x bucket
+    (docs/method.md section 5).
+    """
+
+    def __init__(self, channels: int, dim: int, patch: int) -> None:
+        super().__init__()
+        self.proj = PatchEmbedding(channels, dim, (1, patch, patch))
+        self.proj_2x = PatchEmbedding(channels, dim, (2, 2 * patch, 2 * patch))
+        self.proj_4x = PatchEmbedding(channels, dim, (4, 4 * patch, 4 * patch))
+
+    def forward(self, motion: Tensor) -> Tensor:
+        total = NUM_FRAMES_1X + NUM_FRAMES_2X + NUM_FRAMES_4X
+        motion = motion[:, :, -total:]
+        missing = total - motion.shape[2]
+        if missing:
+            motion = F.pad(motion, (0, 0, 0, 0, missing, 0))
+        newest = motion[:, :, NUM_FRAMES_4X + NUM_FRAMES_2X :]
+        middle = motion[:, :, NUM_FRAMES_4X : NUM_FRAMES_4X + NUM_FRAMES_2X]
+        oldest = motion[:, :, :NUM_FRAMES_4X]
+        return torch.cat([self.proj(newest), self.proj_2x(middle), self.proj_4x(oldest)])
 
 
 class DiT(Transformer):
@@ -85,12 +113,12 @@ class DiTStep(nn.Module):
         x = dit.patch_embedding(latent) + dit.cond_encoder(pose)
         x = x + dit.trainable_cond_mask.weight[NOISY]
         audio = audio_local, audio_global
-        rotation = Rotation(cos_q=cos_q, sin_q=sin_q, cos_k=cos_k, sin_k=sin_k)
         seen = seen_mask(cos_q.shape[1], cos_k.shape[1], valid_tokens)
+        sight = Sight(cos_q=cos_q, sin_q=sin_q, cos_k=cos_k, sin_k=sin_k, seen=seen)
         presents: list[Tensor] = []
         for i, block in enumerate(dit.blocks):
-            cache = _cache(layers, i, write_index, seen)
-            x, k, v = block(x, modulation, rotation, cache, _text(layers, i))
+            cache = _cache(layers, i, write_index)
+            x, k, v = block(x, modulation, sight, cache, text_of(layers, i))
             presents += k, v
             if i in dit.config.inject_layers:
                 index = dit.config.inject_layers.index(i)
@@ -127,24 +155,17 @@ class DiTPrefill(nn.Module):
                 dit.frame_packer(motion) + kinds[MOTION],
             ]
         )
-        rotation = Rotation(cos_q=cos_sink, sin_q=sin_sink, cos_k=cos_sink, sin_k=sin_sink)
+        sight = Sight(cos_q=cos_sink, sin_q=sin_sink, cos_k=cos_sink, sin_k=sin_sink)
         presents: list[Tensor] = []
         for i, block in enumerate(dit.blocks):
-            cache = _cache(layers, i, write_index, seen=None)
+            cache = _cache(layers, i, write_index)
             if i + 1 == len(dit.blocks) and f"text_k_{i}" not in layers:
                 presents += block.store(x, modulation, cache)
                 break
-            x, k, v = block(x, modulation, rotation, cache, _text(layers, i))
+            x, k, v = block(x, modulation, sight, cache, text_of(layers, i))
             presents += k, v
         return tuple(presents)
 
 
-def _cache(
-    layers: dict[str, Tensor], i: int, write_index: Tensor, seen: Tensor | None
-) -> CacheView:
-    k, v = layers[f"cache_k_{i}"], layers[f"cache_v_{i}"]
-    return CacheView(k=k, v=v, write_index=write_index, seen=seen)
-
-
-def _text(layers: dict[str, Tensor], i: int) -> KeysValues:
-    return layers[f"text_k_{i}"], layers[f"text_v_{i}"]
+def _cache(layers: dict[str, Tensor], i: int, write_index: Tensor) -> CacheView:
+    return CacheView(k=layers[f"cache_k_{i}"], v=layers[f"cache_v_{i}"], write_index=write_index)

@@ -93,21 +93,21 @@ def preset_of(
     return Preset(name=name, dit=dit, vae=vae, audio=audio, text=text, pipeline=config)
 
 
+DEMO_SIZES: Mapping[str, int] = {
+    "dim": 128,
+    "ffn_dim": 512,
+    "freq_dim": 64,
+    "num_heads": 2,
+    "num_layers": 6,
+    "patch_size": 1,
+    "text_dim": 64,
+    "text_len": 160,
+}
+"""Of the transformers of both demos."""
+
 _DEMO = preset_of(
     "demo",
-    dit=DiTConfig(
-        dim=128,
-        ffn_dim=512,
-        freq_dim=64,
-        num_heads=2,
-        num_layers=6,
-        patch_size=1,
-        text_dim=64,
-        text_len=160,
-        audio_dim=64,
-        audio_layers=5,
-        inject_layers=(0, 2, 4),
-    ),
+    dit=DiTConfig(**DEMO_SIZES, audio_dim=64, audio_layers=5, inject_layers=(0, 2, 4)),
     vae=CompactVAEConfig(),
     audio=AudioEncoderConfig(
         hidden_size=64,

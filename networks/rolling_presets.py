@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from networks.configs import CompactVAEConfig, TextEncoderConfig, VAEConfig, WanConfig
-from networks.presets import PRESETS, check_equal, stated, stated_twice
+from networks.presets import DEMO_SIZES, PRESETS, check_equal, stated, stated_twice
 from pipeline.config.rolling import RollingConfig
 
 
@@ -55,16 +55,7 @@ def rolling_preset(
 
 _DEMO = rolling_preset(
     "rolling-demo",
-    wan=WanConfig(
-        dim=128,
-        ffn_dim=512,
-        freq_dim=64,
-        num_heads=2,
-        num_layers=6,
-        patch_size=1,
-        text_dim=64,
-        text_len=160,
-    ),
+    wan=WanConfig(**DEMO_SIZES),
     vae=PRESETS["demo"].vae,
     text=PRESETS["demo"].text,
     height=64,

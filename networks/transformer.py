@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from networks.configs import WanConfig
@@ -70,3 +72,8 @@ class TextKeysValues(nn.Module):
     def forward(self, text: Tensor) -> tuple[Tensor, ...]:
         """text [B, text_len, text_dim] -> text_k_i, text_v_i of every layer i in turn."""
         return tuple(t for pair in self.network.text_keys_values(text) for t in pair)
+
+
+def text_of(layers: Mapping[str, Tensor], i: int) -> KeysValues:
+    """K and V of a prompt in layer `i` among a graph's inputs."""
+    return layers[f"text_k_{i}"], layers[f"text_v_{i}"]

@@ -8,6 +8,7 @@ state as an explicit list of tensors. Both give the same frames.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -113,7 +114,7 @@ class Decoder(nn.Module):
         return self.head(x, memory)
 
 
-class CausalVAE(nn.Module):
+class CausalVAE(nn.Module, ABC):
     """Video [B, 3, T, H, W] in [-1, 1] to normalised latents [B, C, t, h, w] and back."""
 
     def moments(self, video: Tensor, num_frames: int | None = None) -> tuple[Tensor, Tensor]:
@@ -154,17 +155,17 @@ class CausalVAE(nn.Module):
         frames = self._decoded(frames_first(latent * deviation + mean), memory)
         return frames_third(frames, batch), memory.next
 
+    @abstractmethod
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of raw latents, each [C, 1, 1, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encoded(self, x: Tensor, memory: Memory, num_frames: int | None) -> Tensor:
         """Frames [T * B, 3, H, W] to moments [t * B, 2C, h, w]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _decoded(self, z: Tensor, memory: Memory) -> Tensor:
         """Raw latents [t * B, C, h, w] to frames [T * B, 3, H, W]."""
-        raise NotImplementedError
 
 
 class VAE(CausalVAE):

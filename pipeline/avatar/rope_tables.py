@@ -1,4 +1,4 @@
-"""Rotary position tables of the avatar's query block and cache (live_avatar 6.5).
+"""Rotary position tables of the avatar's query block and cache (docs/method.md section 2).
 
 Keys are cached before rotation. So a token is moved in time by writing other numbers here, and
 nothing in the cache changes.

@@ -1,7 +1,7 @@
 """The numbers of a text-to-video stream, in one frozen place.
 
 One vocabulary for the systems that clean a few levels of noise block after block with a cache of
-clean K/V (spec/rolling_forcing section 6):
+clean K/V (docs/method.md section 8):
 
                    schedule    span  sink  sink_position  clean_sees_sink  recache
     Rolling Forcing diagonal   21    3     adjacent       False            none

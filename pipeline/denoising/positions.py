@@ -1,4 +1,4 @@
-"""Rotary position tables of tokens, computed analytically (live_avatar 6.5).
+"""Rotary position tables of tokens, computed analytically (docs/method.md section 2).
 
 Adjacent channels (2j, 2j+1) form a complex pair that is turned by angle_j * position. The pairs of
 a head are split in three: temporal, rows, columns.

@@ -2,9 +2,9 @@
 
 sigma is the noise share of a latent: x = (1 - sigma) * clean + sigma * noise. A network is told the
 timestep 1000 * sigma and predicts the velocity noise - clean. The avatar follows it, so a step goes
-x <- x + (sigma[i + 1] - sigma[i]) * velocity (spec/live_avatar section 4). A text-to-video stream
+x <- x + (sigma[i + 1] - sigma[i]) * velocity (docs/method.md section 1). A text-to-video stream
 predicts the clean latent and adds fresh noise, or follows the velocity
-(spec/rolling_forcing section 3).
+(docs/method.md section 8).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The avatar's joint window from the served layers, for tests that compare another form of it.
 
-One stream, block by block as spec/rolling_forcing section 4 writes it: no plan, no batch.
+One stream, block by block as docs/method.md section 8 writes it: no plan, no batch.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from networks.block import Sight
 from networks.causal_wan import CausalWan
 from networks.transformer import KeysValues
-from networks.wan_sight import Sight
 from pipeline.config.rolling import RollingConfig
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.flow import FlowTable, add_noise, clean_from
