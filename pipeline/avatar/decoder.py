@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.avatar import PipelineConfig
-from pipeline.engines.onnx import BoundGraph, Engine, EngineLoader
+from pipeline.engines.base import BoundGraph, EngineLoader
+from pipeline.engines.onnx import Engine
 
 
 class Decoder:

@@ -15,8 +15,9 @@ from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.executor import DECODER, AvatarExecutor
 from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.base import EngineLoader
 from pipeline.engines.device_sessions import Device
-from pipeline.engines.onnx import Engine, EngineLoader
+from pipeline.engines.onnx import Engine
 from pipeline.sessions.calls import Arrays, LocalCalls
 
 

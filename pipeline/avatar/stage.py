@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import RopeTables
 from pipeline.denoising.schedule import Schedule
-from pipeline.engines.onnx import BoundGraph, Buffers, Engine, EngineLoader
+from pipeline.engines.base import BoundGraph, Buffers, EngineLoader
+from pipeline.engines.onnx import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import DEPLOYED, served_rules
 from pipeline.denoising.noise import block_noise
-from pipeline.denoising.rolling_schedule import Levels
-from pipeline.engines.onnx import Buffers, Engine, EngineLoader, LoadedGraph
+from pipeline.denoising.schedule import Levels
+from pipeline.engines.base import Buffers, EngineLoader, LoadedGraph
+from pipeline.engines.onnx import Engine
 from pipeline.rolling.window import WindowStage
 
 GRAPHS = ("dit_window", "dit_clean", "dit_text", "dit_recache")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config.rolling import RollingConfig
-from pipeline.engines.onnx import BoundGraph, Buffers, LoadedGraph
+from pipeline.engines.base import BoundGraph, Buffers, LoadedGraph
 from pipeline.rolling.plan import RollingPlan
 
 Noise = Callable[[int, int], np.ndarray]

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 
 from pipeline.config.rolling import RollingConfig
 from pipeline.denoising.positions import grid, tables
-from pipeline.denoising.rolling_schedule import Levels
-from pipeline.engines.onnx import Buffers, Engine, EngineLoader, LoadedGraph
+from pipeline.denoising.schedule import Levels
+from pipeline.engines.base import Buffers, EngineLoader, LoadedGraph
+from pipeline.engines.onnx import Engine
 from pipeline.rolling.plan import Pass
 from pipeline.rolling.stream_state import FinishedBlock, Noise, WindowSession
 

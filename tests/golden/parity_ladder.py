@@ -24,7 +24,8 @@ from export.to_onnx import COMPONENTS, export_preset
 from pipeline.avatar.local import local_executor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest
-from pipeline.engines.onnx import Engine, EngineLoader
+from pipeline.engines.base import EngineLoader
+from pipeline.engines.onnx import Engine
 from tests.golden import fixtures
 from tests.golden.avatar.torch_engine import TorchEngine
 from tests.support.fake_executor import FakeReply

@@ -19,15 +19,15 @@ from export.graphs import dit as dit_graphs  # noqa: E402
 from export.graphs.onnx_file import export_graph  # noqa: E402
 from export.preset_options import deployed, preset_named  # noqa: E402
 from networks.checkpoint import save_checkpoint  # noqa: E402
-from networks.dit_inputs import prefill_inputs, step_inputs  # noqa: E402
+from networks.graph_inputs import prefill_inputs, step_inputs  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
 from pipeline.avatar.executor import AvatarExecutor  # noqa: E402
 from pipeline.avatar.local import local_executor  # noqa: E402
 from pipeline.avatar.orchestrator import AvatarOrchestrator  # noqa: E402
 from pipeline.avatar.request import AvatarRequest, Options  # noqa: E402
+from pipeline.avatar.rope_tables import RopeTables  # noqa: E402
 from pipeline.avatar.sink_cache import SinkCache  # noqa: E402
 from pipeline.config.avatar import PipelineConfig  # noqa: E402
-from pipeline.denoising.positions import RopeTables  # noqa: E402
 from pipeline.denoising.schedule import Schedule  # noqa: E402
 from tests.support.artifacts import DEMO, demo_with  # noqa: E402
 from tests.support.fake_executor import FakeReply  # noqa: E402
