@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.avatar.audio import AudioWindow
 from pipeline.avatar.request import AvatarRequest
 from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.base import Array, Arrays
 from pipeline.pictures.reference import read_picture
-from pipeline.sessions.calls import Arrays, Calls
+from pipeline.sessions.calls import Calls
 from pipeline.sessions.text import Tokenizer, pad_text
 
 DECODER = "vae_decoder"
@@ -40,7 +39,7 @@ class AvatarExecutor:
         tensors: dict[str, Arrays] = dict.fromkeys(self.stages, prefill)
         self.calls.open(request.session, {**tensors, DECODER: {"motion": motion}})
 
-    def condition(self, request: AvatarRequest) -> tuple[np.ndarray, np.ndarray]:
+    def condition(self, request: AvatarRequest) -> tuple[Array, Array]:
         """What START shows and says: text [1, text_len, text_dim], motion latents [1, C, F, h, w].
         ValueError says why a picture can't be taken."""
         assert request.image is not None, "only START requests condition a session"
@@ -51,7 +50,7 @@ class AvatarExecutor:
             return pad_text(request.text, self.config), conditions["motion"]
         return conditions["text"], conditions["motion"]
 
-    def encode_audio(self, window: AudioWindow) -> np.ndarray:
+    def encode_audio(self, window: AudioWindow) -> Array:
         """Features [1, L+1, Ca, video frames of a block]."""
         inputs: Arrays = {
             "samples": window.samples,
@@ -60,18 +59,18 @@ class AvatarExecutor:
         }
         return self.calls.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
 
-    def audio_tokens(self, audio_features: np.ndarray) -> Arrays:
+    def audio_tokens(self, audio_features: Array) -> Arrays:
         """Features of a block -> audio_local [1, F, tokens + 1, D], audio_global [1, F, D]."""
         inputs = {"audio_features": audio_features}
         return self.calls.call("audio_tokens", inputs, ["audio_local", "audio_global"])
 
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> Array:
         """Denoise; tensors as in `Stage.step`. Returns the latent."""
         latent = self.calls.step(self.stages[stage], session, block, tensors)
         assert latent is not None
         return latent
 
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+    def decode(self, session: int, block: int, latent: Array) -> Array:
         """Frames uint8 [T, H, W, 3]."""
         frames = self.calls.step(DECODER, session, block, {"latent": latent})
         assert frames is not None

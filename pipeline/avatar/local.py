@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.executor import DECODER, AvatarExecutor
 from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
-from pipeline.engines.base import EngineLoader
+from pipeline.engines.base import Array, Arrays, EngineLoader
 from pipeline.engines.device_sessions import Device
 from pipeline.engines.onnx import Engine
-from pipeline.sessions.calls import Arrays, LocalCalls
+from pipeline.sessions.calls import LocalCalls
 
 
 def local_executor(
@@ -48,7 +46,7 @@ def local_executor(
     }
     text_encoder, vae_encoder = graphs["text_encoder"], graphs["vae_encoder"]
 
-    def conditioning(inputs: Arrays) -> dict[str, np.ndarray]:
+    def conditioning(inputs: Arrays) -> dict[str, Array]:
         """As the ensemble of this name: both encoders, each with its inputs."""
         prompt = {name: inputs[name] for name in text_encoder.inputs}
         return {**text_encoder.run(prompt), **vae_encoder.run({"image": inputs["image"]})}

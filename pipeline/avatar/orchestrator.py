@@ -17,6 +17,7 @@ from pipeline.avatar.executor import AvatarExecutor
 from pipeline.avatar.request import AvatarRequest
 from pipeline.avatar.session import AvatarSession, BlockInput, GivenFeatures, Sound
 from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.base import Array
 from pipeline.sessions.orchestrator import Orchestrator
 from pipeline.sessions.session import BlockFrames
 from pipeline.sessions.stations import Station, Work
@@ -28,8 +29,8 @@ class BlockWork(Work):
 
     session: AvatarSession
     input: BlockInput
-    sink_distance: np.ndarray
-    reference: np.ndarray | None
+    sink_distance: Array
+    reference: Array | None
     wait_ms: float
 
 
@@ -134,7 +135,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             assert work.latent is not None
             work.session.recalibrated = work.latent[:, :, :1].copy()
 
-    def answer(self, work: BlockWork, frames: np.ndarray) -> BlockFrames:
+    def answer(self, work: BlockWork, frames: Array) -> BlockFrames:
         assert work.latent is not None
         drop = work.session.request.options.drop_first_frames
         first = work.block * self.config.video_frames_per_block - drop

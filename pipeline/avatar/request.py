@@ -6,12 +6,12 @@ client as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.base import Array, Arrays
 from pipeline.pictures.format import TAKEN
 from pipeline.pictures.reference import PICTURE_FITS
 from pipeline.sessions.checks import (
@@ -74,25 +74,25 @@ class AvatarRequest:
     session: int
     start: bool
     end: bool
-    image: bytes | np.ndarray | None = None
+    image: bytes | Array | None = None
     """Encoded picture, or RGB uint8 [H, W, 3]."""
     prompt: str = ""
-    text: np.ndarray | None = None
+    text: Array | None = None
     """Text encoder rows [rows, text_dim] in place of the prompt."""
     seed: int = 0
     options: Options = field(default_factory=Options)
-    audio: np.ndarray | None = None
+    audio: Array | None = None
     """[samples] at sample_rate, mono, in [-1, 1]."""
-    audio_features: np.ndarray | None = None
+    audio_features: Array | None = None
     """[1, L+1, Ca, frames of whole blocks], in place of audio."""
-    noise: np.ndarray | None = None
+    noise: Array | None = None
     """[blocks, C, F, h, w]: step 0's input for the next blocks, in place of the seed's."""
-    sink_distance: np.ndarray | None = None
+    sink_distance: Array | None = None
     """int64 [blocks, num_steps], likewise."""
 
 
 def parse_request(
-    inputs: Mapping[str, np.ndarray],
+    inputs: Arrays,
     *,
     session: int,
     start: bool,
@@ -117,7 +117,7 @@ def parse_request(
     )
 
 
-def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
+def _image(inputs: Arrays) -> bytes | Array:
     given = [name for name in ("image", "image_rgb") if name in inputs]
     if len(given) != 1:
         raise ValueError(
@@ -127,7 +127,7 @@ def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
     return inputs["image"].tobytes() if given == ["image"] else inputs["image_rgb"]
 
 
-def _audio(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
+def _audio(inputs: Arrays, config: PipelineConfig) -> Array | None:
     given = [name for name in ("audio", "audio_int16", "audio_features") if name in inputs]
     if len(given) > 1:
         raise ValueError(f"request carries {' and '.join(given)}, wanted one of them")
@@ -153,7 +153,7 @@ def _audio(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarr
     return audio
 
 
-def _audio_features(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
+def _audio_features(inputs: Arrays, config: PipelineConfig) -> Array | None:
     features = inputs.get("audio_features")
     if features is None:
         return None
@@ -173,7 +173,7 @@ def _audio_features(inputs: Mapping[str, np.ndarray], config: PipelineConfig) ->
     return features
 
 
-def _sink_distance(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
+def _sink_distance(inputs: Arrays, config: PipelineConfig) -> Array | None:
     distances = read_blocks(inputs, "sink_distance", (config.num_steps,))
     if distances is not None and (distances.min() < 0 or distances.max() > config.sink_position):
         raise ValueError(

@@ -15,7 +15,7 @@ from pipeline.avatar.audio import AudioWindow, StreamingAudio
 from pipeline.avatar.request import AvatarRequest
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.noise import block_noise, seeded_sink_distance
-from pipeline.sessions.calls import Arrays
+from pipeline.engines.base import Array, Arrays
 from pipeline.sessions.session import ServedSession
 
 MAX_BACKLOG_SECONDS = 1200
@@ -38,7 +38,7 @@ class BlockInput:
 class GivenFeatures:
     """A block's features that came in place of sound."""
 
-    audio_features: np.ndarray
+    audio_features: Array
     """[1, L+1, Ca, num_frames]."""
     num_frames: int
 
@@ -60,12 +60,12 @@ class AvatarSession(ServedSession):
     num_feature_blocks: int = 0
     next_block: int = 0
     """Next block to enter stage 0."""
-    recalibrated: np.ndarray | None = None
+    recalibrated: Array | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)
     given_features: deque[GivenFeatures] = field(default_factory=deque)
-    given_noise: deque[np.ndarray] = field(default_factory=deque)
-    given_distance: deque[np.ndarray] = field(default_factory=deque)
+    given_noise: deque[Array] = field(default_factory=deque)
+    given_distance: deque[Array] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.audio = StreamingAudio(self.config)
@@ -115,7 +115,7 @@ class AvatarSession(ServedSession):
                     f"most {MAX_BACKLOG_SECONDS} s may wait; send no faster than answers come"
                 )
 
-    def _take_features(self, features: np.ndarray) -> None:
+    def _take_features(self, features: Array) -> None:
         per_block = self.config.video_frames_per_block
         for start in range(0, features.shape[3], per_block):
             block = np.ascontiguousarray(features[..., start : start + per_block])
@@ -141,13 +141,13 @@ class AvatarSession(ServedSession):
         waits = self.request.options.recalibrate and self.recalibrated is None
         return not (waits and self.next_block >= self.config.recalibrate_block)
 
-    def noise(self, block: int) -> np.ndarray:
+    def noise(self, block: int) -> Array:
         """Step 0's input [1, C, F, h, w]."""
         if self.given_noise:
             return self.given_noise.popleft()[None]
         return block_noise(self.request.seed, block, self.config.latent_shape)
 
-    def sink_distance(self, block: int) -> np.ndarray:
+    def sink_distance(self, block: int) -> Array:
         """int64 [num_steps]."""
         if self.given_distance:
             return self.given_distance.popleft()
@@ -158,7 +158,7 @@ class AvatarSession(ServedSession):
             self.request.seed, block, c.num_steps, c.sink_distance_min, c.sink_distance_max
         )
 
-    def sink_reference(self, block: int) -> np.ndarray | None:
+    def sink_reference(self, block: int) -> Array | None:
         """What the sink is re-calibrated with before `block`, or None."""
         due = block == self.config.recalibrate_block and self.request.options.recalibrate
         return self.recalibrated if due else None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-import numpy as np
+from pipeline.engines.base import Array
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class SessionWorker:
         """Open `session`."""
         return self._thread.submit(self._open, session, tensors)
 
-    def step(self, session: int, block: int, tensors: dict[str, Any]) -> Future[Any]:
+    def step(self, session: int, block: int, tensors: dict[str, Any]) -> Future[Array | None]:
         """Run `block` of `session`; OutOfOrder if its predecessor has not come yet."""
         return self._thread.submit(self._step, session, block, tensors)
 
@@ -90,7 +90,7 @@ class SessionWorker:
             raise
         self._next_block[session] = 0
 
-    def _step(self, session: int, block: int, tensors: dict[str, Any]) -> Any:
+    def _step(self, session: int, block: int, tensors: dict[str, Any]) -> Array | None:
         wanted = self._next_block.get(session)
         if wanted is None:
             raise RuntimeError(f"{self.name}: session {session} is not open here")
@@ -100,11 +100,11 @@ class SessionWorker:
             raise OutOfOrder(f"{OutOfOrder.MARK}: block {block} came before block {wanted}")
         self._next_block[session] = block + 1
         try:
-            result = self.device.step(session, block, **tensors)
+            result: Array | None = self.device.step(session, block, **tensors)
         except Exception:
             logger.exception("%s failed", self.name)
             raise
-        return result.copy() if self._copies and isinstance(result, np.ndarray) else result
+        return result.copy() if self._copies and result is not None else result
 
     def _close(self, session: int) -> None:
         self._next_block.pop(session, None)

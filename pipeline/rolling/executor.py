@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.base import Array, Arrays
 from pipeline.rolling.request import RollingRequest
-from pipeline.sessions.calls import Arrays, Calls
+from pipeline.sessions.calls import Calls
 from pipeline.sessions.text import Tokenizer, pad_text
 
 WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"
@@ -37,15 +38,15 @@ class RollingExecutor:
         }
         self.calls.open(request.session, {WINDOW: window, DECODER: {}})
 
-    def encode_text(self, prompt: str) -> np.ndarray:
+    def encode_text(self, prompt: str) -> Array:
         """text [1, text_len, text_dim]."""
         return self.calls.call(TEXT, self.tokenizer(prompt), ["text"])["text"]
 
-    def tick(self, session: int, tick: int, **tensors: np.ndarray) -> np.ndarray | None:
+    def tick(self, session: int, tick: int, **tensors: Array) -> Array | None:
         """Tensors as in `WindowDevice.step`. Returns a finished block's latent."""
         return self.calls.step(WINDOW, session, tick, tensors)
 
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+    def decode(self, session: int, block: int, latent: Array) -> Array:
         """Frames uint8 [T, H, W, 3]."""
         frames = self.calls.step(DECODER, session, block, {"latent": latent})
         assert frames is not None

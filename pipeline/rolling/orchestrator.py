@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.base import Array
 from pipeline.rolling.executor import RollingExecutor
 from pipeline.rolling.request import RollingRequest
 from pipeline.rolling.session import Change, RollingSession
@@ -93,7 +94,7 @@ class RollingOrchestrator(Orchestrator[RollingSession, Tick]):
             handed_out_s=time.perf_counter(),
         )
 
-    def answer(self, work: Tick, frames: np.ndarray) -> BlockFrames:
+    def answer(self, work: Tick, frames: Array) -> BlockFrames:
         assert work.latent is not None
         window_ms, decode_ms = work.times_ms
         total_ms = 1e3 * (time.perf_counter() - work.handed_out_s)

@@ -13,9 +13,8 @@ import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.base import Array
 from pipeline.rolling.request import RollingRequest
 from pipeline.sessions.session import ServedSession
 from pipeline.sessions.text import pad_text
@@ -29,10 +28,10 @@ class Change:
     """What a tick brings besides itself."""
 
     prompt: str | None = None
-    text: np.ndarray | None = None
+    text: Array | None = None
     num_blocks: int | None = None
     """Length of the stream, known from now on."""
-    noise: np.ndarray | None = None
+    noise: Array | None = None
     """[levels, C, F, h, w] of the block that enters."""
 
 
@@ -46,7 +45,7 @@ class RollingSession(ServedSession):
     next_tick: int = 0
     asked: int = 0
     """Blocks that requests have asked for."""
-    given_noise: deque[np.ndarray] = field(default_factory=deque)
+    given_noise: deque[Array] = field(default_factory=deque)
     changes: dict[int, Change] = field(default_factory=dict)
     """By tick."""
 
@@ -130,7 +129,7 @@ class RollingSession(ServedSession):
         """Index of a block's first frame in the stream."""
         return self.config.video_frames(block)
 
-    def shown(self, block: int, frames: np.ndarray) -> np.ndarray:
+    def shown(self, block: int, frames: Array) -> Array:
         """A block's frames [T, H, W, 3] without those behind the stream's last."""
         last = self.request.options.num_frames
         return frames if last is None else frames[: max(0, last - self.frame_index(block))]

@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
-import numpy as np
-
+from pipeline.engines.base import Array, Arrays
 from pipeline.engines.device_sessions import Device, OutOfOrder, SessionWorker
 
-Arrays = Mapping[str, np.ndarray]
 T = TypeVar("T")
 RETRY_S, GIVE_UP_S = 0.001, 60.0
 
@@ -32,7 +30,7 @@ class Calls(Protocol):
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every model that holds it, each with its tensors."""
 
-    def step(self, model: str, session: int, number: int, inputs: Arrays) -> np.ndarray | None:
+    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
         """Have a model do a session's block or tick `number`. None if that makes nothing."""
 
     def close(self, session: int) -> None:
@@ -68,7 +66,7 @@ class LocalCalls:
         for name, worker in self.workers.items():
             worker.open(session, dict(tensors[name])).result()
 
-    def step(self, model: str, session: int, number: int, inputs: Arrays) -> np.ndarray | None:
+    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
         worker, tensors = self.workers[model], dict(inputs)
         return in_turn(lambda: worker.step(session, number, tensors).result())
 

@@ -3,20 +3,18 @@ wanted; it reaches the client as it stands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.config.avatar import PipelineConfig
-from pipeline.config.rolling import RollingConfig
+from pipeline.config.sizes import StreamConfig
+from pipeline.engines.base import Array, Arrays
 from pipeline.sessions.json_options import shown
 
 MAX_PROMPT_BYTES = 8192
 
 
-def check_sequence(
-    inputs: Mapping[str, np.ndarray], session: object, start: bool, start_only: Sequence[str]
-) -> None:
+def check_sequence(inputs: Arrays, session: object, start: bool, start_only: Sequence[str]) -> None:
     """ValueError for a sequence id that is no number, or what belongs to START in mid-session:
     `start_only`, seed and options."""
     if not isinstance(session, int):  # Triton takes text, too
@@ -26,7 +24,7 @@ def check_sequence(
             raise ValueError(f"{name} came in mid-session; it belongs to the START request")
 
 
-def read_prompt(inputs: Mapping[str, np.ndarray]) -> str:
+def read_prompt(inputs: Arrays) -> str:
     """`prompt` of a request, "" if there is none."""
     raw = inputs["prompt"].tobytes() if "prompt" in inputs else b""
     if len(raw) > MAX_PROMPT_BYTES:
@@ -37,9 +35,7 @@ def read_prompt(inputs: Mapping[str, np.ndarray]) -> str:
         raise ValueError(f"prompt is not UTF-8: {error}") from error
 
 
-def read_text(
-    inputs: Mapping[str, np.ndarray], config: PipelineConfig | RollingConfig
-) -> np.ndarray | None:
+def read_text(inputs: Arrays, config: StreamConfig) -> Array | None:
     """`text` [1..text_len, text_dim] of a request, finite."""
     text = inputs.get("text")
     if text is not None and (
@@ -53,7 +49,7 @@ def read_text(
     return text
 
 
-def read_seed(inputs: Mapping[str, np.ndarray]) -> int:
+def read_seed(inputs: Arrays) -> int:
     """`seed` of a request, 0 if there is none."""
     seed = inputs.get("seed")
     if seed is None:
@@ -63,9 +59,7 @@ def read_seed(inputs: Mapping[str, np.ndarray]) -> int:
     return int(seed[0])
 
 
-def read_blocks(
-    inputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
-) -> np.ndarray | None:
+def read_blocks(inputs: Arrays, name: str, shape: tuple[int, ...]) -> Array | None:
     """An input [blocks, *shape] with one or more blocks, finite."""
     array = inputs.get(name)
     if array is None:
@@ -78,6 +72,6 @@ def read_blocks(
     return array
 
 
-def check_finite(name: str, array: np.ndarray) -> None:
+def check_finite(name: str, array: Array) -> None:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite numbers")

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
-import numpy as np
-
+from pipeline.engines.base import Array
 from pipeline.sessions.control import Control, Executor
 from pipeline.sessions.session import BlockFrames, ServedSession
 from pipeline.sessions.stations import LANES, Station, Work
@@ -50,7 +49,7 @@ class Orchestrator(Control[S], Generic[S, W]):
         """The session's next piece of work, taken from it."""
 
     @abstractmethod
-    def answer(self, work: W, frames: np.ndarray) -> BlockFrames:
+    def answer(self, work: W, frames: Array) -> BlockFrames:
         """What the client gets of a decoded block [T, H, W, 3]."""
 
     def passed(self, work: W, station: int) -> None:

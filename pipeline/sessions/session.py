@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
-import numpy as np
+from pipeline.engines.base import Array
 
 
 class Phase(Enum):
@@ -63,11 +63,11 @@ class BlockFrames:
     block: int
     frame_index: int
     """Index of frames[0] in the stream."""
-    frames: np.ndarray
+    frames: Array
     """uint8 RGB [T, H, W, 3]."""
-    latent: np.ndarray
+    latent: Array
     """Final latent float32 [1, C, F, h, w]."""
-    timings_ms: np.ndarray
+    timings_ms: Array
     """float32: total, queued, then the models' (docs/protocol.md)."""
 
 

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
+from pipeline.engines.base import Array
 from pipeline.sessions.session import ServedSession
 
 LANES = 2
@@ -27,9 +26,9 @@ class Work:
     session: Any
     block: int
     """Blocks of a session leave a station in this order."""
-    latent: np.ndarray | None = None
+    latent: Array | None = None
     """[1, C, F, h, w], after the last station that changed it."""
-    frames: np.ndarray | None = None
+    frames: Array | None = None
     """uint8 RGB [T, H, W, 3], once it is decoded."""
     times_ms: list[float] = field(default_factory=list)
     """What each station took, its queue left out."""

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import triton_python_backend_utils as pb
 
+from pipeline.engines.base import Array, Arrays
 from pipeline.engines.device_sessions import OutOfOrder
 from pipeline.identity.examination import NOT_READY, Examination
 from pipeline.identity.holders import OUTPUT, Identity
-from pipeline.sessions.calls import Arrays, in_turn
+from pipeline.sessions.calls import in_turn
 from pipeline.sessions.session import BlockFrames
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class BlsCalls:
             future.exception()  # all must have ended before the first failure is told
         self.examination.check(_identity(future.result()) for future in opened)
 
-    def step(self, model: str, session: int, number: int, inputs: Arrays) -> np.ndarray | None:
+    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
         output, order = self.holders[model]
         numbered = {order: np.array([number], np.int64), **inputs}
         return in_turn(lambda: self._hold(model, session, 0, numbered, [output])).get(output)
@@ -143,7 +144,7 @@ class BlsCalls:
 
     def _hold(
         self, model: str, session: int, flags: int, inputs: Arrays, outputs: list[str]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         """Call a model that holds sessions."""
         request = pb.InferenceRequest(
             model_name=model,
@@ -163,7 +164,7 @@ def _identity(outputs: Arrays) -> Identity:
     return Identity.from_json(outputs[OUTPUT].tobytes())
 
 
-def tensors_of(request: Any) -> dict[str, np.ndarray]:
+def tensors_of(request: Any) -> dict[str, Array]:
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
@@ -171,7 +172,7 @@ def _tensors(arrays: Arrays) -> list[Any]:
     return [pb.Tensor(name, array) for name, array in arrays.items()]
 
 
-def _outputs(model: str, response: Any) -> dict[str, np.ndarray]:
+def _outputs(model: str, response: Any) -> dict[str, Array]:
     if response.has_error():
         words = response.error().message()
         if NOT_READY in words:

@@ -30,7 +30,8 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.config.avatar import PipelineConfig
-from pipeline.config.rolling import RollingConfig
+from pipeline.config.sizes import StreamConfig
+from pipeline.engines.base import Array
 from pipeline.engines.device_sessions import Device, OutOfOrder, SessionWorker
 from pipeline.engines.manifest import Manifest, check_sources, manifest_path
 from pipeline.engines.onnx import Engine
@@ -52,7 +53,6 @@ from pipeline.triton.parameters import check_one_instance, whole
 logger = logging.getLogger(__name__)
 
 WATCH_S = 0.5
-CONFIG_FILES = {PipelineConfig: "pipeline.json", RollingConfig: "rolling.json"}
 
 
 class _TritonLog(logging.Handler):
@@ -76,7 +76,7 @@ class _TritonLog(logging.Handler):
 class Model(ABC):
     """What every model reads when it loads: its folder, its configuration and its parameters."""
 
-    config_type: type[PipelineConfig] | type[RollingConfig] = PipelineConfig
+    config_type: type[StreamConfig] = PipelineConfig
     holds_sessions = False
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -85,18 +85,13 @@ class Model(ABC):
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.gpu = int(args["model_instance_device_id"])
         self.files = check_files(self.folder, self.name)
-        self.config: Any = self.config_type.load(self.folder / self.config_file)
+        self.config: Any = self.config_type.load(self.folder / self.config_type.FILE)
         given = json.loads(args["model_config"])
         entries = given.get("parameters", {})
         self.parameters = {key: entry["string_value"] for key, entry in entries.items()}
         if self.holds_sessions:
             check_one_instance(self.name, given.get("instance_group", []))
         self.load()
-
-    @property
-    def config_file(self) -> str:
-        """The file that an export writes the configuration to."""
-        return CONFIG_FILES[self.config_type]
 
     @abstractmethod
     def load(self) -> None:
@@ -118,7 +113,7 @@ class Model(ABC):
         return Identity(
             model=self.name,
             max_sessions=self.parameter("max_sessions", whole),
-            config_file=self.config_file,
+            config_file=self.config_type.FILE,
             config=dataclasses.asdict(self.config),
             files=self.files,
             **steps,
@@ -200,7 +195,7 @@ class SessionModel(Model):
         outputs = [] if result is None else [pb.Tensor(self.holder.output, result)]
         return pb.InferenceResponse(outputs)
 
-    def _take(self, request: Any) -> np.ndarray | None:
+    def _take(self, request: Any) -> Array | None:
         """Do what a request asks; a step gives a result."""
         session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
         number = tensors.pop(self.holder.order, None)
@@ -252,7 +247,7 @@ class PublicModel(Model):
             dataclasses.replace(
                 self.identity(),
                 model=name,
-                config=dataclasses.asdict(self.config_type.load(folder / self.config_file)),
+                config=dataclasses.asdict(self.config_type.load(folder / self.config_type.FILE)),
                 files={n: h for n, h in read_hashes(folder).items() if (folder / n).is_file()},
                 num_steps=None,
             )
