@@ -1,7 +1,7 @@
 """Where a video frame's audio features sit, and the windows of samples a live stream is cut into.
 
 Three clocks meet here: video frames (25 per second), the DiT's feature clock of 30 per second, and
-wav2vec2's hidden frames, one per HOP samples (50 per second). (spec/live_avatar section 8)
+wav2vec2's hidden frames, one per HOP samples (50 per second). (docs/method.md section 4)
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ Places = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 def num_hidden_frames(num_samples: int) -> int:
+    """Hidden frames of wav2vec2 that so many samples give."""
     return max((num_samples - FIELD) // HOP + 1, 0)
 
 

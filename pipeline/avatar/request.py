@@ -36,7 +36,7 @@ class Options:
     sink_distance: int | None = None
     """Latent frames between block and reference token; None draws them from the seed."""
     recalibrate: bool = True
-    """Put the first generated latent frame into the sink (spec/live_avatar 7)."""
+    """Put the first generated latent frame into the sink (docs/method.md section 3)."""
     picture_fit: str = "cover"
     """How a picture of another aspect is made to fit, one of PICTURE_FITS."""
     drop_first_frames: int = 0

@@ -1,10 +1,12 @@
 """A pipeline stage: the denoising steps that one device owns, and every session's caches there.
 
 A block enters with its latent, passes each owned step in turn (usually one) and leaves less noisy.
-Each step has a KV cache of its own, filled with K/V of its own inputs at its own noise level: that
-is timestep forcing (spec/live_avatar 5.1, 7). All steps share one graph and one set of weights; a
-step is a row of timesteps.safetensors and a dsigma. What does not depend on the step is computed
-once per session: the prompt's K/V, and the sink's, which every cache gets a copy of.
+Each step has a KV cache of its own, filled with K/V of its own inputs at its own noise level. That
+is timestep forcing (Live Avatar, arXiv 2512.04677; docs/method.md section 3).
+
+All steps share one graph and one set of weights: a step is a row of timesteps.safetensors and a
+dsigma. What does not depend on the step is computed once per session: the prompt's K/V, and the
+sink's, of which every cache gets a copy.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pipeline.engines.onnx import Engine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepConstants:
-    """What tells one denoising step from another (spec/engines 3)."""
+    """What tells one denoising step from another (docs/design.md, One graph for all steps)."""
 
     modulation: Array
     """[1, 6, D] float32: the timestep's shift, scale and gate for attention and FFN."""
@@ -172,10 +174,11 @@ class Stage:
         return latent
 
     def _fill_sink(self, state: StageSession, reference: Array) -> None:
-        """The sink's K/V are those of clean tokens, the same at every step (spec/live_avatar 6.4).
+        """Fill the sink of every step's cache (docs/method.md section 3).
 
-        One cache is filled and its sink copied: a tensor that all steps shared would have to be
-        joined with each one's ring in every layer of every call.
+        Its K/V are those of clean tokens, the same at every step: one is filled, the others get a
+        copy. A tensor that all shared would have to be joined with each one's ring in every layer
+        of every call.
         """
         first, *others = state.steps
         cos_sink, sin_sink = first.rope.sink_tables()

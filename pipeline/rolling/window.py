@@ -1,8 +1,8 @@
 """Text-to-video streams on one device: every tick denoises a window of blocks and finishes one.
 
-A stream's caches, its prompt's K/V and the blocks in flight live here. Integers come from
-`rolling_plan`; a tick runs the graph of clean passes for the block that was finished before and
-the window's graph, then adds noise for the next level (spec/rolling_forcing sections 3 and 4).
+A stream's caches, its prompt's K/V and the blocks in flight live here. `pipeline.rolling.plan` says
+in integers what a tick computes. It runs the graph of clean passes for the block that was finished
+before, then the window's graph, then adds noise for the next level (docs/method.md section 8).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class WindowStage:
         c, nobody = self.config, -1
         zeros = np.zeros(c.latent_shape, np.float32)
         text = np.zeros((1, c.text_len, c.text_dim), np.float32)
-        self.open(nobody, text, lambda block, level: zeros)
+        self.open(nobody, text, lambda _block, _level: zeros)
         for _ in range(c.window_blocks + c.cache_blocks):
             self.step(nobody)
         if c.recache != "none":

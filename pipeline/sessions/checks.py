@@ -73,5 +73,6 @@ def read_blocks(inputs: Arrays, name: str, shape: tuple[int, ...]) -> Array | No
 
 
 def check_finite(name: str, array: Array) -> None:
+    """ValueError if the input `name` has a value that is no finite number."""
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite numbers")

@@ -165,6 +165,7 @@ def _identity(outputs: Arrays) -> Identity:
 
 
 def tensors_of(request: Any) -> dict[str, Array]:
+    """A request's inputs by name."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
