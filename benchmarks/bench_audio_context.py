@@ -24,6 +24,7 @@ from benchmarks.report import machine, table
 from live_avatar_client.audio import read_audio
 from pipeline.avatar.audio import StreamingAudio
 from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.base import Array
 from pipeline.engines.onnx import Engine
 
 WHOLE = 10**6
@@ -31,8 +32,8 @@ WHOLE = 10**6
 
 
 def features(
-    engine: Engine, config: PipelineConfig, audio: np.ndarray, context: int, lookahead: int
-) -> tuple[np.ndarray, float]:
+    engine: Engine, config: PipelineConfig, audio: Array, context: int, lookahead: int
+) -> tuple[Array, float]:
     """Features [blocks, ...] of the recording, and milliseconds per block (median)."""
     config = dataclasses.replace(
         config, audio_context_frames=context, audio_lookahead_frames=lookahead
@@ -43,7 +44,7 @@ def features(
     blocks, times = [], []
     while (window := stream.next_window()) is not None:
         began = time.perf_counter()
-        inputs: dict[str, np.ndarray] = {
+        inputs: dict[str, Array] = {
             "samples": window.samples,
             "frame_index": window.frame_index,
             "frame_weight": window.frame_weight,

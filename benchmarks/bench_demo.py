@@ -26,9 +26,10 @@ from deploy.server.local import LocalServer
 from live_avatar_client import Session
 from live_avatar_client.audio import read_audio
 from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block
+from pipeline.engines.base import Array
 
 
-def looped(audio: np.ndarray, seconds: float, chunk_s: float = 0.1) -> Iterator[np.ndarray]:
+def looped(audio: Array, seconds: float, chunk_s: float = 0.1) -> Iterator[Array]:
     """`seconds` of audio in chunks, the recording repeated as often as needed."""
     chunk = int(chunk_s * SAMPLE_RATE)
     total = int(seconds * SAMPLE_RATE)
@@ -36,7 +37,7 @@ def looped(audio: np.ndarray, seconds: float, chunk_s: float = 0.1) -> Iterator[
         yield audio.take(range(start, min(start + chunk, total)), mode="wrap")
 
 
-def paced(chunks: Iterator[np.ndarray], began: float) -> Iterator[np.ndarray]:
+def paced(chunks: Iterator[Array], began: float) -> Iterator[Array]:
     """Each chunk when its last sample would have been spoken."""
     sent = 0
     for chunk in chunks:
@@ -45,7 +46,7 @@ def paced(chunks: Iterator[np.ndarray], began: float) -> Iterator[np.ndarray]:
         yield chunk
 
 
-def run(url: str, image: Path, chunks: Iterator[np.ndarray]) -> tuple[float, list[Block]]:
+def run(url: str, image: Path, chunks: Iterator[Array]) -> tuple[float, list[Block]]:
     """One session; its start time and its blocks."""
     began = time.perf_counter()
     with Session(

@@ -26,6 +26,7 @@ from benchmarks.report import machine, percentiles, table
 from deploy.server.health import CHANNEL_ARGS
 from deploy.server.local import LocalServer
 from live_avatar_client import Session
+from pipeline.engines.base import Array
 
 CONFIG = sleeping_repository.CONFIG
 WARMUP_BLOCKS = 12
@@ -42,7 +43,7 @@ def feed(url: str, num_blocks: int, arrivals: list[float]) -> None:
         arrivals.extend(block.received_s for block in session)
 
 
-def period(url: str, num_sessions: int, num_blocks: int) -> np.ndarray:
+def period(url: str, num_sessions: int, num_blocks: int) -> Array:
     """Intervals (s) between consecutive blocks of all sessions together while all of them run."""
     arrivals: list[list[float]] = [[] for _ in range(num_sessions)]
     threads = [threading.Thread(target=feed, args=(url, num_blocks, times)) for times in arrivals]

@@ -31,6 +31,7 @@ import torch
 
 from benchmarks.report import machine, table
 from benchmarks.schedule_streams import STEADY, Streams, every_schedule
+from pipeline.engines.base import Array
 
 STEADY_SESSION, NEW_SESSION = 1, 2
 
@@ -45,7 +46,7 @@ def to_first_frame(streams: Streams) -> float:
     return passed
 
 
-def per_block(latents: Iterator[np.ndarray], num_blocks: int) -> tuple[float, float]:
+def per_block(latents: Iterator[Array], num_blocks: int) -> tuple[float, float]:
     """Median seconds of the next blocks, by the clock and of this process."""
     times = []
     for _ in range(num_blocks):

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import load_sequences
 from benchmarks.load_figures import Track
 from deploy.downloads import perf_analyzer
 from deploy.server.health import environment
 from live_avatar_client import Session
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
+from pipeline.engines.base import Array
 
 PROMPT = "a person talks to the camera"
 _CHUNK = SAMPLE_RATE // 10  # samples that our client sends at once
@@ -27,7 +26,7 @@ class Load:
     """What is sent, and for how long at most."""
 
     image: Path
-    audio: np.ndarray
+    audio: Array
     """float32 [samples] of one session."""
     samples_per_request: int
     """perf_analyzer's; our client sends as it goes."""
@@ -118,7 +117,7 @@ def stream(url: str, load: Load) -> Track:
     )
 
 
-def _chunks(load: Load) -> Iterator[np.ndarray]:
+def _chunks(load: Load) -> Iterator[Array]:
     for start in range(0, len(load.audio), _CHUNK):
         load.seconds_left()
         yield load.audio[start : start + _CHUNK]

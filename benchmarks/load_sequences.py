@@ -13,16 +13,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.load_figures import Track
 from live_avatar_client.requests import audio_tensors, start_tensors
+from pipeline.engines.base import Array
 
 Step = dict[str, dict[str, Any]]
 
 
 def sequence(
-    audio: np.ndarray, image: Path, *, samples_per_request: int, prompt: str, seed: int = 0
+    audio: Array, image: Path, *, samples_per_request: int, prompt: str, seed: int = 0
 ) -> list[Step]:
     """The steps of one session: START with image and audio, then audio; the last one is END.
 
@@ -48,7 +47,7 @@ def write(path: Path, sequences: list[list[Step]]) -> None:
     path.write_text(json.dumps({"data": sequences}))
 
 
-def _step(tensors: Mapping[str, np.ndarray]) -> Step:
+def _step(tensors: Mapping[str, Array]) -> Step:
     return {
         name: {
             "content": {"b64": base64.b64encode(array.tobytes()).decode()},

@@ -22,6 +22,7 @@ from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
 from pipeline.denoising.noise import block_noise
+from pipeline.engines.base import Array
 from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import WindowDevice
 from pipeline.rolling.plan import Pass, RollingPlan
@@ -63,10 +64,10 @@ class Streams(Protocol):
     flops: float
     """Work per block in the steady state."""
 
-    def open(self, session: int) -> Iterator[np.ndarray]:
+    def open(self, session: int) -> Iterator[Array]:
         """Condition a stream; its latents, as many as are asked for."""
 
-    def decode(self, session: int, latent: np.ndarray) -> None:
+    def decode(self, session: int, latent: Array) -> None:
         """The first latent's frames."""
 
     def close(self, session: int) -> None: ...
@@ -89,13 +90,13 @@ class TextToVideo:
             for p in steady_passes(c)
         )  # fmt: skip
 
-    def open(self, session: int) -> Iterator[np.ndarray]:
+    def open(self, session: int) -> Iterator[Array]:
         text = np.zeros((1, self.config.text_len, self.config.text_dim), np.float32)
         self.device.open(session, text, rules=np.frombuffer(self.rules.encode(), np.uint8))
         self.decoder.open(session)
         return self._latents(session)
 
-    def _latents(self, session: int) -> Iterator[np.ndarray]:
+    def _latents(self, session: int) -> Iterator[Array]:
         tick = 0
         while True:
             latent = self.device.step(session, tick)
@@ -103,7 +104,7 @@ class TextToVideo:
             if latent is not None:
                 yield latent
 
-    def decode(self, session: int, latent: np.ndarray) -> None:
+    def decode(self, session: int, latent: Array) -> None:
         self.decoder.step(session, 0, latent)
 
     def close(self, session: int) -> None:
@@ -124,14 +125,14 @@ class Avatar:
         self.frames = c.video_frames_per_block
         self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
 
-    def open(self, session: int) -> Iterator[np.ndarray]:
+    def open(self, session: int) -> Iterator[Array]:
         given = silent_conditions(self.config, 1)
         reference, motion, text = (x.numpy() for x in (given.reference, given.motion, given.text))
         self.stage.open(session, reference, motion, text)
         self.decoder.open(session, motion)
         return self._latents(session)
 
-    def _latents(self, session: int) -> Iterator[np.ndarray]:
+    def _latents(self, session: int) -> Iterator[Array]:
         c, block = self.config, 0
         shapes = c.audio_local_shape, c.audio_global_shape
         local, overall = (np.zeros(shape, np.float32) for shape in shapes)
@@ -141,7 +142,7 @@ class Avatar:
             yield self.stage.step(session, block, noise, local, overall, distance)
             block += 1
 
-    def decode(self, session: int, latent: np.ndarray) -> None:
+    def decode(self, session: int, latent: Array) -> None:
         self.decoder.step(session, 0, latent)
 
     def close(self, session: int) -> None:
@@ -168,17 +169,17 @@ class TorchAvatar:
                 for p in steady_passes(plan_rules(c, options))
             )  # fmt: skip
 
-    def open(self, session: int) -> Iterator[np.ndarray]:
+    def open(self, session: int) -> Iterator[Array]:
         given = silent_conditions(self.config, self.num_blocks)
         self.decoder.open(session, given.motion.numpy())
         return self._latents(stream(self.dit, given, self.options, config=self.config))
 
     @torch.no_grad()
-    def _latents(self, blocks: Iterator[torch.Tensor]) -> Iterator[np.ndarray]:
+    def _latents(self, blocks: Iterator[torch.Tensor]) -> Iterator[Array]:
         for latent in blocks:
             yield latent.numpy()
 
-    def decode(self, session: int, latent: np.ndarray) -> None:
+    def decode(self, session: int, latent: Array) -> None:
         self.decoder.step(session, 0, latent)
 
     def close(self, session: int) -> None:

@@ -6,7 +6,7 @@
 Written for any Python from 2.7 on: an interpreter that is too old must get a sentence, not a
 SyntaxError. Hence no annotations, no f-strings.
 """
-# ruff: noqa: UP010, UP031
+# ruff: noqa: UP010, UP031, PTH110, PTH118, PTH123
 
 from __future__ import print_function
 

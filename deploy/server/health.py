@@ -22,7 +22,7 @@ _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
 def environment() -> dict[str, str]:
-    """This process's environment variables, without proxies: for a program that asks a server."""
+    """The environment's variables without proxies: for a program that asks a server."""
     return {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.dit import DiT, DiTStep
-from networks.dit_inputs import dtype_of, step_inputs, step_outputs
+from networks.graph_inputs import dtype_of, step_inputs, step_outputs
 from networks.presets import PRESETS
 from pipeline.denoising.schedule import MAX_STEPS, Schedule, known_timesteps
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from export.init_weights import init_weights
-from pipeline.denoising.positions import grid, sink_grid, tables
+from pipeline.avatar.rope_tables import sink_grid
+from pipeline.denoising.positions import grid, tables
 from tests.support.drawn_clips import write_clips
 from tests.support.programs import needs_program
 from train.latents.clips import LatentClips, write_shards

@@ -20,8 +20,8 @@ from export.graphs import dit as dit_graphs
 from export.graphs import vae as vae_graphs
 from export.preset_options import slice_of
 from networks.presets import PRESETS
+from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine
-from pipeline.engines.tensorrt import Gpu
 from tests.export.checks.test_verify import change
 from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
 from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release

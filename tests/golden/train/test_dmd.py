@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from networks.causal_wan import CausalWan
-from networks.rolling_presets import wan_config
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs
+from tests.golden.presets import wan_config
 from train.distill.dmd import (
     NoiseLevels,
     clean_estimate,

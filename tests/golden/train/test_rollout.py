@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from networks.causal_wan import CausalWan
-from networks.rolling_presets import golden_rolling_preset
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs
+from tests.golden.presets import golden_rolling_preset
 from train.network.self_forcing import (
     GRADIENT_BLOCKS,
     CachedWan,
