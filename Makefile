@@ -87,7 +87,9 @@ demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository "$$REPOSITORY" --image "$$PORTRAIT" --audio "$$SPEECH" --out "$$OUT"
 
 test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
-	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=
+	@echo "lines covered: $$($(RUN) -m coverage report --format=total) %"
 	@$(RUN) -m export.checks.compile
 
 test-quick: setup-dev  ## run pure logic and fakes alone: no torch, no server, under a minute
