@@ -6,9 +6,10 @@ passes that the plan names. What the avatar hears is left out.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ def steady_passes(config: RollingConfig) -> Iterable[Pass]:
     return [*tick.denoise, *([tick.store] if tick.store else [])]
 
 
-class Streams(Protocol):
+class Streams(ABC):
     """One schedule."""
 
     name: str
@@ -63,17 +64,21 @@ class Streams(Protocol):
     """Video frames of a block."""
     flops: float
     """Work per block in the steady state."""
+    decoder: Any
 
+    @abstractmethod
     def open(self, session: int) -> Iterator[Array]:
         """Condition a stream; its latents, as many as are asked for."""
 
     def decode(self, session: int, latent: Array) -> None:
         """The first latent's frames."""
+        self.decoder.step(session, 0, latent)
 
-    def close(self, session: int) -> None: ...
+    def close(self, session: int) -> None:
+        self.decoder.close(session)
 
 
-class TextToVideo:
+class TextToVideo(Streams):
     """The served window under one set of rules, on ONNX Runtime."""
 
     def __init__(self, rules: str) -> None:
@@ -104,15 +109,12 @@ class TextToVideo:
             if latent is not None:
                 yield latent
 
-    def decode(self, session: int, latent: Array) -> None:
-        self.decoder.step(session, 0, latent)
-
     def close(self, session: int) -> None:
+        super().close(session)
         self.device.close(session)
-        self.decoder.close(session)
 
 
-class Avatar:
+class Avatar(Streams):
     """Timestep forcing on the served graphs, all steps folded onto one device."""
 
     name = "timestep_forcing"
@@ -142,15 +144,12 @@ class Avatar:
             yield self.stage.step(session, block, noise, local, overall, distance)
             block += 1
 
-    def decode(self, session: int, latent: Array) -> None:
-        self.decoder.step(session, 0, latent)
-
     def close(self, session: int) -> None:
+        super().close(session)
         self.stage.close(session)
-        self.decoder.close(session)
 
 
-class TorchAvatar:
+class TorchAvatar(Streams):
     """The avatar's network in PyTorch, as `train.evaluate` rolls it out, with ONNX's decoder."""
 
     def __init__(
@@ -178,12 +177,6 @@ class TorchAvatar:
     def _latents(self, blocks: Iterator[torch.Tensor]) -> Iterator[Array]:
         for latent in blocks:
             yield latent.numpy()
-
-    def decode(self, session: int, latent: Array) -> None:
-        self.decoder.step(session, 0, latent)
-
-    def close(self, session: int) -> None:
-        self.decoder.close(session)
 
 
 def silent_conditions(config: PipelineConfig, num_blocks: int) -> Conditions:
