@@ -15,6 +15,7 @@ import pytest
 from deploy import checkout
 from deploy.downloads import triton
 from tests.support.odd_checkout import copy, error_lines, furnish, make
+from tests.support.programs import needs_fetched_server
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 AT_ONCE_S = 10
@@ -41,7 +42,7 @@ def test_a_folder_that_cannot_work_is_refused_at_once_in_one_line(
 
 @needs_make
 @pytest.mark.triton
-@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
+@needs_fetched_server
 @pytest.mark.parametrize("name", ["it's é (1) #2; %s & [x]*~ {a,b}"])
 def test_the_demo_is_made_in_a_folder_of_any_other_name(tmp_path: Path, name: str) -> None:
     """Triton starts models by a line of bash: a space cost 180 s, and ended in a riddle."""

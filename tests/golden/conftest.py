@@ -1,12 +1,18 @@
-"""The fixtures' network as it is served: exported once for all tests."""
+"""The fixtures' networks: loaded, and exported as they are served, once for all tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.golden.fixtures import preset, write_weights
+from tests.golden.fixtures import preset, tensors, weights, write_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from networks.vae import VAE
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +24,18 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_weights(folder / "weights")
     export_preset(preset(), folder / "weights", folder / "artifacts")
     return folder / "artifacts"
+
+
+@pytest.fixture(scope="session")
+def vae() -> VAE:
+    """With the fixtures' weights; nothing changes them."""
+    from networks.checkpoint import load_checkpoint
+    from networks.vae import VAE
+
+    return load_checkpoint(VAE(preset().vae), weights("vae"))
+
+
+@pytest.fixture(scope="session")
+def io() -> dict[str, Tensor]:
+    """What the release's VAE took and gave."""
+    return tensors("vae_io")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from deploy.server.health import CHANNEL_ARGS
 from deploy.server.local import LocalServer
 from live_avatar_client import AvatarError, Session
 from tests.server.test_configurations import set_parameter
+from tests.support.waiting import happens
 
 pytestmark = pytest.mark.triton
 WORDS = "vae_decoder takes max_sessions 1, live_avatar 4; they must be equal"
@@ -35,23 +36,26 @@ def unattended(models: Path, log_dir: Path) -> Iterator[LocalServer]:
     server = LocalServer(models, log_dir=log_dir)
     server._launch(server._check())
     try:
-        assert wait_for(lambda: "live_avatar" in index(server), 120)
+        assert happens(lambda: "live_avatar" in index(server), 120)
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def served(models: Path, folder: Path) -> Iterator[tuple[LocalServer, grpc.InferenceServerClient]]:
+    """A server, and a client that loads and unloads its models."""
+    with (
+        LocalServer(models, log_dir=folder / "log") as server,
+        grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client,
+    ):
+        yield server, client
 
 
 def index(server: LocalServer) -> dict[str, str]:
     """Model -> state."""
     answer = health._ask(server.ports, "POST", "/v2/repository/index")
     return {m["name"]: m.get("state", "") for m in json.loads(answer or b"[]")}
-
-
-def wait_for(fact: Callable[[], bool], within_s: float) -> bool:
-    end = time.monotonic() + within_s
-    while not fact() and time.monotonic() < end:
-        time.sleep(0.05)
-    return fact()
 
 
 def blocks(server: LocalServer) -> int:
@@ -78,7 +82,7 @@ def test_the_public_model_unloads_itself_and_leaves_the_others(
     """Whoever asks the model's health would send clients there."""
     set_parameter(models, "vae_decoder", "max_sessions", "1")
     with unattended(models, tmp_path / "log") as server:
-        assert wait_for(lambda: index(server).get("live_avatar") == "UNAVAILABLE", 60)
+        assert happens(lambda: index(server).get("live_avatar") == "UNAVAILABLE", 60)
         assert {s for name, s in index(server).items() if name != "live_avatar"} == {"READY"}
         assert f"live_avatar refuses every session: {WORDS}" in server.log.read_text()
         with grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client:
@@ -96,7 +100,7 @@ def test_a_public_model_that_came_last_leaves_when_a_stage_is_missing(
     code.unlink()  # its first question comes when the server is ready
     code.write_text(text.replace("SETTLE_S = 0.5", "SETTLE_S = 6"))
     with unattended(models, tmp_path / "log") as server:
-        assert wait_for(lambda: index(server).get("live_avatar") == "UNAVAILABLE", 60)
+        assert happens(lambda: index(server).get("live_avatar") == "UNAVAILABLE", 60)
         words = "live_avatar refuses every session: not all of its models can be reached: typo"
         assert words in server.log.read_text()
 
@@ -106,20 +110,17 @@ def test_a_public_model_that_is_loaded_by_hand_waits_for_its_holders(
     models: Path, tmp_path: Path
 ) -> None:
     """After a fault models are loaded one by one, and the public one may be the first."""
-    with (
-        LocalServer(models, log_dir=tmp_path / "log") as server,
-        grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client,
-    ):
+    with served(models, tmp_path) as (server, client):
         for model in ("live_avatar", "vae_decoder"):
             client.unload_model(model)
-            assert wait_for(lambda name=model: not client.is_model_ready(name), 30)
+            assert happens(lambda name=model: not client.is_model_ready(name), 30)
         client.load_model("live_avatar")
         words = "live_avatar refuses every session: not all of its models can be reached"
-        assert wait_for(lambda: words in server.log.read_text(), 30)
+        assert happens(lambda: words in server.log.read_text(), 30)
         time.sleep(2)
         assert client.is_model_ready("live_avatar")
         client.load_model("vae_decoder")
-        assert wait_for(lambda: server.log.read_text().count("its models belong together") == 2, 30)
+        assert happens(lambda: server.log.read_text().count("its models belong together") == 2, 30)
         assert blocks(server) == 1
 
 
@@ -146,15 +147,12 @@ def test_a_model_that_was_loaded_anew_is_compared_at_the_next_session(
     models: Path, tmp_path: Path
 ) -> None:
     """After a fault a stage comes back from another disk, with another configuration."""
-    with (
-        LocalServer(models, log_dir=tmp_path / "log") as server,
-        grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client,
-    ):
+    with served(models, tmp_path) as (server, client):
         assert blocks(server) == 1
         for limit in ("1", "4"):
             set_parameter(models, "vae_decoder", "max_sessions", limit)
             client.unload_model("vae_decoder")
-            assert wait_for(lambda: not client.is_model_ready("vae_decoder"), 30)
+            assert happens(lambda: not client.is_model_ready("vae_decoder"), 30)
             client.load_model("vae_decoder")
             assert limit == "4" or is_refused(server)
         assert blocks(server) == 1  # nothing is left open by those that were refused

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from deploy.downloads import newer_libraries, perf_analyzer
+from deploy.downloads import newer_libraries, perf_analyzer, triton
 
 PACKAGES = {"espeak-ng": "espeak-ng", "git": "git", "make": "make", "apt-config": "apt"}
 """Program -> the package of Debian and Ubuntu that brings it."""
@@ -33,6 +33,11 @@ needs_perf_analyzer = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64")
     or (newer_libraries.glibc_version() < perf_analyzer.GLIBC and shutil.which("apt-get") is None),
     reason="perf_analyzer needs Linux on x86-64 with glibc 2.38, or apt to fetch that",
+)
+
+
+needs_fetched_server = pytest.mark.skipif(
+    not triton.is_fetched(), reason="no Triton server: run make fetch"
 )
 
 

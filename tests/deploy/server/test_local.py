@@ -8,25 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tritonclient import grpc
 
-from deploy.downloads import triton
 from deploy.server import folder as log_folder
 from deploy.server import ports as tcp
 from deploy.server import process
 from deploy.server.health import CHANNEL_ARGS, all_ready
 from deploy.server.local import LocalServer
+from tests.support.programs import needs_fetched_server
+from tests.support.waiting import happens
 
 REPO = Path(__file__).resolve().parents[3]
-needs_server = [
-    pytest.mark.triton,
-    pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch"),
-]
+needs_server = [pytest.mark.triton, needs_fetched_server]
 
 ODD = 'q"(x); `y` \\\\ #*?~&|<>![]{}%,:='
 
@@ -69,13 +67,6 @@ def shared_memory(token: str) -> list[Path]:
     return list(Path("/dev/shm").glob(f"{token}*"))
 
 
-def happens(fact: Callable[[], bool], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while not fact() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return fact()
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("repository"), "doubling", DOUBLING)
@@ -88,7 +79,7 @@ def doubler(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.triton
-@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
+@needs_fetched_server
 def test_a_model_imports_what_lies_beside_it_and_not_where_the_server_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +95,7 @@ def test_a_model_imports_what_lies_beside_it_and_not_where_the_server_was_starte
 
 
 @pytest.mark.triton
-@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
+@needs_fetched_server
 @pytest.mark.parametrize("name", ["a b", "é", "it's", "$HOME", "a\nb", ODD], ids=ascii)
 def test_a_repository_in_a_folder_of_any_name_is_served(tmp_path: Path, name: str) -> None:
     """The backend starts a model by a line of bash without quotes, and reads paths as ASCII."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.downloads import triton
 from deploy.server import open_files
 from tests.deploy.server.test_local import DOUBLING, write_model
 from tests.support.odd_checkout import copy, error_lines, make
+from tests.support.programs import needs_fetched_server
 
 REPO = Path(__file__).resolve().parents[3]
 SERVE = """
@@ -41,7 +41,7 @@ def serve(folder: Path, soft: int, hard: int) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.triton
-@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
+@needs_fetched_server
 @pytest.mark.parametrize("hard", [open_files.WANTED, 4096])
 def test_the_server_gets_what_the_hard_limit_allows(tmp_path: Path, hard: int) -> None:
     """With a soft limit of 64 Triton hung for minutes; ours must be as it was afterwards."""
@@ -50,7 +50,7 @@ def test_the_server_gets_what_the_hard_limit_allows(tmp_path: Path, hard: int) -
     assert done.stdout.splitlines() == [str(hard), "64", "[0.0, 2.0, 4.0]"]
 
 
-@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
+@needs_fetched_server
 def test_a_hard_limit_that_is_too_low_is_refused_before_the_start(tmp_path: Path) -> None:
     """Triton hangs until the start's time is up, and its log says nothing of files."""
     done = serve(tmp_path, 64, 64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -28,11 +27,6 @@ pytestmark = needs_golden
 
 LIMIT, ONNX_LIMIT = 2e-5, 1e-4
 """Float32 sums in another order, and another library's kernels."""
-
-
-@pytest.fixture(scope="module")
-def vae() -> VAE:
-    return load_checkpoint(VAE(preset().vae), weights("vae"))
 
 
 class TorchPixels:

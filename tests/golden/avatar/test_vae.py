@@ -13,7 +13,7 @@ from torch import Tensor
 
 from export.graphs.onnx_file import export_graph
 from export.graphs.vae import WEIGHTS, graphs, to_uint8
-from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
+from networks.checkpoint import build_seeded, save_checkpoint
 from networks.configs import VAEConfig
 from networks.presets import PRESETS
 from networks.vae import VAE
@@ -28,7 +28,6 @@ from tests.golden.fixtures import (
     numbered,
     preset,
     tensors,
-    weights,
 )
 
 pytestmark = needs_golden
@@ -37,16 +36,6 @@ TOLERANCE = 2e-5
 """Float32 sums in another order reach 4e-6 on these latents and frames."""
 ONNX_TOLERANCE = 1e-4
 """Another library's kernels: five times eager PyTorch's."""
-
-
-@pytest.fixture(scope="module")
-def vae() -> VAE:
-    return load_checkpoint(VAE(preset().vae), weights("vae"))
-
-
-@pytest.fixture(scope="module")
-def io() -> dict[str, Tensor]:
-    return tensors("vae_io")
 
 
 def decode_blocks(vae: VAE, warmup: Tensor, blocks: list[Tensor]) -> list[Tensor]:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from export.graphs.graph import Graph, keys_under
 from export.graphs.onnx_file import export_graph
 from export.graphs.vae import WEIGHTS, Encode, Warmup
-from networks.checkpoint import load_checkpoint
 from networks.vae import VAE
 from tests.golden.avatar.onnx_driver import open_session
 from tests.golden.avatar.vae_streams import longest_still, stream_frames, stream_latents
@@ -25,8 +24,6 @@ from tests.golden.fixtures import (
     needs_golden,
     numbered,
     preset,
-    tensors,
-    weights,
     write_weights,
 )
 
@@ -59,16 +56,6 @@ class Floats(nn.Module):
     def forward(self, latent: Tensor, **states: Tensor) -> tuple[Tensor, ...]:
         frames, following = self.vae.decode(latent, list(states.values()) or None)
         return (frames, *following)
-
-
-@pytest.fixture(scope="module")
-def vae() -> VAE:
-    return load_checkpoint(VAE(preset().vae), weights("vae"))
-
-
-@pytest.fixture(scope="module")
-def io() -> dict[str, Tensor]:
-    return tensors("vae_io")
 
 
 @pytest.fixture(scope="module")

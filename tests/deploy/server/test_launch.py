@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.downloads import triton
 from deploy.server import launch, process
 from deploy.server import log as server_log
 from deploy.server import ports as tcp
 from deploy.server.local import LocalServer
 from deploy.server.ports import Ports
+from tests.support.programs import needs_fetched_server
 
 
 def fake_python(folder: Path, **facts: object) -> str:
@@ -48,7 +48,7 @@ def test_missing_interpreter_is_refused_in_words(tmp_path: Path) -> None:
         launch.inspect_python(str(tmp_path / "python3"))
 
 
-@pytest.mark.skipif(not triton.is_fetched(), reason="no Triton server: run make fetch")
+@needs_fetched_server
 def test_python_without_a_stub_is_refused_in_words(tmp_path: Path) -> None:
     """Triton would run the stub of another version, which cannot load the interpreter."""
     (tmp_path / "model").mkdir()
