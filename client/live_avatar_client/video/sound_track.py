@@ -12,7 +12,7 @@ import av
 import av.container
 import numpy as np
 
-from live_avatar_client.sound import decode_sound, open_sound
+from live_avatar_client.sound.decoder import decode_sound, open_sound
 
 _RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _SLICE = 1 << 16

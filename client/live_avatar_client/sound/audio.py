@@ -13,11 +13,11 @@ import av
 import numpy as np
 
 from live_avatar_client.files import shown
-from live_avatar_client.joined import parts_of
-from live_avatar_client.losses import Losses
-from live_avatar_client.mono import MonoMix
 from live_avatar_client.protocol import SAMPLE_RATE
-from live_avatar_client.sound import decode_sound, open_sound
+from live_avatar_client.sound.decoder import decode_sound, open_sound
+from live_avatar_client.sound.joined import parts_of
+from live_avatar_client.sound.losses import Losses
+from live_avatar_client.sound.mono import MonoMix
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from live_avatar_client.figures import Figures
+from live_avatar_client.command.figures import Figures
 
 stderr = Console(stderr=True)
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from live_avatar_client.files import shown, words
 from live_avatar_client.protocol import AvatarError
-from live_avatar_client.video import VideoWriter
+from live_avatar_client.video.writer import VideoWriter
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_LINE = 2000

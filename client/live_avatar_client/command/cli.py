@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from live_avatar_client.arguments import (
+from live_avatar_client.command.arguments import (
     checked_seconds,
     checked_text,
     checked_url,
@@ -22,17 +22,17 @@ from live_avatar_client.arguments import (
     parsed_options,
     prompt_changes,
 )
-from live_avatar_client.audio import audio_seconds, begun, paced, read_audio
-from live_avatar_client.ending import held, kept, report, run
-from live_avatar_client.figures import Figures
+from live_avatar_client.command.ending import held, kept, report, run
+from live_avatar_client.command.figures import Figures
+from live_avatar_client.command.progress import in_words, progress_bar, stderr
 from live_avatar_client.files import check_apart, shown
-from live_avatar_client.progress import in_words, progress_bar, stderr
 from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, AvatarError, Block
 from live_avatar_client.requests import PICTURES
 from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream
 from live_avatar_client.session import Session
+from live_avatar_client.sound.audio import audio_seconds, begun, paced, read_audio
 from live_avatar_client.stream import check_health
-from live_avatar_client.video import VideoWriter
+from live_avatar_client.video.writer import VideoWriter
 
 app = typer.Typer(
     help="Stream audio or a prompt to a server of live_avatar and rolling_forcing, get video.",
@@ -204,7 +204,3 @@ def _report(rows: dict[str, Any], as_json: bool) -> None:
             print(json.dumps(rows))
 
     report(show)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from live_avatar_client.files import check_file, file_url
-from live_avatar_client.ogg import link_begins
+from live_avatar_client.sound.ogg import link_begins
 
 _FLAC_HEADER = re.compile(rb"fLaC[\0\x80]\0\0\x22")
 """The magic and the head of the block that must follow it: 7 bytes that frames don't hold."""

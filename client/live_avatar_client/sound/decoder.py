@@ -15,8 +15,8 @@ import av.error
 import numpy as np
 
 from live_avatar_client.files import check_file, file_url, shown, words
-from live_avatar_client.joined import parts_of
-from live_avatar_client.losses import Losses
+from live_avatar_client.sound.joined import parts_of
+from live_avatar_client.sound.losses import Losses
 
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 _RATES = range(1_000, 1_000_001)

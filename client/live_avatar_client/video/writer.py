@@ -19,9 +19,9 @@ import numpy as np
 
 from live_avatar_client.files import check_apart, file_url, shown, words
 from live_avatar_client.protocol import FPS
-from live_avatar_client.sound import open_sound
-from live_avatar_client.sound_track import SoundTrack
-from live_avatar_client.target import Target
+from live_avatar_client.sound.decoder import open_sound
+from live_avatar_client.video.sound_track import SoundTrack
+from live_avatar_client.video.target import Target
 
 _FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _MIN_SIDE, MAX_SIDE = 256, 8192
