@@ -1,6 +1,6 @@
 """The books of a session: what was sent, what came back, what the reader has taken.
 
-Plain numbers and a queue; `Exchange` guards them with its lock.
+Plain numbers and queues; `Exchange` guards them with its lock.
 """
 
 from __future__ import annotations
@@ -11,8 +11,37 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from live_avatar_client.mirror import Mirror
-from live_avatar_client.protocol import SAMPLES_PER_FRAME, Block
+from live_avatar_client.protocol import SAMPLES_PER_FRAME, Array, Block
+
+
+class Mirror:
+    """The sound that was sent, kept until the frames that show it come back."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[Array] = deque()
+        self._is_used = False
+
+    def append(self, sound: Array) -> None:
+        """Keep float32 or int16 [samples] that went out."""
+        self._pieces.append(sound.copy())  # microphones fill one buffer again and again
+        self._is_used = True
+
+    def take(self, num_samples: int) -> Array | None:
+        """The oldest samples, float32 [num_samples] in [-1, 1], silence where nothing was sent.
+
+        None in a session that got no sound (but features in its place).
+        """
+        if not self._is_used:
+            return None
+        taken, done = np.zeros(num_samples, np.float32), 0
+        while self._pieces and done < num_samples:
+            piece = self._pieces.popleft()
+            part, rest = piece[: num_samples - done], piece[num_samples - done :]
+            taken[done : done + len(part)] = part / 32768 if part.dtype == np.int16 else part
+            done += len(part)
+            if len(rest):
+                self._pieces.appendleft(rest)
+        return taken
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +65,7 @@ class Ledger:
     """END was sent."""
     mirror: Mirror = field(default_factory=Mirror)
 
-    def sent(self, sound: np.ndarray | None, *, start: bool, end: bool) -> None:
+    def sent(self, sound: Array | None, *, start: bool, end: bool) -> None:
         """Enter a request with its sound [samples]; `start` is the first one, `end` the last."""
         self.num_sent += 1
         if start:
