@@ -1,6 +1,4 @@
-"""Where `live-avatar` begins: Ctrl-C while the libraries load ends in one line, too."""
-
-from __future__ import annotations
+"""`live-avatar` begins here: Ctrl-C while the libraries load ends in one line, too."""
 
 import sys
 
@@ -10,6 +8,6 @@ def main() -> None:
     try:
         from live_avatar_client.command.cli import main as run
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        sys.stderr.write("stopped\n")
         sys.exit(130)
     run()

@@ -43,8 +43,10 @@ class Figures:
 
     @property
     def fps(self) -> float | None:
-        """Frames per second after the first block; None until a second of video came after it:
-        a full pipeline hands out the next blocks at once."""
+        """Frames per second after the first block; None until a second of video came after it.
+
+        A full pipeline hands out the next blocks at once.
+        """
         elapsed_s, num_frames = self._last_s - self._first_s, self.num_frames - self._first_frames
         return num_frames / elapsed_s if elapsed_s > 0 and num_frames >= self.rate else None
 
@@ -52,6 +54,13 @@ class Figures:
     def realtime_factor(self) -> float | None:
         """Video seconds made per second, above 1 is faster than the viewer."""
         return None if self.fps is None else self.fps / self.rate
+
+    def in_words(self) -> str:
+        """Short enough for a terminal of 80 columns, bar and time included; x1: at real time."""
+        words = [] if self.ttff_ms is None else [f"first frame {self.ttff_ms:.0f} ms"]
+        if self.fps is not None:
+            words += [f"{self.fps:.1f} fps", f"x{self.fps / self.rate:.2f}"]
+        return "  ".join([*words, *([f"{self.late_frames} late"] if self.late_frames else [])])
 
     def summary(self) -> dict[str, float | int | None]:
         """All figures, rounded, under the names of the `--json` line."""

@@ -18,7 +18,7 @@ import av.video
 import numpy as np
 
 from live_avatar_client.files import check_apart, file_url, shown, words
-from live_avatar_client.protocol import FPS
+from live_avatar_client.protocol import FPS, Array
 from live_avatar_client.sound.decoder import open_sound
 from live_avatar_client.video.sound_track import SoundTrack
 from live_avatar_client.video.target import Target
@@ -102,7 +102,7 @@ class VideoWriter:
             target.open()
         self._target = target
 
-    def write(self, frames: np.ndarray) -> None:
+    def write(self, frames: Array) -> None:
         """Append uint8 RGB frames [T, H, W, 3]."""
         self._check_going_on()
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
@@ -175,7 +175,7 @@ class VideoWriter:
             self._sound = SoundTrack(container, self._audio_path)
         return container
 
-    def _converted(self, picture: np.ndarray) -> av.VideoFrame:
+    def _converted(self, picture: Array) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame = frame.reformat(
             width=self._video.width,
