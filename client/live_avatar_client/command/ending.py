@@ -52,9 +52,9 @@ def run(command: Callable[[], object], console: Console) -> int:
         _say("stopped", stop)
         return stop.exit_code
     except (AvatarError, ValueError, OSError) as error:
-        named = isinstance(error, OSError) and error.filename
+        name = error.filename if isinstance(error, OSError) else None
         said = words(error) if isinstance(error, OSError) else str(error)
-        _say(f"error: {error.filename}: {said}" if named else f"error: {said}", error)
+        _say(f"error: {name}: {said}" if name else f"error: {said}", error)
     except MemoryError as error:
         _say("error: out of memory", error)
     except Exception as error:

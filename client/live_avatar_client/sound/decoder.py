@@ -162,5 +162,5 @@ def _planes(piece: av.AudioFrame) -> Array:
     """float32 [C, S] of a packed frame: PyAV reads beyond its list of planes from 8 planes on."""
     num_channels = piece.layout.nb_channels
     packed = np.frombuffer(memoryview(piece.planes[0]), np.float32, piece.samples * num_channels)
-    planes = np.nan_to_num(packed.reshape(-1, num_channels).T)
-    return np.clip(planes, -_LOUDEST, _LOUDEST, dtype=np.float32)
+    planes: Array = np.nan_to_num(packed.reshape(-1, num_channels).T)
+    return planes.clip(-_LOUDEST, _LOUDEST, dtype=np.float32)

@@ -41,21 +41,21 @@ class MonoMix:
     def add(self, planes: Array) -> Array:
         """float32 [C, S] in, float32 [S'] in [-1, 1] out: all whole hops that are there."""
         if len(planes) == 1:
-            return np.clip(planes[0], -1.0, 1.0)
+            return _in_range(planes[0])
         joined = np.concatenate([self._rest, planes], axis=1)
         whole = joined.shape[1] - joined.shape[1] % _HOP
         self._rest = joined[:, whole:]
         return self._mixed(joined[:, :whole])
 
     def finish(self) -> Array:
-        """The last partial hop."""
+        """Give out the last partial hop."""
         rest, self._rest = self._rest, self._rest[:, :0]
         return self._mixed(rest)
 
     def _mixed(self, planes: Array) -> Array:
         hops = range(0, planes.shape[1], _HOP)
         mixed = [self._hop(planes[:, begin : begin + _HOP]) for begin in hops]
-        return np.clip(np.concatenate([np.empty(0, np.float32), *mixed]), -1.0, 1.0)
+        return _in_range(np.concatenate([np.empty(0, np.float32), *mixed]))
 
     def _hop(self, planes: Array) -> Array:
         average = planes.mean(axis=0, dtype=np.float32)
@@ -83,3 +83,8 @@ class MonoMix:
         chosen = np.zeros_like(self._average)
         chosen[loudest] = 1.0
         return chosen
+
+
+def _in_range(samples: Array) -> Array:
+    clipped: Array = np.clip(samples, -1, 1, dtype=np.float32)
+    return clipped

@@ -60,14 +60,13 @@ class VideoWriter:
                 f"of {MAX_SCALE} at most"
             )
         self._path, self._fps, self._scale, self._crf = Path(path), fps, scale, crf
-        if not os.path.isdir(self._path.parent):
+        if not os.path.isdir(self._path.parent):  # noqa: PTH112, False for names too long
             raise self._unwritable(f"{shown(self._path.parent)} is not a folder")
         if self._path.suffix.lower() not in _FORMATS:
             raise self._unwritable(f"expected {', '.join(_FORMATS)}")
         if audio_path is not None:
             check_apart(path, "audio", audio_path)
-        self._audio_path = audio_path
-        self._size = size
+        self._audio_path, self._size = audio_path, size
         self._target: Target | None = None
         self._container: av.container.OutputContainer | None = None
         self._video: av.video.VideoStream
@@ -91,16 +90,17 @@ class VideoWriter:
 
     def open(self) -> None:
         """Make sure that there is sound to copy and a place to write to; nothing appears yet."""
+        self._open()
+
+    def _open(self) -> Target:
         self._check_going_on()
-        if self._target is not None:
-            return
-        if self._audio_path is not None:
-            with open_sound(self._audio_path):
-                pass
-        target = Target(self._path)
-        with self._named():
-            target.open()
-        self._target = target
+        if self._target is None:
+            if self._audio_path is not None:
+                with open_sound(self._audio_path):
+                    pass
+            with self._named():
+                self._target = Target(self._path)
+        return self._target
 
     def write(self, frames: Array) -> None:
         """Append uint8 RGB frames [T, H, W, 3]."""
@@ -131,7 +131,10 @@ class VideoWriter:
         try:
             if container is not None and self.num_frames and not failed:
                 with self._named():
-                    self._finish(container)
+                    container.mux(self._video.encode(None))
+                    if self._sound is not None:
+                        self._sound.finish(Fraction(self.num_frames, self._fps))
+                    container.close()
                     target.keep()
                     self.kept = True
         finally:
@@ -141,12 +144,6 @@ class VideoWriter:
                 with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                     container.close()
             target.discard()
-
-    def _finish(self, container: av.container.OutputContainer) -> None:
-        container.mux(self._video.encode(None))
-        if self._sound is not None:
-            self._sound.finish(Fraction(self.num_frames, self._fps))
-        container.close()
 
     def _begin(self, width: int, height: int) -> av.container.OutputContainer:
         """Sizes are known: the streams and the file they go to."""
@@ -158,10 +155,7 @@ class VideoWriter:
             )
         if max(width, height) > MAX_SIDE:
             raise self._unwritable(f"{width}x{height} pixels, at most {MAX_SIDE} a side are taken")
-        self.open()
-        assert self._target is not None
-        assert self._target.temporary is not None
-        url, form = file_url(self._target.temporary), _FORMATS[self._path.suffix.lower()]
+        url, form = file_url(self._open().temporary), _FORMATS[self._path.suffix.lower()]
         container = self._container = av.open(url, "w", format=form)
         self._video = container.add_stream(
             "libx264", rate=self._fps, options={"crf": str(self._crf), "preset": "veryfast"}
