@@ -52,8 +52,7 @@ class Exchange:
         self._posted_s = self._sign_of_life_s = 0.0
         self._num_senders = 0
         self._closed = False
-        self._is_gone = False
-        """Nothing more is expected of the server."""
+        self._is_gone = False  # nothing more is expected of the server
         self._error: Exception | None = None
         self._failure: BaseException | None = None
         self._stream = Stream(

@@ -49,20 +49,16 @@ class Ledger:
     """`max_ahead` samples may be sent before the frames that answer them came back."""
 
     max_ahead: int
-    num_sent: int = 0
-    """Requests sent."""
-    num_open: int = 0
-    """Requests whose final response is still owed, but for START's."""
+    num_sent: int = 0  # requests sent
+    num_open: int = 0  # requests whose final response is still owed, but for START's
     is_held: bool = False
     """START's final response is owed, too: it comes when the session has ended."""
     samples_sent: int = 0
-    blocks: deque[Block] = field(default_factory=deque)
-    """Received, not yet taken."""
+    blocks: deque[Block] = field(default_factory=deque)  # received, not yet taken
     num_blocks: int = 0
     frames_received: int = 0
     frames_taken: int = 0
-    finished: bool = False
-    """END was sent."""
+    finished: bool = False  # END was sent
     mirror: Mirror = field(default_factory=Mirror)
 
     def sent(self, sound: Array | None, *, start: bool, end: bool) -> None:

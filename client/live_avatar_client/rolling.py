@@ -5,6 +5,7 @@ The owner of the tensors is `model_repository/rolling_forcing/config.pbtxt`; a t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import time
@@ -122,7 +123,7 @@ class VideoStream:
         From the first of them on the video shows `prompt` (or `text`). `noise` float32
         [n, levels, C, F, h, w] is for parity: that of the next n blocks to enter.
         """
-        return self._ask(condition(prompt, text), num_blocks, noise, end=False)
+        return self._ask(num_blocks, condition(prompt, text), noise, end=False)
 
     def finish(
         self,
@@ -137,7 +138,7 @@ class VideoStream:
         That is so many blocks, or with None the rest of a stream whose length `options` gave, or
         else the blocks in flight.
         """
-        return self._ask(condition(prompt, text), num_blocks, noise, end=True)
+        return self._ask(num_blocks, condition(prompt, text), noise, end=True)
 
     def close(self) -> None:
         """End the stream and free the server's place; what is still being made is cancelled."""
@@ -147,10 +148,8 @@ class VideoStream:
             if self._num_sent and not self._ended and not self._open:
                 # Nothing is owed that a cancellation would save: END is the polite way.
                 self._timeout_s = min(self._timeout_s, _FAREWELL_S)
-                for _ in self.finish(0):
-                    pass
-        except AvatarError:
-            pass  # the place is free, too
+                with contextlib.suppress(AvatarError):  # the place is free, too
+                    list(self.finish(0))
         finally:
             stream, self._stream = self._stream, None
             if self._open:
@@ -158,12 +157,7 @@ class VideoStream:
             stream.close()
 
     def _ask(
-        self,
-        tensors: dict[str, Array],
-        num_blocks: int | None,
-        noise: Array | None,
-        *,
-        end: bool,
+        self, num_blocks: int | None, tensors: dict[str, Array], noise: Array | None, *, end: bool
     ) -> Iterator[Block]:
         if self._stream is None:
             raise RuntimeError("the stream is not open: use `with VideoStream(...) as stream`")
@@ -173,14 +167,11 @@ class VideoStream:
             tensors["num_blocks"] = integer("num_blocks", num_blocks)
         if noise is not None:
             tensors["noise"] = noise
-        start = self._start
-        if start is not None and not end:  # START goes ahead: it is held until the stream ends
-            for name in ("prompt", "text"):
-                if name in tensors:
-                    start = {**start, name: tensors.pop(name)}
-            self._send(start, start=True)
-            start = self._start = None
-        number = self._send({**(start or {}), **tensors}, start=start is not None, end=end)
+        if self._start is not None and not end:  # START goes ahead: it is held until the end
+            told = {name: tensors.pop(name) for name in ("prompt", "text") if name in tensors}
+            self._send(self._start | told, start=True)
+            self._start = None
+        number = self._send((self._start or {}) | tensors, start=self._start is not None, end=end)
         self._start, self._ended = None, end
         self._open += 1
         return self._until_final(number)

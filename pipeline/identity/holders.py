@@ -23,15 +23,12 @@ class Identity:
 
     model: str
     max_sessions: int
-    config_file: str
-    """`pipeline.json` or `rolling.json`."""
-    config: dict[str, Any]
-    """What stands in it, defaults included."""
+    config_file: str  # `pipeline.json` or `rolling.json`
+    config: dict[str, Any]  # what stands in it, defaults included
     files: dict[str, str]
     """File -> sha256: of a holder those it has loaded or its plans were built from, of the public
     model all of its export."""
-    steps: tuple[int, ...] | None = None
-    """Denoising steps of a stage; None for others."""
+    steps: tuple[int, ...] | None = None  # denoising steps of a stage; None for others
     num_steps: int | None = None
     """Of the public model: how many steps its stages own together; None if it has no stages."""
 

@@ -52,11 +52,9 @@ class JpegFile:
     """The file without its end."""
     ends: list[bytes] = field(default_factory=lambda: [_END])
     """First its end marker, then what replaces it to see whether anything is missing."""
-    frame: bytes = b""
-    """Header of the picture: its depth, height, width, and components."""
+    frame: bytes = b""  # header of the picture: its depth, height, width, and components
     progressive: bool = False
-    held: bool = False
-    """Whether decoding holds the coefficients of the whole picture."""
+    held: bool = False  # whether decoding holds the coefficients of the whole picture
     orientation: int | None = None
     num_exifs: int = 0
 

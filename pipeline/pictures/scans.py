@@ -21,8 +21,7 @@ class Scans:
     begin: int = 0
     end: int = 0
     """Place of the last scan in the file, without what may follow before the end marker."""
-    ended: bool = False
-    """Whether the end marker came."""
+    ended: bool = False  # whether the end marker came
 
     def are_complete(self, components: bytes, progressive: bool) -> bool:
         """Whether every coefficient has come down to its last bit, the last scan being whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,6 @@ from live_avatar_client.command.arguments import (
     checked_seconds,
     checked_text,
     checked_url,
-    num_video_frames,
     parsed_options,
     prompt_changes,
 )
@@ -140,8 +140,8 @@ def generate(
 ) -> None:
     """Send a prompt, write the video while it is made."""
     figures = Figures(started_s=time.perf_counter(), rate=ROLLING_FPS)
-    for option, text in (("--rules", rules), ("--model", model)):
-        checked_text(option, text)
+    checked_text("--rules", rules)
+    checked_text("--model", model)
     changes = prompt_changes(then or [], checked_seconds(seconds))
     options: dict[str, Any] = {"seconds": seconds} | ({} if rules is None else {"rules": rules})
     stream = VideoStream(
@@ -149,7 +149,8 @@ def generate(
     )
     writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None)
     with kept(writer, out), stream:
-        _write(_generated(stream, changes), writer, figures, num_video_frames(seconds))
+        total = math.ceil(seconds * ROLLING_FPS - 1e-9)
+        _write(_generated(stream, changes), writer, figures, total)
     _report({"out": str(out), **figures.summary()}, as_json)
 
 

@@ -12,8 +12,7 @@ class Figures:
     """Counts over the blocks of one stream; `started_s` is `perf_counter()` before connecting."""
 
     started_s: float
-    rate: int = FPS
-    """Frames that a player shows in a second."""
+    rate: int = FPS  # frames that a player shows in a second
     num_blocks: int = 0
     num_frames: int = 0
     late_frames: int = 0

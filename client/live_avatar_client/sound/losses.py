@@ -27,18 +27,13 @@ class Losses:
     packets: int = 0
     lost_s: float = 0.0
     heard_s: float = 0.0
-    stated_s: float = 0.0
-    """Length by the headers that state one for certain."""
-    slack_s: float = 0.01
-    """How much less than that is not missing."""
-    silent_packets: int = 0
-    """Packets since the last sound."""
-    reason: str = ""
-    """Why the first packet was lost."""
+    stated_s: float = 0.0  # length by the headers that state one for certain
+    slack_s: float = 0.01  # how much less than that is not missing
+    silent_packets: int = 0  # packets since the last sound
+    reason: str = ""  # why the first packet was lost
     parts: list[str] = field(default_factory=list)
     """Of a joined file, those that could not be opened."""
-    ended: str = ""
-    """Why nothing could be read from some place on."""
+    ended: str = ""  # why nothing could be read from some place on
 
     def enter(
         self, path: Path, container: av.container.InputContainer, stream: av.audio.AudioStream

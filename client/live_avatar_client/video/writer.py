@@ -73,8 +73,7 @@ class VideoWriter:
         self._sound: SoundTrack | None = None
         self._ended = False
         self.num_frames = 0
-        self.kept = False
-        """Whether the file has appeared."""
+        self.kept = False  # whether the file has appeared
 
     def __enter__(self) -> VideoWriter:
         self.open()
@@ -149,12 +148,11 @@ class VideoWriter:
         """Sizes are known: the streams and the file they go to."""
         scale = self._scale or -(-_MIN_SIDE // min(width, height))
         width, height = width * scale, height * scale
+        size = f"{width}x{height} pixels"
         if width % 2 or height % 2:
-            raise self._unwritable(
-                f"{width}x{height} pixels, H.264 wants even numbers; an even scale makes them so"
-            )
+            raise self._unwritable(f"{size}, H.264 wants even numbers; an even scale makes them so")
         if max(width, height) > MAX_SIDE:
-            raise self._unwritable(f"{width}x{height} pixels, at most {MAX_SIDE} a side are taken")
+            raise self._unwritable(f"{size}, at most {MAX_SIDE} a side are taken")
         url, form = file_url(self._open().temporary), _FORMATS[self._path.suffix.lower()]
         container = self._container = av.open(url, "w", format=form)
         self._video = container.add_stream(
@@ -172,9 +170,9 @@ class VideoWriter:
     def _converted(self, picture: Array) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame = frame.reformat(
-            width=self._video.width,
-            height=self._video.height,
-            format="yuv420p",
+            self._video.width,
+            self._video.height,
+            "yuv420p",
             dst_colorspace=_BT709,
             dst_color_range=_LIMITED_RANGE,
             interpolation="BICUBIC",
@@ -188,7 +186,7 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """What the system or FFmpeg says, as a ValueError that names the video and ends it."""
+        """Turn what the system or FFmpeg says into a ValueError that names the video; it ends."""
         try:
             yield
         except (av.error.FFmpegError, OSError) as error:
