@@ -18,30 +18,24 @@ class Mirror:
     """The sound that was sent, kept until the frames that show it come back."""
 
     def __init__(self) -> None:
-        self._pieces: deque[Array] = deque()
-        self._is_used = False
+        self._sound: Array | None = None
 
     def append(self, sound: Array) -> None:
         """Keep float32 or int16 [samples] that went out."""
-        self._pieces.append(sound.copy())  # microphones fill one buffer again and again
-        self._is_used = True
+        unit = sound / np.float32(32768) if sound.dtype == np.int16 else sound
+        # Always a copy: microphones fill one buffer again and again.
+        before = np.empty(0, np.float32) if self._sound is None else self._sound
+        self._sound = np.concatenate([before, unit])
 
     def take(self, num_samples: int) -> Array | None:
         """The oldest samples, float32 [num_samples] in [-1, 1], silence where nothing was sent.
 
         None in a session that got no sound (but features in its place).
         """
-        if not self._is_used:
+        if self._sound is None:
             return None
-        taken, done = np.zeros(num_samples, np.float32), 0
-        while self._pieces and done < num_samples:
-            piece = self._pieces.popleft()
-            part, rest = piece[: num_samples - done], piece[num_samples - done :]
-            taken[done : done + len(part)] = part / 32768 if part.dtype == np.int16 else part
-            done += len(part)
-            if len(rest):
-                self._pieces.appendleft(rest)
-        return taken
+        taken, self._sound = self._sound[:num_samples], self._sound[num_samples:]
+        return np.pad(taken, (0, num_samples - len(taken)))
 
 
 @dataclass(slots=True, kw_only=True)

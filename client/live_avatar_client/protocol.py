@@ -135,12 +135,7 @@ class Wire:
             self.inputs[name].check(name, array, self.model)
 
     def request(
-        self,
-        tensors: Mapping[str, Array],
-        number: int,
-        *,
-        start: bool = False,
-        end: bool = False,
+        self, tensors: Mapping[str, Array], number: int, *, start: bool = False, end: bool = False
     ) -> Any:
         """A `ModelInferRequest`; ValueError where a tensor doesn't fit the wire.
 

@@ -40,10 +40,9 @@ def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[Array]:
     for piece in _mono(decode_sound(path, SAMPLE_RATE, losses=losses)):
         num_samples += len(piece)
         rest = np.concatenate([rest, piece])
-        whole = len(rest) - len(rest) % size
-        for begin in range(0, whole, size):
-            yield rest[begin : begin + size]
-        rest = rest[whole:]
+        while len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
     told = losses.told()
     if not num_samples:
         reason = f"can't be decoded: {told}" if told else "has a sound track of 0 samples"
