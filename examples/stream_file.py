@@ -1,6 +1,6 @@
 """A picture and a sound file become a video.
 
-    python examples/stream_file.py --image examples/portrait.png --audio examples/speech.flac
+    python examples/stream_file.py examples/portrait.png examples/speech.flac
 
 `live-avatar stream` does the same, with figures and a progress bar.
 """
@@ -12,8 +12,8 @@ from live_avatar_client import Session, VideoWriter, read_audio
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image", required=True, help="the face: PNG, JPEG, WebP, AVIF, BMP, GIF")
-    parser.add_argument("--audio", required=True, help="the speech: any file that FFmpeg decodes")
+    parser.add_argument("image", help="the face: PNG, JPEG, WebP, AVIF, BMP, GIF")
+    parser.add_argument("audio", help="the speech: any file that FFmpeg decodes")
     parser.add_argument("--out", default="talk.mp4", help="the video to write (talk.mp4)")
     parser.add_argument("--url", default="127.0.0.1:8001", help="host:port of the server's gRPC")
     args = parser.parse_args()

@@ -26,8 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--image", required=True, help="the face: PNG, JPEG, WebP, AVIF, BMP, GIF")
     parser.add_argument("--audio", required=True, help="what the microphone hears")
-    parser.add_argument("--out", default="live.mp4", help="the video to write (live.mp4)")
     parser.add_argument("--url", default="127.0.0.1:8001", help="host:port of the server's gRPC")
+    parser.add_argument("--out", default="live.mp4", help="the video to write (live.mp4)")
     args = parser.parse_args()
 
     first_s = None

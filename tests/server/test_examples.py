@@ -5,28 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import pytest
 
 from deploy.server import LocalServer
-from export.repository.assemble import assemble
+from tests.server.test_rolling import server as rolling_server
+
+__all__ = ["rolling_server"]  # a fixture, of the rolling-demo preset
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-SPEECH = ("--image", EXAMPLES / "portrait.png", "--audio", EXAMPLES / "speech.flac")
-
-
-@pytest.fixture(scope="module")
-def rolling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """The rolling-demo preset behind tritonserver."""
-    folder = tmp_path_factory.mktemp("rolling_examples")
-    assemble(ROOT / "artifacts" / "rolling-demo", folder / "repository")
-    with LocalServer(folder / "repository", log_dir=folder) as running:
-        yield running
+PORTRAIT, SPEECH = EXAMPLES / "portrait.png", EXAMPLES / "speech.flac"
 
 
 def run(script: str, *arguments: str | Path) -> str:
@@ -44,7 +36,7 @@ def num_frames(video: Path) -> int:
 
 
 def speech_frames() -> int:
-    with av.open(str(EXAMPLES / "speech.flac")) as container:
+    with av.open(str(SPEECH)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
     return -(-samples // 640)
 
@@ -59,7 +51,7 @@ def test_every_example_explains_itself(script: str) -> None:
 def test_a_file_becomes_a_video_with_its_sound(server: LocalServer, tmp_path: Path) -> None:
     """The example that everybody copies first."""
     out = tmp_path / "talk.mp4"
-    said = run("stream_file.py", *SPEECH, "--out", out, "--url", server.grpc_url)
+    said = run("stream_file.py", PORTRAIT, SPEECH, "--out", out, "--url", server.grpc_url)
     assert said.startswith("block 0: 0.48 s of video\n")
     assert num_frames(out) == speech_frames()
     with av.open(str(out)) as container:
@@ -69,7 +61,8 @@ def test_a_file_becomes_a_video_with_its_sound(server: LocalServer, tmp_path: Pa
 def test_a_microphone_is_answered_while_it_speaks(server: LocalServer, tmp_path: Path) -> None:
     """Every block says how early or late it came; a voice that ends may be padded by silence."""
     out = tmp_path / "live.mp4"
-    said = run("stream_microphone.py", *SPEECH, "--out", out, "--url", server.grpc_url)
+    heard = ("--image", PORTRAIT, "--audio", SPEECH)
+    said = run("stream_microphone.py", *heard, "--out", out, "--url", server.grpc_url)
     lines = said.splitlines()
     assert all(f"block {i}: " in line for i, line in enumerate(lines))
     assert all(" early " in line or " late " in line for line in lines)

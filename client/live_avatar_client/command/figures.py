@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from live_avatar_client.protocol import FPS, Block
 
 
-@dataclass(slots=True, kw_only=True)
 class Figures:
-    """Counts over the blocks of one stream; `started_s` is `perf_counter()` before connecting."""
+    """Counts over the blocks of one stream that is shown at `rate` frames a second.
 
-    started_s: float
-    rate: int = FPS  # frames that a player shows in a second
-    num_blocks: int = 0
-    num_frames: int = 0
-    late_frames: int = 0
-    """Frames missing at the moment when a player that started at the first arrival needed them."""
-    max_lateness_ms: float = 0.0
-    _first_s: float = 0.0
-    _first_frames: int = 0
-    _last_s: float = 0.0
+    `started_s` is `perf_counter()` before connecting. `late_frames` are those that were missing at
+    the moment when a player that started at the first arrival needed them.
+    """
+
+    def __init__(self, *, started_s: float, rate: int = FPS) -> None:
+        self.started_s, self.rate = started_s, rate
+        self.num_blocks = self.num_frames = self.late_frames = self._first_frames = 0
+        self.max_lateness_ms = self._first_s = self._last_s = 0.0
 
     def add(self, block: Block) -> None:
         """Enter one block, in order."""
