@@ -20,8 +20,7 @@ from live_avatar_client.protocol import Array, AvatarError, Block, Wire, is_fina
 from live_avatar_client.requests import AUDIO, sound_of
 from live_avatar_client.stream import Stream
 
-_FAREWELL_S = 1.0
-"""How long closing waits for the answer to the END that frees the server's place."""
+_FAREWELL_S = 1.0  # how long closing waits for the answer to the END that frees the server's place
 _KEEP_ALIVE_S = 3.0
 """Without a request for so long an empty one goes out; the server's idle limit is 10 s."""
 _BEAT_S = 0.04

@@ -22,8 +22,7 @@ from tritonclient.utils import np_to_triton_dtype
 Array = npt.NDArray[Any]
 
 MODEL = "live_avatar"
-DEFAULT_URL = "127.0.0.1:8001"
-"""Triton's gRPC endpoint as `make serve` starts it."""
+DEFAULT_URL = "127.0.0.1:8001"  # Triton's gRPC endpoint as `make serve` starts it
 SAMPLE_RATE = 16_000
 FPS = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -44,7 +43,7 @@ class TensorSpec:
     datatype: str
     dims: tuple[int, ...]
 
-    def check(self, name: str, array: Array, model: str) -> None:
+    def check(self, name: str, array: Array, model: str = MODEL) -> None:
         """ValueError, with what came and what was wanted, for an array that is no such tensor."""
         fits = array.ndim == len(self.dims) and all(
             want in (-1, got) for got, want in zip(array.shape, self.dims, strict=True)

@@ -16,11 +16,9 @@ from live_avatar_client.protocol import MODEL, SAMPLE_RATE, Array
 MAX_REQUEST_SAMPLES = SAMPLE_RATE // 2
 """Longer audio is split: the first block's answer must not wait until a whole file is sent."""
 
-AUDIO = ("audio", "audio_int16")
-"""The inputs that carry sound, one of them in a request."""
+AUDIO = ("audio", "audio_int16")  # the inputs that carry sound, one of them in a request
 PICTURES = "PNG, JPEG, WebP, AVIF, BMP, GIF"
-MAX_IMAGE_BYTES = 32 * 2**20
-"""The server takes no more; more need not travel."""
+MAX_IMAGE_BYTES = 32 * 2**20  # the server takes no more; more need not travel
 
 Image = bytes | str | Path | Array
 

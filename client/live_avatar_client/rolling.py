@@ -41,8 +41,7 @@ ROLLING_OUTPUTS: Mapping[str, TensorSpec] = {
     **{name: OUTPUTS[name] for name in DEFAULT_OUTPUTS},
     "latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1)),
 }
-_FAREWELL_S = 1.0
-"""How long closing waits for the answer to its END."""
+_FAREWELL_S = 1.0  # how long closing waits for the answer to its END
 
 
 def blocks_before(seconds: float) -> int:

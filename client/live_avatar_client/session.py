@@ -27,8 +27,7 @@ from live_avatar_client.protocol import (
 from live_avatar_client.requests import Image, audio_tensors, start_tensors
 
 _FEEDER_FAREWELL_S = 1.0
-_NO_CHUNKS = (np.ndarray, str, bytes, Path)
-"""Iterables whose items are no chunks."""
+_NO_CHUNKS = (np.ndarray, str, bytes, Path)  # iterables whose items are no chunks
 
 
 class Session:

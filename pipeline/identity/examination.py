@@ -23,8 +23,7 @@ NOT_READY = "Server not ready"
 SETTLE_S = 0.5
 """`initialize` must have returned before the first call, and has no way to say when it has."""
 POLL_S = 0.05
-GRACE_S = 5.0
-"""How long a model may be missing before that is an error."""
+GRACE_S = 5.0  # how long a model may be missing before that is an error
 
 
 class Examination:

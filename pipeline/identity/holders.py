@@ -13,8 +13,7 @@ from typing import Any
 
 from pipeline.identity.file_hashes import short
 
-OUTPUT = "identity"
-"""The holders' output, UINT8: the JSON of an `Identity`, the answer to START."""
+OUTPUT = "identity"  # the holders' output, UINT8: the JSON of an `Identity`, the answer to START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

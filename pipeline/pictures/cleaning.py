@@ -11,8 +11,7 @@ from pipeline.pictures.pixels import exif_orientation
 _WEBP_METADATA = 0x20 | 0x08 | 0x04  # flags of colour profile, EXIF, XMP
 _WEBP_PIXELS = (b"VP8 ", b"VP8L", b"ANMF")
 _GIF_BLOCK = re.compile(rb"[!,;]")
-_GIF_CONTROL = b"\xf9\4"
-"""Label and size of the extension that tells which colour is clear."""
+_GIF_CONTROL = b"\xf9\4"  # label and size of the extension that tells which colour is clear
 
 
 def clean_webp(data: bytes) -> tuple[bytes, int]:

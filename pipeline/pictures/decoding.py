@@ -25,16 +25,12 @@ from pipeline.pictures.png import clean_png
 MAX_BYTES = 32 * 2**20
 MAX_RUN_LENGTH = 1_000_000
 """Pixels and bytes of a BMP file whose runs are packed: Python unpacks them one by one."""
-WHOLE_PIXELS = 4_000_000
-"""Pictures up to this size are never made smaller while they are decoded."""
-MAX_DRAFTED_PIXELS = 12_000_000
-"""What any JPEG file is decoded to at most."""
-GAP = 2
-"""Larger ones keep this many pixels, per side, for each one that is needed."""
+WHOLE_PIXELS = 4_000_000  # pictures up to this size are never made smaller while they are decoded
+MAX_DRAFTED_PIXELS = 12_000_000  # what any JPEG file is decoded to at most
+GAP = 2  # larger ones keep this many pixels, per side, for each one that is needed
 NO_MEMORY = "the server has no memory for this image now; try again or send a smaller one"
 
-Size = tuple[int, int]
-"""Height and width."""
+Size = tuple[int, int]  # height and width
 
 
 def decode_picture(data: bytes, size: Size | None = None) -> Rgb:

@@ -13,8 +13,7 @@ MAX_PIXELS = {
 """Of the formats that are taken."""
 TAKEN_FORMATS = tuple(MAX_PIXELS)
 TAKEN = f"a {', '.join(TAKEN_FORMATS[:-1])} or {TAKEN_FORMATS[-1]} file"
-MAX_PARTS = 100_000
-"""Segments, chunks or blocks of one file that are walked through."""
+MAX_PARTS = 100_000  # segments, chunks or blocks of one file that are walked through
 
 _SIGNATURES = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),

@@ -30,8 +30,7 @@ NUM_OTHERS = 4
 """Noise that is tried in place of what may be missing; one alone may chance to change nothing."""
 SMALL_PIXELS = 1_000_000
 """A larger file that has its end marker is tried with one other end: each costs a decoding."""
-_MAX_EXIFS = 8
-"""EXIF segments of one file that are searched for an orientation."""
+_MAX_EXIFS = 8  # EXIF segments of one file that are searched for an orientation
 
 _END = b"\xff\xd9"
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
@@ -40,8 +39,7 @@ _PROGRESSIVE = {0xC2, 0xCA}
 _BARE = {0x00, 0x01, 0xD8, *range(0xD0, 0xD8)}
 _FOLLOWS = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd9]")
 """What stands behind a segment whose length is right: a marker of another, or fill bytes."""
-_BORDER = re.compile(rb"\xff\xd8(?=\xff)|\xff\xd9")
-"""Where a picture begins or ends."""
+_BORDER = re.compile(rb"\xff\xd8(?=\xff)|\xff\xd9")  # where a picture begins or ends
 
 
 @dataclass(slots=True)

@@ -12,12 +12,10 @@ from PIL import Image
 _BAND_PIXELS = 2**18
 _ORIENTATION_TAG = 0x0112
 _MAX_ENTRIES = 512
-_NUMBERS = {1: "B", 3: "H", 4: "I"}
-"""EXIF's whole-number types that orientations come in."""
+_NUMBERS = {1: "B", 3: "H", 4: "I"}  # EXIF's whole-number types that orientations come in
 
 Rgb = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
-"""Left, top, right and bottom of a part of a picture, in pixels."""
+Box = tuple[int, int, int, int]  # left, top, right and bottom of a part of a picture, in pixels
 
 
 def rgb_over_black(picture: Image.Image, box: Box, factor: int = 1) -> Rgb:

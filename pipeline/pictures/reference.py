@@ -12,8 +12,7 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.pictures.decoding import decode_picture
 from pipeline.pictures.pixels import Rgb
 
-MAX_PIXELS = 50_000_000
-"""Of raw arrays; encoded pictures have limits of their own."""
+MAX_PIXELS = 50_000_000  # of raw arrays; encoded pictures have limits of their own
 
 
 def read_picture(

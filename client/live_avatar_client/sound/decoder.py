@@ -23,8 +23,7 @@ _RATES = range(1_000, 1_000_001)
 _LOUDEST = 16.0  # float files may hold anything; sums and squares of this stay numbers
 _MAX_ERRORS = 16
 """Errors of the demuxer in a row, after which the file is over: some never come to an end."""
-_MAX_SILENT_PACKETS = 20_000
-"""Packets in a row without any sound, after which the same holds."""
+_MAX_SILENT_PACKETS = 20_000  # packets in a row without any sound, after which the same holds
 
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 """How data begins that stands among the sound of MP3 and AAC files and is none."""

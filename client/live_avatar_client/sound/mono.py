@@ -9,10 +9,8 @@ import numpy as np
 
 from live_avatar_client.protocol import SAMPLE_RATE, Array
 
-_HOP = SAMPLE_RATE // 50
-"""20 ms: one decision each, and the length of a cross-fade."""
-_MEMORY = 0.7
-"""What a hop leaves of the energies before it: a decision looks back over some 60 ms."""
+_HOP = SAMPLE_RATE // 50  # 20 ms: one decision each, and the length of a cross-fade
+_MEMORY = 0.7  # what a hop leaves of the energies before it: a decision looks back over some 60 ms
 _CANCELLED, _SOUND_AGAIN = 1 / 4, 1 / 2
 """Energy of the average over what it would be if channels had nothing to do with each other.
 

@@ -16,8 +16,7 @@ from live_avatar_client.protocol import Array
 from live_avatar_client.sound.decoder import decode_sound, open_sound
 
 _RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-_SLICE = 1 << 16
-"""Samples that are encoded at once."""
+_SLICE = 1 << 16  # samples that are encoded at once
 
 
 class SoundTrack:
