@@ -29,8 +29,7 @@ from deploy.checkout import REPO
 from deploy.downloads import perf_analyzer
 from deploy.outcome import exit_code, say
 from deploy.server.local import LocalServer, server_left_running
-from live_avatar_client import AvatarError
-from live_avatar_client.audio import read_audio
+from live_avatar_client import AvatarError, read_audio
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 from live_avatar_client.stream import check_health
 from pipeline.config.avatar import PipelineConfig

@@ -10,8 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="the training part needs torch")
 
 from deploy.server.local import LocalServer
-from live_avatar_client import Session
-from live_avatar_client.audio import read_audio
+from live_avatar_client import Session, read_audio
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
 from train.evaluate.conditions import Encoders
