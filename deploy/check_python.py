@@ -50,7 +50,6 @@ def facts():
     """What others ask about this interpreter, as a dictionary that JSON can hold."""
     return {
         "version": version_name(),
-        "executable": sys.executable,
         "libpython_dir": libpython_dir(),
         "numpy": numpy_version(),
         "problems": problems(),

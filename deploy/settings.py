@@ -32,14 +32,9 @@ def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
     _check_number(given, "LAYERS", int, 1, 1000)
     _check_number(given, "HOURS", float, 0.01, 10_000)
     _check_number(given, "GPU_MEMORY_GB", float, 1, 10_000)
-    check_ports(given)
-    _check_artifacts(given.get("ARTIFACTS", ""))
-
-
-def check_ports(given: Mapping[str, str]) -> Ports:
-    """The ports of GRPC_PORT, HTTP_PORT and METRICS_PORT; `ValueError` if they cannot be."""
     texts = default_texts(given).items()
-    return Ports(**{name: parse_port(text, f"{name.upper()}_PORT") for name, text in texts})
+    Ports(**{name: parse_port(text, f"{name.upper()}_PORT") for name, text in texts})
+    _check_artifacts(given.get("ARTIFACTS", ""))
 
 
 def _check_preset(preset: str, artifacts: str, repo: Path) -> None:

@@ -14,29 +14,25 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 LOADER = "ld-linux-x86-64.so.2"
 PACKAGES = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libssl3t64", "libzstd1")
 _LINE_LIMIT = 15  # of apt's words in an error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(NamedTuple):
     """A release with glibc 2.38 or newer: its suite, and the keys that sign it."""
 
     suite: str
     keyring: Path
 
 
+_KEYS = Path("/usr/share/keyrings")
 RELEASES = {  # by the ID of /etc/os-release
-    "debian": Release(
-        suite="trixie", keyring=Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-    ),
-    "ubuntu": Release(
-        suite="noble", keyring=Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
-    ),
+    "debian": Release("trixie", _KEYS / "debian-archive-keyring.gpg"),
+    "ubuntu": Release("noble", _KEYS / "ubuntu-archive-keyring.gpg"),
 }
 
 # The system's own settings (proxies, certificates) hold where this says nothing. Its hooks would
@@ -68,7 +64,10 @@ def glibc_version() -> tuple[int, ...]:
 
 def fetch(folder: Path) -> None:
     """Put the libraries into `folder`, a new one; `RuntimeError` says what is missing."""
-    system = _os_release()
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
     release = RELEASES.get(system.get("ID", ""))
     if release is None or not all(map(shutil.which, ("apt-get", "dpkg-deb"))):
         raise RuntimeError(
@@ -84,13 +83,6 @@ def fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="newer-libraries-") as temporary:
         packages = _download(Path(temporary), release, _mirror(codename))
         _unpack(packages, Path(temporary) / "root", folder)
-
-
-def _os_release() -> dict[str, str]:
-    try:
-        return platform.freedesktop_os_release()
-    except OSError:
-        return {}
 
 
 def _mirror(codename: str) -> str:
@@ -135,7 +127,7 @@ def _run(*command: str, cwd: Path | None = None) -> str:
     done = subprocess.run(
         command,
         cwd=cwd,
-        env=dict(os.environ) | {"LC_ALL": "C"},
+        env={**os.environ, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

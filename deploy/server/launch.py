@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,6 @@ def _numpy_problems(python: str, version: str | None) -> list[str]:
 
 def command(
     *,
-    home: Path,
     repository: str,
     backends: str,
     ports: Ports,
@@ -57,7 +55,7 @@ def command(
     repository, backends: folders as `folder.spelled` writes them.
     """
     return [
-        str(home / triton.SERVER),
+        str(triton.HOME / triton.SERVER),
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
         f"--model-config-name={config}",
@@ -79,13 +77,13 @@ def command(
     ]
 
 
-def environment(python: str, libpython_dir: str, extra: Mapping[str, str]) -> dict[str, str]:
+def environment(python: str, libpython_dir: str) -> dict[str, str]:
     """The server's environment variables.
 
     A stub runs the environment of the first `python3` on PATH, and loads the libpython that
     LD_LIBRARY_PATH names first: both must be those of `python`.
     """
-    values = {**os.environ, **extra}
+    values = dict(os.environ)
     ours = str(Path(python).absolute().parent)  # not resolved: an environment's is a link
     values["PATH"] = os.pathsep.join([ours, values.get("PATH", os.defpath)])
     libraries = [libpython_dir, values.get("LD_LIBRARY_PATH", "")]

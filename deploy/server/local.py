@@ -11,7 +11,6 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,9 @@ class LocalServer:
 
     repository: folder of models. ports: None picks free ones. config: `configs/<config>.pbtxt` of
     each model, where it exists, replaces its `config.pbtxt`. python: interpreter of the virtual
-    environment that runs the models (None: this one, or the project's `.venv`). env: environment
-    variables on top of the present ones. log_dir: gets `server.log` and `server.json`, of one
-    server at a time. outlives_us: only `stop` ends the server, not the end of this process.
+    environment that runs the models (None: this one, or the project's `.venv`). log_dir: gets
+    `server.log` and `server.json`, of one server at a time. outlives_us: only `stop` ends the
+    server, not the end of this process.
     """
 
     def __init__(
@@ -60,8 +59,6 @@ class LocalServer:
         ports: Ports | None = None,
         config: str = "cpu",
         python: str | None = None,
-        env: Mapping[str, str] | None = None,
-        home: Path = triton.HOME,
         start_timeout_s: float = 180.0,
         exit_timeout_s: int = 5,
         outlives_us: bool = False,
@@ -71,8 +68,6 @@ class LocalServer:
         self.ports = ports or free_ports()
         self.config = config
         self.python = python or checkout.default_python()
-        self.env = dict(env or {})
-        self.home = Path(home).resolve()
         self.start_timeout_s = start_timeout_s
         self.exit_timeout_s = exit_timeout_s
         self.outlives_us = outlives_us
@@ -152,11 +147,11 @@ class LocalServer:
         checkout.check_writable(self.log_dir)
         if not any(self.repository.glob("*/config.pbtxt")):
             raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
-        if not triton.is_fetched(self.home):
+        if not triton.is_fetched():
             raise RuntimeError("the Triton server is not downloaded.\n  Fix: make fetch")
         facts = launch.inspect_python(self.python)
-        backend = triton.backend_directory(self.home, facts["version"])
-        stub = backend / "python" / triton.STUB_NAME
+        backends = triton.backend_directory(triton.HOME, facts["version"])
+        stub = backends / "python" / triton.STUB_NAME
         if not stub.exists():
             raise RuntimeError(
                 f"the Triton server has no helper for Python {facts['version']} ({stub}).\n"
@@ -169,9 +164,8 @@ class LocalServer:
     def _launch(self, facts: dict[str, Any]) -> None:
         self._held_folder = folder.take(self.log_dir)
         models, backends = (self.log_dir / name for name in folder.LINKS)
-        directory = triton.backend_directory(self.home, facts["version"])
+        directory = triton.backend_directory(triton.HOME, facts["version"])
         command = launch.command(
-            home=self.home,
             repository=folder.spelled(self.repository, models),
             backends=folder.spelled(directory, backends),
             ports=self.ports,
@@ -187,7 +181,7 @@ class LocalServer:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=launch.environment(self.python, facts["libpython_dir"], self.env),
+                env=launch.environment(self.python, facts["libpython_dir"]),
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
             )
         if not self.outlives_us:

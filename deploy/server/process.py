@@ -38,10 +38,6 @@ def end(pid: int, token: str, timeout_s: float) -> None:
     _signal(pid, token, signal.SIGKILL)
     for stub in stub_pids(token, pid):  # they outlive a server that was killed
         _signal(stub, token, signal.SIGKILL)
-    remove_shared_memory(token)
-
-
-def remove_shared_memory(token: str) -> None:
     for region in SHARED_MEMORY.glob(f"{token}*"):
         region.unlink(missing_ok=True)
 
