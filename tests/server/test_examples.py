@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from deploy.server import LocalServer
+from deploy.server.local import LocalServer
 from tests.server.test_rolling import server as rolling_server
 
 __all__ = ["rolling_server"]  # a fixture, of the rolling-demo preset
