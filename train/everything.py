@@ -10,7 +10,6 @@ clips, the judgement and the export come on top. OUT/artifacts is what `artifact
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -18,16 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.network import quick_layers
+from train.learning import options
 
-SHARES = {
-    "vae": 0.30,
-    "audio": 0.05,
-    "text": 0.03,
-    "teacher": 0.40,
-    "student": 0.05,
-    "decoder": 0.17,
-}
+SHARES = {"vae": 0.30, "audio": 0.05, "text": 0.03, "teacher": 0.40, "student": 0.05,
+          "decoder": 0.17}  # fmt: skip
 """Of the hours. The decoder goes on alone in the end, to see through what the student leaves of its
 noise: latents, and all that is learned in them, stay valid."""
 CLIPS_PER_HOUR, DEV_CLIPS = 500, 16
@@ -68,17 +61,10 @@ def stages(
     def encoder(name: str) -> Stage:
         return Stage(
             name=name,
-            command=[
-                "train.encoders",
-                name,
-                "--minutes",
-                minutes[name],
-                "--out",
-                str(weights),
-                *same,
-            ],
+            command=["train.encoders", name, "--minutes", minutes[name], "--out", str(weights),
+                     *same],
             state=weights / name / "state.pt",
-        )
+        )  # fmt: skip
 
     def latents(split: str, count: int) -> Stage:
         return Stage(
@@ -96,7 +82,8 @@ def stages(
         )
 
     def gather() -> None:
-        shutil.copytree(weights, demo, dirs_exist_ok=True, ignore=lambda _, n: {"audio", "text"})
+        states = shutil.ignore_patterns("audio", "text")
+        shutil.copytree(weights, demo, dirs_exist_ok=True, ignore=states)
         shutil.copy(out / "student" / "dit.safetensors", demo)
         shutil.copy(out / "decoder" / "vae.safetensors", demo)
 
@@ -138,13 +125,10 @@ def run(stage: Stage, done: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the demo avatar from nothing.")
+    shared = ("threads", "device", "seed", "products")
+    parser = options.parser("Train the demo avatar from nothing.", *shared)
     parser.add_argument("--out", type=Path, default=Path("build/train"))
     parser.add_argument("--hours", type=float, default=6.0, help="of all stages that learn")
-    parser.add_argument("--threads", type=int, default=2, help="processes that compute")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
-    parser.add_argument("--seed", type=int, default=0)
-    quick_layers.add_option(parser)
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     args = parser.parse_args()
     asked = (args.out, args.hours, args.threads, args.seed, args.device, args.products)

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="the training part needs torch")
 
 from tests.support.programs import needs_program
+from tests.train.shards import read_shard, write_shards
 from train.world import speech
 from train.world.clips import SPLITS, clip, identity_seed
 from train.world.identity import identity
@@ -29,7 +30,6 @@ from train.world.motion import (
 from train.world.registration import estimate_pose
 from train.world.render import REGIONS, render
 from train.world.sentences import SENTENCES
-from train.world.shards import read_shard, write_shards
 
 SPEECH = Path(__file__).parents[2] / "examples" / "speech.flac"
 RATE = 16_000

@@ -18,7 +18,7 @@ from pipeline.denoising.positions import grid, sink_grid, tables  # noqa: E402
 from tests.support.drawn_clips import write_clips  # noqa: E402
 from tests.support.programs import needs_program  # noqa: E402
 from train.latents.clips import LatentClips, write_shards  # noqa: E402
-from train.latents.takes import Networks  # noqa: E402
+from train.latents.frozen import FrozenNetworks  # noqa: E402
 from train.learning.device import chosen, joined, moved_to  # noqa: E402
 from train.network import quick_layers  # noqa: E402
 from train.network.batched_dit import frame_rotation, sink_rotation  # noqa: E402
@@ -126,7 +126,7 @@ def test_batches_grow_with_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_program("espeak-ng")
 def test_shards_do_not_depend_on_who_makes_them(tmp_path: Path) -> None:
     init_weights(PRESET, tmp_path / "weights", 0)
-    networks = Networks(tmp_path / "weights", PRESET)
+    networks = FrozenNetworks.load(tmp_path / "weights")
     made = [
         sorted(write_shards(tmp_path / str(workers), "train", 9, 1, networks, workers=workers))
         for workers in (1, 2)

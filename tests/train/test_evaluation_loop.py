@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("torch", reason="the training part needs torch")
 
 from train.evaluate import __main__ as command
+from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import compare, gates
-from train.evaluate.loop import Evaluation
 from train.evaluate.models import MissingFileError, Models
 from train.evaluate.settings import FULL, QUICK, Pair, Setting, Sweep
 from train.evaluate.sources import TruthSource

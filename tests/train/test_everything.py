@@ -43,7 +43,8 @@ def test_every_stage_is_a_command_that_its_module_understands(
     assert [stage.name for stage in listed] == NAMES
     for stage in listed:
         module, *options = stage.command
-        main = importlib.import_module(module).main
+        command = module if module == "export.to_onnx" else f"{module}.__main__"
+        main = importlib.import_module(command).main
         if module == "export.to_onnx":  # Typer's; the others are argparse's
             app = typer.Typer()
             app.command()(main)

@@ -36,12 +36,7 @@ def noise_of(preset: Preset, batch: int, num_blocks: int = NUM_BLOCKS) -> Tensor
 
 
 def rows(conditions: Conditions, chosen: slice) -> Conditions:
-    return Conditions(
-        reference=conditions.reference[chosen],
-        motion=conditions.motion[chosen],
-        text=conditions.text[chosen],
-        audio=conditions.audio[chosen],
-    )
+    return conditions.rows(chosen)
 
 
 def rolled(dit: DiT, preset: Preset, conditions: Conditions, noise: Tensor, **options) -> Tensor:

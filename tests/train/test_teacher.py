@@ -18,13 +18,13 @@ from networks.compact_vae import CompactVAE  # noqa: E402
 from networks.dit import DiT  # noqa: E402
 from tests.support.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips  # noqa: E402
 from train.latents.clips import LatentClips  # noqa: E402
-from train.learning.loop import Together  # noqa: E402
+from train.learning.together import Together  # noqa: E402
 from train.network.batched_dit import Conditions  # noqa: E402
 from train.network.flow import clean_from  # noqa: E402
 from train.network.parallel import velocities  # noqa: E402
 from train.preset import PRESET  # noqa: E402
-from train.teacher import __main__ as teacher  # noqa: E402
 from train.teacher import pieces as teacher_pieces  # noqa: E402
+from train.teacher import run as teacher  # noqa: E402
 from train.teacher import scores as teacher_scores  # noqa: E402
 from train.teacher.pieces import Lessons, draw_sigmas, weighted_error  # noqa: E402
 from train.teacher.scores import DevClips  # noqa: E402

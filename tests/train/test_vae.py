@@ -16,11 +16,11 @@ torch = pytest.importorskip("torch")
 from networks.checkpoint import save_checkpoint  # noqa: E402
 from networks.compact_vae import CompactVAE  # noqa: E402
 from networks.configs import CompactVAEConfig  # noqa: E402
-from train.learning.loop import Together  # noqa: E402
-from train.vae.__main__ import measure_latents, visibility  # noqa: E402
+from train.learning.together import Together  # noqa: E402
 from train.vae.clips import Batch  # noqa: E402
 from train.vae.loss import LossWeights, picture_loss, start_linear  # noqa: E402
 from train.vae.training import Training  # noqa: E402
+from train.vae.visibility import measure_latents, visibility  # noqa: E402
 from train.world.render import REGIONS  # noqa: E402
 
 SIDE = 16

@@ -14,7 +14,7 @@ N heads   L = n * F * S tokens of a clip   d head size
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,19 +22,18 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
+from train.network.attention import WindowAttention
 from train.network.batched_dit import (
     Conditions,
     KeysValues,
     embed,
-    rotate,
     run_blocks,
     sink_distance_of,
     sink_keys_values,
     text_keys_values,
     velocity_of,
 )
-from train.network.parallel import WindowAttention, velocities
-from train.network.quick_layers import attend
+from train.network.parallel import velocities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,34 +92,20 @@ class History(WindowAttention):
     ) -> None:
         distance = sink_distance_of(around.config, None)
         super().__init__(around.config, sink, starts, num_blocks, distance, spread.device)
-        self.sinks = [sink] * num_blocks
-        if recalibrated_from is not None:
-            self.sinks[recalibrated_from:] = [later_sink] * len(self.sinks[recalibrated_from:])
+        self.later_sink, self.recalibrated_from = later_sink, recalibrated_from
         self.spread, self.generator = spread, generator
         self.corrupts = around.corruption > 0
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q, k, v [B, N, L, d] before RoPE -> [B, N, L, d]."""
-        queries = rotate(q, self.turns).chunk(self.num_blocks, 2)
-        keys, values = (x.chunk(self.num_blocks, 2) for x in (rotate(k, self.turns), v))
-        past_k, past_v = self._cached(keys), self._cached(values)
-        attended = []
-        for j, query in enumerate(queries):
-            seen = slice(max(0, j - self.window + 1), j)
-            seen_k, seen_v = [*past_k[seen], keys[j]], [*past_v[seen], values[j]]
-            sink = self.sinks[j]
-            if sink is not None:
-                sink_k, sink_v = sink[layer]
-                seen_k.append(rotate(sink_k, self.sink_turns[j]))
-                seen_v.append(sink_v)
-            attended.append(attend(query, torch.cat(seen_k, 2), torch.cat(seen_v, 2)))
-        return torch.cat(attended, 2)
+    def with_sink(self, layer: int, block: int, seen: list[KeysValues]) -> list[KeysValues]:
+        later = self.recalibrated_from is not None and block >= self.recalibrated_from
+        sink = self.later_sink if later else self.sink
+        return seen if sink is None else [*seen, self.turned(sink, layer, block)]
 
-    def _cached(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        past = [block.detach() for block in blocks[:-1]]  # the last one is nobody's history
+    def past(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        kept = [block.detach() for block in super().past(blocks)]
         if not self.corrupts:
-            return past
-        each = zip(past, self.spread.unbind(1), strict=False)
+            return kept
+        each = zip(kept, self.spread.unbind(1), strict=False)
         return [corrupted(block, spread, self.generator) for block, spread in each]
 
 
@@ -206,8 +191,3 @@ class Rollout:
         clean, _ = self.dit.modulations(reference.new_zeros(1))
         motion, config = self.conditions.motion, self.around.config
         return sink_keys_values(self.dit, reference, motion, self.text, clean, config)
-
-
-def with_window(config: PipelineConfig, window_blocks: int | None) -> PipelineConfig:
-    """The stream with another number of visible blocks; None: its own."""
-    return config if window_blocks is None else replace(config, window_blocks=window_blocks)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from train.evaluate import report_plots
+from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import Gate, Results, compare, says
-from train.evaluate.loop import Evaluation
 from train.evaluate.metrics import METRICS
 from train.evaluate.settings import (
     CAP,

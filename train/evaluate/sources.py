@@ -20,7 +20,7 @@ from pipeline.avatar.orchestrator import LiveAvatar
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.avatar.session import BlockFrames
 from train.evaluate.takes import Take
-from train.vae.clips import to_video
+from train.vae.video import to_frames, to_video
 
 Array = np.ndarray
 
@@ -64,12 +64,6 @@ class TruthSource:
 
     def close(self) -> None:
         pass
-
-
-def to_frames(video: torch.Tensor) -> Array:
-    """float [B, 3, T, S, S] in about [-1, 1] to uint8 [B, T, S, S, 3], rounded as served."""
-    pixels = ((video.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return pixels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
 
 
 class ReconstructionSource:

@@ -16,17 +16,6 @@ from torch import Tensor, nn
 Part = TypeVar("Part")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the trainers that can use a GPU."""
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
-    parser.add_argument(
-        "--parts", type=int, default=1, help="lessons of so many learners in every step, for a GPU"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes that prepare lessons ahead, for a GPU"
-    )
-
-
 def chosen(args: argparse.Namespace) -> torch.device:
     """The device of `--device`, with PyTorch set up for it.
 

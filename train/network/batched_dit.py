@@ -11,7 +11,7 @@ D = N * d width   C channels   h, w latent size
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
@@ -46,6 +46,10 @@ class Conditions:
     """[B, text_len, text_dim]."""
     audio: Tensor
     """[B, audio layers, audio width, video frames of all blocks]."""
+
+    def rows(self, chosen: slice | Tensor) -> Conditions:
+        """Those of some of the streams."""
+        return Conditions(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
 def frame_rotation(config: PipelineConfig, frames: ArrayLike, device: torch.device) -> Tensor:

@@ -7,6 +7,7 @@ B clips   n blocks   F latent frames of a block   C channels   h, w latent size 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +16,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from networks.compact_vae import CompactVAE
+from networks.checkpoint import load_checkpoint
+from networks.compact_vae import CompactVAE, build_vae
 from networks.dit import DiT
 from networks.vae import VAE
 from pipeline.denoising.schedule import Schedule
-from train.evaluate.metrics_mouth import correlation
-from train.evaluate.sources import to_frames
 from train.latents.clips import LatentClips
 from train.network.batched_dit import Conditions
 from train.network.flow import add_noise
 from train.network.parallel import velocities
 from train.network.stream import RolloutOptions, stream
 from train.preset import PRESET
+from train.vae.video import to_frames
 from train.world.clips import identity_seed
 from train.world.identity import identity
-from train.world.measure import read_mouth
+from train.world.measure import correlation, read_mouth
 
 ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 8, 8
@@ -37,6 +38,12 @@ LONG_STREAMS, ROUNDS = 2, 16
 """Longer ones say the same again and again, so that a round's mean picture should stay: 61 s."""
 LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
 """Served noise levels whose errors are measured; the fourth changes next to nothing."""
+LOOKS = {
+    "mouth opening and width": ("opening", "width"),
+    "change over the VAE's": ("motion", "border"),
+    "error of mean pictures (grey levels)": ("looks",),
+}
+"""Panels of a curve for what `DevClips.looks` finds."""
 
 
 class DevClips:
@@ -64,27 +71,37 @@ class DevClips:
         self.about = json.loads(shard.metadata()["clips"])
         self.vae = vae if vae is None else vae.to(device)
 
+    @classmethod
+    def of(cls, clips: Path, weights: Path, device: str) -> DevClips:
+        """Those in CLIPS/dev, looked at through WEIGHTS/vae.safetensors if that is there."""
+        path = weights / "vae.safetensors"
+        vae = load_checkpoint(build_vae(PRESET.vae), path) if path.is_file() else None
+        if vae is None:
+            print(f"no {path}: mouths are not looked at", file=sys.stderr)
+        return cls(clips / "dev", vae, device)
+
     def _conditions(self, rows: int, blocks: int) -> Conditions:
-        c, length = self.conditions, blocks * PRESET.pipeline.video_frames_per_block
-        return Conditions(
-            reference=c.reference[:rows],
-            motion=c.motion[:rows],
-            text=c.text[:rows],
-            audio=c.audio[:rows, ..., :length],
-        )
+        length = blocks * PRESET.pipeline.video_frames_per_block
+        some = self.conditions.rows(slice(rows))
+        return replace(some, audio=some.audio[..., :length])
 
     @torch.no_grad()
     def scores(self, dit: DiT, samples: Path | None = None) -> dict[str, float]:
         """Squared errors of the velocity at the served levels, "error_0" …, and of where there are
-        mouth and eyes, "mouth_0" …, "eyes_0" …; with a VAE also what `read` and `moved` say of
-        `frames`, which are drawn into `samples`."""
-        found = self._errors(dit)
+        mouth and eyes, "mouth_0" …, "eyes_0" …; and what `looks` finds."""
+        return self._errors(dit) | self.looks(dit, samples)
+
+    def looks(
+        self, dit: DiT, samples: Path | None = None, options: RolloutOptions | None = None
+    ) -> dict[str, float]:
+        """What `read` and `moved` say of streams, which are drawn into `samples`; nothing without
+        a VAE."""
         if self.vae is None:
-            return found
-        frames, cap = self.frames(dit), self.reconstructed()
+            return {}
+        frames, cap = self.frames(dit, options), self.reconstructed()
         if samples is not None:
             write_samples(samples, cap, frames)
-        return found | self.read(frames) | moved(frames, cap)
+        return self.read(frames) | moved(frames, cap)
 
     def _errors(self, dit: DiT) -> dict[str, float]:
         frames = ERROR_BLOCKS * PRESET.pipeline.frames_per_block

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from train.learning.device import moved_to
+from train.vae.video import CPU, to_video
 from train.world.clips import Clip, clip
 
-CPU = torch.device("cpu")
 FRAMES = 75
 FIRST_CLIPS = 48
 MOST_CLIPS = 160
@@ -41,11 +41,6 @@ class Batch:
     """float32 [B, 3, T, S, S] in [-1, 1]."""
     regions: Tensor
     """uint8 [B, T, S, S], indices into `train.world.render.REGIONS`."""
-
-
-def to_video(frames: np.ndarray, device: torch.device = CPU) -> Tensor:
-    """uint8 [..., T, S, S, 3] to float32 [..., 3, T, S, S] in [-1, 1], on `device`."""
-    return moved_to(device, torch.from_numpy(frames)).movedim(-1, -4).float() / 127.5 - 1
 
 
 def _start() -> None:

@@ -10,11 +10,10 @@ import torch
 
 from networks.compact_vae import GROUP, CompactVAE
 from networks.vae import VAE
-from train.evaluate.metrics_mouth import correlation
 from train.learning.device import device_of
-from train.vae.clips import to_video
+from train.vae.video import to_frames, to_video
 from train.world.clips import Clip
-from train.world.measure import read_mouth
+from train.world.measure import correlation, read_mouth
 from train.world.render import REGIONS
 
 MOVING = 8
@@ -37,7 +36,7 @@ GATES = {
 def reconstruct(vae: CompactVAE | VAE, frames: np.ndarray) -> np.ndarray:
     """uint8 [T, S, S, 3], T = 1 + 4n, through latents and back."""
     made, _ = vae.decode(vae.encode(to_video(frames, device_of(vae))[None]))
-    return ((made[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
+    return to_frames(made)[0]
 
 
 def _psnr(squared: np.ndarray) -> float:

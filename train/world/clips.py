@@ -1,23 +1,17 @@
 """Clips of the drawn world: a talking head, its sound, and everything that is true about it.
 
-    python -m train.world.clips --out DIR --clips 200 --seconds 5 --preview contact.png
-
 A clip is made from its seed and split alone. Faces of the splits come from separate ranges of
 identity seeds, voices and sentences from separate lists (`train.world.speech`). Drawing is faster
-than learning from it, so training may call `clip` directly; shards are for what is read many times.
+than learning from it, so training calls `clip` directly.
 
 T video frames   S the picture's side in pixels
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from train.preset import SIZE
 from train.world.captions import caption
@@ -147,34 +141,3 @@ def _fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
 def portrait(who: Identity, mood: str, size: int) -> np.ndarray:
     """uint8 [S, S, 3]: silent, looking at the camera, seated as in its clips."""
     return render(who, seat(who.seed), still_expression(), still_mouth(), mood, size).frames[0]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw clips of talking heads into shards.")
-    parser.add_argument("--out", type=Path, help="folder of the shards; none are written without")
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--size", type=int, default=SIZE, help="side of the picture in pixels")
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--seed", type=int, default=0, help="of the first clip")
-    parser.add_argument("--preview", type=Path, help="a contact sheet to draw as PNG")
-    args = parser.parse_args()
-    if args.out is None and args.preview is None:
-        parser.error("nothing to do: give --out, --preview or both")
-    num_frames = round(args.seconds * 25)
-    # These build on this module, which therefore cannot import them at its top.
-    from train.world.preview import write_contact_sheet
-    from train.world.shards import CLIPS_PER_SHARD, write_shards
-
-    if args.preview is not None:
-        write_contact_sheet(args.preview, args.split, args.seed, args.size)
-        print(args.preview)
-    if args.out is not None:
-        shards = write_shards(args.out, args.split, args.clips, num_frames, args.size, args.seed)
-        total = -(-args.clips // CLIPS_PER_SHARD)
-        for path in track(shards, "shards", total, disable=not sys.stderr.isatty()):
-            print(path)
-
-
-if __name__ == "__main__":
-    main()

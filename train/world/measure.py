@@ -40,6 +40,8 @@ COARSE, FINE = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12), (0.02, 0.01, 0.01)
 """By how much it turns and nods, head units: everywhere, then around the best."""
 WORTHWHILE, GOOD_ENOUGH = 0.8, 25.0
 """It moves only to where the squared error is at most this part; so much is always forgiven."""
+STILL = 1e-4
+"""A curve whose deviation is below this does not move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,3 +162,10 @@ def read_mood(frames: np.ndarray, who: Identity) -> str:
     """Which of `MOUTH_MOODS` the mouths in frames uint8 [T, S, S, 3] fit best."""
     errors = {m: float((read_mouth(frames, who, m).error ** 2).mean()) for m in MOUTH_MOODS}
     return min(errors, key=errors.__getitem__)
+
+
+def correlation(made: np.ndarray, true: np.ndarray) -> float:
+    """0 for a mouth that never moves, nan where the true one does not either."""
+    if true.std() < STILL:
+        return float("nan")
+    return float(np.corrcoef(made, true)[0, 1]) if made.std() >= STILL else 0.0

@@ -24,7 +24,8 @@ from torch import Tensor
 from networks.causal_wan import CausalWan, KeysValues, Sight
 from pipeline.config.rolling import RollingConfig
 from pipeline.rolling.plan import Pass, RollingPlan
-from train.network.flow import FlowTable, add_noise, clean_from
+from tests.golden.train.flow_table import FlowTable
+from train.network.flow import add_noise, clean_from
 
 Draw = Callable[[int, int], Tensor]
 """Block and number of the draw -> Gaussian noise [B, C, F, h, w]."""

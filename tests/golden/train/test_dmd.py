@@ -15,6 +15,7 @@ from torch import Tensor  # noqa: E402
 from networks.causal_wan import CausalWan  # noqa: E402
 from networks.rolling_presets import wan_config  # noqa: E402
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
+from tests.golden.train.flow_table import FlowTable  # noqa: E402
 from train.distill.dmd import (  # noqa: E402
     NoiseLevels,
     clean_estimate,
@@ -25,7 +26,7 @@ from train.distill.dmd import (  # noqa: E402
     matching_loss,
     score_timesteps,
 )
-from train.network.flow import FlowTable, add_noise  # noqa: E402
+from train.network.flow import add_noise  # noqa: E402
 
 DMD = GOLDEN_ROOT / "rolling_forcing" / "dmd"
 needs_fixtures = pytest.mark.skipif(

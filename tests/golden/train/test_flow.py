@@ -12,14 +12,12 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from tests.golden.fixtures import GOLDEN_ROOT, keys_like, max_abs  # noqa: E402
-from train.network.flow import (  # noqa: E402
+from tests.golden.train.flow_table import (  # noqa: E402
     FlowTable,
-    add_noise,
-    clean_from,
     euler_sigmas,
-    exact_sigma,
     velocity_from,
 )
+from train.network.flow import add_noise, clean_from, exact_sigma  # noqa: E402
 
 PRIMITIVES = GOLDEN_ROOT / "rolling_forcing" / "primitives" / "primitives.safetensors"
 pytestmark = pytest.mark.skipif(

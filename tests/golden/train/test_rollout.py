@@ -16,7 +16,7 @@ from torch import Tensor  # noqa: E402
 from networks.causal_wan import CausalWan  # noqa: E402
 from networks.rolling_presets import golden_rolling_preset  # noqa: E402
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
-from train.network.self_forcing import (  # noqa: E402
+from tests.golden.train.self_forcing import (  # noqa: E402
     GRADIENT_BLOCKS,
     CachedWan,
     exit_interval,
