@@ -4,8 +4,8 @@ Timestep forcing lets a roll-out run level by level instead of block by block: a
 attends to earlier blocks' inputs of that same step, and all of these are known once the step before
 has run over the whole clip. `train.network.stream` gives the same latents, one block at a time.
 
-History corruption (Live Avatar, arXiv 2512.04677; spec/live_avatar 14): noise on the cached K and V
-of earlier blocks, in training alone, so that the student does not trust its own history too much.
+History corruption (Live Avatar, arXiv 2512.04677; docs/method.md section 9) is noise on the cached
+K and V of earlier blocks, in training alone: the student must not trust its own history too much.
 
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
 N heads   L = n * F * S tokens of a clip   d head size
@@ -22,17 +22,9 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
+from train.network import batched_dit
 from train.network.attention import WindowAttention
-from train.network.batched_dit import (
-    Conditions,
-    KeysValues,
-    embed,
-    run_blocks,
-    sink_distance_of,
-    sink_keys_values,
-    text_keys_values,
-    velocity_of,
-)
+from train.network.batched_dit import Conditions, KeysValues
 from train.network.parallel import velocities
 
 
@@ -90,7 +82,7 @@ class History(WindowAttention):
         later_sink: list[KeysValues] | None = None,
         recalibrated_from: int | None = None,
     ) -> None:
-        distance = sink_distance_of(around.config, None)
+        distance = batched_dit.sink_distance_of(around.config, None)
         super().__init__(around.config, sink, starts, num_blocks, distance, spread.device)
         self.later_sink, self.recalibrated_from = later_sink, recalibrated_from
         self.spread, self.generator = spread, generator
@@ -132,7 +124,7 @@ class Rollout:
         schedule = around.schedule
         self.sigmas = schedule.sigmas.tolist()
         with torch.no_grad():
-            self.text = text_keys_values(dit, conditions.text)
+            self.text = batched_dit.text_keys_values(dit, conditions.text)
             self.sink = self._sink(conditions.reference) if around.sink else None
 
     def clean(self, noise: Tensor, exit_step: int, recalibrated_from: int | None = None) -> Tensor:
@@ -183,11 +175,11 @@ class Rollout:
         modulation, head = self.dit.modulations(timestep.to(latents.device))
         video_frames = latents.shape[2] * self.around.config.temporal_stride
         audio = self.conditions.audio[..., :video_frames]
-        tokens = embed(self.dit, latents)
-        x = run_blocks(self.dit, tokens, modulation, attention, self.text, audio)
-        return velocity_of(self.dit, x, head, latents.shape)
+        tokens = batched_dit.embed(self.dit, latents)
+        x = batched_dit.run_blocks(self.dit, tokens, modulation, attention, self.text, audio)
+        return batched_dit.velocity_of(self.dit, x, head, latents.shape)
 
     def _sink(self, reference: Tensor) -> list[KeysValues]:
         clean, _ = self.dit.modulations(reference.new_zeros(1))
         motion, config = self.conditions.motion, self.around.config
-        return sink_keys_values(self.dit, reference, motion, self.text, clean, config)
+        return batched_dit.sink_keys_values(self.dit, reference, motion, self.text, clean, config)

@@ -1,8 +1,8 @@
 """What learns in distillation: the student, its average and the critic.
 
 Stage A teaches the student the teacher's way from noise to clean (regression on trajectories),
-stage B pushes the student's own roll-outs towards the teacher's distribution (spec/distillation 2
-and 3.4). All draws follow from the seed and the step.
+stage B pushes the student's own roll-outs towards the teacher's distribution (docs/method.md
+section 9). All draws follow from the seed and the step.
 """
 
 from __future__ import annotations

@@ -52,6 +52,8 @@ DEV_SOUNDS = {"speech": 12, "speech in noise": 2, "silence": 3}
 
 @dataclass(frozen=True, slots=True)
 class Sound:
+    """A waveform and the curves that it asks for."""
+
     samples: np.ndarray
     """float32 [640 * NUM_FRAMES]."""
     curves: np.ndarray

@@ -23,33 +23,23 @@ from networks.checkpoint import save_checkpoint
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.sessions.text import Tokenizer
+from train.world import palettes
 from train.world.captions import caption, clothes, looks
 from train.world.clips import identity_seed
 from train.world.identity import Identity, identity
 from train.world.motion import MOODS
-from train.world.palettes import (
-    BACKGROUNDS,
-    BEARDS,
-    CLOTH,
-    CLOTH_PATTERNS,
-    CUTS,
-    GARMENTS,
-    GLASSES,
-    HAIRS,
-    WALL,
-)
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mood": tuple(MOODS),
-    "hair_name": tuple(HAIRS),
-    "cut": CUTS,
-    "glasses": GLASSES,
-    "beard": BEARDS,
-    "garment": GARMENTS,
-    "cloth_name": tuple(CLOTH),
-    "cloth_pattern": CLOTH_PATTERNS,
-    "wall_name": tuple(WALL),
-    "background": BACKGROUNDS,
+    "hair_name": tuple(palettes.HAIRS),
+    "cut": palettes.CUTS,
+    "glasses": palettes.GLASSES,
+    "beard": palettes.BEARDS,
+    "garment": palettes.GARMENTS,
+    "cloth_name": tuple(palettes.CLOTH),
+    "cloth_pattern": palettes.CLOTH_PATTERNS,
+    "wall_name": tuple(palettes.WALL),
+    "background": palettes.BACKGROUNDS,
 }
 """What a prompt can say. What it does not say counts as one more value, the last."""
 NOUNS = ("person", "man", "woman", "character", "face", "avatar")

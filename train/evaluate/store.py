@@ -20,6 +20,8 @@ Key = tuple[int, int]
 
 
 class Store:
+    """The results of one evaluation in its folder."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("curves", "pictures"):

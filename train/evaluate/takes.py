@@ -75,7 +75,10 @@ def take(
     """The take of a face's seed in its split.
 
     Args:
+        face: 0 to 999,999.
         num_frames: T, at 25 per second.
+        size: S.
+        split: one of `train.world.clips.SPLITS`.
         audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
         kind: the drawn sound, one of `train.world.speech.KINDS`.
         mood: one of `train.world.motion.MOODS` instead of the face's own.

@@ -129,7 +129,7 @@ def sink_keys_values(
     turns = sink_rotation(config, config.sink_position, reference.device)
     kept: list[KeysValues] = []
 
-    def among_themselves(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def among_themselves(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         kept.append((k, v))
         return attend(rotate(q, turns), rotate(k, turns), v)
 

@@ -3,7 +3,7 @@
 Timestep forcing makes this exact. A step's KV cache holds K and V of earlier blocks' inputs at that
 step's own noise level; so a clip of n blocks that share one timestep, each attending to the sink,
 the blocks before it and itself, computes what that timestep's stage computes block by block
-(spec/live_avatar 7).
+(docs/method.md section 3).
 
 B clips   n blocks of a clip   F latent frames of a block   Q tokens of a block   L = n * Q
 """
@@ -17,16 +17,9 @@ from torch import Tensor
 
 from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
+from train.network import batched_dit
 from train.network.attention import WindowAttention
-from train.network.batched_dit import (
-    Conditions,
-    embed,
-    run_blocks,
-    sink_distance_of,
-    sink_keys_values,
-    text_keys_values,
-    velocity_of,
-)
+from train.network.batched_dit import Conditions
 from train.preset import PRESET
 
 
@@ -48,13 +41,15 @@ def velocities(
     frames, None for the preset's. Without `sink`, reference and motion are not seen.
     """
     modulation, head = dit.modulations(torch.cat([timesteps, timesteps.new_zeros(1)]))
-    text = text_keys_values(dit, conditions.text)
+    text = batched_dit.text_keys_values(dit, conditions.text)
     kept = None
     if sink:
         reference, motion = conditions.reference, conditions.motion
-        kept = sink_keys_values(dit, reference, motion, text, modulation[-1:], config)
+        kept = batched_dit.sink_keys_values(dit, reference, motion, text, modulation[-1:], config)
     num_blocks = latents.shape[2] // config.frames_per_block
-    distance = sink_distance_of(config, sink_distance)
+    distance = batched_dit.sink_distance_of(config, sink_distance)
     attention = WindowAttention(config, kept, starts, num_blocks, distance, latents.device)
-    x = run_blocks(dit, embed(dit, latents), modulation[:-1], attention, text, conditions.audio)
-    return velocity_of(dit, x, head[:-1], latents.shape)
+    x = batched_dit.run_blocks(
+        dit, batched_dit.embed(dit, latents), modulation[:-1], attention, text, conditions.audio
+    )
+    return batched_dit.velocity_of(dit, x, head[:-1], latents.shape)

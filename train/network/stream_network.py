@@ -17,20 +17,8 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
-from train.network.batched_dit import (
-    Conditions,
-    KeysValues,
-    by_token,
-    embed,
-    frame_rotation,
-    rotate,
-    run_blocks,
-    sink_distance_of,
-    sink_keys_values,
-    sink_rotation,
-    text_keys_values,
-    velocity_of,
-)
+from train.network import batched_dit
+from train.network.batched_dit import Conditions, KeysValues
 from train.network.quick_layers import attend
 from train.network.stream_options import RolloutOptions
 
@@ -55,10 +43,10 @@ class StreamNetwork:
         self.audio = conditions.audio
         self.starts = np.asarray(starts)
         self.plan = SinkCache(config)
-        self.distance = sink_distance_of(config, options.sink_distance)
+        self.distance = batched_dit.sink_distance_of(config, options.sink_distance)
         self.motion = self._branches(conditions.motion)
         with torch.no_grad():
-            self.text = text_keys_values(dit, self._branches(conditions.text))
+            self.text = batched_dit.text_keys_values(dit, self._branches(conditions.text))
         self.sink = self._sink(conditions.reference) if options.sink else None
         self.recalibrated: Sink | None = None
 
@@ -72,31 +60,37 @@ class StreamNetwork:
         c = self.config
         first = (self.starts + blocks.start) * c.frames_per_block
         frames = np.add.outer(first, np.arange(latents.shape[2]))
-        turns = frame_rotation(c, frames, latents.device)[:, None]
+        turns = batched_dit.frame_rotation(c, frames, latents.device)[:, None]
         sinks = [self._seen_sink(block) for block in blocks]
         own: list[KeysValues] = []
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            k = rotate(k, turns)
+            k = batched_dit.rotate(k, turns)
             own.append((k.detach(), v.detach()))
             seen = [*(kept[layer] for kept in past), (k, v)]
             attended = []
-            for query, sink in zip(rotate(q, turns).chunk(len(blocks), 2), sinks, strict=True):
+            for query, sink in zip(
+                batched_dit.rotate(q, turns).chunk(len(blocks), 2), sinks, strict=True
+            ):
                 both = seen
                 if sink is not None:
                     (sink_k, sink_v), sink_turns = sink[0][layer], sink[1]
-                    both = [*seen, (rotate(sink_k, sink_turns), sink_v)]
+                    both = [*seen, (batched_dit.rotate(sink_k, sink_turns), sink_v)]
                 keys, values = zip(*both, strict=True)
                 attended.append(attend(query, torch.cat(keys, 2), torch.cat(values, 2)))
             return torch.cat(attended, 2)
 
         modulation, head = self.dit.modulations(timesteps)
         if len(blocks) > 1:
-            modulation, head = (by_token(rows, c.tokens_per_block) for rows in (modulation, head))
+            modulation, head = (
+                batched_dit.by_token(rows, c.tokens_per_block) for rows in (modulation, head)
+            )
         noisy = self._branches(latents)
-        x = embed(self.dit, noisy)
-        x = run_blocks(self.dit, x, modulation, attention, self.text, self._heard(blocks))
-        return self._guided(velocity_of(self.dit, x, head, noisy.shape)), own
+        x = batched_dit.embed(self.dit, noisy)
+        x = batched_dit.run_blocks(
+            self.dit, x, modulation, attention, self.text, self._heard(blocks)
+        )
+        return self._guided(batched_dit.velocity_of(self.dit, x, head, noisy.shape)), own
 
     def finished(self, block: int, latent: Tensor) -> None:
         """Look at a block that is done: the first one's first frame is a later reference."""
@@ -107,7 +101,9 @@ class StreamNetwork:
     def _sink(self, reference: Tensor) -> Sink:
         clean, _ = self.dit.modulations(reference.new_zeros(1))
         reference = self._branches(reference)
-        return sink_keys_values(self.dit, reference, self.motion, self.text, clean, self.config)
+        return batched_dit.sink_keys_values(
+            self.dit, reference, self.motion, self.text, clean, self.config
+        )
 
     def _seen_sink(self, block: int) -> tuple[Sink, Tensor] | None:
         """What a block sees of the sink, and its turns."""
@@ -118,7 +114,7 @@ class StreamNetwork:
             sink = self.recalibrated
         places = (self.plan.plan(block + start, self.distance) for start in self.starts.tolist())
         positions = [place.reference_position for place in places]
-        return sink, sink_rotation(self.config, positions, self.audio.device)[:, None]
+        return sink, batched_dit.sink_rotation(self.config, positions, self.audio.device)[:, None]
 
     def _heard(self, blocks: range) -> Tensor:
         num_video = self.config.video_frames_per_block

@@ -38,7 +38,7 @@ class LessonsAhead:
         )
         self.lessons, self.device = iter(loader), device
 
-    def lesson(self, step: int) -> Lesson:
+    def lesson(self, _: int) -> Lesson:
         return moved_to(self.device, next(self.lessons))
 
 

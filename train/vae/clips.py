@@ -37,6 +37,8 @@ SHAPE_WEIGHTS = (0.6, 0.25, 0.15)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
+    """Pieces of clips."""
+
     video: Tensor
     """float32 [B, 3, T, S, S] in [-1, 1]."""
     regions: Tensor

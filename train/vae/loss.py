@@ -19,6 +19,8 @@ from train.world.render import REGIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
+    """Of the parts of the loss; mouth and eyes: of their pixels, beside 1 for the others."""
+
     mouth: float = 6.0
     eyes: float = 3.0
     square: float = 8.0

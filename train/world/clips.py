@@ -14,21 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.preset import SIZE
+from train.world import motion
 from train.world.captions import caption
 from train.world.identity import Identity, identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
-from train.world.motion import (
-    MOODS,
-    Expression,
-    Mouth,
-    Pose,
-    eye_motion,
-    head_motion,
-    part,
-    seat,
-    still_expression,
-    still_mouth,
-)
+from train.world.motion import Expression, Mouth, Pose
 from train.world.render import render
 from train.world.speech import sound
 
@@ -90,6 +80,7 @@ def clip(
         seed: 0 to 999,999; with the split it decides face, motion, mood and sound.
         num_frames: T, at 25 frames per second.
         size: S, pixels.
+        split: one of `SPLITS`.
         audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut.
         before: frames that sound before the clip's first one; its motion goes on from there.
         kind: one of `train.world.speech.KINDS` instead of a drawn one.
@@ -103,8 +94,8 @@ def clip(
     who, rng = identity(key), np.random.default_rng([key, 0xC11B])
     drawn_mood = str(rng.choice(list(MOOD_WEIGHTS), p=list(MOOD_WEIGHTS.values())))
     mood = drawn_mood if mood is None else mood
-    if mood not in MOODS:
-        raise ValueError(f"mood is {mood!r}, expected one of {tuple(MOODS)}")
+    if mood not in motion.MOODS:
+        raise ValueError(f"mood is {mood!r}, expected one of {tuple(motion.MOODS)}")
     length, voice = before + num_frames, ""
     if audio is None:
         audio, kind, voice = sound(key, length * SAMPLES_PER_FRAME, split, kind)
@@ -112,8 +103,8 @@ def clip(
         audio, kind = _fitted(audio, length * SAMPLES_PER_FRAME), "given"
     mouth = mouth_curve(audio, length)
     moved = voice_curves(mouth)
-    curves = (mouth, head_motion(key, length, moved), eye_motion(key, length, moved))
-    mouth, pose, expression = (part(c, slice(before, None)) for c in curves)
+    curves = (mouth, motion.head_motion(key, length, moved), motion.eye_motion(key, length, moved))
+    mouth, pose, expression = (motion.part(c, slice(before, None)) for c in curves)
     take = render(who, pose, expression, mouth, mood, size)
     return Clip(
         seed=seed,
@@ -140,4 +131,6 @@ def _fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
 
 def portrait(who: Identity, mood: str, size: int) -> np.ndarray:
     """uint8 [S, S, 3]: silent, looking at the camera, seated as in its clips."""
-    return render(who, seat(who.seed), still_expression(), still_mouth(), mood, size).frames[0]
+    return render(
+        who, motion.seat(who.seed), motion.still_expression(), motion.still_mouth(), mood, size
+    ).frames[0]

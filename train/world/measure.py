@@ -143,12 +143,9 @@ def _turned(pose: Pose, turn: float, nod: float) -> Pose:
 
 @torch.no_grad()
 def read_mouth(frames: np.ndarray, who: Identity, mood: str, pose: Pose | None = None) -> Reading:
-    """Read the mouth from frames uint8 [T, S, S, 3].
+    """Read a character's mouth from frames uint8 [T, S, S, 3].
 
-    Args:
-        who: the character in the picture.
-        mood: its mood.
-        pose: where its head is, or None to find that in the frames.
+    `pose`: where its head is, or None to find that in the frames.
     """
     pose = find_pose(frames, who, mood) if pose is None else pose
     bank, shapes = _bank(who, mood, frames.shape[1])

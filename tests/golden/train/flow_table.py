@@ -39,7 +39,7 @@ class FlowTable:
         return self.sigmas[self._nearest(timesteps)].to(timesteps.device)
 
     def training_weight(self, timesteps: Tensor) -> Tensor:
-        """Weight of the pre-training loss at the nearest table entry (spec/distillation 2)."""
+        """Weight of the pre-training loss at the nearest table entry (docs/method.md section 9)."""
         return self.training_weights[self._nearest(timesteps)].to(timesteps.device)
 
     def warped(self, steps: Sequence[int]) -> Tensor:

@@ -3,9 +3,9 @@
 Both kinds return one clean prediction per block from which gradients reach the weights through one
 network call; whatever a later block reads of an earlier one is constant.
 
-- Self-Forcing: every block stops at the same random level (arXiv 2506.08009; spec/distillation 3.1)
+- Self-Forcing: every block stops at the same random level (arXiv 2506.08009)
 - Rolling Forcing: of the windows of the served diagonal every d-th is differentiated, so that each
-  block is predicted once, at the level it has in that window (arXiv 2509.25161; section 4)
+  block is predicted once, at the level it has in that window (arXiv 2509.25161)
 
 The releases overwrite cached K/V under autograd's feet, which leads gradients of later blocks into
 noisy passes of earlier ones (`grad_official` in the fixtures); that is not reproduced.
