@@ -161,7 +161,7 @@ class CompactVAE(nn.Module):
     """Video [B, 3, T, H, W] in [-1, 1] to normalised latents [B, C, t, h, w] and back.
 
     `latent_mean` and `latent_std` [C] are measured on training data and saved with the weights;
-    what shows more in the picture has more deviation (`train.vae.measure_latents`).
+    what shows more in the picture has more deviation (`train.vae.visibility`).
     """
 
     def __init__(self, config: CompactVAEConfig) -> None:
