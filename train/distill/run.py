@@ -40,28 +40,20 @@ class DistillRun(Run):
     shown = tuple(name for names in LOOKS.values() for name in names)
 
     def __init__(
-        self,
-        learners: Distillation,
-        clips: LatentClips,
-        trajectories: Trajectories | None,
-        args: argparse.Namespace,
+        self, learners: Distillation, clips: LatentClips, args: argparse.Namespace
     ) -> None:
-        self.learners, self.clips, self.trajectories, self.args = (
-            learners,
-            clips,
-            trajectories,
-            args,
-        )
+        self.learners, self.clips, self.trajectories = learners, clips, None
+        if args.ode_share > 0 or (args.steps and args.steps[0]):
+            self.trajectories = store_trajectories(args, clips, learners)
         self.stage, self.dev = 0, None
         if (args.clips / "dev").is_dir():
             self.dev = DevClips.of(args.clips, args.weights, args.device)
         else:
             print("no dev clips: mouths are not looked at", file=sys.stderr)
-        rolling = RolloutOptions(schedule="rolling", history="clean")
-        self.rollout = rolling if args.schedule == "rolling" else RolloutOptions()
-        super().__init__(learners, args.out, every=args.every, minutes=args.minutes)
+        super().__init__(learners, self.step, args)
 
     def both_stages(self) -> None:
+        """Each, if it is not done yet."""
         for self.stage, name in enumerate(("regression", "matching")):
             if self.progress() < 1:
                 self.go(name)
@@ -75,7 +67,8 @@ class DistillRun(Run):
         begin, end = ((0.0, args.ode_share), (args.ode_share, 1.0))[stage]
         return (self.spent() / args.minutes - begin) / (end - begin) if end > begin else 1.0
 
-    def learn(self, progress: float) -> Figures:
+    def step(self, progress: float) -> Figures:
+        """A step of the stage; its figures."""
         if self.stage == 1:
             return self.learners.match(self.clips)
         assert self.trajectories is not None
@@ -84,7 +77,9 @@ class DistillRun(Run):
     def score(self) -> Figures:
         if self.dev is None:
             return {}
-        return self.dev.looks(self.learners.average, self.out / "samples.png", self.rollout)
+        rolling = RolloutOptions(schedule="rolling", history="clean")
+        options = rolling if self.args.schedule == "rolling" else None
+        return self.dev.looks(self.learners.average, self.out / "samples.png", options)
 
     def write(self) -> None:
         save_checkpoint(self.learners.average, self.out / "dit.safetensors")
@@ -102,10 +97,7 @@ def distil(args: argparse.Namespace) -> Distillation:
     learners = Distillation(teacher, recipe_of(args), args.seed, start)
     if args.resume:
         load_state(learners, args.out, device)
-    clips, trajectories = LatentClips(args.clips / "train"), None
-    if args.ode_share > 0 or (args.steps and args.steps[0]):
-        trajectories = store_trajectories(args, clips, learners)
-    DistillRun(learners, clips, trajectories, args).both_stages()
+    DistillRun(learners, LatentClips(args.clips / "train"), args).both_stages()
     return learners
 
 

@@ -57,22 +57,19 @@ class EncoderRun(Run):
     """Its minutes are those of the processor."""
 
     def __init__(self, training: Training, args: argparse.Namespace) -> None:
-        self.training, self.lesson, self.root = training, training.lesson, args.out
+        self.training, self.lesson = training, training.lesson
         self.panels, self.shown = self.lesson.panels, self.lesson.shown
-        folder = args.out / self.lesson.name
-        super().__init__(training, folder, every=args.every, minutes=args.minutes, steps=args.steps)
+        super().__init__(training, training.learn, args)
+        self.out = args.out / self.lesson.name
 
     def spent(self) -> float:
         return self.training.cpu_seconds / 60
-
-    def learn(self, progress: float) -> dict[str, Tensor]:
-        return {"loss": self.training.learn(progress)}
 
     def score(self) -> Figures:
         return self.lesson.scores(self.training.average)
 
     def write(self) -> None:
-        self.lesson.save(self.training.average, self.root)
+        self.lesson.save(self.training.average, self.args.out)
 
 
 def work(args: argparse.Namespace) -> None:

@@ -36,11 +36,9 @@ class Source(Protocol):
 
         All takes have the same length. Equal seeds give equal frames.
         """
-        ...
 
     def close(self) -> None:
         """Free what it holds; nothing is generated afterwards."""
-        ...
 
 
 def sampling_seed(take: Take, seed: int) -> int:
@@ -48,7 +46,7 @@ def sampling_seed(take: Take, seed: int) -> int:
     return 1000 * take.face + seed
 
 
-class TruthSource:
+class TruthSource(Source):
     """The renderer itself: what does not find this perfect is no metric."""
 
     batch = 1
@@ -62,11 +60,8 @@ class TruthSource:
             drawn = [take.draw(rows, m) for take, m in zip(takes, motions, strict=True)]
             yield np.stack(drawn)
 
-    def close(self) -> None:
-        pass
 
-
-class ReconstructionSource:
+class ReconstructionSource(Source):
     """True clips through the VAE and back: no model that works in its latents does better.
 
     The first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent
@@ -104,9 +99,6 @@ class ReconstructionSource:
             made, state = self.vae.decode(latent[:, :, 1 + before // 4 :], state)
             yield to_frames(made)[:, : length - start]
 
-    def close(self) -> None:
-        pass
-
 
 class _Answers:
     """The reply of one request, read by the thread that asked."""
@@ -129,7 +121,7 @@ class _Answers:
         return False
 
 
-class ArtifactsSource:
+class ArtifactsSource(Source):
     """The served code on an artifacts folder, in this process: what a client would get."""
 
     batch = 1

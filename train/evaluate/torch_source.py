@@ -14,7 +14,7 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.avatar.audio import StreamingAudio
 from train.encoders.features import block_features
-from train.evaluate.sources import sampling_seed
+from train.evaluate.sources import Source, sampling_seed
 from train.evaluate.takes import Take
 from train.latents.frozen import FrozenNetworks
 from train.network.batched_dit import Conditions
@@ -50,7 +50,7 @@ def _heard(networks: FrozenNetworks, samples: np.ndarray) -> Tensor:
     return torch.cat(list(torch.cat(features)), -1)
 
 
-class TorchSource:
+class TorchSource(Source):
     """A checkpoint with the options of its rollout."""
 
     def __init__(
@@ -68,6 +68,3 @@ class TorchSource:
         for latents in stream(self.dit, conditions, self.options, seeds):
             frames, state = vae.decode(latents, state)
             yield to_frames(frames)
-
-    def close(self) -> None:
-        """Nothing to free."""

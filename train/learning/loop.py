@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -19,6 +20,7 @@ from torch import Tensor
 from train.learning.curve import write_curves
 from train.learning.learner import Figures, Learner
 
+Learn = Callable[[float], Tensor | Figures]
 SMOOTHED = 100
 """Steps that a row of the log is the mean of at most."""
 
@@ -51,27 +53,16 @@ class Run(ABC):
     """Figures that a line of the terminal gives beside the losses."""
 
     def __init__(
-        self,
-        learner: Learner,
-        out: Path,
-        *,
-        every: float,
-        minutes: float | None = None,
-        steps: int | None = None,
-        processes: int = 1,
+        self, learner: Learner, learn: Learn, args: argparse.Namespace, processes: int = 1
     ) -> None:
-        """The schedule is `steps`, or so many `minutes`; `every`: minutes between rows."""
-        self.learner, self.out, self.every, self.processes = learner, out, every, processes
-        self.minutes, self.steps = minutes, steps
+        """`learn`: a step at a progress 0..1 of the schedule, which returns its loss or its named
+        losses. `args`: the options out, every, minutes and steps; see `train.learning.options`."""
+        self.learner, self.learn, self.args, self.processes = learner, learn, args, processes
+        self.out = args.out
         self.recent: dict[str, deque[Tensor | float]] = defaultdict(lambda: deque(maxlen=SMOOTHED))
         self.begun = time.monotonic() - 60 * learner.minutes
         self.processor = time.process_time() - learner.cpu_seconds / processes
         self.noted = self.spent()
-        out.mkdir(parents=True, exist_ok=True)
-
-    @abstractmethod
-    def learn(self, progress: float) -> Mapping[str, Tensor | float]:
-        """One step at `progress` 0..1 of the schedule; its losses."""
 
     @abstractmethod
     def score(self) -> Figures:
@@ -87,13 +78,12 @@ class Run(ABC):
 
     def progress(self) -> float:
         """How far the schedule is; 1 and more: done."""
-        if self.steps:
-            return sum(getattr(self.learner, name) for name in self.learner.PLACE) / self.steps
-        assert self.minutes is not None
-        return self.spent() / self.minutes
+        steps, minutes = self.args.steps, self.args.minutes
+        return self.learner.step / steps if steps else self.spent() / minutes
 
     def go(self, name: str = "learning") -> None:
         """Learn to the end of the schedule, with a row and a save every few minutes."""
+        self.out.mkdir(parents=True, exist_ok=True)
         with Progress(disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task(name, total=1.0)
             while True:
@@ -101,11 +91,13 @@ class Run(ABC):
                 self.learner.cpu_seconds = self.processes * (time.process_time() - self.processor)
                 progress = self.progress()
                 bar.update(task, completed=min(1.0, progress))
-                if progress >= 1 or self.spent() - self.noted >= self.every:
+                if progress >= 1 or self.spent() - self.noted >= self.args.every:
                     self.note(progress)
                 if self.learner.agree(progress) >= 1:
                     return
-                for figure, value in self.learn(progress).items():
+                found = self.learn(progress)
+                losses = found if isinstance(found, dict) else {"loss": found}
+                for figure, value in losses.items():
                     self.recent[figure].append(value)
 
     def note(self, progress: float) -> None:

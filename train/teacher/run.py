@@ -37,15 +37,8 @@ class TeacherRun(Run):
              "motion", "border", "looks", "drift_soon", "drift")  # fmt: skip
 
     def __init__(self, training: Training, lessons: LessonsAhead, args: argparse.Namespace) -> None:
-        self.training, self.lessons = training, lessons
-        self.dev = DevClips.of(args.clips, args.weights, args.device)
-        super().__init__(
-            training, args.out, every=args.every, minutes=args.minutes, steps=args.steps,
-            processes=args.threads,
-        )  # fmt: skip
-
-    def learn(self, progress: float) -> dict[str, torch.Tensor]:
-        return {"loss": self.training.learn(self.lessons, progress)}
+        self.training, self.dev = training, DevClips.of(args.clips, args.weights, args.device)
+        super().__init__(training, partial(training.learn, lessons), args, args.threads)
 
     def score(self) -> Figures:
         found = self.dev.scores(self.training.average, self.out / "samples.png")

@@ -49,13 +49,7 @@ class VaeRun(Run):
     def __init__(self, training: Training, store: ClipStore, args: argparse.Namespace) -> None:
         self.training, self.store = training, store
         self.dev = [clip(i, DEV_FRAMES, args.size, "dev") for i in range(DEV_CLIPS)]
-        super().__init__(
-            training, args.out, every=args.every, minutes=args.minutes, steps=args.steps,
-            processes=args.threads,
-        )  # fmt: skip
-
-    def learn(self, progress: float) -> dict[str, torch.Tensor]:
-        return {"loss": self.training.learn(self.store, progress)}
+        super().__init__(training, partial(training.learn, store), args, args.threads)
 
     def score(self) -> Figures:
         return evaluate(self.training.average, self.dev)
