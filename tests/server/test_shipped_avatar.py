@@ -18,7 +18,7 @@ from train.evaluate.sources import ArtifactsSource, Source, sampling_seed  # noq
 from train.evaluate.takes import Take, frames_of, take  # noqa: E402
 from train.evaluate.torch_source import TorchSource  # noqa: E402
 from train.latents.frozen import FrozenNetworks  # noqa: E402
-from train.network.stream_options import RolloutOptions  # noqa: E402
+from train.network.stream_network import RolloutOptions  # noqa: E402
 from train.preset import PRESET  # noqa: E402
 
 pytestmark = pytest.mark.triton

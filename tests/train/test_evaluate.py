@@ -18,11 +18,7 @@ from networks.configs import CompactVAEConfig
 from train.evaluate import __main__ as command
 from train.evaluate.metrics_change import ChangeMeter
 from train.evaluate.run import PIECE, RunScore, Score
-from train.evaluate.sources import (
-    ArtifactsSource,
-    ReconstructionSource,
-    TruthSource,
-)
+from train.evaluate.sources import ArtifactsSource, ReconstructionSource, TruthSource
 from train.evaluate.takes import Take, take
 from train.evaluate.video import read_sound, read_video
 from train.preset import SIZE
@@ -190,7 +186,7 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     from networks.text_encoder import TextEncoder
     from train.evaluate.torch_source import TorchSource
     from train.latents.frozen import FrozenNetworks
-    from train.network.stream_options import RolloutOptions
+    from train.network.stream_network import RolloutOptions
     from train.preset import PRESET
 
     networks = FrozenNetworks(

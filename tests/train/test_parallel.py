@@ -12,12 +12,7 @@ from torch import Tensor  # noqa: E402
 
 from networks.dit import DiT  # noqa: E402
 from networks.presets import Preset  # noqa: E402
-from tests.support.served_dit import (  # noqa: E402
-    ServedStep,
-    random_conditions,
-    random_dit,
-    tiny_preset,
-)
+from tests.support.served_dit import ServedStep, random_conditions, random_dit, tiny_preset  # noqa: E402
 from train.network.batched_dit import Conditions  # noqa: E402
 from train.network.parallel import velocities  # noqa: E402
 from train.network.quick_layers import attend, gelu, rms_norm  # noqa: E402

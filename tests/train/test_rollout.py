@@ -15,12 +15,7 @@ from networks.dit import DiT  # noqa: E402
 from networks.presets import Preset  # noqa: E402
 from pipeline.denoising.noise import block_noise  # noqa: E402
 from pipeline.denoising.schedule import Schedule  # noqa: E402
-from tests.support.served_dit import (  # noqa: E402
-    ServedStep,
-    random_conditions,
-    random_dit,
-    tiny_preset,
-)
+from tests.support.served_dit import ServedStep, random_conditions, random_dit, tiny_preset  # noqa: E402
 from train.network.batched_dit import Conditions  # noqa: E402
 from train.network.stream import RolloutOptions, stream  # noqa: E402
 

@@ -22,8 +22,7 @@ from pipeline.rolling.plan import Pass
 from train.distill.rollout import Surroundings, corrupted
 from train.network.batched_dit import Conditions
 from train.network.stream import CleanHistory, given_noise
-from train.network.stream_network import StreamNetwork
-from train.network.stream_options import RolloutOptions
+from train.network.stream_network import RolloutOptions, StreamNetwork
 
 
 def rolling_rollout(

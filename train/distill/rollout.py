@@ -25,7 +25,6 @@ from pipeline.denoising.schedule import Schedule
 from train.network import batched_dit
 from train.network.attention import WindowAttention
 from train.network.batched_dit import Conditions, KeysValues
-from train.network.parallel import velocities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,26 +41,6 @@ class Surroundings:
     @property
     def schedule(self) -> Schedule:
         return Schedule(self.config.num_steps, self.config.shift)
-
-
-def clip_velocity(
-    dit: DiT,
-    latents: Tensor,
-    timesteps: Tensor,
-    conditions: Conditions,
-    starts: Sequence[int],
-    around: Surroundings,
-) -> Tensor:
-    """What the teacher, the critic, and the student in its regression say of a whole clip."""
-    return velocities(
-        dit,
-        latents,
-        timesteps,
-        conditions,
-        starts=starts,
-        sink=around.sink,
-        config=around.config,
-    )
 
 
 class History(WindowAttention):

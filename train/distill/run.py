@@ -20,7 +20,7 @@ from train.learning.device import chosen
 from train.learning.learner import Figures
 from train.learning.loop import Run, load_state
 from train.network import quick_layers
-from train.network.stream_options import RolloutOptions
+from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 from train.teacher.scores import LOOKS, DevClips
 

@@ -16,11 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from networks.dit import DiT
-from train.distill.data import Scene, Trajectories, generator_of, guided_velocity, scene_of
+from train.distill.data import (
+    Scene,
+    Trajectories,
+    clip_velocity,
+    generator_of,
+    guided_velocity,
+    scene_of,
+)
 from train.distill.dmd import critic_loss, generator_loss, score_timesteps
 from train.distill.recipe import Recipe
 from train.distill.rolling import rolling_rollout
-from train.distill.rollout import Rollout, clip_velocity
+from train.distill.rollout import Rollout
 from train.latents.clips import LatentClips
 from train.learning.device import device_of, moved_to
 from train.learning.learner import Figures, Learner, averaged, move_average
@@ -64,7 +71,7 @@ class Distillation(Learner):
         aim = level + 1 if recipe.ode_target == "next" else torch.full_like(level, len(sigmas) - 1)
         x, timesteps = states[rows, level], torch.from_numpy(around.schedule.timesteps)[level]
         timesteps, jump = (t.to(self.device) for t in (timesteps, sigmas[aim] - sigmas[level]))
-        velocity = clip_velocity(self.student, x, timesteps, scene.conditions, scene.starts, around)
+        velocity = clip_velocity(self.student, x, timesteps, scene, around)
         reached = x + over_latent(jump, x) * velocity
         loss = ((reached - states[rows, aim]) ** 2 * weight).mean() / weight.mean()
         for group in self.regression.param_groups:

@@ -15,7 +15,7 @@ from train.evaluate.sources import ArtifactsSource, ReconstructionSource, Source
 from train.evaluate.torch_source import TorchSource
 from train.latents.frozen import FrozenNetworks
 from train.network import quick_layers
-from train.network.stream_options import RolloutOptions
+from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
 ROOT = Path(__file__).parents[2]

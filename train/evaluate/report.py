@@ -12,16 +12,7 @@ from train.evaluate import report_plots
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import Gate, Results, compare, says
 from train.evaluate.metrics import METRICS
-from train.evaluate.settings import (
-    CAP,
-    HUMAN,
-    LONG,
-    STUDENT,
-    TEACHER,
-    TEACHER_IN_4,
-    TRUTH,
-    Setting,
-)
+from train.evaluate.settings import CAP, HUMAN, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH, Setting
 from train.evaluate.statistics import LEVEL, Estimate
 
 STYLE = """

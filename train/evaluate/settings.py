@@ -23,7 +23,7 @@ class Setting:
     model: str
     """truth, vae, served, or the name of a checkpoint."""
     rollout: tuple[tuple[str, object], ...] = ()
-    """Fields of `train.network.stream_options.RolloutOptions` that differ from its defaults."""
+    """Fields of `train.network.stream_network.RolloutOptions` that differ from its defaults."""
     kind: str = "speech"
     """What sounds: see `train.world.speech.KINDS`; "given" is the caller's file."""
     seconds: int

@@ -19,7 +19,7 @@ from train.evaluate.takes import Take
 from train.latents.frozen import FrozenNetworks
 from train.network.batched_dit import Conditions
 from train.network.stream import stream
-from train.network.stream_options import RolloutOptions
+from train.network.stream_network import RolloutOptions
 from train.vae.video import to_frames, to_video
 
 WINDOWS = 32

@@ -153,11 +153,7 @@ class LatentClips:
         return len(self.clips)
 
     def batch(
-        self,
-        rng: np.random.Generator,
-        batch: int,
-        blocks: int,
-        text_dropout: float = TEXT_DROPOUT,
+        self, rng: np.random.Generator, batch: int, blocks: int, text_dropout: float = TEXT_DROPOUT
     ) -> LatentBatch:
         """Pieces of `blocks` blocks, from different clips if there are enough, at random places.
 

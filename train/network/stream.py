@@ -27,8 +27,7 @@ from pipeline.denoising.rolling_schedule import advance
 from pipeline.denoising.schedule import Schedule
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.batched_dit import Conditions, KeysValues
-from train.network.stream_network import StreamNetwork
-from train.network.stream_options import RolloutOptions
+from train.network.stream_network import RolloutOptions, StreamNetwork
 from train.preset import PRESET
 
 __all__ = ["CleanHistory", "RolloutOptions", "stream"]

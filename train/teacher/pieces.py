@@ -87,6 +87,13 @@ def level_weight(sigma: Tensor) -> Tensor:
     return sigma**2 / (sigma**2 + 0.05) + 0.02
 
 
+def told_place(rng: np.random.Generator, block: int) -> int:
+    """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""
+    if block == 0 or rng.random() >= FAR_SHARE:
+        return block
+    return int(np.exp(rng.uniform(np.log(block), np.log(FARTHEST_BLOCK))))
+
+
 class Lessons:
     """Lessons from a folder of clips; a lesson follows from the seed, the step and the part."""
 
@@ -138,17 +145,11 @@ class Lessons:
             noisy=add_noise(clean + wrong, noise, sigma),
             sigma=sigma,
             conditions=self._conditions(rng, clips, begins, blocks),
-            starts=[self._place(rng, int(f) + int(b))
+            starts=[told_place(rng, int(f) + int(b))
                     for f, b in zip(clips.first_block, begins, strict=True)],
             sink=sink,
             weight=(weight[:, None] * learned),
         )  # fmt: skip
-
-    def _place(self, rng: np.random.Generator, block: int) -> int:
-        """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""
-        if block == 0 or rng.random() >= FAR_SHARE:
-            return block
-        return int(np.exp(rng.uniform(np.log(block), np.log(FARTHEST_BLOCK))))
 
     def _corruption(
         self, rng: np.random.Generator, clean: Tensor, generator: torch.Generator
@@ -182,12 +183,8 @@ class Lessons:
                 wrong = _wrong(reference[None], _generator(rng))[0]
                 reference = reference + rng.uniform(0, MOST_MISDRAWN) * wrong
             references.append(reference)
-        return Conditions(
-            reference=torch.stack(references),
-            motion=clips.motion,
-            text=clips.text,
-            audio=torch.stack(sounds),
-        )
+        return Conditions(reference=torch.stack(references), motion=clips.motion, text=clips.text,
+                          audio=torch.stack(sounds))  # fmt: skip
 
     def _other_frame(self, rng: np.random.Generator, begin: int, blocks: int) -> int:
         """A latent frame of the clip outside the piece, or inside if there is none."""

@@ -50,10 +50,7 @@ class DevClips:
     """The first clips of a folder of split "dev"."""
 
     def __init__(
-        self,
-        folder: Path,
-        vae: CompactVAE | VAE | None = None,
-        device: torch.device | str = "cpu",
+        self, folder: Path, vae: CompactVAE | VAE | None = None, device: torch.device | str = "cpu"
     ) -> None:
         """Without `vae` nobody looks at mouths. Networks are asked on `device`."""
         shard = LatentClips(folder).shards[0]
