@@ -8,8 +8,6 @@ that was stopped goes on from its last save. Hours are shared out among the stag
 clips, the judgement and the export come on top. OUT/artifacts is what `artifacts/demo` holds.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

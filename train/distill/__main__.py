@@ -12,8 +12,6 @@ weights), state.pt (everything to go on from), log.jsonl, curve.png and samples.
 `--steps A B` instead of `--minutes`, equal seeds give equal weights.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import fields
 from pathlib import Path
@@ -43,13 +41,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--window-blocks", type=int, help="blocks seen; default: the preset's")
     parser.add_argument("--no-sink", action="store_true")
     parser.add_argument("--no-recalibration", action="store_true")
-    kinds = {"int": int, "int | None": int, "float": float}
+    kinds = {int: int, int | None: int, float: float}
     for field in fields(Recipe):
         option = "--" + field.name.replace("_", "-")
         if field.name in CHOICES:
             parser.add_argument(option, default=field.default, choices=CHOICES[field.name])
         elif field.type in kinds:
-            parser.add_argument(option, default=field.default, type=kinds[str(field.type)])
+            parser.add_argument(option, default=field.default, type=kinds[field.type])
     return parser
 
 

@@ -3,11 +3,10 @@
 B clips   n blocks of F latent frames   C channels   h, w latent size   K levels of the student
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -33,14 +32,14 @@ class Scene:
     starts: tuple[int, ...]
 
     @property
-    def silent(self) -> Scene:
+    def silent(self) -> Self:
         """The same without sound, as guidance needs it."""
         audio = torch.zeros_like(self.conditions.audio)
         return replace(self, conditions=replace(self.conditions, audio=audio))
 
-    def rows(self, chosen: Sequence[int]) -> Scene:
+    def rows(self, chosen: Sequence[int]) -> Self:
         some = self.conditions.rows(torch.tensor(chosen))
-        return Scene(conditions=some, starts=tuple(self.starts[i] for i in chosen))
+        return replace(self, conditions=some, starts=tuple(self.starts[i] for i in chosen))
 
 
 def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:

@@ -7,8 +7,6 @@ as used by Self-Forcing, arXiv 2506.08009).
 Latents are [B, C, F, h, w], timesteps [B] in 0..1000.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The numbers of both stages of distillation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from train.distill.rollout import Surroundings

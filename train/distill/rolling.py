@@ -9,8 +9,6 @@ fresh noise.
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -11,8 +11,6 @@ B clips   n blocks of a clip   F latent frames of a block   C channels   h, w la
 N heads   L = n * F * S tokens of a clip   d head size
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

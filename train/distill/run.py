@@ -1,7 +1,5 @@
 """A run of distillation: both stages, its stored trajectories, what is looked at."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from dataclasses import fields, replace

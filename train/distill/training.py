@@ -5,8 +5,6 @@ stage B pushes the student's own roll-outs towards the teacher's distribution (d
 section 9). All draws follow from the seed and the step.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from typing import ClassVar

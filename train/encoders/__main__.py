@@ -11,8 +11,6 @@ machine does. With `--steps` instead of `--minutes` the learning rate follows th
 seeds give equal weights.
 """
 
-from __future__ import annotations
-
 from train.encoders.training import work
 from train.learning import options
 from train.preset import PRESET

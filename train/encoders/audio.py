@@ -8,8 +8,6 @@ past tells the level. What a step sees follows from the seed and the step's numb
 B windows   T video frames of a window, context and block   L layers   C width
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import OrderedDict
 from dataclasses import astuple, dataclass

@@ -1,7 +1,5 @@
 """The training of either encoder: what learns, and its run."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any, ClassVar, Protocol

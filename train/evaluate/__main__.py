@@ -8,8 +8,6 @@ figures; a run that was stopped goes on. What lacks its files is left out and re
 measured. `--only truth vae` needs a VAE alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

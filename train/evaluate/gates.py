@@ -3,8 +3,6 @@
 A verdict follows from the figure; "surely" is added only if its whole interval is on that side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Every metric that is reported: which figures it is made of, and what is good."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

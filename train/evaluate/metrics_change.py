@@ -6,8 +6,6 @@ next, a stream can flicker; the ratios compare those changes with the ones in be
 T frames   S the picture's side   Δ the mean absolute change of a pixel, grey levels
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 Array = np.ndarray

@@ -5,8 +5,6 @@ Pure arithmetic on curves at 25 per second; nothing here knows where they come f
 T frames   N of them that were read
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From the files that were given to the source of frames that a setting asks for."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field, fields
 from functools import cache

@@ -1,7 +1,5 @@
 """The report of an evaluation: one HTML file with everything in it."""
 
-from __future__ import annotations
-
 import html
 import platform
 import time

@@ -1,9 +1,8 @@
 """What is compared: every setting of the evaluation, in its full and its quick form."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
+from typing import Self
 
 from train.world.measure import MOUTH_MOODS
 
@@ -59,7 +58,7 @@ class Sweep:
     batch: int = 8
     """Streams side by side."""
 
-    def chosen(self, names: list[str]) -> Sweep:
+    def chosen(self, names: list[str]) -> Self:
         """Only these settings; ValueError for an unknown name."""
         known = {s.name: s for s in self.settings}
         if unknown := sorted(set(names) - set(known)):
@@ -67,7 +66,7 @@ class Sweep:
         kept = tuple(s for s in self.settings if s.name in names)
         return dataclasses.replace(self, settings=kept)
 
-    def resized(self, **most: int | None) -> Sweep:
+    def resized(self, **most: int | None) -> Self:
         """With at most so many `faces`, `seeds` and `seconds` in every setting; None: as it is."""
         given = {name: limit for name, limit in most.items() if limit is not None}
         settings = tuple(

@@ -3,8 +3,6 @@
 B takes side by side   T frames   S the picture's side
 """
 
-from __future__ import annotations
-
 import queue
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ where they are wanted.
 T video frames   S the picture's side in pixels
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 B takes   C channels   h w latent size
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +18,7 @@ from train.latents.frozen import FrozenNetworks
 from train.network.batched_dit import Conditions
 from train.network.stream import stream
 from train.network.stream_network import RolloutOptions
-from train.vae.video import to_frames, to_video
+from train.vae.video import decoded, to_video
 
 WINDOWS = 32
 """Audio windows encoded together."""
@@ -60,11 +58,8 @@ class TorchSource(Source):
 
     @torch.no_grad()
     def generate(self, takes: Sequence[Take], seed: int) -> Iterator[np.ndarray]:
-        conditions, vae = conditions_of(self.networks, takes), self.networks.vae
-        # As in the served decoder: the still picture runs up to block 0 and is thrown away.
-        warm = conditions.motion[:, :, : self.networks.config.warmup_frames]
-        _, state = vae.decode(warm)
+        conditions = conditions_of(self.networks, takes)
+        still = conditions.motion[:, :, : self.networks.config.warmup_frames]
         seeds = [sampling_seed(take, seed) for take in takes]  # whoever else is in the batch
-        for latents in stream(self.dit, conditions, self.options, seeds):
-            frames, state = vae.decode(latents, state)
-            yield to_frames(frames)
+        latents = stream(self.dit, conditions, self.options, seeds)
+        yield from decoded(self.networks.vae, still, latents)

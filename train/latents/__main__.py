@@ -5,8 +5,6 @@
 WEIGHTS holds vae, audio_encoder and text_encoder.safetensors. OUT receives the shards.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -7,8 +7,6 @@ n blocks of F latents and 4 F video frames   C latent channels   h w latent size
 states of width Ca   B batch
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 from collections.abc import Iterator

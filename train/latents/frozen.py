@@ -1,11 +1,10 @@
 """The three frozen networks in front of the DiT."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -34,7 +33,7 @@ class FrozenNetworks:
     """Of their files."""
 
     @classmethod
-    def load(cls, folder: Path, preset: Preset = PRESET) -> FrozenNetworks:
+    def load(cls, folder: Path, preset: Preset = PRESET) -> Self:
         """From vae, audio_encoder and text_encoder.safetensors; ValueError if they don't fit."""
         audio = load_checkpoint(
             AudioEncoder(preset.audio),

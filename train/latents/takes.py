@@ -9,8 +9,6 @@ n blocks of F latents and 4 F video frames   C latent channels   h w latent size
 L + 1 hidden states of width Ca
 """
 
-from __future__ import annotations
-
 from dataclasses import astuple, dataclass
 
 import numpy as np

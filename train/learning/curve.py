@@ -1,7 +1,5 @@
 """A picture of how training goes, drawn again at every evaluation: `curve.png`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

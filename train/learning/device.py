@@ -2,8 +2,6 @@
 learners at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Sequence

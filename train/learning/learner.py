@@ -1,7 +1,5 @@
 """What learns: networks, optimisers and their place in the data, which a run goes on from."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Sequence

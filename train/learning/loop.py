@@ -1,7 +1,5 @@
 """The loop of every training: its clock, its log and curve, when it scores and saves."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -1,7 +1,5 @@
 """The options that the commands of training share, each said once."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Learners are processes of one thread each (two threads of one process gain littl
 tensors). Each sees pieces of its own. Gradients are averaged, so all keep equal weights.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 from collections.abc import Callable

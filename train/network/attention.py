@@ -3,8 +3,6 @@
 B clips   n blocks of a clip   N heads   L tokens of a clip   d head size
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

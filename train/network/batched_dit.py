@@ -8,11 +8,9 @@ B clips   L tokens   F latent frames of a block   S tokens of a latent frame   N
 D = N * d width   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
@@ -47,9 +45,9 @@ class Conditions:
     audio: Tensor
     """[B, audio layers, audio width, video frames of all blocks]."""
 
-    def rows(self, chosen: slice | Tensor) -> Conditions:
+    def rows(self, chosen: slice | Tensor) -> Self:
         """Those of some of the streams."""
-        return Conditions(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+        return replace(self, **{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
 def frame_rotation(config: PipelineConfig, frames: ArrayLike, device: torch.device) -> Tensor:

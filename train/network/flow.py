@@ -4,8 +4,6 @@ A noisy latent is (1 - sigma) * clean + sigma * noise; the velocity is noise - c
 sigma tensor [B] or [B, F] belongs to latents [B, C, F, h, w].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor

@@ -8,8 +8,6 @@ the blocks before it and itself, computes what that timestep's stage computes bl
 B clips   n blocks of a clip   F latent frames of a block   Q tokens of a block   L = n * Q
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

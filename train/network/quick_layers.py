@@ -7,8 +7,6 @@ On a GPU they are PyTorch's own, attention in bfloat16.
 they are added to stays float32. A processor with AVX512-BF16 then takes 0.4 of the time.
 """
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

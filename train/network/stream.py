@@ -9,8 +9,6 @@
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -32,6 +30,11 @@ from train.preset import PRESET
 
 __all__ = ["CleanHistory", "RolloutOptions", "stream"]
 
+SHARED = (
+    *("preset", "height", "width", "latent_channels", "spatial_stride", "patch_size"),
+    *("num_layers", "num_heads", "head_dim", "text_len", "text_dim", "frames_per_block"),
+)
+"""Numbers of a stream that both systems have."""
 Noise = Callable[[int, int], Tensor]
 """Block and level -> the noise [B, C, F, h, w] that enters there."""
 
@@ -190,21 +193,10 @@ def plan_rules(config: PipelineConfig, options: RolloutOptions) -> RollingConfig
     window = options.num_levels if rolling else 1
     before = (options.window_blocks or config.window_blocks) - 1
     return RollingConfig(
-        preset=config.preset,
-        height=config.height,
-        width=config.width,
-        latent_channels=config.latent_channels,
-        spatial_stride=config.spatial_stride,
-        patch_size=config.patch_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-        text_len=config.text_len,
-        text_dim=config.text_dim,
+        **{name: getattr(config, name) for name in SHARED},
         # Only counted: the levels are those of `Schedule`, which the grid of 1000 does not hold.
         denoising_steps=tuple(range(options.num_levels, 0, -1)),
         schedule="diagonal" if rolling else "sequential",
-        frames_per_block=config.frames_per_block,
         span_frames=(before + window) * config.frames_per_block,
         sink_frames=0,
         sink_position="true",

@@ -6,8 +6,6 @@ timestep, its own sound, and the sink's reference rolled ahead of itself as in s
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -8,8 +8,6 @@ exporter), state.pt (everything to go on from), log.jsonl, curve.png and samples
 instead of `--minutes` the learning rate follows the steps, and equal seeds give equal weights.
 """
 
-from __future__ import annotations
-
 from train.learning import options
 from train.teacher.pieces import SINK_DROPOUT
 from train.teacher.run import train

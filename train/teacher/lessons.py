@@ -1,7 +1,5 @@
 """Lessons for a GPU: those of many learners as one, made by processes ahead of the step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

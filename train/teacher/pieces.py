@@ -7,8 +7,6 @@ sound that are missing, places far into a stream, and history that is not quite 
 B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

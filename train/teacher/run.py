@@ -1,7 +1,5 @@
 """A run of the teacher's training."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from typing import ClassVar

@@ -4,13 +4,12 @@ mouths of short streams; in the end, whether a minute changes a face.
 B clips   n blocks   F latent frames of a block   C channels   h, w latent size   T video frames
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from train.network.flow import add_noise
 from train.network.parallel import velocities
 from train.network.stream import RolloutOptions, stream
 from train.preset import PRESET
-from train.vae.video import to_frames
+from train.vae.video import decoded
 from train.world.clips import identity_seed
 from train.world.identity import identity
 from train.world.measure import correlation, read_mouth
@@ -59,17 +58,14 @@ class DevClips:
         self.mouth = stored.pop("mouth").numpy()
         stored = {name: tensor.to(device) for name, tensor in stored.items()}
         self.latents, self.regions = stored["latents"], stored["regions"]
-        self.conditions = Conditions(
-            reference=stored["reference"],
-            motion=stored["motion"],
-            text=stored["text"],
-            audio=stored["audio_features"].movedim(1, -2).flatten(-2),
-        )
+        audio = stored["audio_features"].movedim(1, -2).flatten(-2)
+        given = {name: stored[name] for name in ("reference", "motion", "text")}
+        self.conditions = Conditions(**given, audio=audio)
         self.about = json.loads(shard.metadata()["clips"])
         self.vae = vae if vae is None else vae.to(device)
 
     @classmethod
-    def of(cls, clips: Path, weights: Path, device: str) -> DevClips:
+    def of(cls, clips: Path, weights: Path, device: str) -> Self:
         """Those in CLIPS/dev, looked at through WEIGHTS/vae.safetensors if that is there."""
         path = weights / "vae.safetensors"
         vae = load_checkpoint(build_vae(PRESET.vae), path) if path.is_file() else None
@@ -127,10 +123,8 @@ class DevClips:
     ) -> Iterator[np.ndarray]:
         """uint8 [B, T, S, S, 3] of one block after another."""
         assert self.vae is not None
-        _, state = self.vae.decode(conditions.motion[:, :, : PRESET.pipeline.warmup_frames])
-        for latents in stream(dit, conditions, options):
-            video, state = self.vae.decode(latents, state)
-            yield to_frames(video)
+        still = conditions.motion[:, :, : PRESET.pipeline.warmup_frames]
+        return decoded(self.vae, still, stream(dit, conditions, options))
 
     @torch.no_grad()
     def drift(self, dit: DiT) -> dict[str, float]:
@@ -161,11 +155,9 @@ class DevClips:
     def reconstructed(self) -> np.ndarray:
         """The true latents of those streams through the decoder, as `frames`."""
         assert self.vae is not None
-        warm = self.conditions.motion[:STREAMS, :, : PRESET.pipeline.warmup_frames]
-        _, state = self.vae.decode(warm)
+        still = self.conditions.motion[:STREAMS, :, : PRESET.pipeline.warmup_frames]
         length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
-        video, _ = self.vae.decode(self.latents[:STREAMS, :, :length], state)
-        return to_frames(video)
+        return next(decoded(self.vae, still, [self.latents[:STREAMS, :, :length]]))
 
 
 def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:

@@ -2,8 +2,6 @@
 `train.learning.learner`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

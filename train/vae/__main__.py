@@ -11,8 +11,6 @@ OUT receives vae.safetensors (averaged weights and latent statistics, for the ex
 several `--workers`, whose clips are taken as they come.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -8,13 +8,12 @@ again.
 B batch   T frames   S the picture's side in pixels
 """
 
-from __future__ import annotations
-
 import multiprocessing
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult
+from typing import Self
 
 import numpy as np
 import torch
@@ -84,7 +83,7 @@ class ClipStore:
         self.pool = multiprocessing.get_context("spawn").Pool(workers, _start)
         self._order(self._wanted(step) + self.ahead)
 
-    def __enter__(self) -> ClipStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

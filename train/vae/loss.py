@@ -3,8 +3,6 @@
 B batch   T frames   S the picture's side in pixels   P = 4 * 8 * 8 * 3 values of a latent's pixels
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """A run of the VAE's training, and its evaluation."""
 
-from __future__ import annotations
-
 import argparse
 import copy
 import json

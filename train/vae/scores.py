@@ -3,8 +3,6 @@
 T frames   S the picture's side in pixels   Δ the change from one frame to the next
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """What learns in the VAE's training: network, optimisers, linear start."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """How latents are normalised: by how visible their channels are."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Shoulders, clothes and the wall behind, in picture coordinates."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from train.world.identity import Identity

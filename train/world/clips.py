@@ -7,8 +7,6 @@ than learning from it, so training calls `clip` directly.
 T video frames   S the picture's side in pixels
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Heads are painted in head coordinates (origin between the cheeks, chin at about 
 in picture coordinates with the head at rest at `HEAD_REST`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ The head's outline is about `face_width` wide either side of x = 0 and reaches f
 to `chin`. Each cut is a pair of lists of closed lines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

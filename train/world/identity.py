@@ -3,8 +3,6 @@
 Lengths are in picture units (the picture is two units wide). Colours are RGB in [0, 1].
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

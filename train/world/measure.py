@@ -6,8 +6,6 @@ grid the difference is linearised. Nothing of the driving sound is used.
     T frames   S the picture's side   K shapes   P values of the crop around the mouth
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import product

@@ -1,7 +1,5 @@
 """Colours and parts that characters are put together from. RGB 0 to 255, as drawn by hand."""
 
-from __future__ import annotations
-
 Colour = tuple[float, float, float]
 """RGB in [0, 1], as everything is painted."""
 

@@ -3,8 +3,6 @@
 python -m train.world.preview contact.png [--split dev] [--seed 100]
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -8,8 +8,6 @@ compared: eyes blink, and everything below the nose moves with the jaw.
 T frames   S the picture's side in pixels   K drawings of the bank   P compared values = S * S * 3
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

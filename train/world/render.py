@@ -3,8 +3,6 @@
 T frames   S the picture's side in pixels   L layers
 """
 
-from __future__ import annotations
-
 from dataclasses import astuple, dataclass, fields
 from functools import lru_cache
 

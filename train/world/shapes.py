@@ -6,8 +6,6 @@ moved, tilted picture can be sampled from it; its edges are soft by the *picture
 what makes a bilinear sample of it free of aliasing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

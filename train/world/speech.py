@@ -5,8 +5,6 @@ speaks is free of its licence), reading our own sentences. Which voices, sentenc
 which split is fixed here; no voice and no sentence is in two splits.
 """
 
-from __future__ import annotations
-
 import io
 import subprocess
 import wave
