@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.preset import SIZE
-from train.world.clips import clip, identity_seed, portrait
+from train.world.clips import clip, fitted, identity_seed, portrait
 from train.world.identity import Identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion, part
@@ -90,8 +90,7 @@ def take(
     length = num_frames * SAMPLES_PER_FRAME
     if audio is None:
         audio, _, _ = sound(identity_seed(face, split), length, split, kind)
-    audio = np.asarray(audio, np.float32)[:length]
-    audio = np.pad(audio, (0, length - len(audio)))
+    audio = fitted(audio, length)
     return Take(
         face=face,
         split=split,

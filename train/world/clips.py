@@ -98,7 +98,7 @@ def clip(
     if audio is None:
         audio, kind, voice = sound(key, length * SAMPLES_PER_FRAME, split, kind)
     else:
-        audio, kind = _fitted(audio, length * SAMPLES_PER_FRAME), "given"
+        audio, kind = fitted(audio, length * SAMPLES_PER_FRAME), "given"
     mouth = mouth_curve(audio, length)
     moved = voice_curves(mouth)
     curves = (mouth, motion.head_motion(key, length, moved), motion.eye_motion(key, length, moved))
@@ -122,7 +122,8 @@ def clip(
     )
 
 
-def _fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
+def fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
+    """float32 [num_samples]: cut, or padded with silence."""
     audio = np.asarray(audio, np.float32)[:num_samples]
     return np.pad(audio, (0, num_samples - len(audio)))
 
