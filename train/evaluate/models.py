@@ -26,7 +26,7 @@ MEASURING = (
 ROLLING_OUT = (
     *("train/network", "train/evaluate/torch_source.py", "train/latents/frozen.py"),
     *("train/encoders/features.py", "pipeline/rolling/plan.py"),
-    "pipeline/denoising/rolling_schedule.py",
+    "pipeline/denoising/schedule.py",
 )
 """The same for streams made in torch."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from pipeline.denoising.rolling_schedule import NUM_TRAIN_TIMESTEPS
+from pipeline.denoising.schedule import NUM_TRAIN_TIMESTEPS
 
 SigmaOf = Callable[[Tensor], Tensor]
 """Timesteps in 0..1000 -> noise shares in 0..1, of the same shape."""

@@ -11,6 +11,7 @@ B streams   n blocks   F latent frames of a block   C channels   h, w latent siz
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -20,9 +21,9 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
+from pipeline.config.sizes import StreamConfig
 from pipeline.denoising.noise import block_noise
-from pipeline.denoising.rolling_schedule import advance
-from pipeline.denoising.schedule import Schedule
+from pipeline.denoising.schedule import Schedule, advance
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.batched_dit import Conditions, KeysValues
 from train.network.stream_network import RolloutOptions, StreamNetwork
@@ -30,11 +31,6 @@ from train.preset import PRESET
 
 __all__ = ["CleanHistory", "RolloutOptions", "stream"]
 
-SHARED = (
-    *("preset", "height", "width", "latent_channels", "spatial_stride", "patch_size"),
-    *("num_layers", "num_heads", "head_dim", "text_len", "text_dim", "frames_per_block"),
-)
-"""Numbers of a stream that both systems have."""
 Noise = Callable[[int, int], Tensor]
 """Block and level -> the noise [B, C, F, h, w] that enters there."""
 
@@ -193,7 +189,8 @@ def plan_rules(config: PipelineConfig, options: RolloutOptions) -> RollingConfig
     window = options.num_levels if rolling else 1
     before = (options.window_blocks or config.window_blocks) - 1
     return RollingConfig(
-        **{name: getattr(config, name) for name in SHARED},
+        **{f.name: getattr(config, f.name) for f in fields(StreamConfig)},
+        frames_per_block=config.frames_per_block,
         # Only counted: the levels are those of `Schedule`, which the grid of 1000 does not hold.
         denoising_steps=tuple(range(options.num_levels, 0, -1)),
         schedule="diagonal" if rolling else "sequential",

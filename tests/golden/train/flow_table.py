@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.denoising.rolling_schedule import NUM_TRAIN_TIMESTEPS, NoiseTable
+from pipeline.denoising.schedule import NUM_TRAIN_TIMESTEPS, NoiseTable
 from train.network.flow import over_latent, shifted
 
 
