@@ -14,7 +14,7 @@ import typer
 pytest.importorskip("torch", reason="the training part needs torch")
 
 from train import everything
-from train.everything import SHARES, Stage, run, stages
+from train.everything import SHARES, Recipe, Stage, run
 
 NAMES = ["vae", "audio", "text", "clips_train", "clips_dev", "teacher", "student", "decoder",
          "artifacts", "report"]  # fmt: skip
@@ -25,7 +25,7 @@ class UnderstoodError(Exception):
 
 
 def recipe(out: Path, device: str = "cpu") -> list[Stage]:
-    return stages(out, 6.0, 2, 3, device, "bfloat16")
+    return Recipe(out, 6.0, 2, 3, device, "bfloat16").stages()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -114,22 +114,21 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     about = "Judge a trained avatar on unseen faces."
     parser = options.parser(about, "threads", "products", threads=torch.get_num_threads())
-    add = partial(parser.add_argument, type=Path)
-    add("--out", help="folder of the report and the results")
-    add("--weights", help="folder: vae, audio_encoder, text_encoder")
-    for name, what in CHECKPOINTS.items():
-        add(f"--{name}", help=what)
-    add("--artifacts", help="exported graphs, run by the served code")
-    add("--human", help="a recording to speak, reported apart")
-    add("--video", help="judge this saved stream instead")
-    add("--audio", help="what it speaks; its own track if left out")
-    add = partial(parser.add_argument, type=int)
-    add("--face", help="clip seed of the video's character")
-    add("--size", default=SIZE, help="side of the generated picture")
-    for name, what in (("faces", "faces per setting"), ("seeds", "seeds per face"),
-                       ("seconds", "seconds per run")):  # fmt: skip
-        add(f"--{name}", help=f"at most so many {what}")
     add = parser.add_argument
+    path, number = partial(add, type=Path), partial(add, type=int)
+    path("--out", help="folder of the report and the results")
+    path("--weights", help="folder: vae, audio_encoder, text_encoder")
+    for name, what in CHECKPOINTS.items():
+        path(f"--{name}", help=what)
+    path("--artifacts", help="exported graphs, run by the served code")
+    path("--human", help="a recording to speak, reported apart")
+    path("--video", help="judge this saved stream instead")
+    path("--audio", help="what it speaks; its own track if left out")
+    number("--face", help="clip seed of the video's character")
+    number("--size", default=SIZE, help="side of the generated picture")
+    number("--faces", help="at most so many per setting")
+    number("--seeds", help="at most so many per face")
+    number("--seconds", help="at most so many per run")
     add("--mood", help="of the video, if it is not the clip's")
     add("--guidance", type=float, default=1.0, help="audio guidance of the teacher")
     add("--teacher-history", choices=("own level", "clean"), default="own level",
