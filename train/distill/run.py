@@ -51,13 +51,13 @@ class DistillRun(Run):
         super().__init__(learners, self.step, args)
 
     def both_stages(self) -> None:
-        """Each, if it is not done yet."""
+        """Run each stage that is not done yet."""
         for self.stage, name in enumerate(("regression", "matching")):
             if self.progress() < 1:
                 self.go(name)
 
     def progress(self) -> float:
-        """Of the stage: by its steps, or its share of the minutes."""
+        """How far the stage is: by its steps, or its share of the minutes."""
         args, stage = self.args, self.stage
         if args.steps:
             done = (self.learners.ode_step, self.learners.dmd_step)[stage]
@@ -112,7 +112,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 def store_trajectories(
     args: argparse.Namespace, clips: LatentClips, learners: Distillation
 ) -> Trajectories:
-    """Those that are missing in OUT/trajectories."""
+    """Make those that OUT/trajectories lacks, and load all."""
     recipe = learners.recipe
     trajectories = Trajectories(args.out / "trajectories", args.seed)
     count = -(-args.trajectories // TRAJECTORY_BATCH)

@@ -82,7 +82,7 @@ def gates(results: Results) -> list[Gate]:
 
 
 def _ratio_of_ratios(one: Runs, other: Runs, metric: Metric) -> Estimate:
-    """Of one setting's metric to another's."""
+    """The ratio of one setting's metric to another's."""
     columns = [by_face(runs, name) for runs in (one, other) for name in metric.names]
     return bootstrap(lambda a, b, c, d: ratio(a, b) / ratio(c, d), columns)
 

@@ -25,7 +25,7 @@ class Metric:
 
     @property
     def names(self) -> list[str]:
-        """Of the figures that it is made of."""
+        """The figures that it is made of."""
         return [name for name in (self.figure, self.over) if name]
 
     def estimate(self, runs: Runs, only: set[tuple[int, int]] | None = None) -> Estimate:

@@ -89,7 +89,7 @@ class Models:
         return files
 
     def rollout(self, setting: Setting) -> dict[str, object]:
-        """Of a setting; `MissingFileError` if there is no such option."""
+        """The options of a setting; `MissingFileError` if one of them does not exist."""
         options = dict(setting.rollout)
         if setting.model == "teacher":
             options["guidance"] = self.guidance

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from train.learning.curve import write_curves
 from train.learning.learner import Figures, Learner
+from train.learning.options import saved_state
 
 Learn = Callable[[float], Tensor | Figures]
 SMOOTHED = 100
@@ -31,9 +32,7 @@ def save_state(learner: Learner, out: Path) -> None:
 
 def load_state(learner: Learner, out: Path, device: torch.device | str = "cpu") -> None:
     """Go on from OUT/state.pt; ValueError if there is none."""
-    if not (out / "state.pt").is_file():
-        raise ValueError(f"{out}: no state.pt, nothing to resume from")
-    learner.load(torch.load(out / "state.pt", weights_only=False, map_location=device))
+    learner.load(torch.load(saved_state(out), weights_only=False, map_location=device))
 
 
 def follow(learner: Learner, learn: Callable[[float], object]) -> None:

@@ -38,6 +38,13 @@ def parser(about: str, *names: str, **changed: Any) -> argparse.ArgumentParser:
     return made
 
 
+def saved_state(out: Path) -> Path:
+    """OUT/state.pt, which `--resume` goes on from; ValueError if it is not there."""
+    if not (out / "state.pt").is_file():
+        raise ValueError(f"{out}: no state.pt, nothing to resume from")
+    return out / "state.pt"
+
+
 def run(work: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
     """Do `work`; what the user has to change ends the program with a line."""
     try:

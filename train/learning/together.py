@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from train.learning.options import saved_state
+
 PATIENCE = 600.0
 """Seconds that one learner waits for another, which may be scoring or saving."""
 
@@ -53,6 +55,8 @@ def start_learners(
 
     `learner` must not be of a `__main__` module: other processes could not find it.
     """
+    if args.resume:
+        saved_state(args.out)  # before a process is started
     together = Together(args.threads, size) if args.threads > 1 else None
     spawn = multiprocessing.get_context("spawn")
     ranks = range(1, args.threads)

@@ -47,7 +47,7 @@ class Conditions:
     """[B, audio layers, audio width, video frames of all blocks]."""
 
     def rows(self, chosen: slice | Tensor) -> Self:
-        """Those of some of the streams."""
+        """The conditions of some of the streams."""
         return replace(self, **{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 

@@ -108,7 +108,7 @@ class Lessons:
         self.sink_dropout, self.refreshed = sink_dropout, 0
 
     def lesson(self, step: int) -> Lesson:
-        """Of equal shape, and with or without a sink, in all parts."""
+        """The lesson of a step: its shape, and whether it has a sink, are the same in all parts."""
         if step >= self.refreshed + REFRESH_STEPS:
             self.clips.refresh()
             self.refreshed = step

@@ -58,7 +58,7 @@ def vae_loss(
 
 
 def picture_loss(made: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
-    """Of frames [B, 3, T, S, S]."""
+    """The loss of frames [B, 3, T, S, S]."""
     focus = region_weights(batch.regions, weights)
     error = made - batch.video
     loss = weights.square * (error**2 * focus).mean()
