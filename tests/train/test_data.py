@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from tests.support.programs import needs_program
 from tests.train.shards import read_shard, write_shards
 from train.world import speech

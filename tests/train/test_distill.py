@@ -8,22 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from torch import Tensor  # noqa: E402
-
-from networks.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from networks.dit import DiT  # noqa: E402
-from tests.support.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
-from train.distill import run as distill  # noqa: E402
-from train.distill.__main__ import parser  # noqa: E402
-from train.distill.data import Scene, Trajectories, trajectory  # noqa: E402
-from train.distill.recipe import Recipe  # noqa: E402
-from train.distill.rollout import History, Rollout, Surroundings  # noqa: E402
-from train.distill.training import Distillation  # noqa: E402
-from train.latents.clips import LatentBatch  # noqa: E402
-from train.network.stream import RolloutOptions, stream  # noqa: E402
+from networks.checkpoint import load_checkpoint, save_checkpoint
+from networks.dit import DiT
+from tests.support.served_dit import random_conditions, random_dit, tiny_preset
+from train.distill import run as distill
+from train.distill.__main__ import parser
+from train.distill.data import Scene, Trajectories, trajectory
+from train.distill.recipe import Recipe
+from train.distill.rollout import History, Rollout, Surroundings
+from train.distill.training import Distillation
+from train.latents.clips import LatentBatch
+from train.network.stream import RolloutOptions, stream
 
 PRESET = tiny_preset(2)
 CONFIG = replace(PRESET.pipeline, recalibrate_block=2, window_blocks=3)

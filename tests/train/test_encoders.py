@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="the training part needs torch")
-
 import torch
 
 from export.graphs.encoders import audio_graph, text_graph

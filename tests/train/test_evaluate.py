@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from live_avatar_client.video import VideoWriter
 from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train.evaluate import __main__ as command
 from train.evaluate import models
 from train.evaluate.evaluation import Evaluation

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import typer
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train import everything
 from train.everything import SHARES, Recipe, Stage, run
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="the training part needs torch")
-
 import torch
 
 from export.init_weights import init_weights

@@ -11,22 +11,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-torch = pytest.importorskip("torch")
-
-from networks.checkpoint import load_checkpoint  # noqa: E402
-from networks.compact_vae import CompactVAE  # noqa: E402
-from networks.configs import CompactVAEConfig  # noqa: E402
-from train.learning.curve import COLOURS, MARGIN, PANEL, write_curves  # noqa: E402
-from train.vae import __main__ as command  # noqa: E402
-from train.vae import clips as vae_clips  # noqa: E402
-from train.vae import run as vae_run  # noqa: E402
-from train.vae import visibility  # noqa: E402
-from train.vae.scores import GATES  # noqa: E402
-from train.vae.training import Training  # noqa: E402
-from train.world import clips as data  # noqa: E402
-from train.world.render import REGIONS  # noqa: E402
+from networks.checkpoint import load_checkpoint
+from networks.compact_vae import CompactVAE
+from networks.configs import CompactVAEConfig
+from train.learning.curve import COLOURS, MARGIN, PANEL, write_curves
+from train.vae import __main__ as command
+from train.vae import clips as vae_clips
+from train.vae import run as vae_run
+from train.vae import visibility
+from train.vae.scores import GATES
+from train.vae.training import Training
+from train.world import clips as data
+from train.world.render import REGIONS
 
 SIDE, STEPS, STOP = 16, 4, 2
 Run = Callable[[str, str], Path]

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train.evaluate.video import read_sound
 from train.vae.scores import GATES, clip_scores, passes, summary
 from train.world.clips import Clip, clip
