@@ -46,7 +46,7 @@ def frames_from(source: Source, asked: Take) -> np.ndarray:
 @pytest.fixture(scope="module")
 def in_torch(asked: Take) -> np.ndarray:
     dit = load_checkpoint(DiT(PRESET.dit), DEMO / "dit.safetensors")
-    source = TorchSource(dit, FrozenNetworks.load(DEMO, PRESET), RolloutOptions(), batch=1)
+    source = TorchSource(dit, FrozenNetworks.load(DEMO), RolloutOptions(), batch=1)
     return frames_from(source, asked)
 
 

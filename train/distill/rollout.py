@@ -41,11 +41,14 @@ class Surroundings:
         return Schedule(self.config.num_steps, self.config.shift)
 
 
+Later = tuple[int, list[KeysValues]] | None
+"""A block of the clip, and the sink that is seen from there on."""
+
+
 class History(WindowAttention):
     """Attention to earlier blocks as to a cache: constant, noisy, and with a sink that may change.
 
-    `spread` [B, n]: standard deviation of the noise on each block as history. From block
-    `recalibrated_from` of the clip on, `later_sink` takes the place of `sink`.
+    `spread` [B, n]: standard deviation of the noise on each block as history.
     """
 
     def __init__(
@@ -56,18 +59,15 @@ class History(WindowAttention):
         num_blocks: int,
         spread: Tensor,
         generator: torch.Generator,
-        later_sink: list[KeysValues] | None = None,
-        recalibrated_from: int | None = None,
+        later: Later = None,
     ) -> None:
         distance = batched_dit.sink_distance_of(around.config, None)
         super().__init__(around.config, sink, starts, num_blocks, distance, spread.device)
-        self.later_sink, self.recalibrated_from = later_sink, recalibrated_from
-        self.spread, self.generator = spread, generator
+        self.spread, self.generator, self.later = spread, generator, later
         self.corrupts = around.corruption > 0
 
     def with_sink(self, layer: int, block: int, seen: list[KeysValues]) -> list[KeysValues]:
-        later = self.recalibrated_from is not None and block >= self.recalibrated_from
-        sink = self.later_sink if later else self.sink
+        sink = self.later[1] if self.later and block >= self.later[0] else self.sink
         return seen if sink is None else [*seen, self.turned(sink, layer, block)]
 
     def past(self, blocks: Sequence[Tensor]) -> list[Tensor]:
@@ -115,30 +115,17 @@ class Rollout:
         later = None
         if recalibrated_from is not None and recalibrated_from < num_blocks and self.around.sink:
             with torch.no_grad():  # the first block depends on no other: it runs ahead, alone
-                first = self._levels(noise[:, :, : config.frames_per_block], exit_step, None, None)
-                later = self._sink(first[:, :, :1])
-        return self._levels(noise, exit_step, later, None if later is None else recalibrated_from)
+                first = self._levels(noise[:, :, : config.frames_per_block], exit_step)
+                later = (recalibrated_from, self._sink(first[:, :, :1]))
+        return self._levels(noise, exit_step, later)
 
-    def _levels(
-        self,
-        latents: Tensor,
-        exit_step: int,
-        later_sink: list[KeysValues] | None,
-        recalibrated_from: int | None,
-    ) -> Tensor:
+    def _levels(self, latents: Tensor, exit_step: int, later: Later = None) -> Tensor:
         num_blocks = latents.shape[2] // self.around.config.frames_per_block
         size = (len(latents), num_blocks)
         spread = torch.rand(size, generator=self.generator, device=latents.device)
-        attention = History(
-            self.around,
-            self.sink,
-            self.starts,
-            num_blocks,
-            spread * self.around.corruption,
-            self.generator,
-            later_sink,
-            recalibrated_from,
-        )
+        spread = spread * self.around.corruption
+        of = (self.around, self.sink, self.starts, num_blocks, spread, self.generator)
+        attention = History(*of, later)
         for step in range(exit_step + 1):
             last = step == exit_step
             with torch.set_grad_enabled(last and torch.is_grad_enabled()):

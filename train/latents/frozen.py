@@ -9,12 +9,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from networks import audio_encoder, text_encoder
 from networks.audio_encoder import AudioEncoder
+from networks.audio_encoder import module_key as audio_key
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE, build_vae
-from networks.presets import Preset
 from networks.text_encoder import TextEncoder
+from networks.text_encoder import module_key as text_key
 from networks.vae import VAE
 from pipeline.config.avatar import PipelineConfig
 from pipeline.sessions.text import Tokenizer
@@ -33,20 +33,13 @@ class FrozenNetworks:
     """Of their files."""
 
     @classmethod
-    def load(cls, folder: Path, preset: Preset = PRESET) -> Self:
+    def load(cls, folder: Path) -> Self:
         """From vae, audio_encoder and text_encoder.safetensors; ValueError if they don't fit."""
-        audio = load_checkpoint(
-            AudioEncoder(preset.audio),
-            folder / "audio_encoder.safetensors",
-            rename=audio_encoder.module_key,
-        )
-        text = load_checkpoint(
-            TextEncoder(preset.text),
-            folder / "text_encoder.safetensors",
-            rename=text_encoder.module_key,
-        )
-        vae = load_checkpoint(build_vae(preset.vae), folder / "vae.safetensors")
-        return cls(preset.pipeline, vae, audio, text, folder)
+        audio, text = AudioEncoder(PRESET.audio), TextEncoder(PRESET.text)
+        load_checkpoint(audio, folder / "audio_encoder.safetensors", rename=audio_key)
+        load_checkpoint(text, folder / "text_encoder.safetensors", rename=text_key)
+        vae = load_checkpoint(build_vae(PRESET.vae), folder / "vae.safetensors")
+        return cls(PRESET.pipeline, vae, audio, text, folder)
 
     @property
     def still_frames(self) -> int:

@@ -14,6 +14,8 @@ from networks.vae_layers import frames_first
 from train.vae.clips import Batch
 from train.world.render import REGIONS
 
+TEMPORAL = 3.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
@@ -88,12 +90,10 @@ def temporal_basis() -> Tensor:
 
 
 @torch.no_grad()
-def start_linear(
-    vae: CompactVAE, batch: Batch, weights: LossWeights, temporal: float = 3.0
-) -> None:
+def start_linear(vae: CompactVAE, batch: Batch, weights: LossWeights) -> None:
     """Make the shortcuts a principal component analysis and silence the convolutions.
 
-    Changes inside a latent count `temporal` times as much as its mean picture: by their own size
+    Changes inside a latent count `TEMPORAL` times as much as its mean picture: by their own size
     they would get none of the few components.
     """
     x = groups(batch.video)
@@ -101,7 +101,7 @@ def start_linear(
     sample_weight = groups(focus).mean(1, keepdim=True)
     centre = x.mean(0)
     scale = torch.ones(GROUP).to(x)
-    scale[1:] = temporal
+    scale[1:] = TEMPORAL
     basis, channels = temporal_basis().to(x), x.shape[1] // GROUP
     eye = torch.eye(channels).to(x)
     forward = torch.kron(torch.diag(scale) @ basis, eye)
