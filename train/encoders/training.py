@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +14,8 @@ from train.preset import PRESET
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3
 STUDIED_LOOKAHEADS = range(5)
-
-
-class Lesson(Protocol):
-    """What is learned: a network, its loss at a step, its scores, what is kept of it."""
-
-    name: str
-    panels: ClassVar[dict[str, tuple[str, ...]]]
-    shown: tuple[str, ...]
-    model: nn.Module
-
-    def loss(self, model: Any, step: int) -> Tensor: ...
-    def scores(self, model: Any) -> Figures: ...
-    def save(self, model: Any, out: Any) -> None: ...
+Lesson = AudioLesson | TextLesson
+"""A network as `model`, its loss at a step, its scores, and what is kept of it."""
 
 
 class Training(AveragedLearner):
