@@ -13,11 +13,11 @@ from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
-from train.evaluate.conditions import Encoders
 from train.evaluate.sources import ArtifactsSource, Source, sampling_seed
 from train.evaluate.takes import Take, frames_of, take
 from train.evaluate.torch_source import TorchSource
-from train.network.stream import RolloutOptions
+from train.latents.frozen import FrozenNetworks
+from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
 pytestmark = pytest.mark.triton
@@ -45,7 +45,7 @@ def frames_from(source: Source, asked: Take) -> np.ndarray:
 @pytest.fixture(scope="module")
 def in_torch(asked: Take) -> np.ndarray:
     dit = load_checkpoint(DiT(PRESET.dit), DEMO / "dit.safetensors")
-    source = TorchSource(dit, Encoders.load(DEMO, PRESET), RolloutOptions(), batch=1)
+    source = TorchSource(dit, FrozenNetworks.load(DEMO), RolloutOptions(), batch=1)
     return frames_from(source, asked)
 
 

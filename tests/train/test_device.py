@@ -17,7 +17,7 @@ from pipeline.denoising.positions import grid, tables
 from tests.support.drawn_clips import write_clips
 from tests.support.programs import needs_program
 from train.latents.clips import LatentClips, write_shards
-from train.latents.takes import Networks
+from train.latents.frozen import FrozenNetworks
 from train.learning.device import chosen, joined, moved_to
 from train.network import quick_layers
 from train.network.batched_dit import frame_rotation, sink_rotation
@@ -125,7 +125,7 @@ def test_batches_grow_with_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_program("espeak-ng")
 def test_shards_do_not_depend_on_who_makes_them(tmp_path: Path) -> None:
     init_weights(PRESET, tmp_path / "weights", 0)
-    networks = Networks(tmp_path / "weights", PRESET)
+    networks = FrozenNetworks.load(tmp_path / "weights")
     made = [
         sorted(write_shards(tmp_path / str(workers), "train", 9, 1, networks, workers=workers))
         for workers in (1, 2)

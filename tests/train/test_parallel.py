@@ -10,12 +10,7 @@ from torch import Tensor
 
 from networks.dit import DiT
 from networks.presets import Preset
-from tests.support.served_dit import (
-    ServedStep,
-    random_conditions,
-    random_dit,
-    tiny_preset,
-)
+from tests.support.served_dit import ServedStep, random_conditions, random_dit, tiny_preset
 from train.network.batched_dit import Conditions
 from train.network.parallel import velocities
 from train.network.quick_layers import attend, gelu, rms_norm

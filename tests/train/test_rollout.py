@@ -13,12 +13,7 @@ from networks.dit import DiT
 from networks.presets import Preset
 from pipeline.denoising.noise import block_noise
 from pipeline.denoising.schedule import Schedule
-from tests.support.served_dit import (
-    ServedStep,
-    random_conditions,
-    random_dit,
-    tiny_preset,
-)
+from tests.support.served_dit import ServedStep, random_conditions, random_dit, tiny_preset
 from train.network.batched_dit import Conditions
 from train.network.stream import RolloutOptions, stream
 
@@ -34,12 +29,7 @@ def noise_of(preset: Preset, batch: int, num_blocks: int = NUM_BLOCKS) -> Tensor
 
 
 def rows(conditions: Conditions, chosen: slice) -> Conditions:
-    return Conditions(
-        reference=conditions.reference[chosen],
-        motion=conditions.motion[chosen],
-        text=conditions.text[chosen],
-        audio=conditions.audio[chosen],
-    )
+    return conditions.rows(chosen)
 
 
 def rolled(dit: DiT, preset: Preset, conditions: Conditions, noise: Tensor, **options) -> Tensor:

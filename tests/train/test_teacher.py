@@ -17,13 +17,13 @@ from networks.compact_vae import CompactVAE
 from networks.dit import DiT
 from tests.support.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips
 from train.latents.clips import LatentClips
-from train.learning.loop import Together
+from train.learning.together import Together
 from train.network.batched_dit import Conditions
 from train.network.flow import clean_from
 from train.network.parallel import velocities
 from train.preset import PRESET
-from train.teacher import __main__ as teacher
 from train.teacher import pieces as teacher_pieces
+from train.teacher import run as teacher
 from train.teacher import scores as teacher_scores
 from train.teacher.pieces import Lessons, draw_sigmas, weighted_error
 from train.teacher.scores import DevClips

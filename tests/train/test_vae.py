@@ -15,11 +15,11 @@ import torch
 from networks.checkpoint import save_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
-from train.learning.loop import Together
-from train.vae.__main__ import measure_latents, visibility
+from train.learning.together import Together
 from train.vae.clips import Batch
 from train.vae.loss import LossWeights, picture_loss, start_linear
 from train.vae.training import Training
+from train.vae.visibility import measure_latents, visibility
 from train.world.render import REGIONS
 
 SIDE = 16

@@ -13,6 +13,7 @@ from torch import Tensor
 from networks.causal_wan import CausalWan
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs
 from tests.golden.presets import wan_config
+from tests.golden.train.flow_table import FlowTable
 from train.distill.dmd import (
     NoiseLevels,
     clean_estimate,
@@ -23,7 +24,7 @@ from train.distill.dmd import (
     matching_loss,
     score_timesteps,
 )
-from train.network.flow import FlowTable, add_noise
+from train.network.flow import add_noise
 
 DMD = GOLDEN_ROOT / "rolling_forcing" / "dmd"
 needs_fixtures = pytest.mark.skipif(

@@ -9,14 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.golden.fixtures import GOLDEN_ROOT, keys_like, max_abs
-from train.network.flow import (
-    FlowTable,
-    add_noise,
-    clean_from,
-    euler_sigmas,
-    exact_sigma,
-    velocity_from,
-)
+from tests.golden.train.flow_table import FlowTable, euler_sigmas, velocity_from
+from train.network.flow import add_noise, clean_from, exact_sigma
 
 PRIMITIVES = GOLDEN_ROOT / "rolling_forcing" / "primitives" / "primitives.safetensors"
 pytestmark = pytest.mark.skipif(

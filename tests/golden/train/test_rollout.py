@@ -14,7 +14,7 @@ from torch import Tensor
 from networks.causal_wan import CausalWan
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs
 from tests.golden.presets import golden_rolling_preset
-from train.network.self_forcing import (
+from tests.golden.train.self_forcing import (
     GRADIENT_BLOCKS,
     CachedWan,
     exit_interval,
