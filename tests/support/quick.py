@@ -22,7 +22,7 @@ class NoTorch(MetaPathFinder):
 
 def refuse_torch_and_server() -> None:
     """For the rest of this process: a test that needs one of them fails."""
-    assert "torch" not in sys.modules
+    assert "torch" not in sys.modules, "a conftest.py imports torch"
     sys.meta_path.insert(0, NoTorch())
     LocalServer._launch = _refuse  # type: ignore[method-assign]
 
