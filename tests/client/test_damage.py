@@ -15,6 +15,8 @@ from live_avatar_client.sound.decoder import decode_sound
 from tests.client.test_sound import sound_of, video_with
 from tests.support.sounds import join, tones, write_coded
 
+pytestmark = pytest.mark.long
+
 LAYOUTS = {1: "mono", 2: "stereo"}
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from deploy import demo
 
+pytestmark = pytest.mark.long
+
 REPO = Path(demo.__file__).parents[1]
 CLIENT = """#!{python}
 import signal, sys, time

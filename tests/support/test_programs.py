@@ -25,6 +25,7 @@ CHOSEN = "its_voice or not_written_twice or refused_for_plans or folders_of_its_
 """Of these files the tests that start a program; each program has one."""
 
 
+@pytest.mark.long
 def test_tests_of_absent_programs_are_skipped_with_the_way_to_get_them(tmp_path: Path) -> None:
     """On a fresh machine the first `make test` would fail, or a skip not say what to do."""
     files = [str(ROOT / "tests" / f"{name}.py") for name in NEEDY]
