@@ -107,8 +107,6 @@ def test_every_link_leads_somewhere(page: str) -> None:
 @pytest.mark.parametrize("folder", PACKAGED)
 def test_structure_names_every_package(folder: str) -> None:
     """A package that the map leaves out is found by chance."""
-    packages = {
-        str(file.parent.relative_to(REPO)) for file in (REPO / folder).rglob("__init__.py")
-    }
+    packages = {str(file.parent.relative_to(REPO)) for file in (REPO / folder).rglob("__init__.py")}
     assert packages
     assert {name for name in packages if f"`{name}/`" not in STRUCTURE} == set()
