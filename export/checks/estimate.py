@@ -26,7 +26,7 @@ from export.repository.placement import place
 from export.repository.rolling import MAKES_ROOM
 from networks.compact_vae import CompactVAE, build_vae
 from networks.dit import DiT
-from networks.dit_inputs import audio_inputs, prefill_inputs, step_inputs, text_inputs
+from networks.graph_inputs import audio_inputs, prefill_inputs, step_inputs, text_inputs
 from networks.presets import Preset
 from networks.rolling_presets import ROLLING_PRESETS
 from networks.vae import VAE

@@ -12,9 +12,9 @@ from export.init_weights import builders
 from export.repository.memory import EngineSize, GpuMemory
 from export.repository.rolling import memory_row
 from networks.compact_vae import CompactVAE, build_vae
+from networks.graph_inputs import Shape, clean_inputs, text_inputs, window_inputs
 from networks.rolling_presets import RollingPreset
 from networks.vae import VAE
-from networks.wan_inputs import Shape, clean_inputs, text_inputs, window_inputs
 
 WIDE = 2
 """Bytes of bfloat16 and float16."""

@@ -11,18 +11,18 @@ from torch import Tensor
 from export.graphs.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.dit_inputs import (
+from networks.graph_inputs import (
     audio_inputs,
     dtype_of,
     prefill_inputs,
-    prefill_outputs,
+    present_outputs,
     step_inputs,
     step_outputs,
     text_inputs,
     text_outputs,
 )
 from networks.presets import Preset
-from networks.prompt import TextKeysValues
+from networks.transformer import TextKeysValues
 from pipeline.denoising.schedule import known_timesteps
 
 WEIGHTS = "dit.safetensors"
@@ -75,7 +75,7 @@ def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
             name="dit_prefill",
             module=prefill,
             inputs=_examples(prefill_inputs(config)),
-            output_names=prefill_outputs(config),
+            output_names=present_outputs(config),
             weights_file=WEIGHTS,
             key_of=keys_under(prefill, "dit"),
         ),

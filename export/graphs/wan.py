@@ -17,19 +17,19 @@ from torch import Tensor
 from export.graphs.graph import Graph, keys_under
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint, save_checkpoint, save_tensors
-from networks.prompt import TextKeysValues
-from networks.rolling_presets import RollingPreset
-from networks.wan_inputs import (
+from networks.graph_inputs import (
     clean_inputs,
-    clean_outputs,
     dtype_of,
+    present_outputs,
     text_inputs,
     text_outputs,
     window_inputs,
 )
+from networks.rolling_presets import RollingPreset
+from networks.transformer import TextKeysValues
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.config.rolling import RollingConfig
-from pipeline.denoising.rolling_schedule import NoiseTable
+from pipeline.denoising.schedule import NoiseTable
 
 WEIGHTS = "wan.safetensors"
 TIMESTEPS = "window_timesteps.safetensors"
@@ -110,7 +110,7 @@ def _clean(wan: CausalWan, config: RollingConfig) -> Graph:
         name="dit_clean",
         module=module,
         inputs=_examples(wan, clean_inputs(config, num_history=3)),
-        output_names=clean_outputs(config),
+        output_names=present_outputs(config),
         dynamic=_HISTORY,
         weights_file=WEIGHTS,
         key_of=keys_under(module, "wan"),
@@ -124,7 +124,7 @@ def _recache(wan: CausalWan, config: RollingConfig) -> Graph:
         name="dit_recache",
         module=module,
         inputs=_examples(wan, shapes),
-        output_names=clean_outputs(config),
+        output_names=present_outputs(config),
         dynamic={**_FRAMES, **_HISTORY, "stored": {0: "stored_blocks"}},
         weights_file=WEIGHTS,
         key_of=keys_under(module, "wan"),

@@ -14,11 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from networks.causal_wan import CausalWan
-from networks.rolling_presets import RollingPreset, golden_rolling_preset
+from networks.rolling_presets import RollingPreset
 from pipeline.config.rolling import RollingConfig
 from pipeline.rolling.plan import Pass
 from pipeline.rolling.window import WindowStage
 from tests.golden.fixtures import GOLDEN_ROOT
+from tests.golden.presets import golden_rolling_preset
 
 ROLLING = GOLDEN_ROOT / "rolling_forcing"
 _ABSENT = f"no fixtures at {ROLLING}; set GOLDEN_ROOT"
