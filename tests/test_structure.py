@@ -18,7 +18,7 @@ PAGES = sorted(
     for page in (*REPO.glob("*.md"), *REPO.glob("docs/*.md"))
     if page.name != "CHANGELOG.md"
 )
-PACKAGED = ("pipeline", "export", "train", "client")
+PACKAGED = ("pipeline", "export", "train", "client", "deploy")
 FOLDERS = {path.name for path in REPO.iterdir() if path.is_dir()} - {"build", "out"}
 MODULES = {"pipeline", "networks", "export", "train", "deploy", "benchmarks", "tests"}
 DOTTED = re.compile(r"[a-z]\w*(\.(?!json$)\w+)+")
