@@ -19,7 +19,7 @@ PAGES = sorted(
     if page.name != "CHANGELOG.md"
 )
 PACKAGED = ("pipeline", "export", "train", "client", "deploy")
-FOLDERS = {path.name for path in REPO.iterdir() if path.is_dir()} - {"build", "out"}
+FOLDERS = {path.name for path in REPO.glob("[!.]*") if path.is_dir()} - {"build", "out"}
 MODULES = {"pipeline", "networks", "export", "train", "deploy", "benchmarks", "tests"}
 DOTTED = re.compile(r"[a-z]\w*(\.(?!json$)\w+)+")
 
@@ -110,3 +110,20 @@ def test_structure_names_every_package(folder: str) -> None:
     packages = {str(file.parent.relative_to(REPO)) for file in (REPO / folder).rglob("__init__.py")}
     assert packages
     assert {name for name in packages if f"`{name}/`" not in STRUCTURE} == set()
+
+
+def test_every_section_that_the_code_cites_is_there() -> None:
+    """A comment would send its reader to a formula that is somewhere else."""
+    method = (REPO / "docs" / "method.md").read_text()
+    there = set(re.findall(r"^## (\d+) ", method, re.MULTILINE))
+    sources = [path for folder in FOLDERS for path in (REPO / folder).rglob("*.py")]
+    cited = {
+        number
+        for path in sources
+        for numbers in re.findall(
+            r"docs/method\.md,?\s+sections?\s+(\d+(?:(?:, | and | to )\d+)*)", path.read_text()
+        )
+        for number in re.findall(r"\d+", numbers)
+    }
+    assert cited
+    assert cited - there == set()
