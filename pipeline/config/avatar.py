@@ -8,6 +8,7 @@ stands here is what the schedule, the caches and the wire need.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pipeline.config.sizes import StreamConfig
 
@@ -19,6 +20,8 @@ class PipelineConfig(StreamConfig):
     All `*_frames` fields say which frames they count: latent frames (4 video frames each) or
     video frames (25 per second).
     """
+
+    FILE: ClassVar[str] = "pipeline.json"
 
     audio_layers: int
     """Hidden states per audio frame: wav2vec2 layers + 1."""

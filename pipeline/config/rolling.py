@@ -32,6 +32,8 @@ class RollingConfig(StreamConfig):
     Written to `rolling.json` by the export and read by whatever serves the graphs.
     """
 
+    FILE: ClassVar[str] = "rolling.json"
+
     FIRST_IN_FILE: ClassVar[tuple[str, ...]] = (
         *("preset", "height", "width", "latent_channels", "spatial_stride", "temporal_stride"),
         *("patch_size", "fps"),

@@ -58,6 +58,8 @@ class LatentSizes:
 class StreamConfig(LatentSizes):
     """The fields of every stream. A subclass adds its own and checks them all."""
 
+    FILE: ClassVar[str]
+    """Its name beside the graphs; every model reads it when it loads."""
     FIRST_IN_FILE: ClassVar[tuple[str, ...]] = ()
     """Fields that the file begins with; the others follow in the order of their declaration."""
 

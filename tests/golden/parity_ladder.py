@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from export.to_onnx import COMPONENTS, export_preset
-from pipeline.avatar.local import LocalExecutor
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.local import local_executor
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest
 from pipeline.engines.base import EngineLoader
 from pipeline.engines.onnx import Engine
@@ -104,8 +104,8 @@ def play(folder: Path, load_engine: EngineLoader) -> Rung:
         sink_distance=run["relative_dist"].reshape(clips * blocks, -1),
         audio_features=run["audio_bucket"],
     )
-    executor, reply = LocalExecutor(folder, load_engine=load_engine), FakeReply()
-    avatar = LiveAvatar(executor.config, executor, max_sessions=1, idle_timeout_s=600)
+    executor, reply = local_executor(folder, load_engine=load_engine), FakeReply()
+    avatar = AvatarOrchestrator(executor.config, executor, max_sessions=1, idle_timeout_s=600)
     try:
         avatar.submit(asked, reply)
         failure = reply.wait(600)
