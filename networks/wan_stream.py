@@ -35,9 +35,6 @@ class WanPass(nn.Module):
         self.wan = wan
         self.frames_per_block = frames_per_block
 
-    def texts(self, layers: dict[str, Tensor], num_layers: int) -> list[KeysValues]:
-        return [text_of(layers, i) for i in range(num_layers)]
-
 
 class WanWindow(WanPass):
     """Denoise a window of blocks that all see each other: `dit_window.onnx`. The cache is read."""
@@ -65,7 +62,7 @@ class WanWindow(WanPass):
             return torch.cat([seen_k, k], 2), torch.cat([seen_v, v], 2)
 
         sight = sight_of(cos, sin, cos_history, sin_history)
-        texts = self.texts(layers, self.wan.config.num_layers)
+        texts = [text_of(layers, i) for i in range(self.wan.config.num_layers)]
         return self.wan.velocity(latent, modulation, head_modulation, sight, texts, recall)
 
 
@@ -106,7 +103,7 @@ class WanClean(WanPass):
             return kept[0], kept[1]
 
         sight = sight_of(cos, sin, cos_history, sin_history, stored, self.frames_per_block)
-        texts = self.texts(layers, self.wan.config.num_layers - 1)
+        texts = [text_of(layers, i) for i in range(self.wan.config.num_layers - 1)]
         self.wan.store(latent, modulation, sight, texts, recall)
         return tuple(presents)
 

@@ -116,11 +116,10 @@ class Manifest:
 
     def check(self, machine: Machine) -> None:
         """ValueError that names every difference to the machine that loads the plan."""
-        wanted, found = dataclasses.asdict(self.machine), dataclasses.asdict(machine)
         wrong = [
-            f"{name} {wanted[name]} (here: {found[name]})"
-            for name in wanted
-            if wanted[name] != found[name]
+            f"{name} {wanted} (here: {getattr(machine, name)})"
+            for name, wanted in dataclasses.asdict(self.machine).items()
+            if wanted != getattr(machine, name)
         ]
         if wrong:
             raise ValueError(
