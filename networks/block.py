@@ -3,8 +3,6 @@
 L tokens   K cache tokens   N heads   d head size   D width
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -11,8 +11,6 @@ Time as in the Wan VAE: latent 0 is frame 0 alone, latent k frames 4k - 3 .. 4k;
 the start of a stream; the decoder goes over a clip at once or block by block with equal results.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 r rank   out, in sizes of the layer: W [out, in], A [r, in], B [out, r]
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

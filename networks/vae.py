@@ -6,8 +6,6 @@ Encoder and decoder run over a whole clip at once; the decoder also goes block b
 state as an explicit list of tensors. Both give the same frames.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from itertools import pairwise
 

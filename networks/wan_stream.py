@@ -9,8 +9,6 @@ planned by integers (`pipeline.rolling.plan`). In eager PyTorch B may be any, fo
 a plan; graphs are exported with B = 1.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """What both configurations share: sizes of picture and transformer, checks, and the file."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass

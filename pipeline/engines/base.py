@@ -6,8 +6,6 @@ input `cache_x` and as output `present_x` is the same memory, so the graph write
 other output has one buffer that is reused from run to run. (docs/design.md, Engines)
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,7 +54,7 @@ class LoadedGraph(ABC):
         """ValueError if the array is not of the input's shape and element type."""
 
     @abstractmethod
-    def bind(self, reads: Buffers, writes: Buffers) -> BoundGraph:
+    def bind(self, reads: Buffers, writes: Buffers) -> "BoundGraph":
         """Bind `reads` as inputs and `writes` as outputs for as long as the result lives."""
 
     @abstractmethod

@@ -1,7 +1,5 @@
 """Numbers of a device in arrays of the host, also of the types that numpy lacks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

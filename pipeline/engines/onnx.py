@@ -1,7 +1,5 @@
 """ONNX Runtime on a CPU behind the interface of `pipeline.engines.base`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +37,7 @@ class Engine(LoadedGraph):
     def allocate(self, shape: Sequence[int], dtype: type[np.generic]) -> Array:
         return np.zeros(shape, dtype)
 
-    def bind(self, reads: Buffers, writes: Buffers) -> Binding:
+    def bind(self, reads: Buffers, writes: Buffers) -> "Binding":
         return Binding(self, reads, writes)
 
     def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:

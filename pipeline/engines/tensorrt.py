@@ -7,8 +7,6 @@ stay outside the capture. The contexts of a process run one after another and sh
 scratch memory.
 """
 
-from __future__ import annotations
-
 import mmap
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +75,7 @@ class TensorRTEngine(LoadedGraph):
     def allocate(self, shape: Shape, dtype: str) -> DeviceBuffer:
         return self.gpu.allocate(shape, dtype)
 
-    def bind(self, reads: Buffers, writes: Buffers) -> TensorRTBinding:
+    def bind(self, reads: Buffers, writes: Buffers) -> "TensorRTBinding":
         """Bind device buffers as inputs and outputs. Arrays in `reads` are brought along anew for
         every run, since their owner may have changed them; arrays in `writes` are filled by it.
         """
