@@ -73,7 +73,7 @@ def workshop(tmp_path: Path) -> Workshop:
 
 
 CONFIGS = {"config.pbtxt", "configs/cpu.pbtxt"}
-CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/avatar/stage.py", "1/pipeline.json"}
+CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/stage.py", "1/pipeline.json"}
 CODE |= {"1/hashes.json"}
 
 
@@ -111,7 +111,7 @@ def test_graphs_are_hard_links_and_code_is_copied(workshop: Workshop) -> None:
     workshop.assemble()
     stage = workshop.out / "dit_stage_0" / "1"
     assert stage.joinpath("dit.safetensors").samefile(workshop.artifacts / "dit.safetensors")
-    assert not stage.joinpath("pipeline/avatar/stage.py").samefile(workshop.pipeline / "stage.py")
+    assert not stage.joinpath("pipeline/stage.py").samefile(workshop.pipeline / "stage.py")
     assert not any(path.is_symlink() for path in workshop.out.rglob("*"))
 
 
@@ -162,7 +162,7 @@ def test_missing_artifact_is_named_and_nothing_changes(workshop: Workshop) -> No
 def test_artifacts_without_hashes_are_refused_with_the_fix(workshop: Workshop) -> None:
     """Their models could not tell a flipped bit, nor a file of another export."""
     (workshop.artifacts / "hashes.json").unlink()
-    with pytest.raises(ValueError, match=r"hashes\.json.*python -m export\.hash_files .*artifacts"):
+    with pytest.raises(ValueError, match=r"hashes\.json.*python -m export\.repository\.hash_files .*artifacts"):
         workshop.assemble()
     assert not workshop.out.exists()
 

@@ -289,7 +289,7 @@ def test_artifacts_without_hashes_are_refused_with_the_way_to_get_them(
 ) -> None:
     """Nobody could say whether the plans are theirs."""
     (other_export(tmp_path / "artifacts") / "hashes.json").unlink()
-    with pytest.raises(ValueError, match=r"missing in .*hashes\.json.*export\.hash_files"):
+    with pytest.raises(ValueError, match=r"missing in .*hashes\.json.*export\.repository\.hash_files"):
         plan_deployment(tmp_path / "artifacts", engines, num_gpus=5, sessions=1)
 
 
