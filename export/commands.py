@@ -1,37 +1,53 @@
-"""How the commands that work on checkpoints show progress and failures."""
+"""What the commands of `export` share: options, progress, and failures in one line."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from pathlib import Path
+from typing import Annotated, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 Params = ParamSpec("Params")
+Command = Callable[Params, None]
+
+Size = Annotated[
+    str | None,
+    typer.Option(help="height x width of the video in pixels, such as 832x448; else the preset's"),
+]
+ReleaseFolder = Annotated[Path, typer.Argument(help="the released folder, Wan2.2-S2V-14B")]
+LoraFile = Annotated[Path | None, typer.Option(help="LoRA file, liveavatar.safetensors")]
+Rank = Annotated[int, typer.Option(help="of the LoRA")]
+Alpha = Annotated[float, typer.Option(help="of its training")]
 
 
-def failing_in_words(command: Callable[Params, None]) -> Callable[Params, None]:
-    """Bad files and a full disk end a command with a sentence and exit status 1."""
+def failing_in_words(*others: type[Exception]) -> Callable[[Command[Params]], Command[Params]]:
+    """Bad values, bad files and a full disk end a command with a sentence and exit status 1, and so
+    do the errors of `others`.
+    """
 
-    @functools.wraps(command)
-    def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, OSError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
+    def around(command: Command[Params]) -> Command[Params]:
+        @functools.wraps(command)
+        def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:
+            try:
+                command(*args, **kwargs)
+            except (ValueError, OSError, *others) as error:
+                typer.echo(f"error: {error}", err=True)
+                raise typer.Exit(1) from None
 
-    return wrapped
+        return wrapped
+
+    return around
 
 
 @contextmanager
-def tensor_progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr; call the yielded function with each tensor's key when it is done."""
+def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr; call the yielded function with the name of each part that is done."""
     columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda key: progress.update(task, advance=1, description=f"{what} {key}"[:48])
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda name: bar.update(task, advance=1, description=f"{what} {name}"[:48])

@@ -21,7 +21,8 @@ from typing import Annotated, Any
 
 import typer
 
-from export.engines.callbacks import Progress, kept_log, progress_monitor
+from export.commands import failing_in_words
+from export.engines.callbacks import Progress, kept_log, progress_monitor, shown_progress
 from export.engines.network import (
     check_fused,
     check_log,
@@ -205,10 +206,7 @@ def capability(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def say_progress(phase: str, step: int, steps: int) -> None:
-    print(f"\r  {phase[:60]}: {step}/{steps}\x1b[K", end="", file=sys.stderr, flush=True)
-
-
+@failing_in_words(RuntimeError)
 def main(
     graphs: Annotated[Path, typer.Option(help="folder of the exported graphs")],
     out: Annotated[Path, typer.Option(help="folder of the plans")],
@@ -223,17 +221,12 @@ def main(
     ] = False,
 ) -> None:
     """Build TensorRT plans and their manifests."""
-    try:
-        target = Target(
-            rtx=rtx,
-            compute_capabilities=tuple(map(capability, compute_capability or ())),
-            stream_weights=stream_weights,
-        )
-        progress = say_progress if sys.stderr.isatty() else lambda *_: None
-        build_all(EngineBuilder(target, progress), graphs, out, only)
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    target = Target(
+        rtx=rtx,
+        compute_capabilities=tuple(map(capability, compute_capability or ())),
+        stream_weights=stream_weights,
+    )
+    build_all(EngineBuilder(target, shown_progress()), graphs, out, only)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its steps done and its steps in all."""
+
+
+def shown_progress() -> Progress:
+    """One line that changes, on a terminal; nothing elsewhere."""
+
+    def show(phase: str, step: int, steps: int) -> None:
+        print(f"\r  {phase[:60]}: {step}/{steps}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    return show if sys.stderr.isatty() else lambda *_: None
 
 
 def kept_log(trt: Any) -> Any:

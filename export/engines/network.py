@@ -16,6 +16,7 @@ from typing import Any
 
 import onnx
 
+from export.engines.profiles import Range, sizes_of
 from pipeline.engines.manifest import TensorSpec
 from pipeline.identity.file_hashes import HASHES, read_hashes, sha256_of, short
 
@@ -107,16 +108,17 @@ def element_types(model: onnx.ModelProto) -> dict[str, str]:
 def specs(
     shapes: Mapping[str, list[int | str]],
     types: Mapping[str, str],
-    ranges: Mapping[str, tuple[int, int, int]],
+    ranges: Mapping[str, Range],
 ) -> dict[str, TensorSpec]:
     """Inputs or outputs as a manifest names them, open axes at their smallest and largest."""
-    made = {}
-    for name, shape in shapes.items():
-        low, high = (
-            tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
+    return {
+        name: TensorSpec(
+            dtype=types[name],
+            smallest=sizes_of(shape, ranges, 0),
+            largest=sizes_of(shape, ranges, 2),
         )
-        made[name] = TensorSpec(dtype=types[name], smallest=low, largest=high)
-    return made
+        for name, shape in shapes.items()
+    }
 
 
 def precision(model: onnx.ModelProto) -> str:

@@ -1,7 +1,13 @@
-"""The VAE's three graphs: picture to motion latents, the decoder's warm-up, blocks to frames."""
+"""The VAE's graphs of both systems.
+
+The avatar's decoder is warmed up with motion latents and has whole blocks ever after. A
+text-to-video stream begins with nothing: its first latent frame is one video frame, so that the
+first block gives three frames less than those that follow.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from export.graphs.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE, build_vae
-from networks.configs import CompactVAEConfig, VAEConfig
 from networks.presets import Preset
 from networks.vae import VAE
+from pipeline.config.rolling import RollingConfig
 
 WEIGHTS = "vae.safetensors"
 
@@ -42,14 +48,14 @@ class Warmup(nn.Module):
 
 
 class Decode(nn.Module):
-    """Decode one block that follows on `state_*` to 8-bit frames [T, H, W, 3]."""
+    """Decode one block to 8-bit frames [T, H, W, 3]; without `state_*` the first of a stream."""
 
     def __init__(self, vae: VAE | CompactVAE) -> None:
         super().__init__()
         self.vae = vae
 
     def forward(self, latent: Tensor, **states: Tensor) -> tuple[Tensor, ...]:
-        video, next_states = self.vae.decode(latent, list(states.values()))
+        video, next_states = self.vae.decode(latent, list(states.values()) or None)
         return (to_uint8(video[0].permute(1, 2, 3, 0)), *next_states)
 
 
@@ -58,48 +64,63 @@ def to_uint8(frames: Tensor) -> Tensor:
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def state_shapes(config: VAEConfig | CompactVAEConfig, motion: torch.Size) -> list[torch.Size]:
-    """Shapes of the decoder's state after the warm-up on `motion`; nothing is computed."""
-    with FakeTensorMode():
-        return [state.shape for state in build_vae(config).decode(torch.zeros(motion))[1]]
+def example_states(vae: VAE | CompactVAE, first: torch.Size) -> dict[str, Tensor]:
+    """Zeros in the shapes of the state that latents of shape `first` leave; nothing is computed."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        shapes = [state.shape for state in vae.decode(torch.zeros(first))[1]]
+    return {f"state_{j}": torch.zeros(shape) for j, shape in enumerate(shapes)}
 
 
 def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
-    """`vae_encoder`, `vae_decoder_warmup` and `vae_decoder` of a preset."""
+    """The avatar's `vae_encoder`, `vae_decoder_warmup` and `vae_decoder`."""
     vae = load_checkpoint(build_vae(preset.vae), weights_dir / WEIGHTS)
     config = preset.pipeline
-    channels, height, width = config.latent_channels, config.latent_height, config.latent_width
     num_frames = 1 + config.temporal_stride * (config.motion_frames - 1)
-    motion = torch.zeros(1, channels, config.warmup_frames, height, width)
-    states = {
-        f"state_{j}": torch.zeros(shape)
-        for j, shape in enumerate(state_shapes(preset.vae, motion.shape))
-    }
-    next_states = [f"next_{name}" for name in states]
-    encode, warmup, decode = Encode(vae, num_frames), Warmup(vae), Decode(vae)
+    height, width = config.latent_height, config.latent_width
+    motion = torch.zeros(1, config.latent_channels, config.warmup_frames, height, width)
+    states = example_states(vae, motion.shape)
+    graph = partial(Graph, weights_file=WEIGHTS)
+    encode, warmup = Encode(vae, num_frames), Warmup(vae)
     return [
-        Graph(
+        graph(
             name="vae_encoder",
             module=encode,
             inputs={"image": torch.zeros(1, 3, config.height, config.width)},
             output_names=["motion"],
             key_of=keys_under(encode, "vae"),
-            weights_file=WEIGHTS,
         ),
-        Graph(
+        graph(
             name="vae_decoder_warmup",
             module=warmup,
             inputs={"motion": motion},
-            output_names=next_states,
+            output_names=[f"next_{name}" for name in states],
             key_of=keys_under(warmup, "vae"),
-            weights_file=WEIGHTS,
         ),
-        Graph(
-            name="vae_decoder",
-            module=decode,
-            inputs={"latent": torch.zeros(config.latent_shape), **states},
-            output_names=["frames", *next_states],
-            key_of=keys_under(decode, "vae"),
-            weights_file=WEIGHTS,
-        ),
+        _decoder("vae_decoder", vae, torch.zeros(config.latent_shape), states),
     ]
+
+
+def rolling_graphs_of(vae: VAE | CompactVAE, config: RollingConfig) -> list[Graph]:
+    """`vae_decoder_first` and `vae_decoder`; `vae` bears the weights of vae.safetensors."""
+    latent = torch.zeros(config.latent_shape)
+    states = example_states(vae, latent.shape)
+    first = _decoder("vae_decoder_first", vae, latent, {}, num_states=len(states))
+    return [first, _decoder("vae_decoder", vae, latent, states)]
+
+
+def _decoder(
+    name: str,
+    vae: VAE | CompactVAE,
+    latent: Tensor,
+    states: dict[str, Tensor],
+    num_states: int | None = None,
+) -> Graph:
+    module, count = Decode(vae), len(states) if num_states is None else num_states
+    return Graph(
+        name=name,
+        module=module,
+        inputs={"latent": latent, **states},
+        output_names=["frames", *(f"next_state_{j}" for j in range(count))],
+        key_of=keys_under(module, "vae"),
+        weights_file=WEIGHTS,
+    )

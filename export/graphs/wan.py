@@ -7,6 +7,7 @@ mask (at 1.3B a mask would be 23 400 x 32 760). An engine gives each pair a prof
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from export.checkpoint.files import open_weights
+from export.checkpoint.fit import renamed
 from export.graphs.graph import Graph, keys_under
 from networks.causal_wan import CausalWan, wan_key
-from networks.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from networks.checkpoint import load_checkpoint
 from networks.prompt import TextKeysValues
 from networks.rolling_presets import RollingPreset
 from networks.wan_inputs import (
@@ -29,11 +32,11 @@ from networks.wan_inputs import (
 )
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import served_rules
 from pipeline.denoising.rolling_schedule import NoiseTable
 
 WEIGHTS = "wan.safetensors"
 TIMESTEPS = "window_timesteps.safetensors"
-CONFIG = "rolling.json"
 ACADEMIC = ("rolling-1.3b",)
 """Presets whose released weights are licensed for academic use only."""
 
@@ -51,34 +54,34 @@ def load_wan(preset: RollingPreset, path: Path) -> CausalWan:
     return load_checkpoint(CausalWan(preset.wan), path, rename=wan_key)
 
 
-def export_inputs(preset: RollingPreset, wan: CausalWan, out_dir: Path) -> list[Graph]:
-    """Write what the graphs need beside them (weights, timesteps, rolling.json); return them."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    preset.stream.save(out_dir / CONFIG)
-    save_checkpoint(wan, out_dir / WEIGHTS)
-    save_tensors(timestep_tables(wan, preset.stream), out_dir / TIMESTEPS)
-    return graphs_of(wan, preset.stream)
+def graphs(preset: RollingPreset, weights_dir: Path) -> list[Graph]:
+    """The graphs of a server, with the weights of `weights_dir/wan.safetensors`."""
+    # The pass that runs a cache again is for rules that a session may choose.
+    config = dataclasses.replace(preset.stream, recache="keep_sink")
+    keys = renamed(open_weights(weights_dir, "wan").infos, wan_key)
+    return [
+        # As the file spells them: the release's keys have a prefix.
+        dataclasses.replace(graph, key_of={n: keys[key] for n, key in graph.key_of.items()})
+        for graph in graphs_of(load_wan(preset, weights_dir / WEIGHTS), config)
+    ]
 
 
 def graphs_of(wan: CausalWan, config: RollingConfig) -> list[Graph]:
     """`dit_window`, `dit_clean`, `dit_text`, and `dit_recache` where the stream uses it."""
     graphs = [_window(wan, config), _clean(wan, config), _text(wan, config)]
-    return graphs + ([_recache(wan, config)] if config.recache != "none" else [])
+    return graphs + ([_clean(wan, config, again=True)] if config.recache != "none" else [])
 
 
-def timestep_tables(wan: CausalWan, config: RollingConfig) -> dict[str, Tensor]:
-    """`timesteps` [levels + 1], `modulation` [levels + 1, 6, D], `head_modulation` [levels + 1, D]:
-    the levels in their order and then the clean pass's.
-    """
+def timesteps_of(config: RollingConfig) -> Tensor:
+    """[levels + 1]: the levels in their order, then the clean pass's."""
     levels = NoiseTable(config.shift).shifted(config.denoising_steps)
-    timesteps = torch.tensor([*levels.tolist(), config.context_timestep])
-    with torch.inference_mode():
-        modulation, head_modulation = wan.modulations(timesteps)
-    return {
-        "timesteps": timesteps,
-        "modulation": modulation.contiguous(),
-        "head_modulation": head_modulation.contiguous(),
-    }
+    return torch.tensor([*levels.tolist(), config.context_timestep])
+
+
+def served_timesteps(preset: RollingPreset) -> Tensor:
+    """Those of every set of rules that the graphs can run, each once, in ascending order."""
+    found = [timesteps_of(rules) for rules in served_rules(preset.stream).values()]
+    return torch.unique(torch.cat(found), sorted=True)
 
 
 _HISTORY: dict[str, Mapping[int, str]] = {
@@ -95,7 +98,7 @@ def _window(wan: CausalWan, config: RollingConfig) -> Graph:
     return Graph(
         name="dit_window",
         module=module,
-        inputs=_examples(wan, window_inputs(config, num_blocks=2, num_history=3)),
+        inputs=_examples(window_inputs(config, num_blocks=2, num_history=3)),
         output_names=["velocity"],
         dynamic={**_FRAMES, "head_modulation": {0: "frames"}, **_HISTORY},
         output_axes={"velocity": {2: "frames"}},
@@ -104,28 +107,17 @@ def _window(wan: CausalWan, config: RollingConfig) -> Graph:
     )
 
 
-def _clean(wan: CausalWan, config: RollingConfig) -> Graph:
+def _clean(wan: CausalWan, config: RollingConfig, *, again: bool = False) -> Graph:
+    """The pass that stores K/V: of one finished block, or `again` of several."""
     module = WanClean(wan, config.frames_per_block)
+    sizes = {"num_blocks": 4, "num_stored": 2} if again else {}
+    stored = {**_FRAMES, "stored": {0: "stored_blocks"}} if again else {}
     return Graph(
-        name="dit_clean",
+        name="dit_recache" if again else "dit_clean",
         module=module,
-        inputs=_examples(wan, clean_inputs(config, num_history=3)),
+        inputs=_examples(clean_inputs(config, num_history=3, **sizes)),
         output_names=clean_outputs(config),
-        dynamic=_HISTORY,
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "wan"),
-    )
-
-
-def _recache(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = WanClean(wan, config.frames_per_block)
-    shapes = clean_inputs(config, num_history=3, num_blocks=4, num_stored=2)
-    return Graph(
-        name="dit_recache",
-        module=module,
-        inputs=_examples(wan, shapes),
-        output_names=clean_outputs(config),
-        dynamic={**_FRAMES, **_HISTORY, "stored": {0: "stored_blocks"}},
+        dynamic={**stored, **_HISTORY},
         weights_file=WEIGHTS,
         key_of=keys_under(module, "wan"),
     )
@@ -136,15 +128,12 @@ def _text(wan: CausalWan, config: RollingConfig) -> Graph:
     return Graph(
         name="dit_text",
         module=module,
-        inputs=_examples(wan, text_inputs(config)),
+        inputs=_examples(text_inputs(config)),
         output_names=text_outputs(config),
         weights_file=WEIGHTS,
         key_of=keys_under(module, "network"),
     )
 
 
-def _examples(wan: CausalWan, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    floating = wan.patch_embedding.weight.dtype
-    return {
-        name: torch.zeros(shape, dtype=dtype_of(name, floating)) for name, shape in shapes.items()
-    }
+def _examples(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    return {name: torch.zeros(shape, dtype=dtype_of(name)) for name, shape in shapes.items()}

@@ -21,7 +21,7 @@ WEIGHTS = "artifacts/demo"
         f"to_onnx --preset demo --weights {WEIGHTS} --out {FILE}",
         f"to_onnx --preset rolling-demo --weights {NOPE} --out OUT",
         f"to_onnx --preset rolling-demo --weights artifacts/rolling-demo --out {FILE}",
-        f"init_weights --preset demo --out {FILE}",
+        f"presets --preset demo --out {FILE}",
         f"engines.build --graphs {NOPE} --out OUT",
         f"repository.deployment --artifacts {NOPE} --engines OUT --out OUT",
         f"repository.deployment --artifacts {WEIGHTS} --engines {NOPE} --out OUT",

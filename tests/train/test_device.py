@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from export.init_weights import init_weights  # noqa: E402
+from export.presets import init_weights  # noqa: E402
 from pipeline.denoising.positions import grid, sink_grid, tables  # noqa: E402
 from tests.support.drawn_clips import write_clips  # noqa: E402
 from tests.support.programs import needs_program  # noqa: E402

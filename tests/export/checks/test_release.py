@@ -15,12 +15,12 @@ from typer.testing import CliRunner  # noqa: E402
 
 from export.checkpoint.files import open_weights  # noqa: E402
 from export.checks import release as verify_release  # noqa: E402
+from export.checks.compile import write_zeros  # noqa: E402
 from export.checks.plans import program_of  # noqa: E402
-from export.checks.slice import write_zeros  # noqa: E402
 from export.checks.verify import compare  # noqa: E402
 from export.graphs import dit as dit_graphs  # noqa: E402
 from export.graphs import vae as vae_graphs  # noqa: E402
-from export.preset_options import slice_of  # noqa: E402
+from export.presets import slice_of  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
 from pipeline.engines.manifest import Machine  # noqa: E402
 from pipeline.engines.tensorrt import Gpu  # noqa: E402

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.checks.slice import slice_of, write_zeros
+from export.checks.compile import SLICE_LAYERS, write_zeros
 from export.engines.build import Target, capability
 from export.engines.network import (
     check_fused,
@@ -22,6 +22,7 @@ from export.engines.network import (
 )
 from export.engines.packages import LOCK, PACKAGES, is_installed, load_tensorrt
 from export.engines.profiles import axis_ranges, load_config, profile, ranges_of
+from export.presets import slice_of
 from networks.presets import PRESETS
 from pipeline.avatar.audio import FIELD, num_hidden_frames
 from pipeline.config.avatar import PipelineConfig
@@ -192,7 +193,7 @@ def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
 
 def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     """A narrower one would not show that the kernels exist at the released sizes."""
-    made, full = slice_of(PRESETS["14b"]), PRESETS["14b"]
+    made, full = slice_of(PRESETS["14b"], SLICE_LAYERS), PRESETS["14b"]
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
     assert made.dit.num_layers == 2

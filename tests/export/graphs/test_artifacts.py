@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.to_onnx import export_preset
+from export.graphs.exporter import export_preset
 from networks.presets import PRESETS
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"

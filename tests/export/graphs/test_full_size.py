@@ -26,7 +26,7 @@ LARGEST_GRAPH = 4_000_000
 EXPORT = """
 import re, sys, time
 from pathlib import Path
-from export.to_onnx import export_preset
+from export.graphs.exporter import export_preset
 from networks.presets import PRESETS
 folder, began = Path(sys.argv[1]), time.monotonic()
 export_preset(

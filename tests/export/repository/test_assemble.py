@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from export.repository.assemble import MODEL_FILES, REPO, ROLLING_MODELS, assemble
+from export.repository.assemble import REPO, assemble
+from export.repository.catalogue import KINDS, ROLLING
 
 ARTIFACTS = sorted(
-    {name for files in MODEL_FILES.values() for name in files} | {"pipeline.json", "hashes.json"}
+    {name for model in KINDS.values() for name in model.artifacts}
+    | {"pipeline.json", "hashes.json"}
 )
 
 
@@ -162,7 +164,9 @@ def test_missing_artifact_is_named_and_nothing_changes(workshop: Workshop) -> No
 def test_artifacts_without_hashes_are_refused_with_the_fix(workshop: Workshop) -> None:
     """Their models could not tell a flipped bit, nor a file of another export."""
     (workshop.artifacts / "hashes.json").unlink()
-    with pytest.raises(ValueError, match=r"hashes\.json.*python -m export\.repository\.hash_files .*artifacts"):
+    with pytest.raises(
+        ValueError, match=r"hashes\.json.*python -m export\.repository\.hash_files .*artifacts"
+    ):
         workshop.assemble()
     assert not workshop.out.exists()
 
@@ -194,7 +198,7 @@ def test_unknown_models_are_named(workshop: Workshop) -> None:
     with pytest.raises(ValueError, match="no model 'vae_decodr'"):
         workshop.assemble(["vae_decodr"])
     workshop.write(workshop.sources / "upscaler" / "config.pbtxt", "")
-    with pytest.raises(ValueError, match="'upscaler' is not in MODEL_FILES"):
+    with pytest.raises(ValueError, match="'upscaler' is not in .*catalogue.py"):
         workshop.assemble()
 
 
@@ -245,7 +249,9 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
     assert (out / "vae_decoder" / "1" / "vae.safetensors").read_text() == "avatar"
     assert (out / "rolling_vae_decoder" / "1" / "vae.safetensors").read_text() == "rolling"
     alone = assemble(rolling, tmp_path / "rolling_alone")
-    assert {path.parent.name for path in alone.glob("*/config.pbtxt")} == set(ROLLING_MODELS)
+    assert {path.parent.name for path in alone.glob("*/config.pbtxt")} == {
+        m.name for m in ROLLING.models
+    }
     names = {path.parent.name for path in out.glob("*/config.pbtxt")}
     assert names == {path.parent.name for path in REPO.glob("model_repository/*/config.pbtxt")}
-    assert {name.rstrip("_0123456789") for name in names} == set(MODEL_FILES)
+    assert {name.rstrip("_0123456789") for name in names} == set(KINDS)
