@@ -30,12 +30,14 @@ def failing_in_words(*others: type[Exception]) -> Callable[[Command[Params]], Co
     do the errors of `others`.
     """
 
+    caught: tuple[type[Exception], ...] = (ValueError, OSError, *others)
+
     def around(command: Command[Params]) -> Command[Params]:
         @functools.wraps(command)
         def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:
             try:
                 command(*args, **kwargs)
-            except (ValueError, OSError, *others) as error:
+            except caught as error:
                 typer.echo(f"error: {error}", err=True)
                 raise typer.Exit(1) from None
 

@@ -25,10 +25,12 @@ from networks.dit import DiT
 from networks.presets import PRESETS, Preset
 from networks.rolling_presets import ROLLING_PRESETS, RollingPreset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
 from pipeline.denoising.schedule import MAX_STEPS
 
 AnyPreset = Preset | RollingPreset
-Sized = TypeVar("Sized", Preset, RollingPreset)
+Sized = TypeVar("Sized", Preset, RollingPreset, AnyPreset)
 NAMES = ", ".join(sorted({**PRESETS, **ROLLING_PRESETS}))
 AnyName = Annotated[str, typer.Option(help=f"which sizes: {NAMES}")]
 AvatarName = Annotated[str, typer.Option(help="which sizes: " + ", ".join(PRESETS))]
@@ -60,6 +62,11 @@ def any_preset(name: str, size: str | None = None, num_steps: int | None = None)
     if size or num_steps:
         raise typer.BadParameter(f"preset {name} has one size and one schedule")
     return ROLLING_PRESETS[name]
+
+
+def config_of(preset: AnyPreset) -> PipelineConfig | RollingConfig:
+    """The numbers that a server of the preset reads."""
+    return preset.stream if isinstance(preset, RollingPreset) else preset.pipeline
 
 
 def deployed(preset: Preset, **pipeline: Any) -> Preset:

@@ -69,7 +69,7 @@ def merge_lora(
     lora: Lora,
     out: Path,
     stem: str = "dit",
-    on_tensor: Callable[[str], None] = lambda key: None,
+    on_tensor: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write the merged network into `out`, parted into shards as `base` is; returns the files."""
     return write_component(

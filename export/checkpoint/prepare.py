@@ -61,7 +61,7 @@ def prepare_component(
     preset: Preset,
     out: Path,
     merge: Lora | None = None,
-    on_tensor: OnTensor = lambda key: None,
+    on_tensor: OnTensor = lambda _: None,
 ) -> list[Path]:
     """Write a component under the release's keys, without tensors that its network does not have;
     the DiT with `merge` in it. `preset` may have fewer layers than the weights.

@@ -44,7 +44,7 @@ def write_component(
     stem: str,
     shards: Sequence[Shard],
     chunks: Chunks,
-    on_tensor: Callable[[str], None] = lambda key: None,
+    on_tensor: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write `<stem>.safetensors`, or shards with an index if there are several; returns the files.
 

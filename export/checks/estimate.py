@@ -175,8 +175,7 @@ def _vae_sizes(preset: AnyPreset) -> Sizes:
 def _encoder_sizes(preset: AnyPreset) -> Sizes:
     names = {"audio_encoder", "text_encoder"} & set(builders(preset))
     return {
-        name: EngineSize(weights=_shares(_network(preset, name))(lambda key: True), scratch=0)
-        for name in names
+        name: EngineSize(weights=_shares(_network(preset, name))(bool), scratch=0) for name in names
     }
 
 

@@ -22,7 +22,7 @@ def shown_progress() -> Progress:
 def kept_log(trt: Any) -> Any:
     """A logger that keeps the words of errors and of warnings."""
 
-    class Log(trt.ILogger):
+    class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
@@ -40,12 +40,12 @@ def kept_log(trt: Any) -> Any:
 def progress_monitor(trt: Any, on_progress: Progress) -> Any:
     """A monitor that tells `on_progress` of every step of every phase."""
 
-    class Monitor(trt.IProgressMonitor):
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
 
-        def phase_start(self, phase: str, parent: str | None, num_steps: int) -> None:
+        def phase_start(self, phase: str, _parent: str | None, num_steps: int) -> None:
             self.steps[phase] = num_steps
 
         def step_complete(self, phase: str, step: int) -> bool:

@@ -9,7 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from export.checkpoint.files import Weights
+from export.checkpoint.fit import check_fits
+from export.graphs.fp8 import make_fp8
 from export.graphs.graph import Graph, keys_under
+from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.dit_inputs import (
@@ -27,13 +31,20 @@ from networks.prompt import TextKeysValues
 from pipeline.denoising.schedule import known_timesteps
 
 WEIGHTS = "dit.safetensors"
-TIMESTEPS = "timesteps.safetensors"
 ACTORS = {0: "actors"}
 
 
-def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
-    """Graphs with the weights of `weights_dir/dit.safetensors`."""
-    return graphs_of(load_checkpoint(DiT(preset.dit), weights_dir / WEIGHTS), preset)
+def graphs(preset: Preset, weights_dir: Path, *, narrow: bool = False) -> list[Graph]:
+    """Graphs with the weights of `weights_dir/dit.safetensors`; `narrow` are linear layers in e4m3,
+    of fake tensors.
+    """
+    dit = DiT(preset.dit)
+    if narrow:
+        make_fp8(dit.eval().requires_grad_(False))
+        check_fits(dit, weights_dir, "dit")
+    else:
+        load_checkpoint(dit, weights_dir / WEIGHTS)
+    return graphs_of(dit, preset)
 
 
 def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
@@ -80,6 +91,9 @@ def _examples(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     return {name: torch.zeros(shape, dtype=dtype_of(name)) for name, shape in shapes.items()}
 
 
-def served_timesteps(preset: Preset) -> Tensor:
-    """Those of every step of every schedule, and the sink's 0.0."""
-    return torch.from_numpy(known_timesteps(preset.pipeline.shift))
+def tables(preset: Preset, weights: Weights) -> dict[str, Tensor]:
+    """The time MLP at every step of every schedule, and at the sink's 0.0."""
+    with torch.device("meta"):
+        dit = DiT(preset.dit)
+    timesteps = torch.from_numpy(known_timesteps(preset.pipeline.shift))
+    return timestep_tables(load_time_mlp(dit, weights), timesteps)

@@ -12,47 +12,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export.checkpoint.files import SafetensorsWeights, Weights, open_weights
-from export.checkpoint.fit import check_fits
+from export.checkpoint.files import SafetensorsWeights, open_weights
 from export.checkpoint.writer import component_files
 from export.graphs import dit as dit_graphs
 from export.graphs import vae as vae_graphs
 from export.graphs import wan as wan_graphs
 from export.graphs.encoders import audio_graph, text_graph, text_graph_of
-from export.graphs.fp8 import fp8_layers, make_fp8
+from export.graphs.fp8 import fp8_layers
 from export.graphs.graph import Graph
 from export.graphs.onnx_file import export_graph
 from export.graphs.precision import PRECISIONS, Precision, in_precision
-from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from export.graphs.weights import in_types, types_of, write_weights
-from export.presets import AnyPreset
-from export.repository.catalogue import AVATAR, ROLLING
+from export.presets import AnyPreset, builders, config_of
+from export.repository.catalogue import AVATAR, ROLLING, System
 from export.repository.hash_files import write_hashes
-from networks.causal_wan import CausalWan, wan_key
-from networks.checkpoint import load_checkpoint, save_tensors
-from networks.compact_vae import build_vae
-from networks.dit import DiT
+from networks.checkpoint import save_tensors
 from networks.presets import Preset
 from networks.rolling_presets import RollingPreset
-from pipeline.config.avatar import PipelineConfig
-from pipeline.config.rolling import RollingConfig
 
 Graphs = Callable[[Path], list[Graph]]
 """The folder of a component's weights -> its graphs, of fake tensors in a FakeTensorMode."""
-TRANSFORMERS = ("dit", "wan")
 
 
-def components_of(preset: AnyPreset) -> dict[str, Graphs]:
-    """Component (stem of its safetensors) -> its graphs.
+def components_of(preset: AnyPreset, *, narrow: bool = False) -> dict[str, Graphs]:
+    """Component (stem of its safetensors) -> its graphs; `narrow` are linear layers in e4m3.
 
     ValueError if a text-to-video preset lacks a network that a server needs.
     """
     if isinstance(preset, Preset):
         return {
-            "dit": lambda folder: dit_graphs.graphs(preset, folder),
+            "dit": lambda folder: dit_graphs.graphs(preset, folder, narrow=narrow),
             "vae": lambda folder: vae_graphs.graphs(preset, folder),
             "audio_encoder": lambda folder: [audio_graph(preset, folder)],
             "text_encoder": lambda folder: [text_graph(preset, folder)],
@@ -60,11 +51,11 @@ def components_of(preset: AnyPreset) -> dict[str, Graphs]:
     vae, text, stream = preset.vae, preset.text, preset.stream
     if vae is None or text is None:
         raise ValueError(f"preset {preset.name} has no VAE or no text encoder, a server needs both")
+    if narrow:
+        raise ValueError(f"preset {preset.name} has no graphs in fp8")
     return {
         "wan": lambda folder: wan_graphs.graphs(preset, folder),
-        "vae": lambda folder: vae_graphs.rolling_graphs_of(
-            load_checkpoint(build_vae(vae), folder / vae_graphs.WEIGHTS), stream
-        ),
+        "vae": lambda folder: vae_graphs.rolling_graphs(vae, stream, folder),
         "text_encoder": lambda folder: [text_graph_of(text, stream.text_len, folder)],
     }
 
@@ -73,7 +64,7 @@ def export_preset(
     preset: AnyPreset,
     weights_dir: Path,
     out_dir: Path,
-    on_graph: Callable[[str], None] = lambda name: None,
+    on_graph: Callable[[str], None] = lambda _: None,
     *,
     dtype: str = "fp32",
     components: Sequence[str] | None = None,
@@ -97,7 +88,7 @@ def export_preset(
             dtype=dtype,
             precision=PRECISIONS[dtype],
         )
-        run.config.save(run.fresh / run.config_file)
+        config_of(preset).save(run.fresh / run.system.config)
         for stem in chosen:
             for graph, folder in run.graphs(stem):
                 export_graph(graph, run.fresh, folder)
@@ -117,44 +108,34 @@ class _Export:
     precision: Precision
 
     @property
+    def system(self) -> System:
+        return ROLLING if isinstance(self.preset, RollingPreset) else AVATAR
+
+    @property
     def in_place(self) -> bool:
         return self.weights_dir.resolve() == self.out_dir.resolve()
-
-    @property
-    def config(self) -> PipelineConfig | RollingConfig:
-        is_avatar = isinstance(self.preset, Preset)
-        return self.preset.pipeline if is_avatar else self.preset.stream
-
-    @property
-    def config_file(self) -> str:
-        return (AVATAR if isinstance(self.preset, Preset) else ROLLING).config
 
     def graphs(self, stem: str) -> list[tuple[Graph, Path]]:
         """A component's graphs of fake tensors, with the folder where their weights now lie."""
         stored = open_weights(self.weights_dir, stem)
-        if stem in TRANSFORMERS:
-            file, tables = timesteps(self.preset, stored)
-            save_tensors(tables, self.fresh / file)
-        layers = self._narrow_layers(stem)
-        folder = self._place(stem, stored, layers)
-        with FakeTensorMode():
-            graphs = (
-                _narrow_graphs(self.preset, folder)
-                if layers
-                else components_of(self.preset)[stem](folder)
+        if stem == self.system.denoiser.weights:
+            tables = (
+                wan_graphs.tables(self.preset, stored)
+                if isinstance(self.preset, RollingPreset)
+                else dit_graphs.tables(self.preset, stored)
             )
-            return [(in_precision(graph, self.precision.dtype), folder) for graph in graphs]
+            save_tensors(tables, self.fresh / self.system.denoiser.table)
+        folder = self._place(stem, stored)
+        graphs = components_of(self.preset, narrow=self.precision.narrow)[stem]
+        with FakeTensorMode():
+            return [(in_precision(graph, self.precision.dtype), folder) for graph in graphs(folder)]
 
-    def _narrow_layers(self, stem: str) -> list[str]:
-        if not (self.precision.narrow and stem in TRANSFORMERS):
-            return []
-        if not isinstance(self.preset, Preset):
-            raise ValueError(f"preset {self.preset.name} has no graphs in {self.dtype}")
-        with torch.device("meta"):
-            return fp8_layers(DiT(self.preset.dit))
-
-    def _place(self, stem: str, stored: SafetensorsWeights, layers: Sequence[str]) -> Path:
+    def _place(self, stem: str, stored: SafetensorsWeights) -> Path:
         """Have a component's weights in the wanted types in the folder that is returned."""
+        layers: list[str] = []
+        if self.precision.narrow and stem == "dit":
+            with torch.device("meta"):
+                layers = fp8_layers(builders(self.preset)[stem]())
         wanted = in_types(stored, self.precision.dtype, layers)
         if not self.in_place:
             write_weights(wanted, stored, stem, self.fresh)
@@ -168,7 +149,7 @@ class _Export:
 
     def install(self, components: Sequence[str]) -> None:
         """Move all files to their place and remove what an earlier export in other shards left."""
-        tokenizer = self.weights_dir / self.config.tokenizer
+        tokenizer = self.weights_dir / config_of(self.preset).tokenizer
         if tokenizer.is_file() and not self.in_place:
             shutil.copyfile(tokenizer, self.fresh / tokenizer.name)
         names = [path.name for path in self.fresh.iterdir()]
@@ -181,25 +162,3 @@ class _Export:
         used = [path for stem in components for path in component_files(self.out_dir, stem)]
         used += [path for path in [self.out_dir / tokenizer.name] if path.is_file()]
         write_hashes(self.out_dir, [*names, *(path.name for path in used)])
-
-
-def timesteps(preset: AnyPreset, weights: Weights) -> tuple[str, dict[str, Tensor]]:
-    """The file of a transformer's timestep tables, and what belongs into it."""
-    with torch.device("meta"):
-        network = DiT(preset.dit) if isinstance(preset, Preset) else CausalWan(preset.wan)
-    if isinstance(preset, RollingPreset):
-        times = wan_graphs.served_timesteps(preset)
-        return wan_graphs.TIMESTEPS, timestep_tables(
-            load_time_mlp(network, weights, wan_key), times
-        )
-    times = dit_graphs.served_timesteps(preset)
-    return dit_graphs.TIMESTEPS, timestep_tables(load_time_mlp(network, weights), times)
-
-
-def _narrow_graphs(preset: AnyPreset, folder: Path) -> list[Graph]:
-    """The DiT's graphs with linear layers in e4m3, checked against the weights in `folder`."""
-    assert isinstance(preset, Preset)
-    dit = DiT(preset.dit).eval().requires_grad_(False)
-    make_fp8(dit)
-    check_fits(dit, folder, "dit")
-    return dit_graphs.graphs_of(dit, preset)

@@ -33,7 +33,7 @@ RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule is not slice_s
 """onnxscript's own but for the one that compares all pairs of nodes: it finds nothing here and
 takes a third of the time at forty layers."""
 TIDY = (
-    passes.RemoveUnusedFunctionsPass(),
+    passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
     passes.RemoveUnusedOpsetsPass(),
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
     passes.LiftSubgraphInitializersToMainGraphPass(),
@@ -53,7 +53,9 @@ class _Positional(nn.Module):
         self._names = list(graph.inputs)
 
     def forward(self, tensors: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        return self.module(**dict(zip(self._names, tensors, strict=True)))
+        outputs: Tensor | tuple[Tensor, ...]
+        outputs = self.module(**dict(zip(self._names, tensors, strict=True)))
+        return outputs
 
 
 def export_graph(graph: Graph, out_dir: Path, weights_dir: Path | None = None) -> Path:

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from export.graphs.graph import Graph, keys_under
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE, build_vae
+from networks.configs import CompactVAEConfig, VAEConfig
 from networks.presets import Preset
 from networks.vae import VAE
 from pipeline.config.rolling import RollingConfig
@@ -98,6 +99,13 @@ def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
         ),
         _decoder("vae_decoder", vae, torch.zeros(config.latent_shape), states),
     ]
+
+
+def rolling_graphs(
+    sizes: VAEConfig | CompactVAEConfig, config: RollingConfig, weights_dir: Path
+) -> list[Graph]:
+    """As `rolling_graphs_of`, with the weights of `weights_dir/vae.safetensors`."""
+    return rolling_graphs_of(load_checkpoint(build_vae(sizes), weights_dir / WEIGHTS), config)
 
 
 def rolling_graphs_of(vae: VAE | CompactVAE, config: RollingConfig) -> list[Graph]:

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.checkpoint.files import open_weights
+from export.checkpoint.files import Weights, open_weights
 from export.checkpoint.fit import renamed
 from export.graphs.graph import Graph, keys_under
+from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint
 from networks.prompt import TextKeysValues
@@ -36,7 +37,6 @@ from pipeline.config.rules import served_rules
 from pipeline.denoising.rolling_schedule import NoiseTable
 
 WEIGHTS = "wan.safetensors"
-TIMESTEPS = "window_timesteps.safetensors"
 ACADEMIC = ("rolling-1.3b",)
 """Presets whose released weights are licensed for academic use only."""
 
@@ -78,10 +78,13 @@ def timesteps_of(config: RollingConfig) -> Tensor:
     return torch.tensor([*levels.tolist(), config.context_timestep])
 
 
-def served_timesteps(preset: RollingPreset) -> Tensor:
-    """Those of every set of rules that the graphs can run, each once, in ascending order."""
+def tables(preset: RollingPreset, weights: Weights) -> dict[str, Tensor]:
+    """The time MLP at the timesteps of every set of rules that the graphs can run, each once."""
+    with torch.device("meta"):
+        wan = CausalWan(preset.wan)
     found = [timesteps_of(rules) for rules in served_rules(preset.stream).values()]
-    return torch.unique(torch.cat(found), sorted=True)
+    timesteps = torch.unique(torch.cat(found), sorted=True)
+    return timestep_tables(load_time_mlp(wan, weights, wan_key), timesteps)
 
 
 _HISTORY: dict[str, Mapping[int, str]] = {

@@ -46,9 +46,8 @@ def fp8(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(weights: Path, out: Path, dtype: str, fp8: bool) -> Path:
-    export_preset(
-        preset(), weights, out, dtype=f"fp8-{dtype}" if fp8 else dtype, components=["dit"]
-    )
+    dtype = f"fp8-{dtype}" if fp8 else dtype
+    export_preset(preset(), weights, out, dtype=dtype, components=["dit"])
     return out
 
 

@@ -136,12 +136,14 @@ def onnx_stage(folder: str, out: Path, **stream: Any) -> RecordingStage:
 def export_inputs(preset: RollingPreset, wan: CausalWan, out: Path) -> list[Graph]:
     """Write what the graphs need beside them (weights, timesteps, rolling.json); return them."""
     from export.graphs.time_mlp import timestep_tables
-    from export.graphs.wan import TIMESTEPS, WEIGHTS, graphs_of, timesteps_of
+    from export.graphs.wan import WEIGHTS, graphs_of, timesteps_of
 
     out.mkdir(parents=True, exist_ok=True)
     preset.stream.save(out / "rolling.json")
     save_checkpoint(wan, out / WEIGHTS)
-    save_tensors(timestep_tables(wan, timesteps_of(preset.stream)), out / TIMESTEPS)
+    save_tensors(
+        timestep_tables(wan, timesteps_of(preset.stream)), out / "window_timesteps.safetensors"
+    )
     return graphs_of(wan, preset.stream)
 
 
