@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, ParamSpec
@@ -53,3 +53,15 @@ def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total)
         yield lambda name: bar.update(task, advance=1, description=f"{what} {name}"[:48])
+
+
+def say_exported(graph: str) -> None:
+    """Progress, on stderr."""
+    typer.echo(f"exported {graph}", err=True)
+
+
+def check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """A usage error names what there is none of."""
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(f"no {option} {name!r}, there are {', '.join(known)}")

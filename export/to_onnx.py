@@ -7,13 +7,12 @@ whose element type already fits are not copied where A is B.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from export.commands import Size, failing_in_words
+from export.commands import Size, check_choices, failing_in_words, say_exported
 from export.graphs.exporter import components_of, export_preset
 from export.graphs.precision import PRECISIONS
 from export.presets import AnyName, any_preset
@@ -46,18 +45,6 @@ def main(
     export_preset(chosen, weights, out, say_exported, dtype=dtype, components=component)
     num_bytes = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
     typer.echo(f"{out}: {len(list(out.glob('*.onnx')))} graphs, {num_bytes / 1e6:.1f} MB")
-
-
-def say_exported(graph: str) -> None:
-    """Progress, on stderr."""
-    typer.echo(f"exported {graph}", err=True)
-
-
-def check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """A usage error names what there is none of."""
-    for name in given:
-        if name not in known:
-            raise typer.BadParameter(f"no {option} {name!r}, there are {', '.join(known)}")
 
 
 if __name__ == "__main__":

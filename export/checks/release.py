@@ -26,12 +26,13 @@ from export.commands import (
     Rank,
     ReleaseFolder,
     Size,
+    check_choices,
     failing_in_words,
     progress,
+    say_exported,
 )
 from export.graphs.exporter import export_preset
 from export.presets import AvatarName, builders, preset_named, slice_of
-from export.to_onnx import check_choices, say_exported
 from networks.presets import Preset
 
 SIDES = 2

@@ -158,7 +158,7 @@ def _placed(
 def _graphs_folder(name: str, model: Model, artifacts: Path, steps: list[list[int]]) -> Folder:
     """A model served from its graphs, on a CPU."""
     is_python = model.role is not Role.ENSEMBLE
-    wanted = [system_of(model).config, HASHES, *model.artifacts] if is_python else []
+    wanted = [system_of(model).config, HASHES, *model.files_in(artifacts)] if is_python else []
     if model.role is Role.PUBLIC and (artifacts / TOKENIZER).exists():
         wanted.append(TOKENIZER)
     return Folder(
@@ -212,12 +212,12 @@ def _write(folder: Folder, source: Path, target: Path, pipeline: Path) -> None:
     for config in target.rglob("*.pbtxt"):
         config.write_text(folder.config(config.read_text()))
     if folder.is_python:
-        _copy_code(pipeline, version / "pipeline", system_of(folder.model).without)
+        copy_code(pipeline, version / "pipeline", system_of(folder.model).without)
     for name, path in folder.files.items():
         _link_or_copy(path, version / name)
 
 
-def _copy_code(pipeline: Path, target: Path, without: Sequence[str]) -> None:
+def copy_code(pipeline: Path, target: Path, without: Sequence[str]) -> None:
     """The modules of `pipeline` but for some; a link would change under a server when edited."""
     for module in sorted(pipeline.rglob("*.py")):
         path = module.relative_to(pipeline)

@@ -47,10 +47,13 @@ class Model:
     def holds_sessions(self) -> bool:
         return self.role in (Role.PUBLIC, Role.DENOISER, Role.DECODER)
 
-    @property
-    def artifacts(self) -> list[str]:
-        """Files of an export that it cannot do without, served on a CPU."""
-        files = [*(f"{name}.onnx" for name in self.graphs), f"{self.weights}.safetensors"]
+    def files_in(self, artifacts: Path) -> list[str]:
+        """Files of an export that it cannot do without, served on a CPU: graphs, the shards of
+        their weights or else one file, the table.
+        """
+        shards = sorted(path.name for path in artifacts.glob(f"{self.weights}-*-of-*.safetensors"))
+        weights = shards or [f"{self.weights}.safetensors"]
+        files = [*(f"{name}.onnx" for name in self.graphs), *weights]
         return [*files, *filter(None, [self.table])] if self.graphs else []
 
 

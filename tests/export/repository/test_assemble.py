@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from export.repository.assemble import REPO, assemble
-from export.repository.catalogue import KINDS, ROLLING
+from export.repository.assemble import REPO, assemble, copy_code
+from export.repository.catalogue import KINDS, ROLLING, SYSTEMS, System
+from tests.test_arrows import imports
 
 ARTIFACTS = sorted(
-    {name for model in KINDS.values() for name in model.artifacts}
+    {name for model in KINDS.values() for name in model.files_in(Path("."))}
     | {"pipeline.json", "hashes.json"}
 )
 
@@ -255,3 +256,25 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
     names = {path.parent.name for path in out.glob("*/config.pbtxt")}
     assert names == {path.parent.name for path in REPO.glob("model_repository/*/config.pbtxt")}
     assert {name.rstrip("_0123456789") for name in names} == set(KINDS)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.config)
+def test_a_models_code_is_whole_without_what_is_left_out(system: System, tmp_path: Path) -> None:
+    """A module that is missing in one model's folder is missed when the server starts."""
+    copy_code(REPO / "pipeline", tmp_path / "pipeline", system.without)
+    for part in system.without:
+        assert (REPO / "pipeline" / part).exists()
+        assert not (tmp_path / "pipeline" / part).exists()
+    for model in system.models:
+        codes = sorted(REPO.glob(f"model_repository/{model.name}*/1/model.py"))[:1]
+        waiting, seen = list(codes), set(codes)
+        while waiting:
+            file = waiting.pop()
+            found = {tmp_path.joinpath(*name.split(".")) for name in imports(file)}
+            for path in (path for path in found if path.parts[len(tmp_path.parts)] == "pipeline"):
+                module, package = path.with_suffix(".py"), path / "__init__.py"
+                is_name_of_module = path.parent.with_suffix(".py").is_file()
+                assert module.is_file() or package.is_file() or is_name_of_module, (file, path)
+                new = {each for each in (module, package) if each.is_file()} - seen
+                waiting += new
+                seen |= new
