@@ -1,0 +1,1 @@
+"""The networks as PyTorch modules, their sizes, and the presets that put them together."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from networks.presets import AudioEncoderConfig
+from networks.configs import AudioEncoderConfig
 
 UNUSED = ("lm_head.", "wav2vec2.masked_spec_embed", "quantizer.", "project_q.", "project_hid.")
 """Checkpoint keys of the training heads, dropped when loading."""
@@ -32,7 +32,7 @@ class AudioEncoder(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """[L + 1, T50, C]: what enters layer 1, then what leaves each layer.
 
-        The last one passes the final layer norm (spec/live_avatar section 8).
+        The last one passes the final layer norm (docs/method.md section 4).
         """
         model, encoder = self.wav2vec2, self.wav2vec2.encoder
         x, _ = model.feature_projection(model.feature_extractor(samples).transpose(1, 2))

@@ -1,4 +1,4 @@
-"""Audio features to tokens, and their injection into the picture's tokens (section 6.7).
+"""Audio features to tokens, which are injected into the picture's (docs/method.md section 4).
 
 A actors   C audio width   T video frames of a block   F latent frames of a block   S tokens of a
 latent frame   D width

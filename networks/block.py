@@ -1,4 +1,4 @@
-"""A transformer block of the DiT and its output head (spec/live_avatar sections 6.2, 6.3, 6.8).
+"""A transformer block of the DiT and its output head (docs/method.md sections 3 and 10).
 
 L tokens   K cache tokens   N heads   d head size   D width
 """
@@ -15,48 +15,49 @@ from networks.layers import Projections, attend, modulated_norm, rotate, write_c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rotation:
-    """RoPE tables [1, tokens, d/2] of the queries and of all cached keys."""
+class Sight:
+    """Where queries and keys stand, RoPE tables [1, tokens, d/2], and which keys are seen.
+
+    `seen` [1, 1, L, K] bool; None: all that are there, for which a `CacheView` counts the write's
+    own rows alone (prefill).
+    """
 
     cos_q: Tensor
     sin_q: Tensor
     cos_k: Tensor
     sin_k: Tensor
+    seen: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheView:
-    """One layer's cache before the write [1, N, K, d], where to write, what of it is seen.
-
-    `seen` [1, 1, L, K] bool; None: the write's own rows are attended and nothing else (prefill).
-    """
+    """One layer's cache before the write [1, N, K, d], and where to write."""
 
     k: Tensor
     v: Tensor
     write_index: Tensor
-    seen: Tensor | None
+
+    def after(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The cache's k and v once those of the tokens [1, N, L, d] are written."""
+        index = self.write_index
+        return write_cache(self.k, k, index), write_cache(self.v, v, index)
 
 
 class SelfAttention(Projections):
     """Attention over the cache, to which the tokens' own K (before RoPE) and V are added first."""
 
-    def forward(
-        self, x: Tensor, rotation: Rotation, cache: CacheView
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, sight: Sight, cache: CacheView) -> tuple[Tensor, Tensor, Tensor]:
         """x [L, D] -> result [L, D] and the cache after the write, k and v [1, N, K, d]."""
-        q = rotate(self.queries(x, x.shape[0]), rotation.cos_q, rotation.sin_q)
+        q = rotate(self.queries(x, x.shape[0]), sight.cos_q, sight.sin_q)
         own_k, own_v = self.keys_values(x, x.shape[0])
-        k = write_cache(cache.k, own_k, cache.write_index)
-        v = write_cache(cache.v, own_v, cache.write_index)
-        seen_k, seen_v = (own_k, own_v) if cache.seen is None else (k, v)
-        keys = rotate(seen_k, rotation.cos_k, rotation.sin_k)
-        return self.project(attend(q, keys, seen_v, cache.seen)), k, v
+        k, v = cache.after(own_k, own_v)
+        seen_k, seen_v = (own_k, own_v) if sight.seen is None else (k, v)
+        keys = rotate(seen_k, sight.cos_k, sight.sin_k)
+        return self.project(attend(q, keys, seen_v, sight.seen)), k, v
 
     def store(self, x: Tensor, cache: CacheView) -> tuple[Tensor, Tensor]:
         """The cache after the write alone: nobody attends."""
-        own_k, own_v = self.keys_values(x, x.shape[0])
-        index = cache.write_index
-        return write_cache(cache.k, own_k, index), write_cache(cache.v, own_v, index)
+        return cache.after(*self.keys_values(x, x.shape[0]))
 
 
 class CrossAttention(Projections):
@@ -85,14 +86,14 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        rotation: Rotation,
+        sight: Sight,
         cache: CacheView,
         text: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x [L, D], modulation [1, 6, D] -> x and the layer's cache after the write."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + modulation)[0].unbind(0)
         normed = modulated_norm(x, shift1, scale1, self.eps)
-        attended, k, v = self.self_attn(normed, rotation, cache)
+        attended, k, v = self.self_attn(normed, sight, cache)
         x = x + gate1 * attended
         x = x + self.cross_attn(self.norm3(x), *text)
         x = x + gate2 * self.ffn(modulated_norm(x, shift2, scale2, self.eps))

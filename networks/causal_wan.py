@@ -1,11 +1,11 @@
-"""Wan 2.1's text-to-video transformer, causal variant (spec/rolling_forcing section 2).
+"""Wan 2.1's text-to-video transformer, causal variant (arXiv 2503.20314; docs/method.md, 10).
 
 B batch   C latent channels   F latent frames   h, w latent size   S tokens of a latent frame
 L = F * S tokens   N heads   d head size   D width   G = B * F frames of a batch
 
 `CausalWan` holds the released checkpoint's tensors. Calling it is the full-sequence forward without
-a cache, which training differentiates: bidirectional, under a mask, or teacher-forced. `velocity`
-is what every use shares; `networks.wan_stream` has the uses with a cache.
+a cache, which training differentiates: bidirectional or under a mask. `velocity` is what every use
+shares; `networks.wan_stream` has the uses with a cache.
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from networks.block import Block, Head
+from networks.block import Block, Head, Sight
 from networks.configs import WanConfig
-from networks.layers import PatchEmbedding, attend, framewise_norm, rotate, sinusoids
-from networks.prompt import text_keys_values
-from networks.wan_sight import Sight, block_causal, rope_tables, teacher_forcing
+from networks.layers import PatchEmbedding, attend, framewise_norm, rotate
+from networks.transformer import KeysValues, Transformer
 
-__all__ = ["CausalWan", "KeysValues", "Recall", "Sight", "block_causal", "wan_key"]
-
-KeysValues = tuple[Tensor, Tensor]
-"""K (before RoPE) and V of one layer, each [B, N, tokens, d]."""
+THETA = 10_000.0
 Recall = Callable[[int, Tensor, Tensor], KeysValues]
 """Layer number and its tokens' own K and V -> K (before RoPE) and V of all that is attended."""
 
@@ -84,7 +80,7 @@ class WanHead(Head):
         return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, channels, frames, height, width)
 
 
-class CausalWan(nn.Module):
+class CausalWan(Transformer):
     """All tensors of a Wan 2.1 checkpoint, under its keys (the release prefixes them `model.`)."""
 
     def __init__(self, config: WanConfig) -> None:
@@ -92,58 +88,33 @@ class CausalWan(nn.Module):
         self.config = config
         dim, patch = config.dim, config.patch_size
         self.patch_embedding = PatchEmbedding(config.channels, dim, (1, patch, patch))
-        self.text_embedding = nn.Sequential(
-            nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
-        )
-        self.time_embedding = nn.Sequential(
-            nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim)
-        )
-        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.add_conditioning(config)
         self.blocks = nn.ModuleList(WanBlock(config) for _ in range(config.num_layers))
         self.head = WanHead(config)
 
-    def reset_parameters(self) -> None:
-        """Scales of a fresh network beyond PyTorch's own: the output starts small."""
-        width = self.config.dim**-0.5
-        for block in self.blocks:
-            nn.init.normal_(block.modulation, std=width)
-        nn.init.normal_(self.head.modulation, std=width)
-        nn.init.normal_(self.head.head.weight, std=0.1 * width)
-        nn.init.zeros_(self.head.head.bias)
-
     def forward(
-        self, latent: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor | None = None
+        self,
+        latent: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        seen: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Velocity (noise - clean) of a whole clip, without a cache; differentiable.
 
         latent [B, C, F, h, w], timesteps [B, F] in 0..1000, text [B, text_len, text_dim], velocity
-        as latent. `seen` [1, 1, L, L] bool, see `block_causal`; None: every frame sees every other.
+        as latent. `seen` [1, 1, L, L] bool; None: every frame sees every other. `positions` [F] of
+        the frames in time; None: 0, 1, 2 and so on.
         """
-        positions = torch.arange(latent.shape[2], device=latent.device)
-        return self._at_positions(latent, timesteps, text, positions, seen)
-
-    def teacher_forced(
-        self,
-        latent: Tensor,
-        clean: Tensor,
-        timesteps: Tensor,
-        text: Tensor,
-        frames_per_block: int = 3,
-        clean_timesteps: Tensor | None = None,
-    ) -> Tensor:
-        """Velocity of a noisy clip whose blocks see the clean blocks before them, and themselves.
-
-        latent and clean [B, C, F, h, w]; timesteps and clean_timesteps [B, F], None: zeros.
-        """
-        frames = latent.shape[2]
-        if clean_timesteps is None:
-            clean_timesteps = torch.zeros_like(timesteps)
-        positions = torch.arange(frames, device=latent.device).repeat(2)
-        seen = teacher_forcing(
-            frames, frames_per_block, self.tokens_per_frame(latent), latent.device
+        if positions is None:
+            positions = torch.arange(latent.shape[2], device=latent.device)
+        cos, sin = self.rope(positions, latent)
+        sight = Sight(cos_q=cos, sin_q=sin, cos_k=cos, sin_k=sin, seen=seen)
+        modulation, head_modulation = self.modulations(timesteps.flatten())
+        texts = self.text_keys_values(text)
+        return self.velocity(
+            latent, modulation, head_modulation, sight, texts, lambda _, k, v: (k, v)
         )
-        both, times = torch.cat([clean, latent], 2), torch.cat([clean_timesteps, timesteps], 1)
-        return self._at_positions(both, times, text, positions, seen)[:, :, frames:]
 
     def velocity(
         self,
@@ -185,17 +156,6 @@ class CausalWan(nn.Module):
         x = self.patch_embedding(latent)
         return x.reshape(-1, self.tokens_per_frame(latent), self.config.dim)
 
-    def modulations(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Timesteps [T] in 0..1000 -> modulation [T, 6, D] of blocks and [T, D] of the head."""
-        waves = sinusoids(timesteps, self.config.freq_dim)
-        head_modulation = self.time_embedding(waves.to(self.time_embedding[0].weight.dtype))
-        blocks = self.time_projection(head_modulation)
-        return blocks.reshape(-1, 6, self.config.dim), head_modulation
-
-    def text_keys_values(self, text: Tensor) -> list[KeysValues]:
-        """text [B, text_len, text_dim], zero rows after the prompt -> K and V of every layer."""
-        return text_keys_values(self, text)
-
     def tokens_per_frame(self, latent: Tensor) -> int:
         patch = self.config.patch_size
         return (latent.shape[3] // patch) * (latent.shape[4] // patch)
@@ -206,21 +166,24 @@ class CausalWan(nn.Module):
         grid = (latent.shape[3] // patch, latent.shape[4] // patch)
         return rope_tables(positions, grid, self.config.head_dim, latent.dtype)
 
-    def _at_positions(
-        self,
-        latent: Tensor,
-        timesteps: Tensor,
-        text: Tensor,
-        positions: Tensor,
-        seen: Tensor | None,
-    ) -> Tensor:
-        cos, sin = self.rope(positions, latent)
-        sight = Sight(cos_q=cos, sin_q=sin, cos_k=cos, sin_k=sin, seen=seen)
-        modulation, head_modulation = self.modulations(timesteps.flatten())
-        texts = self.text_keys_values(text)
-        return self.velocity(
-            latent, modulation, head_modulation, sight, texts, lambda _, k, v: (k, v)
-        )
+
+def rope_tables(
+    positions: Tensor, grid: tuple[int, int], head_dim: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """cos and sin [1, F * rows * columns, head_dim / 2] of frames at `positions` [F].
+
+    Of a head's channel pairs the first turn with time, then a third with row and one with column.
+    Computed in float64.
+    """
+    third = head_dim // 2 // 3
+    rows, columns = (torch.arange(n, device=positions.device) for n in grid)
+    places = torch.meshgrid(positions, rows, columns, indexing="ij")
+    angles = []
+    for place, pairs in zip(places, (head_dim // 2 - 2 * third, third, third), strict=True):
+        powers = torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs
+        angles.append(place.reshape(-1, 1).double() * THETA**-powers)
+    angle = torch.cat(angles, dim=1)[None]
+    return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 def wan_key(key: str) -> str:

@@ -18,14 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.configs import CompactVAEConfig, VAEConfig
-from networks.vae import VAE, frames_first, frames_third, hold
+from networks.vae import VAE, CausalVAE
 from networks.vae_layers import (
     CausalConv3d,
     ChannelNorm,
     Conv3d,
+    Layer,
     Memory,
     ResidualBlock,
     Upsample,
+    held,
+    hold,
     windows,
 )
 
@@ -36,10 +39,8 @@ GROUP = 4
 """Frames of a latent."""
 
 
-class FrameBlock(nn.Module):
+class FrameBlock(Layer):
     """A residual block that sees one frame at a time."""
-
-    growth = 0
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -57,6 +58,7 @@ class Halve(CausalConv3d):
     height and width."""
 
     growth = 2
+    halves_time = True
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         outputs, _, kernel, side, _ = self.weight.shape
@@ -104,12 +106,8 @@ class CompactEncoder(nn.Module):
     def forward(self, patches: Tensor, memory: Memory, num_frames: int | None = None) -> Tensor:
         """`num_frames`: one frame that stands for so many; only its transient is computed."""
         batch, total = memory.batch, num_frames or patches.shape[0] // memory.batch
-        x = self.stem(patches, batch)
-        for layer in self.layers:
-            halves = isinstance(layer, Halve)
-            x = layer(hold(x, layer.growth, total, batch, odd=halves), memory)
-            total = 1 + (total - 1) // 2 if halves else total
-        x = self.head(F.silu(self.norm(hold(x, total, total, batch))), batch)
+        x, total = held(self.layers, self.stem(patches, batch), memory, total)
+        x = self.head(F.silu(self.norm(x)), batch)
         mean, log_variance = x.chunk(2, dim=1)
         return torch.cat([mean + self.linear(patches, total, batch), log_variance], dim=1)
 
@@ -157,8 +155,8 @@ class CompactDecoder(nn.Module):
         return F.pixel_shuffle(x[(GROUP - 1) * batch :] if at_start else x, 2)
 
 
-class CompactVAE(nn.Module):
-    """Video [B, 3, T, H, W] in [-1, 1] to normalised latents [B, C, t, h, w] and back.
+class CompactVAE(CausalVAE):
+    """The network of this file. H and W of a video must be multiples of 8, else ValueError.
 
     `latent_mean` and `latent_std` [C] are measured on training data and saved with the weights;
     what shows more in the picture has more deviation (`train.vae.measure_latents`).
@@ -170,45 +168,17 @@ class CompactVAE(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(config.z_dim))
         self.register_buffer("latent_std", torch.ones(config.z_dim))
 
-    def moments(self, video: Tensor, num_frames: int | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the posterior, not normalised, each [B, C, t, h, w].
+    def _statistics(self, _: Tensor) -> tuple[Tensor, Tensor]:
+        return self.latent_mean.view(-1, 1, 1, 1), self.latent_std.view(-1, 1, 1, 1)
 
-        T must be 1 + 4n, H and W multiples of 8; `num_frames`: `video` is one picture
-        [B, 3, 1, H, W], shown for so many frames.
-        """
-        batch, _, length, height, width = video.shape
-        total = num_frames or length
-        if total % GROUP != 1:
-            raise ValueError(f"VAE: {total} frames to encode, wanted 1 + a multiple of {GROUP}")
+    def _encoded(self, x: Tensor, memory: Memory, num_frames: int | None) -> Tensor:
+        height, width = x.shape[2:]
         if height % 8 or width % 8:
             raise ValueError(f"VAE: picture of {height}x{width}, wanted multiples of 8")
-        patches = F.pixel_unshuffle(frames_first(video), PATCH)
-        x = self.encoder(patches, Memory(batch), num_frames)
-        mean, log_variance = x.chunk(2, dim=1)
-        return frames_third(mean, batch), frames_third(log_variance, batch)
+        return self.encoder(F.pixel_unshuffle(x, PATCH), memory, num_frames)
 
-    def encode(self, video: Tensor, num_frames: int | None = None) -> Tensor:
-        """The posterior's mean, normalised; arguments as for `moments`."""
-        mean, _ = self.moments(video, num_frames)
-        return self.normalised(mean)
-
-    def normalised(self, latent: Tensor) -> Tensor:
-        """Raw latents [B, C, t, h, w] with the training data's mean and deviation taken out."""
-        return (latent - self.latent_mean.view(-1, 1, 1, 1)) / self.latent_std.view(-1, 1, 1, 1)
-
-    def decode(
-        self, latent: Tensor, state: list[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Decode latents that follow on `state`, None at the start of a stream.
-
-        Returns frames [B, 3, T, H, W], unclamped, and the next state: two input frames
-        [2 * B, C, H, W] of each temporal convolution. T is 4t, at the start 4t - 3.
-        """
-        batch = latent.shape[0]
-        memory = Memory(batch, state)
-        z = latent * self.latent_std.view(-1, 1, 1, 1) + self.latent_mean.view(-1, 1, 1, 1)
-        frames = self.decoder(frames_first(z), memory)
-        return frames_third(frames, batch), memory.next
+    def _decoded(self, z: Tensor, memory: Memory) -> Tensor:
+        return self.decoder(z, memory)
 
 
 def build_vae(config: VAEConfig | CompactVAEConfig) -> VAE | CompactVAE:

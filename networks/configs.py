@@ -6,55 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiTConfig:
-    """The causal S2V DiT (spec/live_avatar section 6)."""
-
-    dim: int
-    ffn_dim: int
-    freq_dim: int
-    """Width of the sinusoidal timestep embedding."""
-    num_heads: int
-    num_layers: int
-    channels: int = 16
-    """Latent channels of noise, pose and output."""
-    patch_size: int = 2
-    """Side of the square patch in latent pixels; the temporal patch is 1."""
-    text_dim: int
-    text_len: int
-    audio_dim: int
-    audio_layers: int
-    """Hidden states that are mixed per audio frame: wav2vec2 layers + 1."""
-    num_audio_tokens: int = 4
-    """Local audio tokens per latent frame, without the learned padding token."""
-    inject_layers: tuple[int, ...]
-    """Transformer blocks after which audio is injected."""
-    frames_per_block: int = 3
-    """Latent frames denoised together."""
-    eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if self.dim % self.num_heads or self.head_dim % 2:
-            raise ValueError(
-                f"dim {self.dim} over {self.num_heads} heads is not an even head size; RoPE turns "
-                "pairs of channels"
-            )
-        if self.freq_dim % 2:
-            raise ValueError(f"freq_dim is {self.freq_dim}, wanted an even number")
-        if self.dim % self.num_audio_tokens:
-            raise ValueError(f"dim {self.dim} is not a multiple of {self.num_audio_tokens} tokens")
-        if any(not 0 <= layer < self.num_layers for layer in self.inject_layers):
-            raise ValueError(
-                f"inject_layers {self.inject_layers} must lie in 0..{self.num_layers - 1}"
-            )
-
-    @property
-    def head_dim(self) -> int:
-        return self.dim // self.num_heads
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WanConfig:
-    """The Wan 2.1 text-to-video transformer, causal or not (spec/rolling_forcing section 2)."""
+    """The Wan 2.1 text-to-video transformer, causal or not (docs/method.md section 10)."""
 
     dim: int
     ffn_dim: int
@@ -86,8 +39,32 @@ class WanConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiTConfig(WanConfig):
+    """The causal S2V DiT: Wan's transformer that also hears (docs/method.md section 10)."""
+
+    audio_dim: int
+    audio_layers: int
+    """Hidden states that are mixed per audio frame: wav2vec2 layers + 1."""
+    num_audio_tokens: int = 4
+    """Local audio tokens per latent frame, without the learned padding token."""
+    inject_layers: tuple[int, ...]
+    """Transformer blocks after which audio is injected."""
+    frames_per_block: int = 3
+    """Latent frames denoised together."""
+
+    def __post_init__(self) -> None:
+        WanConfig.__post_init__(self)
+        if self.dim % self.num_audio_tokens:
+            raise ValueError(f"dim {self.dim} is not a multiple of {self.num_audio_tokens} tokens")
+        if any(not 0 <= layer < self.num_layers for layer in self.inject_layers):
+            raise ValueError(
+                f"inject_layers {self.inject_layers} must lie in 0..{self.num_layers - 1}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VAEConfig:
-    """The Wan VAE, stride 4x8x8 (spec/live_avatar section 9)."""
+    """The Wan VAE, stride 4x8x8 (docs/method.md section 5)."""
 
     dim: int
     z_dim: int = 16
@@ -116,7 +93,10 @@ class CompactVAEConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioEncoderConfig:
-    """wav2vec2 with layer norm in the feature extractor and pre-norm layers (section 8)."""
+    """wav2vec2 with layer norm in the feature extractor and pre-norm layers.
+
+    See docs/method.md section 4.
+    """
 
     hidden_size: int
     num_hidden_layers: int
@@ -147,7 +127,7 @@ class AudioEncoderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextEncoderConfig:
-    """The umT5 encoder (spec/live_avatar section 10)."""
+    """The umT5 encoder (docs/method.md section 6)."""
 
     vocab: int
     dim: int

@@ -1,29 +1,58 @@
-"""The block-causal S2V DiT of Live Avatar (spec/live_avatar section 6, arXiv 2512.04677).
+"""The block-causal S2V DiT of Live Avatar (arXiv 2512.04677; docs/method.md section 10).
 
 C latent channels   h, w latent size   F latent frames of a block   S tokens of a latent frame
 Q = F * S query tokens   K cache tokens   N heads   d head size   D width   A actors
 
 The checkpoint's tensors live in `DiT`; `DiTStep` and `DiTPrefill` are two of its uses, with the
 names and shapes of the exported graphs. The others are its `casual_audio_encoder` (`audio_tokens`)
-and `networks.prompt` (`dit_text`).
+and `networks.transformer` (`dit_text`).
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.audio_tokens import AudioInjector, AudioTokens
-from networks.block import Block, CacheView, Head, Rotation
+from networks.block import Block, CacheView, Head, Sight
 from networks.configs import DiTConfig
-from networks.layers import PatchEmbedding, seen_mask, sinusoids
-from networks.motion import FramePacker
+from networks.layers import PatchEmbedding, seen_mask
+from networks.transformer import Transformer, text_of
 
 NOISY, REFERENCE, MOTION = 0, 1, 2
 """Rows of `trainable_cond_mask`, added to tokens of each kind."""
 
+NUM_FRAMES_1X, NUM_FRAMES_2X, NUM_FRAMES_4X = 1, 2, 16
+"""Latent frames of each bucket; the newest is kept whole, the oldest are packed tightest."""
 
-class DiT(nn.Module):
+
+class FramePacker(nn.Module):
+    """FramePack (arXiv 2504.12626): motion latents to 1.5 frames worth of sink tokens.
+
+    motion [1, C, T, h, w], oldest first -> [S + S/4 + 4 * S/16, D]: newest, 2x, 4x bucket
+    (docs/method.md section 5).
+    """
+
+    def __init__(self, channels: int, dim: int, patch: int) -> None:
+        super().__init__()
+        self.proj = PatchEmbedding(channels, dim, (1, patch, patch))
+        self.proj_2x = PatchEmbedding(channels, dim, (2, 2 * patch, 2 * patch))
+        self.proj_4x = PatchEmbedding(channels, dim, (4, 4 * patch, 4 * patch))
+
+    def forward(self, motion: Tensor) -> Tensor:
+        total = NUM_FRAMES_1X + NUM_FRAMES_2X + NUM_FRAMES_4X
+        motion = motion[:, :, -total:]
+        missing = total - motion.shape[2]
+        if missing:
+            motion = F.pad(motion, (0, 0, 0, 0, missing, 0))
+        newest = motion[:, :, NUM_FRAMES_4X + NUM_FRAMES_2X :]
+        middle = motion[:, :, NUM_FRAMES_4X : NUM_FRAMES_4X + NUM_FRAMES_2X]
+        oldest = motion[:, :, :NUM_FRAMES_4X]
+        return torch.cat([self.proj(newest), self.proj_2x(middle), self.proj_4x(oldest)])
+
+
+class DiT(Transformer):
     """All tensors of the released checkpoint, under its keys."""
 
     def __init__(self, config: DiTConfig) -> None:
@@ -34,40 +63,22 @@ class DiT(nn.Module):
         self.cond_encoder = PatchEmbedding(config.channels, dim, (1, patch, patch))
         self.trainable_cond_mask = nn.Embedding(3, dim)
         self.frame_packer = FramePacker(config.channels, dim, patch)
-        self.text_embedding = nn.Sequential(
-            nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
-        )
-        self.time_embedding = nn.Sequential(
-            nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim)
-        )
-        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.add_conditioning(config)
         self.casual_audio_encoder = AudioTokens(config)
         self.audio_injector = AudioInjector(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.head = Head(config)
 
     def reset_parameters(self) -> None:
-        """Scales of a fresh network beyond PyTorch's own: residual branches and output start small.
-
-        The velocity then stays near zero, so latents stay near the noise for any number of blocks.
+        """As for every transformer; learned tokens and the residual branches of audio start small,
+        too.
         """
+        super().reset_parameters()
         width = self.config.dim**-0.5
-        for block in self.blocks:
-            nn.init.normal_(block.modulation, std=width)
-        nn.init.normal_(self.head.modulation, std=width)
-        nn.init.normal_(self.head.head.weight, std=0.1 * width)
-        nn.init.zeros_(self.head.head.bias)
         nn.init.normal_(self.trainable_cond_mask.weight, std=width)
         nn.init.normal_(self.casual_audio_encoder.encoder.padding_tokens, std=width)
         for injector in self.audio_injector.injector:
             nn.init.normal_(injector.o.weight, std=0.1 * width)
-
-    def modulations(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Timesteps [T] in 0..1000 -> modulation [T, 6, D] of blocks and [T, D] of the head."""
-        waves = sinusoids(timesteps, self.config.freq_dim)
-        head_modulation = self.time_embedding(waves.to(self.time_embedding[0].weight.dtype))
-        blocks = self.time_projection(head_modulation)
-        return blocks.reshape(-1, 6, self.config.dim), head_modulation
 
 
 class DiTStep(nn.Module):
@@ -102,18 +113,12 @@ class DiTStep(nn.Module):
         x = dit.patch_embedding(latent) + dit.cond_encoder(pose)
         x = x + dit.trainable_cond_mask.weight[NOISY]
         audio = audio_local, audio_global
-        rotation = Rotation(cos_q=cos_q, sin_q=sin_q, cos_k=cos_k, sin_k=sin_k)
         seen = seen_mask(cos_q.shape[1], cos_k.shape[1], valid_tokens)
+        sight = Sight(cos_q=cos_q, sin_q=sin_q, cos_k=cos_k, sin_k=sin_k, seen=seen)
         presents: list[Tensor] = []
         for i, block in enumerate(dit.blocks):
-            cache = CacheView(
-                k=layers[f"cache_k_{i}"],
-                v=layers[f"cache_v_{i}"],
-                write_index=write_index,
-                seen=seen,
-            )
-            text = layers[f"text_k_{i}"], layers[f"text_v_{i}"]
-            x, k, v = block(x, modulation, rotation, cache, text)
+            cache = _cache(layers, i, write_index)
+            x, k, v = block(x, modulation, sight, cache, text_of(layers, i))
             presents += k, v
             if i in dit.config.inject_layers:
                 index = dit.config.inject_layers.index(i)
@@ -150,19 +155,17 @@ class DiTPrefill(nn.Module):
                 dit.frame_packer(motion) + kinds[MOTION],
             ]
         )
-        rotation = Rotation(cos_q=cos_sink, sin_q=sin_sink, cos_k=cos_sink, sin_k=sin_sink)
+        sight = Sight(cos_q=cos_sink, sin_q=sin_sink, cos_k=cos_sink, sin_k=sin_sink)
         presents: list[Tensor] = []
         for i, block in enumerate(dit.blocks):
-            cache = CacheView(
-                k=layers[f"cache_k_{i}"],
-                v=layers[f"cache_v_{i}"],
-                write_index=write_index,
-                seen=None,
-            )
+            cache = _cache(layers, i, write_index)
             if i + 1 == len(dit.blocks) and f"text_k_{i}" not in layers:
                 presents += block.store(x, modulation, cache)
                 break
-            text = layers[f"text_k_{i}"], layers[f"text_v_{i}"]
-            x, k, v = block(x, modulation, rotation, cache, text)
+            x, k, v = block(x, modulation, sight, cache, text_of(layers, i))
             presents += k, v
         return tuple(presents)
+
+
+def _cache(layers: dict[str, Tensor], i: int, write_index: Tensor) -> CacheView:
+    return CacheView(k=layers[f"cache_k_{i}"], v=layers[f"cache_v_{i}"], write_index=write_index)

@@ -1,4 +1,4 @@
-"""Low-rank updates of linear layers: W + scale * B A (spec/live_avatar section 11).
+"""Low-rank updates of linear layers: W + scale * B A (arXiv 2106.09685; docs/method.md section 7).
 
 r rank   out, in sizes of the layer: W [out, in], A [r, in], B [out, r]
 """

@@ -6,7 +6,7 @@ The numbers of the schedule, the caches and the wire stand in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,26 @@ from networks.configs import (
     DiTConfig,
     TextEncoderConfig,
     VAEConfig,
+    WanConfig,
 )
 from pipeline.config.avatar import PipelineConfig
 
-__all__ = [
-    "PRESETS",
-    "AudioEncoderConfig",
-    "CompactVAEConfig",
-    "DiTConfig",
-    "Preset",
-    "TextEncoderConfig",
-    "VAEConfig",
-    "golden_preset",
-]
+SHARED = ("num_layers", "num_heads", "head_dim", "patch_size", "text_len", "text_dim")
+"""Numbers that a transformer and the configuration of its streams both state."""
+_AVATAR = (*SHARED, "frames_per_block", "num_audio_tokens")
+
+
+def stated(network: WanConfig, names: Iterable[str] = SHARED) -> dict[str, Any]:
+    """What a transformer already says of the configuration of its streams."""
+    numbers = {name: getattr(network, name) for name in names}
+    return {"latent_channels": network.channels, **numbers}
+
+
+def stated_twice(
+    network: WanConfig, config: object, names: Iterable[str] = SHARED
+) -> dict[str, tuple[Any, Any]]:
+    """The same numbers in both places, for `check_equal`."""
+    return {name: (getattr(network, name), getattr(config, name)) for name in names}
 
 
 def check_equal(preset: str, pairs: Mapping[str, tuple[Any, Any]]) -> None:
@@ -57,14 +64,7 @@ class Preset:
         dit, pipeline = self.dit, self.pipeline
         pairs = {
             "preset name": (self.name, pipeline.preset),
-            "num_layers": (dit.num_layers, pipeline.num_layers),
-            "num_heads": (dit.num_heads, pipeline.num_heads),
-            "head_dim": (dit.head_dim, pipeline.head_dim),
-            "patch_size": (dit.patch_size, pipeline.patch_size),
-            "frames_per_block": (dit.frames_per_block, pipeline.frames_per_block),
-            "text_len": (dit.text_len, pipeline.text_len),
-            "text_dim": (dit.text_dim, pipeline.text_dim),
-            "num_audio_tokens": (dit.num_audio_tokens, pipeline.num_audio_tokens),
+            **stated_twice(dit, pipeline, _AVATAR),
             "audio_layers of DiT and pipeline": (dit.audio_layers, pipeline.audio_layers),
             "audio_layers of DiT and encoder": (dit.audio_layers, self.audio.num_hidden_layers + 1),
             "audio_dim of DiT and pipeline": (dit.audio_dim, pipeline.audio_dim),
@@ -88,39 +88,26 @@ def preset_of(
 
     `pipeline` holds the remaining PipelineConfig fields (height and width at least).
     """
-    config = PipelineConfig(
-        preset=name,
-        latent_channels=dit.channels,
-        patch_size=dit.patch_size,
-        num_layers=dit.num_layers,
-        num_heads=dit.num_heads,
-        head_dim=dit.head_dim,
-        frames_per_block=dit.frames_per_block,
-        text_len=dit.text_len,
-        text_dim=dit.text_dim,
-        audio_layers=dit.audio_layers,
-        audio_dim=dit.audio_dim,
-        num_audio_tokens=dit.num_audio_tokens,
-        **pipeline,
-    )
+    of_dit = stated(dit, (*_AVATAR, "audio_layers", "audio_dim"))
+    config = PipelineConfig(preset=name, **of_dit, **pipeline)
     return Preset(name=name, dit=dit, vae=vae, audio=audio, text=text, pipeline=config)
 
 
+DEMO_SIZES: Mapping[str, int] = {
+    "dim": 128,
+    "ffn_dim": 512,
+    "freq_dim": 64,
+    "num_heads": 2,
+    "num_layers": 6,
+    "patch_size": 1,
+    "text_dim": 64,
+    "text_len": 160,
+}
+"""Of the transformers of both demos."""
+
 _DEMO = preset_of(
     "demo",
-    dit=DiTConfig(
-        dim=128,
-        ffn_dim=512,
-        freq_dim=64,
-        num_heads=2,
-        num_layers=6,
-        patch_size=1,
-        text_dim=64,
-        text_len=160,
-        audio_dim=64,
-        audio_layers=5,
-        inject_layers=(0, 2, 4),
-    ),
+    dit=DiTConfig(**DEMO_SIZES, audio_dim=64, audio_layers=5, inject_layers=(0, 2, 4)),
     vae=CompactVAEConfig(),
     audio=AudioEncoderConfig(
         hidden_size=64,
@@ -171,61 +158,3 @@ _14B = preset_of(
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_DEMO, _14B)}
-
-
-def _dit_config(values: dict[str, Any], frames_per_block: int) -> DiTConfig:
-    temporal, rows, columns = values["patch_size"]
-    wanted = {"enable_adain": True, "adain_mode": "attn_norm", "zero_timestep": True}
-    for name, value in {**wanted, "enable_framepack": True, "enable_tsm": False}.items():
-        if values[name] != value:
-            raise ValueError(f"dit_config.{name} is {values[name]!r}, only {value!r} is built")
-    if temporal != 1 or rows != columns:
-        raise ValueError(f"dit_config.patch_size is {values['patch_size']}, wanted [1, p, p]")
-    return DiTConfig(
-        dim=values["dim"],
-        ffn_dim=values["ffn_dim"],
-        freq_dim=values["freq_dim"],
-        num_heads=values["num_heads"],
-        num_layers=values["num_layers"],
-        channels=values["in_dim"],
-        patch_size=rows,
-        text_dim=values["text_dim"],
-        text_len=values["text_len"],
-        audio_dim=values["audio_dim"],
-        audio_layers=values["num_wav2vec_layers"],
-        num_audio_tokens=values["num_audio_token"],
-        inject_layers=tuple(values["audio_inject_layers"]),
-        frames_per_block=frames_per_block,
-        eps=values["eps"],
-    )
-
-
-def golden_preset(manifest: dict[str, Any]) -> Preset:
-    """The preset of a fixture set, every size taken from its manifest."""
-    run, vae = manifest["run"], manifest["vae_config"]
-    audio = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in manifest["wav2vec_config"].items()
-    }
-    text = manifest["t5_config"]
-    dit = _dit_config(manifest["dit_config"], run["frames_per_block"])
-    text_fields = ("vocab", "dim_attn", "dim_ffn", "num_heads", "num_layers", "num_buckets")
-    return preset_of(
-        "golden",
-        dit=dit,
-        vae=VAEConfig(
-            dim=vae["dim"],
-            z_dim=vae["z_dim"],
-            dim_mult=tuple(vae["dim_mult"]),
-            num_res_blocks=vae["num_res_blocks"],
-            temporal_downsample=tuple(vae["temperal_downsample"]),
-        ),
-        audio=AudioEncoderConfig(**audio),
-        text=TextEncoderConfig(dim=text["dim"], **{name: text[name] for name in text_fields}),
-        height=run["height"],
-        width=run["width"],
-        window_blocks=run["num_blocks_per_clip"],
-        motion_frames=run["lat_motion_frames"],
-        fps=run["sample_fps"],
-        recalibrate_block=run["num_blocks_per_clip"],
-        round_rope_to_half=True,
-    )

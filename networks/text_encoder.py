@@ -1,4 +1,4 @@
-"""The umT5 encoder of `transformers`, loaded from Wan's names (spec/live_avatar section 10).
+"""The umT5 encoder of `transformers`, loaded from Wan's names (docs/method.md section 6).
 
 B batch   L tokens, padding included
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, UMT5Config, UMT5EncoderModel
 from transformers.masking_utils import eager_mask
 
-from networks.presets import TextEncoderConfig
+from networks.configs import TextEncoderConfig
 
 _LAYER = {
     "attn.q": "layer.0.SelfAttention.q",
@@ -85,7 +85,7 @@ class TextEncoder(nn.Module):
 
 
 def _attention(
-    module: nn.Module,
+    _module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,

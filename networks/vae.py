@@ -1,4 +1,4 @@
-"""The causal video VAE of Wan 2.1 (spec/live_avatar section 9): one network, two drivers.
+"""The causal video VAE of Wan 2.1 (docs/method.md section 5): one network, two drivers.
 
 B batch   T frames   t latent frames, T = 1 + 4(t - 1)   C = z_dim   H W pixels   h w = H/8, W/8
 
@@ -8,13 +8,13 @@ state as an explicit list of tensors. Both give the same frames.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.presets import VAEConfig
+from networks.configs import VAEConfig
 from networks.vae_layers import (
     AttentionBlock,
     CausalConv3d,
@@ -24,6 +24,10 @@ from networks.vae_layers import (
     Memory,
     ResidualBlock,
     Upsample,
+    frames_first,
+    frames_third,
+    held,
+    hold,
 )
 
 LATENT_MEAN = (
@@ -74,35 +78,13 @@ class Encoder(nn.Module):
         self.head = Head(widths[-1], 2 * config.z_dim)
 
     def forward(self, x: Tensor, memory: Memory, num_frames: int | None = None) -> Tensor:
-        """`num_frames`: x is one frame and stands for a clip of that many equal frames.
-
-        Every causal convolution sees its input change during two frames more than the layer before
-        it; after that all frames are equal. Only those are computed, which is exact and spares
-        two thirds of the work at 73 frames.
-        """
+        """`num_frames`: x is one frame and stands for a clip of that many equal frames."""
         total = num_frames or x.shape[0] // memory.batch
         x = self.conv1(hold(x, 2, total, memory.batch), memory)
-        for layer in self.downsamples:
-            halves = isinstance(layer, Downsample) and layer.time_conv is not None
-            x = layer(hold(x, layer.growth, total, memory.batch, odd=halves), memory)
-            total = 1 + (total - 1) // 2 if halves else total
-        x = hold(x, total, total, memory.batch)
+        x, _ = held(self.downsamples, x, memory, total)
         for layer in self.middle:
             x = layer(x, memory)
         return self.head(x, memory)
-
-
-def hold(x: Tensor, growth: int, total: int, batch: int, odd: bool = False) -> Tensor:
-    """Repeat the last frame up to `growth` times, but to no more than `total` frames.
-
-    With `odd` one frame more where their number would be even: time is halved as 1 + 2n -> 1 + n.
-    """
-    num_frames = x.shape[0] // batch
-    wanted = num_frames + growth
-    wanted = min(wanted + (odd and wanted % 2 == 0), total)
-    if wanted == num_frames:
-        return x
-    return torch.cat([x, x[-batch:].repeat(wanted - num_frames, 1, 1, 1)])
 
 
 class Decoder(nn.Module):
@@ -132,8 +114,62 @@ class Decoder(nn.Module):
         return self.head(x, memory)
 
 
-class VAE(nn.Module):
+class CausalVAE(nn.Module, ABC):
     """Video [B, 3, T, H, W] in [-1, 1] to normalised latents [B, C, t, h, w] and back."""
+
+    def moments(self, video: Tensor, num_frames: int | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the posterior, not normalised, each [B, C, t, h, w].
+
+        T must be 1 + 4n, else ValueError. `num_frames`: `video` is one picture [B, 3, 1, H, W],
+        shown for so many frames.
+        """
+        total = num_frames or video.shape[2]
+        if total % 4 != 1:
+            raise ValueError(f"VAE: {total} frames to encode, wanted 1 + a multiple of 4")
+        batch = video.shape[0]
+        x = self._encoded(frames_first(video), Memory(batch), num_frames)
+        mean, log_variance = x.chunk(2, dim=1)
+        return frames_third(mean, batch), frames_third(log_variance, batch)
+
+    def encode(self, video: Tensor, num_frames: int | None = None) -> Tensor:
+        """The posterior's mean, normalised; arguments as for `moments`."""
+        mean, _ = self.moments(video, num_frames)
+        return self.normalised(mean)
+
+    def normalised(self, latent: Tensor) -> Tensor:
+        """Raw latents [B, C, t, h, w] with the training data's mean and deviation taken out."""
+        mean, deviation = self._statistics(latent)
+        return (latent - mean) / deviation
+
+    def decode(
+        self, latent: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Decode latents that follow on `state`, None at the start of a stream.
+
+        Returns frames [B, 3, T, H, W], unclamped, and the next state: two input frames
+        [2 * B, C, H, W] of each temporal convolution. T is 4t, at the start 4t - 3.
+        """
+        batch = latent.shape[0]
+        memory = Memory(batch, state)
+        mean, deviation = self._statistics(latent)
+        frames = self._decoded(frames_first(latent * deviation + mean), memory)
+        return frames_third(frames, batch), memory.next
+
+    @abstractmethod
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of raw latents, each [C, 1, 1, 1]."""
+
+    @abstractmethod
+    def _encoded(self, x: Tensor, memory: Memory, num_frames: int | None) -> Tensor:
+        """Frames [T * B, 3, H, W] to moments [t * B, 2C, h, w]."""
+
+    @abstractmethod
+    def _decoded(self, z: Tensor, memory: Memory) -> Tensor:
+        """Raw latents [t * B, C, h, w] to frames [T * B, 3, H, W]."""
+
+
+class VAE(CausalVAE):
+    """Wan's network, under the checkpoint's keys."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -147,49 +183,12 @@ class VAE(nn.Module):
         self.conv2 = Conv3d(config.z_dim, config.z_dim, (1, 1, 1))
         self.decoder = Decoder(config)
 
-    def moments(self, video: Tensor, num_frames: int | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the posterior, not normalised, each [B, C, t, h, w]."""
-        batch = video.shape[0]
-        x = self.encoder(frames_first(video), Memory(batch), num_frames)
-        mean, log_variance = self.conv1(x, batch).split(x.shape[1] // 2, dim=1)
-        return frames_third(mean, batch), frames_third(log_variance, batch)
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, deviation = (like.new_tensor(v).view(-1, 1, 1, 1) for v in (LATENT_MEAN, LATENT_STD))
+        return mean, deviation
 
-    def encode(self, video: Tensor, num_frames: int | None = None) -> Tensor:
-        """The posterior's mean, normalised; T must be 1 + 4n.
+    def _encoded(self, x: Tensor, memory: Memory, num_frames: int | None) -> Tensor:
+        return self.conv1(self.encoder(x, memory, num_frames), memory.batch)
 
-        `num_frames`: `video` is one picture [B, 3, 1, H, W], shown for so many frames.
-        """
-        total = num_frames or video.shape[2]
-        if total % 4 != 1:
-            raise ValueError(f"VAE: {total} frames to encode, wanted 1 + a multiple of 4")
-        mean, _ = self.moments(video, num_frames)
-        return (mean - constants(LATENT_MEAN, mean)) / constants(LATENT_STD, mean)
-
-    def decode(
-        self, latent: Tensor, state: list[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Decode latents that follow on `state`, None at the start of a stream.
-
-        Returns frames [B, 3, T, H, W], unclamped, and the next state: two input frames
-        [2 * B, C, H, W] of each temporal convolution. T is 4t, at the start 4t - 3.
-        """
-        batch = latent.shape[0]
-        memory = Memory(batch, state)
-        z = latent * constants(LATENT_STD, latent) + constants(LATENT_MEAN, latent)
-        frames = self.decoder(self.conv2(frames_first(z), batch), memory)
-        return frames_third(frames, batch), memory.next
-
-
-def constants(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """One value per channel of [B, C, T, H, W]."""
-    return like.new_tensor(values).view(-1, 1, 1, 1)
-
-
-def frames_first(video: Tensor) -> Tensor:
-    """[B, C, T, H, W] -> [T * B, C, H, W]."""
-    return video.permute(2, 0, 1, 3, 4).flatten(0, 1)
-
-
-def frames_third(x: Tensor, batch: int) -> Tensor:
-    """[T * B, C, H, W] -> [B, C, T, H, W]."""
-    return x.unflatten(0, (-1, batch)).permute(1, 2, 0, 3, 4)
+    def _decoded(self, z: Tensor, memory: Memory) -> Tensor:
+        return self.decoder(self.conv2(z, memory.batch), memory)

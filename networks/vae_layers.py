@@ -1,4 +1,4 @@
-"""Layers of the causal video VAE (spec/live_avatar section 9.1), for clips and for streams.
+"""Layers of the causal video VAE (docs/method.md section 5), for clips and for streams.
 
 B batch   T frames   C channels   H W height, width
 
@@ -101,11 +101,19 @@ class ChannelNorm(nn.Module):
         return x * length.reciprocal() * scale
 
 
-class ResidualBlock(nn.Module):
+class Layer(nn.Module):
+    """A step of an encoder, [T * B, …] and a `Memory` to [T' * B, …]."""
+
+    growth = 0
+    """Frames by which its causal convolutions lengthen the transient of a still clip."""
+    halves_time = False
+    """Whether 1 + 2n frames become 1 + n."""
+
+
+class ResidualBlock(Layer):
     """Norm, SiLU, convolution, twice, around a shortcut."""
 
     growth = 4
-    """Frames by which two causal convolutions lengthen the transient of a still clip."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -128,22 +136,20 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Single-head attention over the pixels of each frame."""
 
-    growth = 0
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels, dims=3)
         self.to_qkv = nn.Conv2d(channels, channels * 3, 1)
         self.proj = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+    def forward(self, x: Tensor, _memory: Memory) -> Tensor:
         tokens = self.to_qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1)
         y = F.scaled_dot_product_attention(*tokens.split(x.shape[1], dim=-1))
         y = y.squeeze(1).transpose(1, 2).reshape(x.shape)
         return x + self.proj(y)
 
 
-class Downsample(nn.Module):
+class Downsample(Layer):
     """Half the height and width; `temporal` also halves the frames after the first one."""
 
     def __init__(self, channels: int, temporal: bool) -> None:
@@ -151,6 +157,7 @@ class Downsample(nn.Module):
         self.resample = nn.ModuleDict({"1": nn.Conv2d(channels, channels, 3, stride=2)})
         self.time_conv = Conv3d(channels, channels, (3, 1, 1)) if temporal else None
         self.growth = 2 if temporal else 0
+        self.halves_time = temporal
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         x = self.resample["1"](F.pad(x, (0, 1, 0, 1)))
@@ -184,3 +191,39 @@ class Upsample(nn.Module):
         channels = x.shape[1] // 2
         x = x.reshape(-1, batch, 2, channels, *x.shape[2:])
         return x.transpose(1, 2).flatten(0, 2)
+
+
+def held(layers: nn.ModuleList, x: Tensor, memory: Memory, total: int) -> tuple[Tensor, int]:
+    """x, which stands for a clip of `total` frames, through layers; and how many frames come out.
+
+    A still clip may be given as its first frame. Every causal convolution sees its input change
+    during two frames more than the layer before it; after that all frames are equal. Only those are
+    computed, which is exact and spares two thirds of the work at 73 frames.
+    """
+    for layer in layers:
+        x = layer(hold(x, layer.growth, total, memory.batch, odd=layer.halves_time), memory)
+        total = 1 + (total - 1) // 2 if layer.halves_time else total
+    return hold(x, total, total, memory.batch), total
+
+
+def hold(x: Tensor, growth: int, total: int, batch: int, odd: bool = False) -> Tensor:
+    """Repeat the last frame up to `growth` times, but to no more than `total` frames.
+
+    With `odd` one frame more where their number would be even: time is halved as 1 + 2n -> 1 + n.
+    """
+    num_frames = x.shape[0] // batch
+    wanted = num_frames + growth
+    wanted = min(wanted + (odd and wanted % 2 == 0), total)
+    if wanted == num_frames:
+        return x
+    return torch.cat([x, x[-batch:].repeat(wanted - num_frames, 1, 1, 1)])
+
+
+def frames_first(video: Tensor) -> Tensor:
+    """[B, C, T, H, W] -> [T * B, C, H, W]."""
+    return video.permute(2, 0, 1, 3, 4).flatten(0, 1)
+
+
+def frames_third(x: Tensor, batch: int) -> Tensor:
+    """[T * B, C, H, W] -> [B, C, T, H, W]."""
+    return x.unflatten(0, (-1, batch)).permute(1, 2, 0, 3, 4)

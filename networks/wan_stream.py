@@ -14,8 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from networks.causal_wan import CausalWan, KeysValues, Sight
+from networks.block import Sight
+from networks.causal_wan import CausalWan
 from networks.layers import write_cache
+from networks.transformer import KeysValues, text_of
 
 
 def slots_of(cache: Tensor, slots: Tensor, tokens_per_block: int) -> Tensor:
@@ -34,7 +36,7 @@ class WanPass(nn.Module):
         self.frames_per_block = frames_per_block
 
     def texts(self, layers: dict[str, Tensor], num_layers: int) -> list[KeysValues]:
-        return [(layers[f"text_k_{i}"], layers[f"text_v_{i}"]) for i in range(num_layers)]
+        return [text_of(layers, i) for i in range(num_layers)]
 
 
 class WanWindow(WanPass):

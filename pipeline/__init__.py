@@ -1,0 +1,1 @@
+"""The server's code, which stands in every Python model of the repository."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.server import LocalServer
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from tests.support.fake_executor import CONFIG, FakeExecutor
 
 ROOT = Path(__file__).parents[1]
@@ -50,9 +50,9 @@ def executor() -> FakeExecutor:
 
 
 @pytest.fixture
-def avatar(executor: FakeExecutor) -> Iterator[LiveAvatar]:
+def avatar(executor: FakeExecutor) -> Iterator[AvatarOrchestrator]:
     """The orchestrator of these."""
-    avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=0.5)
+    avatar = AvatarOrchestrator(CONFIG, executor, max_sessions=2, idle_timeout_s=0.5)
     yield avatar
     avatar.stop()
 

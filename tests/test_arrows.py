@@ -60,14 +60,55 @@ def test_imports_follow_the_arrows(folder: str) -> None:
     assert found == set()
 
 
+ROOMS = {  # package of `pipeline`: the others that it may import
+    "config": set(),
+    "identity": set(),
+    "pictures": {"config"},
+    "denoising": {"config"},
+    "engines": {"config", "denoising", "identity"},
+    "sessions": {"config", "engines"},
+    "avatar": {"config", "denoising", "engines", "pictures", "sessions"},
+    "rolling": {"config", "denoising", "engines", "sessions"},
+    "triton": {"config", "engines", "identity", "sessions", "avatar", "rolling", "triton"},
+}
+
+
+def test_every_package_of_the_pipeline_has_its_arrows() -> None:
+    """A new one would be held by nothing."""
+    packages = {path.parent.name for path in (REPO / "pipeline").glob("*/__init__.py")}
+    assert packages == set(ROOMS)
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_pipelines_arrows_go_one_way(package: str) -> None:
+    """Above all: avatar and rolling never meet, and Triton is known in one package."""
+    allowed = {f"pipeline.{name}" for name in {package, *ROOMS[package]}}
+    found = {
+        f"{file.relative_to(REPO)} imports {name}"
+        for file in sorted((REPO / "pipeline" / package).glob("*.py"))
+        for name in imports(file)
+        if name.startswith("pipeline.") and ".".join(name.split(".")[:2]) not in allowed
+    }
+    assert found == set()
+
+
+def test_triton_is_known_in_one_package() -> None:
+    """What runs without a server must not need its module."""
+    found = {
+        str(file.relative_to(REPO / "pipeline").parent)
+        for file in sorted((REPO / "pipeline").rglob("*.py"))
+        if "triton_python_backend_utils" in imports(file)
+    }
+    assert found == {"triton"}
+
+
 def test_networks_know_only_the_config_of_the_pipeline() -> None:
     """The network definitions are used where nothing of the server is installed."""
     found = {
         f"{file.name} imports {name}"
         for file in sorted((REPO / "networks").rglob("*.py"))
         for name in imports(file)
-        if name.startswith("pipeline.")
-        and not name.startswith(("pipeline.config.avatar", "pipeline.config.rolling"))
+        if name.startswith("pipeline.") and not name.startswith("pipeline.config")
     }
     assert found == set()
 

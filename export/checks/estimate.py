@@ -32,7 +32,7 @@ from export.repository.memory import (
     rolling_memory,
 )
 from export.repository.placement import place
-from networks import dit_inputs, wan_inputs
+from networks import graph_inputs
 from networks.compact_vae import CompactVAE, build_vae
 from networks.presets import Preset
 from networks.rolling_presets import RollingPreset
@@ -73,7 +73,7 @@ def sizes_of(preset: AnyPreset, precision: str) -> Sizes:
 def _dit_sizes(preset: Preset, narrow: bool) -> Sizes:
     c, d = preset.pipeline, preset.dit
     share = _shares(_network(preset, "dit"), narrow)
-    shapes, filled = dit_inputs.step_inputs(c), dit_inputs.prefill_inputs(c)
+    shapes, filled = graph_inputs.step_inputs(c), graph_inputs.prefill_inputs(c)
     queries, keys = c.tokens_per_block, c.cache_len
     # Rotated keys of a layer, the mask, the widest activation twice.
     scratch = keys * d.dim * WIDE + queries * keys + 2 * queries * d.ffn_dim * WIDE
@@ -95,11 +95,11 @@ def _dit_sizes(preset: Preset, narrow: bool) -> Sizes:
         "dit_text": EngineSize(
             weights=share(_is_prompt),
             scratch=3 * c.text_len * d.dim * WIDE,
-            binding=_elements(dit_inputs.text_inputs(c)) * SINGLE,
+            binding=_elements(graph_inputs.text_inputs(c)) * SINGLE,
         ),
         "audio_tokens": EngineSize(
             weights=share(lambda key: key.startswith(AUDIO)),
-            scratch=2 * _elements(dit_inputs.audio_inputs(c)) * SINGLE,
+            scratch=2 * _elements(graph_inputs.audio_inputs(c)) * SINGLE,
         ),
     }
 
@@ -112,11 +112,11 @@ def _wan_sizes(preset: RollingPreset) -> Sizes:
     passes = share(lambda key: not _is_prompt(key))
     without_head = passes - share(lambda key: key.startswith("head."))
     shapes = {
-        "dit_window": wan_inputs.window_inputs(
+        "dit_window": graph_inputs.window_inputs(
             c, window["frames"] // c.frames_per_block, window["history"]
         ),
-        "dit_clean": wan_inputs.clean_inputs(c, clean["history"]),
-        "dit_recache": wan_inputs.clean_inputs(
+        "dit_clean": graph_inputs.clean_inputs(c, clean["history"]),
+        "dit_recache": graph_inputs.clean_inputs(
             c, again["history"], again["frames"] // c.frames_per_block, again["stored_blocks"]
         ),
     }
@@ -134,7 +134,7 @@ def _wan_sizes(preset: RollingPreset) -> Sizes:
         shared=_elements(held, "text_") * WIDE,
         binding=_wire(held) + math.prod(held["latent"]) * SINGLE,
     )
-    text = math.prod(wan_inputs.text_inputs(c)["text"]) * SINGLE
+    text = math.prod(graph_inputs.text_inputs(c)["text"]) * SINGLE
     sizes["dit_text"] = EngineSize(weights=share(_is_prompt), scratch=text, binding=text)
     return sizes
 

@@ -11,7 +11,8 @@ from export.engines.build import EngineBuilder, Target, build_all
 from export.graphs.exporter import export_preset
 from export.graphs.graph import Graph
 from networks.presets import Preset
-from pipeline.engines.tensorrt import Gpu, TensorRTEngine
+from pipeline.engines.gpu import Gpu
+from pipeline.engines.tensorrt import TensorRTEngine
 
 LIMIT = 5e-2
 """Error over an output's largest number: bfloat16 has 8 bits of mantissa, and the fixtures' guide

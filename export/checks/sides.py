@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.graphs.graph import Graph
-from pipeline.engines.onnx import Buffers
+from pipeline.engines.base import Buffers
 from pipeline.engines.tensorrt import TensorRTEngine
 
 Arrays = dict[str, NDArray[Any]]

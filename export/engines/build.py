@@ -38,8 +38,8 @@ from export.engines.network import (
 )
 from export.engines.packages import load_tensorrt
 from export.engines.profiles import Config, Range, load_config, profile, ranges_of
+from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine, Manifest, manifest_path
-from pipeline.engines.tensorrt import Gpu
 
 STREAMED = ("dit_prefill", "dit_text")
 """Graphs that run once per session and may leave their weights in host memory."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,22 +11,21 @@ from torch import Tensor
 from export.checkpoint.files import Weights
 from export.checkpoint.fit import check_fits
 from export.graphs.fp8 import make_fp8
-from export.graphs.graph import Graph, keys_under
+from export.graphs.graph import Graph, examples, keys_under
 from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.dit_inputs import (
+from networks.graph_inputs import (
     audio_inputs,
-    dtype_of,
     prefill_inputs,
-    prefill_outputs,
+    present_outputs,
     step_inputs,
     step_outputs,
     text_inputs,
     text_outputs,
 )
 from networks.presets import Preset
-from networks.prompt import TextKeysValues
+from networks.transformer import TextKeysValues
 from pipeline.denoising.schedule import known_timesteps
 
 WEIGHTS = "dit.safetensors"
@@ -56,7 +54,7 @@ def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
         graph(
             name="audio_tokens",
             module=audio,
-            inputs=_examples(audio_inputs(config, num_actors=2)),
+            inputs=examples(audio_inputs(config, num_actors=2)),
             output_names=["audio_local", "audio_global"],
             dynamic={"audio_features": ACTORS},
             output_axes={"audio_local": ACTORS, "audio_global": ACTORS},
@@ -65,14 +63,14 @@ def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
         graph(
             name="dit_text",
             module=text,
-            inputs=_examples(text_inputs(config)),
+            inputs=examples(text_inputs(config)),
             output_names=text_outputs(config),
             key_of=keys_under(text, "network"),
         ),
         graph(
             name="dit_step",
             module=step,
-            inputs=_examples(step_inputs(config, num_actors=2)),
+            inputs=examples(step_inputs(config, num_actors=2)),
             output_names=step_outputs(config),
             dynamic={"audio_local": ACTORS, "audio_global": ACTORS, "actor_mask": ACTORS},
             key_of=keys_under(step, "dit"),
@@ -80,15 +78,11 @@ def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
         graph(
             name="dit_prefill",
             module=prefill,
-            inputs=_examples(prefill_inputs(config)),
-            output_names=prefill_outputs(config),
+            inputs=examples(prefill_inputs(config)),
+            output_names=present_outputs(config),
             key_of=keys_under(prefill, "dit"),
         ),
     ]
-
-
-def _examples(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    return {name: torch.zeros(shape, dtype=dtype_of(name)) for name, shape in shapes.items()}
 
 
 def tables(preset: Preset, weights: Weights) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,19 +10,13 @@ from torch import Tensor, nn
 
 from export.checkpoint.files import Weights, read
 from export.checkpoint.fit import Rename, renamed
+from networks.transformer import Transformer
 
 TIME, PROJECTION = "time_embedding.", "time_projection.1"
 """The names of its layers in both systems' transformers."""
 
 
-class Timed(Protocol):
-    """A transformer, whose layers are modulated by a timestep."""
-
-    def modulations(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """timesteps [T] -> [T, 6, D] for every block, [T, D] for the head."""
-
-
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", bound=Transformer)
 
 
 def load_time_mlp(network: Network, weights: Weights, rename: Rename = lambda key: key) -> Network:
@@ -42,7 +36,7 @@ def load_time_mlp(network: Network, weights: Weights, rename: Rename = lambda ke
     return network
 
 
-def timestep_tables(network: Timed, timesteps: Tensor) -> dict[str, Tensor]:
+def timestep_tables(network: Transformer, timesteps: Tensor) -> dict[str, Tensor]:
     """What a server needs of the time MLP: `timesteps` [T] with their `modulation` [T, 6, D] and
     `head_modulation` [T, D].
     """

@@ -17,24 +17,23 @@ from torch import Tensor
 
 from export.checkpoint.files import Weights, open_weights
 from export.checkpoint.fit import renamed
-from export.graphs.graph import Graph, keys_under
+from export.graphs.graph import Graph, examples, keys_under
 from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint
-from networks.prompt import TextKeysValues
-from networks.rolling_presets import RollingPreset
-from networks.wan_inputs import (
+from networks.graph_inputs import (
     clean_inputs,
-    clean_outputs,
-    dtype_of,
+    present_outputs,
     text_inputs,
     text_outputs,
     window_inputs,
 )
+from networks.rolling_presets import RollingPreset
+from networks.transformer import TextKeysValues
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import served_rules
-from pipeline.denoising.rolling_schedule import NoiseTable
+from pipeline.denoising.schedule import NoiseTable
 
 WEIGHTS = "wan.safetensors"
 ACADEMIC = ("rolling-1.3b",)
@@ -101,7 +100,7 @@ def _window(wan: CausalWan, config: RollingConfig) -> Graph:
     return Graph(
         name="dit_window",
         module=module,
-        inputs=_examples(window_inputs(config, num_blocks=2, num_history=3)),
+        inputs=examples(window_inputs(config, num_blocks=2, num_history=3)),
         output_names=["velocity"],
         dynamic={**_FRAMES, "head_modulation": {0: "frames"}, **_HISTORY},
         output_axes={"velocity": {2: "frames"}},
@@ -118,8 +117,8 @@ def _clean(wan: CausalWan, config: RollingConfig, *, again: bool = False) -> Gra
     return Graph(
         name="dit_recache" if again else "dit_clean",
         module=module,
-        inputs=_examples(clean_inputs(config, num_history=3, **sizes)),
-        output_names=clean_outputs(config),
+        inputs=examples(clean_inputs(config, num_history=3, **sizes)),
+        output_names=present_outputs(config),
         dynamic={**stored, **_HISTORY},
         weights_file=WEIGHTS,
         key_of=keys_under(module, "wan"),
@@ -131,12 +130,8 @@ def _text(wan: CausalWan, config: RollingConfig) -> Graph:
     return Graph(
         name="dit_text",
         module=module,
-        inputs=_examples(text_inputs(config)),
+        inputs=examples(text_inputs(config)),
         output_names=text_outputs(config),
         weights_file=WEIGHTS,
         key_of=keys_under(module, "network"),
     )
-
-
-def _examples(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    return {name: torch.zeros(shape, dtype=dtype_of(name)) for name, shape in shapes.items()}

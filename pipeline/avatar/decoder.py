@@ -1,7 +1,7 @@
 """The last stage: final latents to RGB frames, with every session's causal convolution state.
 
 A stream starts from the first motion latents, decoded and thrown away, so that block 0 already
-finds a past (spec/live_avatar 9.4). The state is read from one set of buffers and written to a
+finds a past (docs/method.md section 5). The state is read from one set of buffers and written to a
 second one; the two swap roles from block to block, nothing is copied.
 """
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.avatar import PipelineConfig
-from pipeline.engines.onnx import BoundGraph, Engine, EngineLoader
+from pipeline.engines.base import Array, BoundGraph, EngineLoader
+from pipeline.engines.onnx import Engine
 
 
 class Decoder:
@@ -27,7 +28,7 @@ class Decoder:
         self.warmup_engine = load_engine(folder / "vae_decoder_warmup.onnx", num_threads)
         self.sessions: dict[int, list[BoundGraph]] = {}
 
-    def open(self, session: int, motion: np.ndarray) -> None:
+    def open(self, session: int, motion: Array) -> None:
         """Warm up from motion latents [1, C, motion_frames, h, w]."""
         even, odd = self.engine.new_buffers("state_"), self.engine.new_buffers("state_")
         warmup = self.warmup_engine.bind({}, {f"next_{name}": a for name, a in even.items()})
@@ -37,10 +38,11 @@ class Decoder:
             for reads, writes in ((even, odd), (odd, even))
         ]
 
-    def step(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+    def step(self, session: int, block: int, latent: Array) -> Array:
         """Decode a latent [1, C, F, h, w] to frames uint8 [T, H, W, 3], valid until the next call
         but one of this session."""
-        return self.sessions[session][block % 2].run({"latent": latent})["frames"]
+        frames: Array = self.sessions[session][block % 2].run({"latent": latent})["frames"]
+        return frames
 
     def warm_up(self) -> None:
         """Run both graphs once: the first run would take two or three times as long."""

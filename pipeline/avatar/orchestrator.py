@@ -2,26 +2,48 @@
 
     tick n      stage 0: block n   stage 1: block n-1   …   decoder: block n-4
 
-What is decided here is decided on the control thread of `pipeline.sessions.orchestrator`; the
-threads of `pipeline.avatar.lanes` wait for the models. (design: orchestration)
+The audio models have a station of their own: one block is heard at a time, ahead of stage 0.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from pipeline.avatar.lanes import LANES, Executor, Lanes
+from pipeline.avatar.executor import AvatarExecutor
 from pipeline.avatar.request import AvatarRequest
-from pipeline.avatar.session import BlockInput, Session
+from pipeline.avatar.session import AvatarSession, BlockInput, GivenFeatures, Sound
 from pipeline.config.avatar import PipelineConfig
-from pipeline.sessions.inbox import Work
+from pipeline.engines.base import Array
 from pipeline.sessions.orchestrator import Orchestrator
 from pipeline.sessions.session import BlockFrames
+from pipeline.sessions.stations import Station, Work
 
 
-class LiveAvatar(Orchestrator[Session]):
+@dataclass(slots=True, kw_only=True)
+class BlockWork(Work):
+    """A block on its way through the stages."""
+
+    session: AvatarSession
+    input: BlockInput
+    sink_distance: Array
+    reference: Array | None
+    wait_ms: float
+
+
+@dataclass(slots=True, kw_only=True)
+class SoundWork(Work):
+    """What a block hears, on its way through the audio models."""
+
+    session: AvatarSession
+    sound: Sound
+    heard: BlockInput | None = None
+
+
+class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     """The orchestrator of `live_avatar`; `submit` may be called from any thread."""
 
     name = "live_avatar"
@@ -29,104 +51,76 @@ class LiveAvatar(Orchestrator[Session]):
     def __init__(
         self,
         config: PipelineConfig,
-        executor: Executor,
+        executor: AvatarExecutor,
         *,
         max_sessions: int,
         idle_timeout_s: float,
     ) -> None:
-        super().__init__(max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
+        super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
         self.config = config
         self.executor = executor
-        self._at_stage_0 = 0
         self._encoding = False
         self._last_stage = executor.num_stages - 1
-        self.lanes = self._lanes = Lanes(executor, self)
+        self._audio = Station(
+            "audio", self._encode, partial(self.post, self._on_sound), lanes=1, in_order=False
+        )
+        for stage in range(executor.num_stages):
+            self.add_station(f"stage {stage}", partial(self._step, stage))
+        self.add_station("decoder", self._decode)
         self.run()
 
-    def new_session(self, request: AvatarRequest, now: float) -> Session:
-        return Session(request, self.config, last_seen=now)
+    def new_session(self, request: AvatarRequest, now: float) -> AvatarSession:
+        return AvatarSession(request=request, config=self.config, last_seen=now)
 
-    def close_now(self, session: Session) -> None:
-        self.executor.close(session.id)
+    # The stations' threads
 
-    # What the lanes report, on their threads
+    def _encode(self, work: SoundWork) -> None:
+        began = time.perf_counter()
+        if isinstance(work.sound, GivenFeatures):
+            features = work.sound.audio_features
+        else:
+            features = self.executor.encode_audio(work.sound)
+        tokens = self.executor.audio_tokens(features)
+        now = time.perf_counter()
+        work.heard = BlockInput(
+            num_frames=work.sound.num_frames,
+            audio_tokens=tokens,
+            audio_ms=1e3 * (now - began),
+            ready_at=now,
+        )
+        self.post(self._on_sound, work, None)
 
-    def stepped(self, work: Work, stage: int) -> None:
-        if stage in (0, self._last_stage):
-            self.post(self._on_step, work, stage)
+    def _step(self, stage: int, work: BlockWork) -> bool:
+        tensors = {
+            "latent": work.latent,
+            **work.input.audio_tokens,
+            "sink_distance": work.sink_distance,
+        }
+        if work.reference is not None:
+            tensors["reference"] = work.reference
+        work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
+        return True
 
-    def decoded(self, work: Work, frames: np.ndarray) -> None:
-        self.post(self._on_frames, work, frames)
-
-    def dropped(self, work: Work, stage: int, failure: str | None) -> None:
-        self.post(self._on_dropped, work, stage, failure)
-
-    def encoded(self, session: Session, block: BlockInput | None, failure: str | None) -> None:
-        self.post(self._on_audio, session, block, failure)
+    def _decode(self, work: BlockWork) -> bool:
+        assert work.latent is not None
+        work.frames = self.executor.decode(work.session.id, work.block, work.latent)
+        return False
 
     # The control thread
 
-    def _on_audio(self, session: Session, block: BlockInput | None, failure: str | None) -> None:
-        self._encoding = session.encoding = False
-        if block is not None:
-            session.ready.append(block)
-        if failure is not None:
-            self.fail(session, failure)
-
-    def _on_step(self, work: Work, stage: int) -> None:
-        if stage == 0:
-            self._at_stage_0 -= 1
-        if stage == self._last_stage and work.block == 0:
-            work.session.recalibrated = work.latent[:, :, :1].copy()
-
-    def _on_dropped(self, work: Work, stage: int, failure: str | None) -> None:
-        work.session.in_flight -= 1
-        if stage == 0:
-            self._at_stage_0 -= 1
-        if failure is not None:
-            self.fail(work.session, failure)
-
-    def _on_frames(self, work: Work, frames: np.ndarray) -> None:
-        session = work.session
-        session.in_flight -= 1
-        if session.closing:
-            return
-        drop = session.request.options.drop_first_frames
-        first = work.block * self.config.video_frames_per_block - drop
-        *stage_ms, decode_ms = work.stage_ms
-        total_ms = 1e3 * (time.perf_counter() - work.input.ready_at) + work.input.audio_ms
-        done = BlockFrames(
-            block=work.block,
-            frame_index=max(0, first),
-            frames=frames[max(0, -first) : work.input.num_frames],
-            latent=work.latent,
-            timings_ms=np.array(
-                [total_ms, work.wait_ms, work.input.audio_ms, decode_ms, *stage_ms], np.float32
-            ),
-        )
-        self.deliver(session, done)
-
     def dispatch(self) -> None:
         """Hand out what can be worked on; sessions take turns, block by block."""
-        if not self._encoding:
-            self._encode_next()
-        num_places = LANES * (self.executor.num_stages + 1)
-        while self._at_stage_0 < LANES and (session := self.next_session(num_places)) is not None:
-            self.guard(session, self._enter, session)
-            if not self._encoding:
-                self._encode_next()
+        self._encode_next()
+        super().dispatch()
 
-    def _encode_next(self) -> None:
-        for session in self.turns:
-            if (sound := session.next_sound()) is not None:
-                self._encoding = session.encoding = True
-                self._lanes.encode(session, sound)
-                return
+    def enter(self, session: AvatarSession) -> None:
+        super().enter(session)
+        self._encode_next()
 
-    def _enter(self, session: Session) -> None:
+    def next_work(self, session: AvatarSession) -> BlockWork:
         block, source = session.next_block, session.ready.popleft()
         session.next_block += 1
-        work = Work(
+        return BlockWork(
             session=session,
             block=block,
             input=source,
@@ -135,6 +129,50 @@ class LiveAvatar(Orchestrator[Session]):
             reference=session.sink_reference(block),
             wait_ms=1e3 * (time.perf_counter() - source.ready_at),
         )
-        self._at_stage_0 += 1
-        session.in_flight += 1
-        self._lanes.enter(work)
+
+    def passed(self, work: BlockWork, station: int) -> None:
+        if station == self._last_stage and work.block == 0:
+            assert work.latent is not None
+            work.session.recalibrated = work.latent[:, :, :1].copy()
+
+    def answer(self, work: BlockWork, frames: Array) -> BlockFrames:
+        assert work.latent is not None
+        drop = work.session.request.options.drop_first_frames
+        first = work.block * self.config.video_frames_per_block - drop
+        *stage_ms, decode_ms = work.times_ms
+        total_ms = 1e3 * (time.perf_counter() - work.input.ready_at) + work.input.audio_ms
+        return BlockFrames(
+            block=work.block,
+            frame_index=max(0, first),
+            frames=frames[max(0, -first) : work.input.num_frames],
+            latent=work.latent,
+            timings_ms=np.array(
+                [total_ms, work.wait_ms, work.input.audio_ms, decode_ms, *stage_ms], np.float32
+            ),
+        )
+
+    def end(self) -> None:
+        super().end()
+        self._audio.end()
+
+    def stop(self) -> None:
+        """End every session with an error and every thread."""
+        super().stop()
+        self._audio.join()
+
+    def _encode_next(self) -> None:
+        """Give the audio models what the next block hears, one at a time."""
+        if self._encoding:
+            return
+        for session in self.turns:
+            if (sound := session.next_sound()) is not None:
+                self._encoding = session.encoding = True
+                self._audio.put(SoundWork(session=session, block=session.next_block, sound=sound))
+                return
+
+    def _on_sound(self, work: SoundWork, failure: str | None) -> None:
+        self._encoding = work.session.encoding = False
+        if work.heard is not None:
+            work.session.ready.append(work.heard)
+        if failure is not None:
+            self.fail(work.session, failure)

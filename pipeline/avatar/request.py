@@ -6,20 +6,26 @@ client as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.config.avatar import PipelineConfig
-from pipeline.config.rolling import RollingConfig
+from pipeline.engines.base import Array, Arrays
 from pipeline.pictures.format import TAKEN
 from pipeline.pictures.reference import PICTURE_FITS
+from pipeline.sessions.checks import (
+    check_finite,
+    check_sequence,
+    read_blocks,
+    read_prompt,
+    read_seed,
+    read_text,
+)
 from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_REQUEST_SECONDS = 600
 """Audio that one request may carry."""
-MAX_PROMPT_BYTES = 8192
 _PEAK = 4.0  # float audio is in [-1, 1]; more than this is int16 scale or garbage
 
 
@@ -30,7 +36,7 @@ class Options:
     sink_distance: int | None = None
     """Latent frames between block and reference token; None draws them from the seed."""
     recalibrate: bool = True
-    """Put the first generated latent frame into the sink (spec/live_avatar 7)."""
+    """Put the first generated latent frame into the sink (docs/method.md section 3)."""
     picture_fit: str = "cover"
     """How a picture of another aspect is made to fit, one of PICTURE_FITS."""
     drop_first_frames: int = 0
@@ -68,25 +74,25 @@ class AvatarRequest:
     session: int
     start: bool
     end: bool
-    image: bytes | np.ndarray | None = None
+    image: bytes | Array | None = None
     """Encoded picture, or RGB uint8 [H, W, 3]."""
     prompt: str = ""
-    text: np.ndarray | None = None
+    text: Array | None = None
     """Text encoder rows [rows, text_dim] in place of the prompt."""
     seed: int = 0
     options: Options = field(default_factory=Options)
-    audio: np.ndarray | None = None
+    audio: Array | None = None
     """[samples] at sample_rate, mono, in [-1, 1]."""
-    audio_features: np.ndarray | None = None
+    audio_features: Array | None = None
     """[1, L+1, Ca, frames of whole blocks], in place of audio."""
-    noise: np.ndarray | None = None
+    noise: Array | None = None
     """[blocks, C, F, h, w]: step 0's input for the next blocks, in place of the seed's."""
-    sink_distance: np.ndarray | None = None
+    sink_distance: Array | None = None
     """int64 [blocks, num_steps], likewise."""
 
 
 def parse_request(
-    inputs: Mapping[str, np.ndarray],
+    inputs: Arrays,
     *,
     session: int,
     start: bool,
@@ -111,19 +117,7 @@ def parse_request(
     )
 
 
-def check_sequence(
-    inputs: Mapping[str, np.ndarray], session: object, start: bool, start_only: Sequence[str]
-) -> None:
-    """ValueError for a sequence id that is no number, or what belongs to START in mid-session:
-    `start_only`, seed and options."""
-    if not isinstance(session, int):  # Triton takes text, too
-        raise ValueError(f"sequence id is the text {shown(session)}, wanted a 64-bit integer")
-    for name in (*start_only, "seed", "options"):
-        if name in inputs and not start:
-            raise ValueError(f"{name} came in mid-session; it belongs to the START request")
-
-
-def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
+def _image(inputs: Arrays) -> bytes | Array:
     given = [name for name in ("image", "image_rgb") if name in inputs]
     if len(given) != 1:
         raise ValueError(
@@ -133,44 +127,7 @@ def _image(inputs: Mapping[str, np.ndarray]) -> bytes | np.ndarray:
     return inputs["image"].tobytes() if given == ["image"] else inputs["image_rgb"]
 
 
-def read_prompt(inputs: Mapping[str, np.ndarray]) -> str:
-    """`prompt` of a request, "" if there is none."""
-    raw = inputs["prompt"].tobytes() if "prompt" in inputs else b""
-    if len(raw) > MAX_PROMPT_BYTES:
-        raise ValueError(f"prompt has {len(raw)} bytes, at most {MAX_PROMPT_BYTES} are taken")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"prompt is not UTF-8: {error}") from error
-
-
-def read_text(
-    inputs: Mapping[str, np.ndarray], config: PipelineConfig | RollingConfig
-) -> np.ndarray | None:
-    """`text` [1..text_len, text_dim] of a request, finite."""
-    text = inputs.get("text")
-    if text is not None and (
-        text.ndim != 2 or text.shape[1] != config.text_dim or text.shape[0] > config.text_len
-    ):
-        raise ValueError(
-            f"text is {list(text.shape)}, wanted [1..{config.text_len}, {config.text_dim}]"
-        )
-    if text is not None:
-        _check_finite("text", text)
-    return text
-
-
-def read_seed(inputs: Mapping[str, np.ndarray]) -> int:
-    """`seed` of a request, 0 if there is none."""
-    seed = inputs.get("seed")
-    if seed is None:
-        return 0
-    if seed.shape != (1,):
-        raise ValueError(f"seed is {list(seed.shape)}, wanted one integer [1]")
-    return int(seed[0])
-
-
-def _audio(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
+def _audio(inputs: Arrays, config: PipelineConfig) -> Array | None:
     given = [name for name in ("audio", "audio_int16", "audio_features") if name in inputs]
     if len(given) > 1:
         raise ValueError(f"request carries {' and '.join(given)}, wanted one of them")
@@ -196,7 +153,7 @@ def _audio(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarr
     return audio
 
 
-def _audio_features(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
+def _audio_features(inputs: Arrays, config: PipelineConfig) -> Array | None:
     features = inputs.get("audio_features")
     if features is None:
         return None
@@ -212,11 +169,11 @@ def _audio_features(inputs: Mapping[str, np.ndarray], config: PipelineConfig) ->
             f"audio_features is {list(features.shape)}, wanted [{', '.join(map(str, wanted))}, "
             f"a multiple of {per_block}]"
         )
-    _check_finite("audio_features", features)
+    check_finite("audio_features", features)
     return features
 
 
-def _sink_distance(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> np.ndarray | None:
+def _sink_distance(inputs: Arrays, config: PipelineConfig) -> Array | None:
     distances = read_blocks(inputs, "sink_distance", (config.num_steps,))
     if distances is not None and (distances.min() < 0 or distances.max() > config.sink_position):
         raise ValueError(
@@ -224,23 +181,3 @@ def _sink_distance(inputs: Mapping[str, np.ndarray], config: PipelineConfig) -> 
             f"wanted 0..{config.sink_position}"
         )
     return distances
-
-
-def read_blocks(
-    inputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
-) -> np.ndarray | None:
-    """An input [blocks, *shape] with one or more blocks, finite."""
-    array = inputs.get(name)
-    if array is None:
-        return None
-    if array.ndim != len(shape) + 1 or array.shape[1:] != shape or len(array) == 0:
-        raise ValueError(
-            f"{name} is {list(array.shape)}, wanted [blocks, {', '.join(map(str, shape))}]"
-        )
-    _check_finite(name, array)
-    return array
-
-
-def _check_finite(name: str, array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} has values that are not finite numbers")

@@ -15,16 +15,8 @@ from pipeline.avatar.audio import AudioWindow, StreamingAudio
 from pipeline.avatar.request import AvatarRequest
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.noise import block_noise, seeded_sink_distance
-from pipeline.sessions.session import Answering, BlockFrames
-
-__all__ = [
-    "MAX_BACKLOG_SECONDS",
-    "BlockFrames",
-    "BlockInput",
-    "GivenFeatures",
-    "Session",
-    "Sound",
-]
+from pipeline.engines.base import Array, Arrays
+from pipeline.sessions.session import ServedSession
 
 MAX_BACKLOG_SECONDS = 1200
 """Audio, or blocks for as long, that may wait in a session for their turn."""
@@ -36,7 +28,7 @@ class BlockInput:
 
     num_frames: int
     """Video frames of audio in it; the last block of a stream may hold fewer than the others."""
-    audio_tokens: dict[str, np.ndarray]
+    audio_tokens: Arrays
     """audio_local and audio_global, as `Stage.step` takes them."""
     audio_ms: float
     ready_at: float
@@ -46,7 +38,7 @@ class BlockInput:
 class GivenFeatures:
     """A block's features that came in place of sound."""
 
-    audio_features: np.ndarray
+    audio_features: Array
     """[1, L+1, Ca, num_frames]."""
     num_frames: int
 
@@ -55,12 +47,11 @@ Sound = AudioWindow | GivenFeatures
 """What a block's audio tokens are made of."""
 
 
-@dataclass(slots=True, eq=False)
-class Session(Answering):
+@dataclass(slots=True, eq=False, kw_only=True)
+class AvatarSession(ServedSession):
     """State of one avatar's stream."""
 
     request: AvatarRequest
-    """The START request: seed, options."""
     config: PipelineConfig
     audio: StreamingAudio = field(init=False)
     encoding: bool = False
@@ -69,29 +60,21 @@ class Session(Answering):
     num_feature_blocks: int = 0
     next_block: int = 0
     """Next block to enter stage 0."""
-    recalibrated: np.ndarray | None = None
+    recalibrated: Array | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)
     given_features: deque[GivenFeatures] = field(default_factory=deque)
-    given_noise: deque[np.ndarray] = field(default_factory=deque)
-    given_distance: deque[np.ndarray] = field(default_factory=deque)
+    given_noise: deque[Array] = field(default_factory=deque)
+    given_distance: deque[Array] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.audio = StreamingAudio(self.config)
 
     @property
-    def id(self) -> int:
-        return self.request.session
-
-    @property
     def blocks_known(self) -> int:
-        """Blocks that the input so far completes."""
         return self.num_feature_blocks if self.uses_features else self.audio.num_blocks
 
-    def take(self, request: AvatarRequest, now: float) -> None:
-        """Append a request's audio or features; ValueError or RuntimeError if it can't be."""
-        if self.ended:
-            raise RuntimeError(f"session {self.id} has ended; open a new one with START")
+    def take(self, request: AvatarRequest) -> None:
         given = request.audio_features is not None
         has_sound = given or request.audio is not None
         if has_sound and self.uses_features not in (None, given):
@@ -108,7 +91,7 @@ class Session(Answering):
         if request.audio_features is not None:
             self._take_features(request.audio_features)
         if request.end:
-            self.ended = True
+            self.end()
             if not self.uses_features:
                 self.audio.finish()
 
@@ -132,7 +115,7 @@ class Session(Answering):
                     f"most {MAX_BACKLOG_SECONDS} s may wait; send no faster than answers come"
                 )
 
-    def _take_features(self, features: np.ndarray) -> None:
+    def _take_features(self, features: Array) -> None:
         per_block = self.config.video_frames_per_block
         for start in range(0, features.shape[3], per_block):
             block = np.ascontiguousarray(features[..., start : start + per_block])
@@ -141,7 +124,7 @@ class Session(Answering):
 
     def next_sound(self) -> Sound | None:
         """What the next block hears, if it is here and none is under way."""
-        if self.closing or self.encoding or len(self.ready) > 1:
+        if self.phase.is_closing or self.encoding or len(self.ready) > 1:
             return None
         if self.uses_features:
             return self.given_features.popleft() if self.given_features else None
@@ -153,18 +136,18 @@ class Session(Answering):
 
     def can_dispatch(self) -> bool:
         """Whether the next block has all it needs to enter stage 0."""
-        if not self.started or self.closing or not self.ready:
+        if not self.phase.is_started or not self.ready:
             return False
         waits = self.request.options.recalibrate and self.recalibrated is None
         return not (waits and self.next_block >= self.config.recalibrate_block)
 
-    def noise(self, block: int) -> np.ndarray:
+    def noise(self, block: int) -> Array:
         """Step 0's input [1, C, F, h, w]."""
         if self.given_noise:
             return self.given_noise.popleft()[None]
         return block_noise(self.request.seed, block, self.config.latent_shape)
 
-    def sink_distance(self, block: int) -> np.ndarray:
+    def sink_distance(self, block: int) -> Array:
         """int64 [num_steps]."""
         if self.given_distance:
             return self.given_distance.popleft()
@@ -175,7 +158,7 @@ class Session(Answering):
             self.request.seed, block, c.num_steps, c.sink_distance_min, c.sink_distance_max
         )
 
-    def sink_reference(self, block: int) -> np.ndarray | None:
+    def sink_reference(self, block: int) -> Array | None:
         """What the sink is re-calibrated with before `block`, or None."""
         due = block == self.config.recalibrate_block and self.request.options.recalibrate
         return self.recalibrated if due else None

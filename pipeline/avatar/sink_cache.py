@@ -3,8 +3,7 @@
 A step's KV cache is `[sink tokens | ring of window_blocks slots]`. Slots never move: block b is
 written into ring slot b mod window_blocks and evicts what stood there, so attention sees the sink,
 the current block and the window_blocks - 1 blocks before it. Keys are stored before RoPE, hence a
-position is a number in a table and the video may be endless (spec/live_avatar 6.3-6.5, 7;
-spec/engines 3).
+position is a number in a table and the video may be endless (docs/method.md sections 2 and 3).
 
     block 0        block 2              block 5 (slot 1 was block 1)
     [S|0 . . .]    [S|0 1 2 .]          [S|4 5 2 3]
@@ -62,11 +61,3 @@ class SinkCache:
             first_frame=first_frame,
             reference_position=max(c.sink_position, first_frame + sink_distance),
         )
-
-    def blocks_visible(self, block: int) -> range:
-        """Blocks whose keys a query of `block` attends to, itself last."""
-        return range(max(0, block - self.config.window_blocks + 1), block + 1)
-
-    def recalibrates(self, block: int) -> bool:
-        """Whether the sink is prefilled anew, with the first generated frame, before `block`."""
-        return block == self.config.recalibrate_block

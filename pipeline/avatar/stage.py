@@ -1,10 +1,12 @@
 """A pipeline stage: the denoising steps that one device owns, and every session's caches there.
 
 A block enters with its latent, passes each owned step in turn (usually one) and leaves less noisy.
-Each step has a KV cache of its own, filled with K/V of its own inputs at its own noise level: that
-is timestep forcing (spec/live_avatar 5.1, 7). All steps share one graph and one set of weights; a
-step is a row of timesteps.safetensors and a dsigma. What does not depend on the step is computed
-once per session: the prompt's K/V, and the sink's, which every cache gets a copy of.
+Each step has a KV cache of its own, filled with K/V of its own inputs at its own noise level. That
+is timestep forcing (Live Avatar, arXiv 2512.04677; docs/method.md section 3).
+
+All steps share one graph and one set of weights: a step is a row of timesteps.safetensors and a
+dsigma. What does not depend on the step is computed once per session: the prompt's K/V, and the
+sink's, of which every cache gets a copy.
 """
 
 from __future__ import annotations
@@ -15,22 +17,23 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import RopeTables
 from pipeline.denoising.schedule import Schedule
-from pipeline.engines.onnx import BoundGraph, Buffers, Engine, EngineLoader
+from pipeline.engines.base import Array, BoundGraph, Buffers, EngineLoader
+from pipeline.engines.onnx import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepConstants:
-    """What tells one denoising step from another (spec/engines 3)."""
+    """What tells one denoising step from another (docs/design.md, One graph for all steps)."""
 
-    modulation: np.ndarray
+    modulation: Array
     """[1, 6, D] float32: the timestep's shift, scale and gate for attention and FFN."""
-    head_modulation: np.ndarray
+    head_modulation: Array
     """[1, D] float32."""
-    dsigma: np.ndarray
+    dsigma: Array
     """[1] float32: sigma of the next step - sigma of this one, negative."""
 
 
@@ -56,7 +59,7 @@ class StageSession:
     steps: list[StepSession]
     prefill: BoundGraph
     """Fills the sink of the first step's cache."""
-    motion: np.ndarray
+    motion: Array
 
 
 class Stage:
@@ -87,9 +90,7 @@ class Stage:
         self._no_pose = np.zeros(self.config.latent_shape, np.float32)
         self._one_actor = np.ones((1, self.config.tokens_per_block, 1), np.float32)
 
-    def open(
-        self, session: int, reference: np.ndarray, motion: np.ndarray, text: np.ndarray
-    ) -> None:
+    def open(self, session: int, reference: Array, motion: Array, text: Array) -> None:
         """Give `session` caches, compute its prompt's K/V and fill its sink.
 
         reference [1, C, 1, h, w], motion [1, C, motion_frames, h, w], text [1, text_len, text_dim].
@@ -108,12 +109,12 @@ class Stage:
         self,
         session: int,
         block: int,
-        latent: np.ndarray,
-        audio_local: np.ndarray,
-        audio_global: np.ndarray,
-        sink_distance: np.ndarray,
-        reference: np.ndarray | None = None,
-    ) -> np.ndarray:
+        latent: Array,
+        audio_local: Array,
+        audio_global: Array,
+        sink_distance: Array,
+        reference: Array | None = None,
+    ) -> Array:
         """Denoise `block` by every owned step; returns the latent [1, C, F, h, w], valid until
         the next call.
 
@@ -148,8 +149,8 @@ class Stage:
         self.close(nobody)
 
     def _denoise(
-        self, step: StepSession, block: int, latent: np.ndarray, audio: Buffers, distance: int
-    ) -> np.ndarray:
+        self, step: StepSession, block: int, latent: Array, audio: Buffers, distance: int
+    ) -> Array:
         plan = step.plan(block, distance)
         step.rope.write_block(plan.slot, plan.first_frame)
         step.rope.place_reference(plan.reference_position)
@@ -169,13 +170,15 @@ class Stage:
                 "valid_tokens": np.array([plan.valid_tokens], np.int64),
             }
         )
-        return outputs["next_latent"]
+        latent = outputs["next_latent"]
+        return latent
 
-    def _fill_sink(self, state: StageSession, reference: np.ndarray) -> None:
-        """The sink's K/V are those of clean tokens, the same at every step (spec/live_avatar 6.4).
+    def _fill_sink(self, state: StageSession, reference: Array) -> None:
+        """Fill the sink of every step's cache (docs/method.md section 3).
 
-        One cache is filled and its sink copied: a tensor that all steps shared would have to be
-        joined with each one's ring in every layer of every call.
+        Its K/V are those of clean tokens, the same at every step: one is filled, the others get a
+        copy. A tensor that all shared would have to be joined with each one's ring in every layer
+        of every call.
         """
         first, *others = state.steps
         cos_sink, sin_sink = first.rope.sink_tables()
@@ -198,7 +201,7 @@ def _written(cache: Buffers) -> Buffers:
     return {name.replace("cache_", "present_", 1): array for name, array in cache.items()}
 
 
-def _rows(table: Buffers, timestep: float) -> tuple[np.ndarray, np.ndarray]:
+def _rows(table: Buffers, timestep: float) -> tuple[Array, Array]:
     """Modulation [1, 6, D] and head modulation [1, D] of a timestep in timesteps.safetensors."""
     found = np.flatnonzero(np.isclose(table["timesteps"], timestep, rtol=1e-6, atol=1e-4))
     if len(found) == 0:

@@ -8,36 +8,21 @@ stands here is what the schedule, the caches and the wire need.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from pipeline.config.sizes import LatentSizes
+from pipeline.config.sizes import StreamConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineConfig(LatentSizes):
-    """Sizes, schedule and windows of one preset (spec/live_avatar sections 1, 4-9).
+class PipelineConfig(StreamConfig):
+    """Sizes, schedule and windows of one preset (docs/method.md sections 1 to 5).
 
     All `*_frames` fields say which frames they count: latent frames (4 video frames each) or
     video frames (25 per second).
     """
 
-    preset: str
-    # Picture and latent
-    height: int
-    """Video height in pixels, a multiple of `spatial_stride * patch_size`."""
-    width: int
-    latent_channels: int = 16
-    spatial_stride: int = 8
-    temporal_stride: int = 4
-    """Video frames per latent frame."""
-    patch_size: int = 2
-    """Side of the DiT's square patch in latent pixels."""
-    # DiT
-    num_layers: int
-    num_heads: int
-    head_dim: int
-    text_len: int
-    """Rows of the text conditioning, padding included."""
-    text_dim: int
+    FILE: ClassVar[str] = "pipeline.json"
+
     audio_layers: int
     """Hidden states per audio frame: wav2vec2 layers + 1."""
     audio_dim: int
@@ -79,23 +64,18 @@ class PipelineConfig(LatentSizes):
     """`bytes`, or the file name of a Hugging Face `tokenizer.json` beside pipeline.json."""
 
     def __post_init__(self) -> None:
-        patch = self.spatial_stride * self.patch_size
-        for name in ("height", "width"):
-            if getattr(self, name) <= 0 or getattr(self, name) % (4 * patch):
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, wanted a positive multiple of {4 * patch} "
-                    "(VAE stride x patch size x 4, for the coarsest motion bucket)"
-                )
-        for name in ("num_steps", "frames_per_block", "window_blocks", "num_layers", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+        self.check_sizes(
+            4 * self.spatial_stride * self.patch_size,
+            "VAE stride x patch size x 4, for the coarsest motion bucket",
+        )
+        self.check_counts(
+            "num_steps", "frames_per_block", "window_blocks", "num_layers", "num_heads"
+        )
         if self.recalibrate_block < 1:
             raise ValueError(
                 f"recalibrate_block is {self.recalibrate_block}, wanted 1 or more: "
                 "block 0 generates the frame that the sink is re-calibrated with"
             )
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim is {self.head_dim}, wanted an even number")
         if self.sample_rate % self.fps:
             raise ValueError(
                 f"sample_rate {self.sample_rate} is not a multiple of fps {self.fps}, "
@@ -132,10 +112,6 @@ class PipelineConfig(LatentSizes):
     def audio_global_shape(self) -> tuple[int, int, int]:
         """Global audio tokens of a block: [1, F, D]."""
         return 1, self.frames_per_block, self.num_heads * self.head_dim
-
-    @property
-    def video_frames_per_block(self) -> int:
-        return self.frames_per_block * self.temporal_stride
 
     @property
     def samples_per_frame(self) -> int:

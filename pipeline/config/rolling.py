@@ -1,7 +1,7 @@
 """The numbers of a text-to-video stream, in one frozen place.
 
 One vocabulary for the systems that clean a few levels of noise block after block with a cache of
-clean K/V (spec/rolling_forcing section 6):
+clean K/V (docs/method.md section 8):
 
                    schedule    span  sink  sink_position  clean_sees_sink  recache
     Rolling Forcing diagonal   21    3     adjacent       False            none
@@ -13,8 +13,9 @@ clean K/V (spec/rolling_forcing section 6):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from pipeline.config.sizes import LatentSizes
+from pipeline.config.sizes import StreamConfig
 
 CHOICES = {
     "schedule": ("diagonal", "sequential"),
@@ -25,30 +26,20 @@ CHOICES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollingConfig(LatentSizes):
+class RollingConfig(StreamConfig):
     """Sizes, schedule and cache of one preset; `*_frames` are latent frames unless said otherwise.
 
     Written to `rolling.json` by the export and read by whatever serves the graphs.
     """
 
-    preset: str
-    # Picture and latent
-    height: int
-    """Video height in pixels, a multiple of `spatial_stride * patch_size`."""
-    width: int
-    latent_channels: int = 16
-    spatial_stride: int = 8
-    temporal_stride: int = 4
-    """Video frames per latent frame; the first latent frame of a stream is one video frame."""
-    patch_size: int = 2
+    FILE: ClassVar[str] = "rolling.json"
+
+    FIRST_IN_FILE: ClassVar[tuple[str, ...]] = (
+        *("preset", "height", "width", "latent_channels", "spatial_stride", "temporal_stride"),
+        *("patch_size", "fps"),
+    )
+
     fps: int = 16
-    # Transformer
-    num_layers: int
-    num_heads: int
-    head_dim: int
-    text_len: int
-    """Rows of the text conditioning, padding included."""
-    text_dim: int
     # Levels of noise
     denoising_steps: tuple[int, ...] = (1000, 800, 600, 400, 200)
     """Noise levels of 0..1000 before the shift, noisiest first; a window is as many blocks."""
@@ -83,22 +74,12 @@ class RollingConfig(LatentSizes):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
-        for name in ("num_layers", "num_heads", "frames_per_block", "fps", "temporal_stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
-        self._check_sizes()
+        self.check_counts("num_layers", "num_heads", "frames_per_block", "fps", "temporal_stride")
+        self.check_sizes(self.spatial_stride * self.patch_size, "VAE stride x patch size")
+        self._check_span()
         self._check_levels()
 
-    def _check_sizes(self) -> None:
-        patch = self.spatial_stride * self.patch_size
-        for name in ("height", "width"):
-            if getattr(self, name) <= 0 or getattr(self, name) % patch:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, wanted a positive multiple of {patch} "
-                    "(VAE stride x patch size)"
-                )
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim is {self.head_dim}, wanted an even number")
+    def _check_span(self) -> None:
         for name in ("span_frames", "sink_frames"):
             if getattr(self, name) % self.frames_per_block or getattr(self, name) < 0:
                 raise ValueError(
@@ -159,10 +140,9 @@ class RollingConfig(LatentSizes):
 
     def video_frames(self, num_blocks: int) -> int:
         """Video frames of a stream's first blocks: its first latent frame is a single one."""
-        whole = num_blocks * self.frames_per_block * self.temporal_stride
-        return max(0, whole - self.temporal_stride + 1)
+        return max(0, num_blocks * self.video_frames_per_block - self.temporal_stride + 1)
 
     def blocks_of(self, video_frames: int) -> int:
         """Blocks that hold so many video frames from a stream's start."""
-        per_block = self.frames_per_block * self.temporal_stride
-        return -(-(video_frames + self.temporal_stride - 1) // per_block) if video_frames else 0
+        whole = video_frames + self.temporal_stride - 1
+        return -(-whole // self.video_frames_per_block) if video_frames else 0

@@ -35,7 +35,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "longlive": _LONGLIVE,
     "longlive_infinite": {**_LONGLIVE, "sink_position": "adjacent"},
 }
-"""Name -> the RollingConfig fields that make it (spec/rolling_forcing sections 4, 7 and 9).
+"""Name -> the RollingConfig fields that make it (docs/method.md section 8).
 `rolling_recache` is Rolling Forcing with LongLive's change of prompt."""
 DEPLOYED = "deployed"
 """The rules of rolling.json itself, whatever they are called."""

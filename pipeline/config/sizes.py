@@ -1,21 +1,23 @@
-"""What every stream's configuration derives from its sizes, and its file."""
+"""What both configurations share: the sizes of picture and transformer, checks, and the file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
 
 
 class LatentSizes:
-    """Base of the frozen configurations: sizes of latents and tokens, `save` and `load`."""
+    """What follows from the sizes of a configuration: shapes of latents, numbers of tokens."""
 
     __slots__ = ()
     height: int
     width: int
     latent_channels: int
     spatial_stride: int
+    temporal_stride: int
     patch_size: int
     frames_per_block: int
 
@@ -47,16 +49,67 @@ class LatentSizes:
     def tokens_per_block(self) -> int:
         return self.tokens_per_frame * self.frames_per_block
 
+    @property
+    def video_frames_per_block(self) -> int:
+        return self.frames_per_block * self.temporal_stride
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig(LatentSizes):
+    """The fields of every stream. A subclass adds its own and checks them all."""
+
+    FILE: ClassVar[str]
+    """Its name beside the graphs; every model reads it when it loads."""
+    FIRST_IN_FILE: ClassVar[tuple[str, ...]] = ()
+    """Fields that the file begins with; the others follow in the order of their declaration."""
+
+    preset: str
+    height: int
+    """Video height in pixels, a multiple of `spatial_stride * patch_size`."""
+    width: int
+    latent_channels: int = 16
+    spatial_stride: int = 8
+    temporal_stride: int = 4
+    """Video frames per latent frame."""
+    patch_size: int = 2
+    """Side of the transformer's square patch in latent pixels."""
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    text_len: int
+    """Rows of the text conditioning, padding included."""
+    text_dim: int
+
+    def check_sizes(self, multiple: int, reason: str) -> None:
+        """ValueError if the picture is no `multiple` of pixels, or RoPE cannot pair a head's
+        channels.
+        """
+        for name in ("height", "width"):
+            if getattr(self, name) <= 0 or getattr(self, name) % multiple:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, wanted a positive multiple of {multiple} "
+                    f"({reason})"
+                )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim is {self.head_dim}, wanted an even number")
+
+    def check_counts(self, *names: str) -> None:
+        """ValueError if one of these fields is below 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+
     def save(self, path: Path) -> None:
-        values: Any = self  # each subclass is a dataclass
-        path.write_text(json.dumps(dataclasses.asdict(values), indent=1) + "\n")
+        """Write the fields as a JSON object."""
+        values = dataclasses.asdict(self)
+        first = {name: values[name] for name in self.FIRST_IN_FILE}
+        path.write_text(json.dumps({**first, **values}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the file; unknown or missing keys are named in the ValueError."""
         values = json.loads(path.read_text())
-        fields: Any = cls
-        known = {f.name for f in dataclasses.fields(fields)}
+        known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"{path}: unknown keys {unknown}, known are {sorted(known)}")
         try:

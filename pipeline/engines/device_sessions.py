@@ -1,22 +1,26 @@
 """One thread that serves the sessions of one device, every session's blocks in order.
 
 The orchestrator keeps one block queued ahead, sent by a second thread, so block n + 1 may arrive a
-moment before block n. It is parked until its turn. (spec/triton 4)
+moment before block n. It is refused with `OutOfOrder`, and its sender tries again.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
+
+from pipeline.engines.base import Array
 
 logger = logging.getLogger(__name__)
 
-Done = Callable[[Any], None]
-"""Called once, on the worker's thread, with the result or the exception of a call."""
+
+class OutOfOrder(RuntimeError):  # noqa: N818 - a moment too early is no error
+    """A block has overtaken the one before it; nothing was done."""
+
+    MARK = "out of order"
+    """How its message begins, by which it is known behind a process's border."""
 
 
 class Device(Protocol):
@@ -35,101 +39,77 @@ class Device(Protocol):
         """close(session)"""
 
 
-@dataclass(slots=True)
-class _Open:
-    """A session's place in the order."""
-
-    next_block: int = 0
-    parked: dict[int, tuple[dict[str, Any], Done]] = field(default_factory=dict)
-
-
 class SessionWorker:
-    """Owns `device`: nobody else may call it while the worker lives."""
+    """Owns `device`: nobody else may call it while the worker lives.
 
-    def __init__(self, device: Device, name: str, max_sessions: int) -> None:
+    Calls return at once, with what becomes of them. A device reuses its output memory, so with
+    `copies` an answer is a copy; without, it is valid until the next call.
+    """
+
+    def __init__(
+        self, device: Device, name: str, max_sessions: int, *, copies: bool = False
+    ) -> None:
         self.device = device
         self.name = name
         self.max_sessions = max_sessions
-        self._open: dict[int, _Open] = {}
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._copies = copies
+        self._next_block: dict[int, int] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    def open(self, session: int, tensors: dict[str, Any], done: Done) -> None:
-        """Open `session`; `done(None)` follows, or `done(exception)`."""
-        self._calls.put(lambda: self._answer(done, self._open_now, session, tensors))
+    def open(self, session: int, tensors: dict[str, Any]) -> Future[None]:
+        """Open `session`."""
+        return self._thread.submit(self._open, session, tensors)
 
-    def step(self, session: int, block: int, tensors: dict[str, Any], done: Done) -> None:
-        """Run `block` of `session` after its predecessors; `done(result)` follows."""
-        self._calls.put(lambda: self._step_now(session, block, tensors, done))
+    def step(self, session: int, block: int, tensors: dict[str, Any]) -> Future[Array | None]:
+        """Run `block` of `session`; OutOfOrder if its predecessor has not come yet."""
+        return self._thread.submit(self._step, session, block, tensors)
 
-    def close(self, session: int, done: Done) -> None:
-        """Close `session`, open or not; blocks that still wait for their turn get an error."""
-        self._calls.put(lambda: self._answer(done, self._close_now, session))
+    def close(self, session: int) -> Future[None]:
+        """Close `session`, open or not."""
+        return self._thread.submit(self._close, session)
 
-    def close_all(self, done: Done) -> None:
+    def close_all(self) -> Future[None]:
         """Close every session: whoever opened them is gone."""
-        self._calls.put(lambda: self._answer(done, self._close_all_now))
-
-    def next_block(self, session: int) -> int | None:
-        """The block whose turn it is once all calls are answered; None if it isn't open."""
-        state = self._open.get(session)
-        return None if state is None else state.next_block
+        return self._thread.submit(self._close_all)
 
     def stop(self) -> None:
         """End the thread after the calls that are queued, and close every session."""
-        self._calls.put(None)
-        self._thread.join()
+        self._thread.submit(self._close_all)
+        self._thread.shutdown()
 
-    def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            try:
-                call()
-            except Exception:  # of a `done`: the caller is out of reach, the others are not
-                logger.exception("%s could not answer", self.name)
-        self._close_all_now()
-
-    def _answer(self, done: Done, call: Callable[..., Any], *args: Any) -> None:
-        try:
-            result = call(*args)
-        except Exception as error:
-            logger.exception("%s failed", self.name)
-            result = error
-        done(result)
-
-    def _open_now(self, session: int, tensors: dict[str, Any]) -> None:
-        if session in self._open:
+    def _open(self, session: int, tensors: dict[str, Any]) -> None:
+        if session in self._next_block:
             raise RuntimeError(f"{self.name}: session {session} is open already")
-        if len(self._open) >= self.max_sessions:
+        if len(self._next_block) >= self.max_sessions:
             raise RuntimeError(f"{self.name}: all {self.max_sessions} sessions are in use")
         try:
             self.device.open(session, **tensors)
         except BaseException:
+            logger.exception("%s failed", self.name)
             self.device.close(session)
             raise
-        self._open[session] = _Open()
+        self._next_block[session] = 0
 
-    def _step_now(self, session: int, block: int, tensors: dict[str, Any], done: Done) -> None:
-        state = self._open.get(session)
-        if state is None:
-            done(RuntimeError(f"{self.name}: session {session} is not open here"))
-            return
-        if block < state.next_block or block in state.parked:
-            done(RuntimeError(f"{self.name}: block {block} of session {session} came twice"))
-            return
-        state.parked[block] = (tensors, done)
-        while state.next_block in state.parked:
-            tensors, done = state.parked.pop(state.next_block)
-            number = state.next_block
-            state.next_block += 1
-            self._answer(done, lambda t=tensors, n=number: self.device.step(session, n, **t))
+    def _step(self, session: int, block: int, tensors: dict[str, Any]) -> Array | None:
+        wanted = self._next_block.get(session)
+        if wanted is None:
+            raise RuntimeError(f"{self.name}: session {session} is not open here")
+        if block < wanted:
+            raise RuntimeError(f"{self.name}: block {block} of session {session} came twice")
+        if block > wanted:
+            raise OutOfOrder(f"{OutOfOrder.MARK}: block {block} came before block {wanted}")
+        self._next_block[session] = block + 1
+        try:
+            result: Array | None = self.device.step(session, block, **tensors)
+        except Exception:
+            logger.exception("%s failed", self.name)
+            raise
+        return result.copy() if self._copies and result is not None else result
 
-    def _close_all_now(self) -> None:
-        for session in list(self._open):
-            self._close_now(session)
-
-    def _close_now(self, session: int) -> None:
-        state = self._open.pop(session, _Open())
+    def _close(self, session: int) -> None:
+        self._next_block.pop(session, None)
         self.device.close(session)
-        for block, (_, done) in state.parked.items():
-            done(RuntimeError(f"{self.name}: session {session} closed before block {block}"))
+
+    def _close_all(self) -> None:
+        for session in list(self._next_block):
+            self._close(session)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipeline.engines.base import Array, misfit
 from pipeline.engines.manifest import TensorSpec
 
 
@@ -19,29 +21,37 @@ def wire_type(dtype: str) -> np.dtype[Any]:
     return np.dtype("float32" if dtype == "bfloat16" else dtype)
 
 
-def check_array(spec: TensorSpec, array: np.ndarray, where: str) -> np.ndarray:
+def check_within(spec: TensorSpec, array: Array, where: str) -> Array:
     """The array, contiguous; ValueError if it is not within `spec`. `where` begins the message."""
     fits = len(array.shape) == len(spec.smallest) and all(
         low <= size <= high
         for low, size, high in zip(spec.smallest, array.shape, spec.largest, strict=True)
     )
     if array.dtype != wire_type(spec.dtype) or not fits:
-        wanted = f"{list(spec.smallest)}"
+        shape = f"{list(spec.smallest)}"
         if spec.smallest != spec.largest:
-            wanted += f" to {list(spec.largest)}"
-        raise ValueError(
-            f"{where} is {array.dtype}{list(array.shape)}, wanted {wire_type(spec.dtype)}{wanted}"
-        )
+            shape += f" to {list(spec.largest)}"
+        raise misfit(where, array, wire_type(spec.dtype), shape)
     return np.ascontiguousarray(array)
 
 
-def to_bfloat16(array: np.ndarray) -> np.ndarray:
+def narrowed(array: Array, dtype: str) -> Array:
+    """What the device stores of an array that its caller gave: bits of bfloat16, else itself."""
+    return to_bfloat16(array) if dtype == "bfloat16" else array
+
+
+def widened(stored: Array, dtype: str) -> Array:
+    """What a caller gets of numbers as the device stores them; the counterpart of `narrowed`."""
+    return from_bfloat16(stored) if dtype == "bfloat16" else stored
+
+
+def to_bfloat16(array: Array) -> NDArray[np.uint16]:
     """float32 to the bits of the nearest bfloat16 (ties to even), uint16. NaN stays NaN."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
 
 
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+def from_bfloat16(bits: Array) -> NDArray[np.float32]:
     """The bits of bfloat16 numbers to float32."""
     return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -1,7 +1,7 @@
 """What a compiled engine is tied to, written beside its plan and compared before it is loaded.
 
 A plan runs on the GPU architecture and the TensorRT version it was built with, and nowhere else.
-The manifest says so in words before TensorRT says it in a number. (spec/engines 5)
+The manifest says so in words before TensorRT says it in a number. (docs/deploy.md, GPUs)
 """
 
 from __future__ import annotations

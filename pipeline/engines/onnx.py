@@ -1,19 +1,14 @@
-"""ONNX Runtime behind the interface that every engine has: bind once, run many times.
-
-An `Engine` is one graph. A `Binding` is that graph on one set of buffers: the caches of a session
-are bound when it opens, and a run names only what changes. A cache that is bound as input
-`cache_x` and as output `present_x` is the same memory, so TensorScatter writes in place; every
-other output has one buffer that is reused from run to run. (spec/engines 2, 3, 6)
-"""
+"""ONNX Runtime on a CPU behind the interface of `pipeline.engines.base`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
+
+from pipeline.engines.base import Array, Arrays, Buffers, check_fed, check_name, misfit
 
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -22,38 +17,6 @@ _DTYPES: dict[str, type[np.generic]] = {
     "tensor(int32)": np.int32,
     "tensor(uint8)": np.uint8,
 }
-
-Buffers = dict[str, Any]
-"""Named memory that graphs read and write; a session's caches are such a set. Arrays here, device
-buffers in `pipeline.engines.tensorrt`."""
-
-
-class BoundGraph(Protocol):
-    """A graph on one set of buffers."""
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
-        """Run with the inputs that are not bound; the outputs hold until the next run."""
-
-
-class LoadedGraph(Protocol):
-    """What a stage or a decoder asks of an engine."""
-
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """Of every input its name, with sizes and element type."""
-
-    def new_buffers(self, *prefixes: str) -> Buffers:
-        """Zeroed memory for every input whose name starts with one of `prefixes`."""
-
-    def bind(self, reads: Buffers, writes: Buffers) -> BoundGraph:
-        """Bind `reads` as inputs and `writes` as outputs for as long as the result lives."""
-
-    def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
-        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
-
-
-EngineLoader = Callable[[Path, int], LoadedGraph]
-"""From the path of a graph and the cores that may run it: `Engine`, or a loader of plans."""
 
 
 class Engine:
@@ -90,10 +53,10 @@ class Engine:
         for name, array in source.items():
             target[name][:, :, :num_rows] = array[:, :, :num_rows]
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
+    def run(self, inputs: Arrays) -> Buffers:
         """Run a stateless graph; shapes may differ from call to call."""
         names = list(self.outputs)
-        return dict(zip(names, self.session.run(names, self._checked(inputs)), strict=True))
+        return dict(zip(names, self.session.run(names, self.check_all(inputs)), strict=True))
 
     def warm_up(self, **sizes: int) -> None:
         """Run a stateless graph once on zeros; `sizes` are those of its dynamic axes, by name."""
@@ -104,19 +67,16 @@ class Engine:
             }
         )
 
-    def _checked(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def check_all(self, inputs: Arrays) -> dict[str, Array]:
+        """`check` for every input."""
         return {name: self.check(name, array) for name, array in inputs.items()}
 
-    def check(self, name: str, array: np.ndarray) -> np.ndarray:
+    def check(self, name: str, array: Array) -> Array:
         """The array as this graph takes it (contiguous); ValueError if it is not that input."""
-        if name not in self.inputs:
-            raise ValueError(f"{self.path.name} has no input {name!r}, it has {list(self.inputs)}")
+        check_name(self.path.name, name, self.inputs)
         shape, dtype = self.inputs[name]
         if array.dtype != dtype or not _fits(array.shape, shape):
-            raise ValueError(
-                f"{self.path.name}: {name} is {array.dtype}{list(array.shape)}, "
-                f"wanted {np.dtype(dtype)}{shape}"
-            )
+            raise misfit(f"{self.path.name}: {name}", array, np.dtype(dtype), shape)
         return np.ascontiguousarray(array)
 
 
@@ -127,7 +87,7 @@ class Binding:
         self.engine = engine
         self._io = engine.session.io_binding()
         self._bound: list[object] = []  # memory that the binding points to
-        self._inputs: dict[str, np.ndarray] = {}  # inputs of the run under way, kept alive
+        self._inputs: dict[str, Array] = {}  # inputs of the run under way, kept alive
         for name, array in reads.items():
             assert engine.check(name, array) is array, f"{name} must be contiguous"
             self._io.bind_ortvalue_input(name, self._share(array))
@@ -139,19 +99,16 @@ class Binding:
             self._io.bind_ortvalue_output(name, self._share(array))
         self._fed = [name for name in engine.inputs if name not in reads]
 
-    def _share(self, array: np.ndarray) -> ort.OrtValue:
+    def _share(self, array: Array) -> ort.OrtValue:
         value = ort.OrtValue.ortvalue_from_numpy(array)
         assert value.data_ptr() == array.ctypes.data, "ONNX Runtime copied a buffer"
         self._bound += [array, value]
         return value
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
+    def run(self, inputs: Arrays) -> Buffers:
         """Run with the inputs that are not bound; the outputs hold until the next run."""
-        if sorted(inputs) != sorted(self._fed):
-            raise ValueError(
-                f"{self.engine.path.name}: got inputs {sorted(inputs)}, wanted {sorted(self._fed)}"
-            )
-        self._inputs = self.engine._checked(inputs)
+        check_fed(self.engine.path.name, inputs, self._fed)
+        self._inputs = self.engine.check_all(inputs)
         for name, array in self._inputs.items():
             self._io.bind_cpu_input(name, array)
         self.engine.session.run_with_iobinding(self._io)

@@ -1,35 +1,25 @@
-"""TensorRT behind the interface of `pipeline.engines.onnx`. Every call of CUDA stands here.
+"""TensorRT behind the interface of `pipeline.engines.base`.
 
-A `Gpu` is one device in one process: its stream and its memory. A `TensorRTEngine` is one plan on
-it, a `TensorRTBinding` that plan on one set of buffers with an execution context of its own.
-Addresses are set once. From its second run on a binding launches what it has captured as a CUDA
-graph; only the copies of what comes and goes, through pinned memory, stay outside the capture.
-The contexts of a process run one after another and share one block of scratch memory.
-
-None of this has run on a GPU: tests drive it with a stand-in for both libraries.
+A `TensorRTEngine` is one plan on a `Gpu`, a `TensorRTBinding` that plan on one set of buffers with
+an execution context of its own. Addresses are set once. From its second run on a binding launches
+what it has captured as a CUDA graph; only the copies of what comes and goes, through pinned memory,
+stay outside the capture. The contexts of a process run one after another and share one block of
+scratch memory.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import logging
-import math
 import mmap
-import threading
-import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.engines.host_arrays import check_array, from_bfloat16, storage_type, to_bfloat16
-from pipeline.engines.manifest import BYTES, Machine, Manifest, manifest_path
-from pipeline.engines.onnx import Buffers
-
-logger = logging.getLogger(__name__)
+from pipeline.engines.base import Array, Arrays, Buffers, check_fed, check_name
+from pipeline.engines.gpu import CapturedGraph, DeviceBuffer, Gpu, Shape
+from pipeline.engines.host_arrays import check_within, narrowed, widened
+from pipeline.engines.manifest import Manifest, manifest_path
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -43,153 +33,6 @@ _DTYPES = {
     "FP8": "float8",
 }
 """TensorRT's names of element types -> ours, numpy's where numpy has the type."""
-Shape = tuple[int, ...]
-
-
-@dataclass(eq=False, slots=True, kw_only=True, weakref_slot=True)
-class DeviceBuffer:
-    """Memory on the GPU, freed with the last reference to it."""
-
-    address: int
-    shape: Shape
-    dtype: str
-    num_bytes: int
-
-
-class Gpu:
-    """One device of this process. Any thread may call it, one at a time."""
-
-    def __init__(self, index: int, cuda: Any = None, trt: Any = None) -> None:
-        """`cuda` and `trt` are the modules cuda.bindings.runtime and tensorrt."""
-        self.index = index
-        self.cuda = cuda = cuda or _library("cuda.bindings.runtime")
-        self.trt = trt = trt or _library("tensorrt")
-        self._thread = threading.local()
-        self._scratch: DeviceBuffer | None = None
-        self.stream = self.call("cudaStreamCreateWithFlags", cuda.cudaStreamNonBlocking)[0]
-        weakref.finalize(self, _quietly, cuda.cudaStreamDestroy, self.stream)
-        self.log = _log_of(trt)
-        self.runtime = trt.Runtime(self.log)
-
-    def call(self, name: str, *args: Any) -> tuple[Any, ...]:
-        """What a function of the CUDA runtime returns; RuntimeError in CUDA's own words."""
-        if getattr(self._thread, "device", None) != self.index:  # CUDA's device is per thread
-            self._raw("cudaSetDevice", self.index)
-            self._thread.device = self.index
-        return self._raw(name, *args)
-
-    def _raw(self, name: str, *args: Any) -> tuple[Any, ...]:
-        code, *results = getattr(self.cuda, name)(*args)
-        if int(code):
-            words = self.cuda.cudaGetErrorString(code)[1].decode()
-            raise RuntimeError(f"GPU {self.index}: {name} failed: {words} (error {int(code)})")
-        return tuple(results)
-
-    def machine(self) -> Machine:
-        (properties,) = self.call("cudaGetDeviceProperties", self.index)
-        return Machine(
-            gpu=properties.name.decode(),
-            compute_capability=f"{properties.major}.{properties.minor}",
-            tensorrt=self.trt.__version__,
-        )
-
-    def memory(self) -> tuple[int, int]:
-        """Free and total bytes."""
-        free, total = self.call("cudaMemGetInfo")
-        return free, total
-
-    def allocate(self, shape: Shape, dtype: str) -> DeviceBuffer:
-        """Zeroed memory; RuntimeError says how much was wanted and how much is free."""
-        num_bytes = max(BYTES[dtype] * math.prod(shape), 1)
-        try:
-            (address,) = self.call("cudaMalloc", num_bytes)
-        except RuntimeError as error:
-            free, total = (size / 1e9 for size in self.memory())
-            wanted = f"wanted {num_bytes / 1e9:.3f} GB, {free:.3f} of {total:.3f} GB are free"
-            raise RuntimeError(f"{error}; {wanted}") from error
-        address = int(address)
-        buffer = DeviceBuffer(address=address, shape=shape, dtype=dtype, num_bytes=num_bytes)
-        weakref.finalize(buffer, _quietly, self.call, "cudaFree", address).atexit = False
-        self.call("cudaMemsetAsync", address, 0, num_bytes, self.stream)
-        return buffer
-
-    def allocate_pinned(self, shape: Shape, dtype: str) -> np.ndarray:
-        """Host memory that the GPU copies from and to by itself, as an array."""
-        num_bytes = max(BYTES[dtype] * math.prod(shape), 1)
-        (address,) = self.call("cudaMallocHost", num_bytes)
-        memory = (ctypes.c_char * num_bytes).from_address(int(address))
-        weakref.finalize(memory, _quietly, self.call, "cudaFreeHost", address).atexit = False
-        numbers = np.frombuffer(memoryview(memory), storage_type(dtype), math.prod(shape))
-        return numbers.reshape(shape)
-
-    def scratch(self, num_bytes: int) -> DeviceBuffer:
-        """The contexts' common activation memory, of at least this size."""
-        if self._scratch is None or self._scratch.num_bytes < num_bytes:
-            self._scratch = self.allocate((num_bytes,), "uint8")
-        return self._scratch
-
-    def upload(self, source: np.ndarray, target: DeviceBuffer) -> None:
-        """Start a copy from pinned memory, as many bytes as the source has."""
-        kind = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        address = source.ctypes.data
-        self.call("cudaMemcpyAsync", target.address, address, source.nbytes, kind, self.stream)
-
-    def download(self, source: DeviceBuffer, target: np.ndarray) -> None:
-        """Start a copy to pinned memory, as many bytes as the target has."""
-        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        address = target.ctypes.data
-        self.call("cudaMemcpyAsync", address, source.address, target.nbytes, kind, self.stream)
-
-    def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
-        """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""
-        _, heads, rows, size = source.shape
-        row = size * BYTES[source.dtype]
-        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        places = target.address, rows * row, source.address, rows * row
-        self.call("cudaMemcpy2DAsync", *places, num_rows * row, heads, kind, self.stream)
-
-    def wait(self) -> None:
-        """Until all that was started is done; errors of it show up here."""
-        self.call("cudaStreamSynchronize", self.stream)
-
-    def read(self, buffer: DeviceBuffer) -> np.ndarray:
-        """The numbers of a buffer, bfloat16 widened to float32; for tests and inspection."""
-        pinned = self.allocate_pinned(buffer.shape, buffer.dtype)
-        self.download(buffer, pinned)
-        self.wait()
-        return from_bfloat16(pinned) if buffer.dtype == "bfloat16" else pinned.copy()
-
-    def write(self, array: np.ndarray, buffer: DeviceBuffer) -> None:
-        """Set the numbers of a buffer, rounded to its type; the counterpart of `read`."""
-        pinned = self.allocate_pinned(buffer.shape, buffer.dtype)
-        pinned[...] = to_bfloat16(array) if buffer.dtype == "bfloat16" else array
-        self.upload(pinned, buffer)
-        self.wait()
-
-    def capture(self, start: Callable[[], None]) -> CapturedGraph:
-        """What `start` puts on the stream, recorded instead of run."""
-        mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self.call("cudaStreamBeginCapture", self.stream, mode)
-        try:
-            start()
-        finally:  # also after an error: the stream would stay in capture mode
-            (graph,) = self.call("cudaStreamEndCapture", self.stream)
-        try:
-            return CapturedGraph(self, self.call("cudaGraphInstantiate", graph, 0)[0])
-        finally:
-            self.call("cudaGraphDestroy", graph)
-
-
-class CapturedGraph:
-    """A CUDA graph that is ready to be launched."""
-
-    def __init__(self, gpu: Gpu, executable: Any) -> None:
-        self._gpu, self._executable = gpu, executable
-        free = weakref.finalize(self, _quietly, gpu.call, "cudaGraphExecDestroy", executable)
-        free.atexit = False
-
-    def launch(self) -> None:
-        self._gpu.call("cudaGraphLaunch", self._executable, self._gpu.stream)
 
 
 class TensorRTEngine:
@@ -202,11 +45,11 @@ class TensorRTEngine:
         self.path, self.gpu = path, gpu
         self.manifest = Manifest.load(manifest_path(path))
         self.manifest.check(gpu.machine())
-        gpu.call("cudaMemGetInfo")  # TensorRT allocates on the thread's device: set it
+        gpu.memory()  # TensorRT allocates on the thread's device, which a first call sets
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
             self.engine = gpu.runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
-            raise RuntimeError(f"{path.name}: TensorRT cannot load it: {gpu.log.last}")
+            raise self.refused("TensorRT cannot load it")
         if self.manifest.streams_weights:
             self.engine.weight_streaming_budget_v2 = 0
         self.inputs, self.outputs = self._tensors("INPUT"), self._tensors("OUTPUT")
@@ -238,7 +81,8 @@ class TensorRTEngine:
 
     def bind(self, reads: Buffers, writes: Buffers) -> TensorRTBinding:
         """Bind device buffers as inputs and outputs. Arrays in `reads` are brought along anew for
-        every run, since their owner may have changed them; arrays in `writes` are filled by it."""
+        every run, since their owner may have changed them; arrays in `writes` are filled by it.
+        """
         return TensorRTBinding(self, reads, writes)
 
     def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
@@ -247,11 +91,14 @@ class TensorRTEngine:
         for name, buffer in source.items():
             self.gpu.copy_rows(buffer, target[name], num_rows)
 
-    def check(self, name: str, array: np.ndarray) -> np.ndarray:
+    def check(self, name: str, array: Array) -> Array:
         """The array as this plan takes it (contiguous); ValueError if it is not that input."""
-        if name not in self.inputs:
-            raise ValueError(f"{self.path.name} has no input {name!r}, it has {list(self.inputs)}")
-        return check_array(self.manifest.inputs[name], array, f"{self.path.name}: {name}")
+        check_name(self.path.name, name, self.inputs)
+        return check_within(self.manifest.inputs[name], array, f"{self.path.name}: {name}")
+
+    def refused(self, what: str) -> RuntimeError:
+        """An error with TensorRT's last words; its calls return False or None, not more."""
+        return RuntimeError(f"{self.path.name}: {what}: {self.gpu.log.last}")
 
 
 class TensorRTBinding:
@@ -262,18 +109,16 @@ class TensorRTBinding:
         strategy = gpu.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._context = engine.engine.create_execution_context(strategy)
         if self._context is None:
-            raise RuntimeError(f"{engine.path.name}: no execution context: {gpu.log.last}")
+            raise engine.refused("no execution context")
         self._bound: dict[str, DeviceBuffer] = {}
         self._mirrored = {n: a for n, a in reads.items() if isinstance(a, np.ndarray)}
         self._fed = [name for name in engine.inputs if name not in reads]
         self._check_aliases(reads, writes)
-        for name in engine.inputs:
-            buffer = reads.get(name)
-            self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
         self._filled = {n: a for n, a in writes.items() if isinstance(a, np.ndarray)}
-        for name in engine.outputs:
-            buffer = writes.get(name)
-            self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
+        for names, buffers in ((engine.inputs, reads), (engine.outputs, writes)):
+            for name in names:
+                buffer = buffers.get(name)
+                self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
         self._staging = {
             name: gpu.allocate_pinned(*engine.inputs[name])
             for name in (*self._fed, *self._mirrored)
@@ -299,16 +144,14 @@ class TensorRTBinding:
             )
         self._bound[name] = buffer
         if not self._context.set_tensor_address(name, buffer.address):
-            raise RuntimeError(
-                f"{engine.path.name}: address of {name} refused: {engine.gpu.log.last}"
-            )
+            raise engine.refused(f"address of {name} refused")
 
     def _shape_of(self, name: str) -> Shape:
         """Of an output in host memory: its largest, or that of the array that it fills."""
         if (array := self._filled.get(name)) is None:
             return self.engine.outputs[name][0]
         where = f"{self.engine.path.name}: what {name} is to fill"
-        return check_array(self.engine.manifest.outputs[name], array, where).shape
+        return check_within(self.engine.manifest.outputs[name], array, where).shape
 
     def _set_scratch(self) -> None:
         num_bytes = self.engine.scratch_bytes
@@ -332,12 +175,9 @@ class TensorRTBinding:
                     f"but is bound to the buffer of {bound}"
                 )
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Buffers:
+    def run(self, inputs: Arrays) -> Buffers:
         """Run with the inputs that are not bound; the outputs hold until the next run."""
-        if sorted(inputs) != sorted(self._fed):
-            raise ValueError(
-                f"{self.engine.path.name}: got inputs {sorted(inputs)}, wanted {sorted(self._fed)}"
-            )
+        check_fed(self.engine.path.name, inputs, self._fed)
         gpu = self.engine.gpu
         for name, array in {**inputs, **self._mirrored}.items():
             self._feed(name, self.engine.check(name, array))
@@ -346,23 +186,19 @@ class TensorRTBinding:
             gpu.download(self._bound[name], pinned)
         gpu.wait()
         self._is_warm = True
-        results = {name: self._widened(name, pinned) for name, pinned in self.outputs.items()}
+        results = {n: widened(p, self.engine.outputs[n][1]) for n, p in self.outputs.items()}
         for name, array in self._filled.items():
             array[...] = results.pop(name)
         return results
 
-    def _feed(self, name: str, array: np.ndarray) -> None:
+    def _feed(self, name: str, array: Array) -> None:
         if self._shapes.get(name) != array.shape:
             if not self._context.set_input_shape(name, array.shape):
-                raise RuntimeError(
-                    f"{self.engine.path.name}: shape {list(array.shape)} of {name} refused: "
-                    f"{self.engine.gpu.log.last}"
-                )
+                raise self.engine.refused(f"shape {list(array.shape)} of {name} refused")
             self._shapes[name] = array.shape
             self._graph, self._is_warm = None, False
         pinned = self._staging[name].reshape(-1)[: array.size]
-        narrow = self.engine.inputs[name][1] == "bfloat16"
-        pinned[:] = (to_bfloat16(array) if narrow else array).reshape(-1)
+        pinned[:] = narrowed(array, self.engine.inputs[name][1]).reshape(-1)
         self.engine.gpu.upload(pinned, self._bound[name])
 
     def _start(self) -> None:
@@ -375,55 +211,15 @@ class TensorRTBinding:
             self._graph.launch()
 
     def _execute(self) -> None:
-        gpu = self.engine.gpu
-        if not self._context.execute_async_v3(int(gpu.stream)):
-            raise RuntimeError(f"{self.engine.path.name}: TensorRT failed: {gpu.log.last}")
-
-    def _widened(self, name: str, pinned: np.ndarray) -> np.ndarray:
-        return from_bfloat16(pinned) if self.engine.outputs[name][1] == "bfloat16" else pinned
+        if not self._context.execute_async_v3(int(self.engine.gpu.stream)):
+            raise self.engine.refused("TensorRT failed")
 
 
 def plan_loader(device: int, cuda: Any = None, trt: Any = None) -> Callable[..., TensorRTEngine]:
     """What loads `x.plan` where a stage or a decoder asks for `x.onnx`, all on one GPU."""
     gpu = Gpu(device, cuda, trt)
 
-    def load(path: Path, num_threads: int = 1) -> TensorRTEngine:
+    def load(path: Path, _num_threads: int = 1) -> TensorRTEngine:
         return TensorRTEngine(path.with_suffix(".plan"), gpu)
 
     return load
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise RuntimeError(
-            f"engine 'tensorrt' needs the module {name} ({error}): serve from the image of "
-            "deploy/Dockerfile, or on a CPU with configs/cpu.pbtxt"
-        ) from error
-
-
-def _log_of(trt: Any) -> Any:
-    """TensorRT's messages into ours; `last` is the last error, for exceptions to quote."""
-
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last = "no reason given"
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity.name in ("ERROR", "INTERNAL_ERROR"):
-                self.last = message
-                logger.error("TensorRT: %s", message)
-            elif severity.name == "WARNING":
-                logger.warning("TensorRT: %s", message)
-
-    return Log()
-
-
-def _quietly(free: Callable[..., Any], *args: Any) -> None:
-    """Called by the garbage collector, where nobody can catch what goes wrong."""
-    try:
-        free(*args)
-    except Exception as error:
-        logger.warning("GPU memory could not be freed: %s", error)

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.rolling import RollingConfig
-from pipeline.engines.onnx import BoundGraph, Engine, EngineLoader
+from pipeline.engines.base import Array, BoundGraph, EngineLoader
+from pipeline.engines.onnx import Engine
 
 
 class RollingDecoder:
@@ -31,7 +32,7 @@ class RollingDecoder:
         """Start a stream."""
         even, odd = self.engine.new_buffers("state_"), self.engine.new_buffers("state_")
 
-        def nexts(states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        def nexts(states: dict[str, Array]) -> dict[str, Array]:
             return {f"next_{name}": array for name, array in states.items()}
 
         self.sessions[session] = [
@@ -40,12 +41,13 @@ class RollingDecoder:
             self.first_engine.bind({}, nexts(even)),
         ]
 
-    def step(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+    def step(self, session: int, block: int, latent: Array) -> Array:
         """Decode a latent [1, C, F, h, w] to frames uint8 [T, H, W, 3], valid until the next call
         but one of this session."""
         graphs = self.sessions[session]
         bound = graphs.pop() if block == 0 else graphs[block % 2]
-        return bound.run({"latent": latent})["frames"]
+        frames: Array = bound.run({"latent": latent})["frames"]
+        return frames
 
     def warm_up(self) -> None:
         """Run both graphs once: the first run would take two or three times as long."""

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import DEPLOYED, served_rules
 from pipeline.denoising.noise import block_noise
-from pipeline.denoising.rolling_schedule import Levels
-from pipeline.engines.onnx import Buffers, Engine, EngineLoader, LoadedGraph
+from pipeline.denoising.schedule import Levels
+from pipeline.engines.base import Array, Buffers, EngineLoader, LoadedGraph
+from pipeline.engines.onnx import Engine
 from pipeline.rolling.window import WindowStage
 
 GRAPHS = ("dit_window", "dit_clean", "dit_text", "dit_recache")
@@ -27,10 +28,10 @@ GRAPHS = ("dit_window", "dit_clean", "dit_text", "dit_recache")
 class _Stream:
     stage: WindowStage
     seed: int
-    given: dict[int, np.ndarray] = field(default_factory=dict)
+    given: dict[int, Array] = field(default_factory=dict)
     """Block -> noise [levels, C, F, h, w] in place of the seed's, while it is in flight."""
 
-    def noise(self, block: int, level: int) -> np.ndarray:
+    def noise(self, block: int, level: int) -> Array:
         """What enters a block at a level, [1, C, F, h, w]."""
         if block in self.given:
             return self.given[block][level : level + 1]
@@ -56,9 +57,9 @@ class WindowDevice:
     def open(
         self,
         session: int,
-        text: np.ndarray,
-        seed: np.ndarray | None = None,
-        rules: np.ndarray | None = None,
+        text: Array,
+        seed: Array | None = None,
+        rules: Array | None = None,
     ) -> None:
         """Start a stream: text [1, text_len, text_dim], seed int64 [1], the rules' name as UTF-8
         bytes (None: those of rolling.json)."""
@@ -74,10 +75,10 @@ class WindowDevice:
         self,
         session: int,
         tick: int,
-        text: np.ndarray | None = None,
-        noise: np.ndarray | None = None,
-        num_blocks: np.ndarray | None = None,
-    ) -> np.ndarray | None:
+        text: Array | None = None,
+        noise: Array | None = None,
+        num_blocks: Array | None = None,
+    ) -> Array | None:
         """Run tick `tick`: the latent [1, C, F, h, w] of the block that it finishes, or None.
 
         From this tick on the prompt is `text` and the stream has `num_blocks` int64 [1] blocks.

@@ -12,10 +12,11 @@ through all levels.
     tick 5   S 1 2  [3 4]           drain: block 4 was the last
 
 A cache is `[sink | ring]`, one slot per block; slots never move. Keys are stored before RoPE, so a
-position is a number that the plan gives: with an adjacent sink a pass counts its keys from 0, and a
-stream may be endless (spec/rolling_forcing sections 4 and 6). A tick begins with the clean pass of
-the block finished before it: a clean pass whose K/V nobody will read is thus never planned, though
-nobody knows when a stream ends.
+position is a number that the plan gives. With an adjacent sink a pass counts its keys from 0, so a
+stream may be endless (Rolling Forcing, arXiv 2509.25161; docs/method.md section 8).
+
+A tick begins with the clean pass of the block finished before it. So no clean pass is planned whose
+K/V nobody will read, though nobody knows when a stream ends.
 """
 
 from __future__ import annotations

@@ -6,17 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from pipeline.avatar.request import (
+from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import DEPLOYED
+from pipeline.engines.base import Array, Arrays
+from pipeline.sessions.checks import (
     check_sequence,
     read_blocks,
     read_prompt,
     read_seed,
     read_text,
 )
-from pipeline.config.rolling import RollingConfig
-from pipeline.config.rules import DEPLOYED
 from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_BLOCKS = 1_000_000
@@ -59,13 +58,13 @@ class RollingRequest:
     end: bool
     prompt: str | None = None
     """None: as before, in a START the empty prompt."""
-    text: np.ndarray | None = None
+    text: Array | None = None
     """Text encoder rows float32 [rows, text_dim] in place of the prompt."""
     seed: int = 0
     options: RollingOptions = field(default_factory=RollingOptions)
     num_blocks: int | None = None
     """How many more blocks to make; None: none, but with `end` what is left of the stream."""
-    noise: np.ndarray | None = None
+    noise: Array | None = None
     """float32 [blocks, levels, C, F, h, w] of the next blocks to enter, in place of the seed's."""
 
     @property
@@ -75,7 +74,7 @@ class RollingRequest:
 
 
 def parse_rolling_request(
-    inputs: Mapping[str, np.ndarray],
+    inputs: Arrays,
     *,
     session: int,
     start: bool,
@@ -110,7 +109,7 @@ def _frames_of(seconds: object, config: RollingConfig) -> int:
     return math.ceil(float(seconds) * config.fps - 1e-9)  # type: ignore[arg-type]
 
 
-def _num_blocks(inputs: Mapping[str, np.ndarray]) -> int | None:
+def _num_blocks(inputs: Arrays) -> int | None:
     value = inputs.get("num_blocks")
     if value is None:
         return None
@@ -122,7 +121,7 @@ def _num_blocks(inputs: Mapping[str, np.ndarray]) -> int | None:
     return int(value[0])
 
 
-def _noise(inputs: Mapping[str, np.ndarray], config: RollingConfig) -> np.ndarray | None:
+def _noise(inputs: Arrays, config: RollingConfig) -> Array | None:
     noise = inputs.get("noise")
     levels = noise.shape[1] if noise is not None and noise.ndim == 6 else config.num_levels
     return read_blocks(inputs, "noise", (levels, *config.latent_shape[1:]))

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.base import Array
 from pipeline.rolling.request import RollingRequest
-from pipeline.sessions.session import Answering
+from pipeline.sessions.session import ServedSession
 from pipeline.sessions.text import pad_text
 
 MAX_BACKLOG_BLOCKS = 256
@@ -30,25 +28,24 @@ class Change:
     """What a tick brings besides itself."""
 
     prompt: str | None = None
-    text: np.ndarray | None = None
+    text: Array | None = None
     num_blocks: int | None = None
     """Length of the stream, known from now on."""
-    noise: np.ndarray | None = None
+    noise: Array | None = None
     """[levels, C, F, h, w] of the block that enters."""
 
 
-@dataclass(slots=True, eq=False)
-class RollingSession(Answering):
+@dataclass(slots=True, eq=False, kw_only=True)
+class RollingSession(ServedSession):
     """State of one stream."""
 
     request: RollingRequest
-    """The START request: seed, options."""
     config: RollingConfig
     """The rules it runs under."""
     next_tick: int = 0
     asked: int = 0
     """Blocks that requests have asked for."""
-    given_noise: deque[np.ndarray] = field(default_factory=deque)
+    given_noise: deque[Array] = field(default_factory=deque)
     changes: dict[int, Change] = field(default_factory=dict)
     """By tick."""
 
@@ -57,12 +54,7 @@ class RollingSession(Answering):
             self.changes[0] = Change(num_blocks=self.length)
 
     @property
-    def id(self) -> int:
-        return self.request.session
-
-    @property
     def blocks_known(self) -> int:
-        """Blocks that the requests so far are due."""
         return self.asked
 
     @property
@@ -76,8 +68,7 @@ class RollingSession(Answering):
         """Ticks from a block's first to its last."""
         return self.config.window_blocks - 1
 
-    def take(self, request: RollingRequest, now: float) -> None:
-        """Append what a request brings; ValueError or RuntimeError if it can't be."""
+    def take(self, request: RollingRequest) -> None:
         self._check(request)
         tick = self.asked + self.latency if self.asked else 0
         if request.has_prompt and not request.start:
@@ -89,7 +80,7 @@ class RollingSession(Answering):
         self.asked += request.num_blocks or 0
         if not request.end:
             return
-        self.ended = True
+        self.end()
         if request.num_blocks is None:  # all that is left: known, or in flight
             in_flight = self.latency if self.asked else 0
             self.asked = self.length if self.length is not None else self.asked + in_flight
@@ -97,8 +88,6 @@ class RollingSession(Answering):
             self.changes.setdefault(tick, Change()).num_blocks = self.asked
 
     def _check(self, request: RollingRequest) -> None:
-        if self.ended:
-            raise RuntimeError(f"session {self.id} has ended; open a new one with START")
         if self.length is not None and (request.num_blocks or 0) > self.length - self.asked:
             raise ValueError(
                 f"num_blocks is {request.num_blocks}, but {self.length - self.asked} of the "
@@ -121,7 +110,7 @@ class RollingSession(Answering):
     def has_work(self) -> bool:
         """Whether somebody waits for the next tick."""
         due = self.asked + self.latency if self.asked else 0
-        return self.started and not self.closing and self.next_tick < due
+        return self.phase.is_started and self.next_tick < due
 
     def can_dispatch(self) -> bool:
         """The next tick needs nothing else."""
@@ -140,7 +129,7 @@ class RollingSession(Answering):
         """Index of a block's first frame in the stream."""
         return self.config.video_frames(block)
 
-    def shown(self, block: int, frames: np.ndarray) -> np.ndarray:
+    def shown(self, block: int, frames: Array) -> Array:
         """A block's frames [T, H, W, 3] without those behind the stream's last."""
         last = self.request.options.num_frames
         return frames if last is None else frames[: max(0, last - self.frame_index(block))]
@@ -148,10 +137,3 @@ class RollingSession(Answering):
     def forget_conditions(self) -> None:
         """Let go of what START carried once the models have it."""
         self.request = dataclasses.replace(self.request, text=None, noise=None)
-
-
-def new_session(
-    request: RollingRequest, rules: Mapping[str, RollingConfig], now: float
-) -> RollingSession:
-    """A session under the rules that START names."""
-    return RollingSession(request, rules[request.options.rules], last_seen=now)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.config.rolling import RollingConfig
-from pipeline.engines.onnx import BoundGraph, Buffers, LoadedGraph
+from pipeline.engines.base import Array, BoundGraph, Buffers, LoadedGraph
 from pipeline.rolling.plan import RollingPlan
 
-Noise = Callable[[int, int], np.ndarray]
+Noise = Callable[[int, int], Array]
 """Block and level -> standard normal noise [1, C, F, h, w] that enters this block there."""
 
 
@@ -20,7 +18,7 @@ class FinishedBlock:
     """A block that has passed all levels."""
 
     block: int
-    latent: np.ndarray
+    latent: Array
     """[1, C, F, h, w], clean."""
 
 
@@ -37,8 +35,8 @@ class WindowSession:
         """Blocks of the stream, once no more are to enter."""
         self.switched = False
         """Whether the next tick is the first under a new prompt."""
-        self.in_flight: dict[int, np.ndarray] = {}
-        self.finished: dict[int, np.ndarray] = {}
+        self.in_flight: dict[int, Array] = {}
+        self.finished: dict[int, Array] = {}
         """Clean latents of the latest blocks, as many as may be run again."""
         window = engines["dit_window"]
         self.cache: Buffers = window.new_buffers("cache_")
@@ -50,7 +48,7 @@ class WindowSession:
             for name, engine in engines.items()
             if name in ("dit_clean", "dit_recache")
         }
-        self.velocities: dict[int, np.ndarray] = {}
+        self.velocities: dict[int, Array] = {}
         """Output memory for each number of blocks in a window."""
         self.windows: dict[int, BoundGraph] = {}
 

@@ -1,8 +1,8 @@
 """Text-to-video streams on one device: every tick denoises a window of blocks and finishes one.
 
-A stream's caches, its prompt's K/V and the blocks in flight live here. Integers come from
-`rolling_plan`; a tick runs the graph of clean passes for the block that was finished before and
-the window's graph, then adds noise for the next level (spec/rolling_forcing sections 3 and 4).
+A stream's caches, its prompt's K/V and the blocks in flight live here. `pipeline.rolling.plan` says
+in integers what a tick computes. It runs the graph of clean passes for the block that was finished
+before, then the window's graph, then adds noise for the next level (docs/method.md section 8).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 
 from pipeline.config.rolling import RollingConfig
 from pipeline.denoising.positions import grid, tables
-from pipeline.denoising.rolling_schedule import Levels
-from pipeline.engines.onnx import Buffers, Engine, EngineLoader, LoadedGraph
+from pipeline.denoising.schedule import Levels
+from pipeline.engines.base import Array, Buffers, EngineLoader, LoadedGraph
+from pipeline.engines.onnx import Engine
 from pipeline.rolling.plan import Pass
 from pipeline.rolling.stream_state import FinishedBlock, Noise, WindowSession
 
@@ -52,13 +53,13 @@ class WindowStage:
         engines = {name: load_engine(folder / f"{name}.onnx", num_threads) for name in names}
         return cls(config, engines, load_file(folder / "window_timesteps.safetensors"))
 
-    def open(self, session: int, text: np.ndarray, noise: Noise) -> None:
+    def open(self, session: int, text: Array, noise: Noise) -> None:
         """Start a stream: text [1, text_len, text_dim] with zero rows after the prompt."""
         state = WindowSession(self.config, self.engines, noise)
         state.text_pass.run({"text": text})
         self.sessions[session] = state
 
-    def switch(self, session: int, text: np.ndarray) -> None:
+    def switch(self, session: int, text: Array) -> None:
         """From the next tick on another prompt holds, for the blocks in flight too. If the config
         says so, the cached blocks are run again under it first.
         """
@@ -115,7 +116,7 @@ class WindowStage:
         c, nobody = self.config, -1
         zeros = np.zeros(c.latent_shape, np.float32)
         text = np.zeros((1, c.text_len, c.text_dim), np.float32)
-        self.open(nobody, text, lambda block, level: zeros)
+        self.open(nobody, text, lambda _block, _level: zeros)
         for _ in range(c.window_blocks + c.cache_blocks):
             self.step(nobody)
         if c.recache != "none":
@@ -139,7 +140,7 @@ class WindowStage:
             noisy = state.in_flight[block]
             state.in_flight[block] = self.levels.advance(level, noisy, velocity, noise)
 
-    def velocity(self, state: WindowSession, each: Pass, latent: np.ndarray) -> np.ndarray:
+    def velocity(self, state: WindowSession, each: Pass, latent: Array) -> Array:
         """The network on a window: latent [1, C, frames, h, w] -> velocity, valid until the next
         call for as many frames.
         """
@@ -198,7 +199,7 @@ class WindowStage:
             "slots": np.array([key.slot for key in each.history], np.int64),
         }
 
-    def _compute_tables(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+    def _compute_tables(self, position: int) -> tuple[Array, Array]:
         """cos and sin [F, S, d/2] of a block whose first frame stands at `position`."""
         c = self.config
         frames = tuple(range(position, position + c.frames_per_block))
@@ -206,7 +207,7 @@ class WindowStage:
         shape = (c.frames_per_block, c.tokens_per_frame, c.head_dim // 2)
         return cos.reshape(shape), sin.reshape(shape)
 
-    def _check_timesteps(self, found: np.ndarray) -> None:
+    def _check_timesteps(self, found: Array) -> None:
         wanted = [*self.levels.timesteps.tolist(), self.config.context_timestep]
         if len(found) != len(wanted) or not np.allclose(found, wanted, rtol=1e-6, atol=1e-4):
             raise ValueError(

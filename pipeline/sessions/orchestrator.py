@@ -1,81 +1,93 @@
-"""Sessions and their requests, for every public model: who is admitted, answered, freed.
+"""What the sessions of a public model compute: work handed from station to station, in turns.
 
-One control thread owns all state and reads events from a queue; it decides with integers and never
-waits for a model. What the sessions compute, and in which order, is a subclass's `dispatch`.
+    control thread ─▶ station 0 ─▶ station 1 ─▶ … ─▶ the decoder ─▶ control thread ─▶ the client
+
+A subclass names the stations and says what a session's next piece of work is.
 """
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
 import time
-from collections import deque
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from pipeline.sessions.endings import Endings, ended
-from pipeline.sessions.session import Answering, BlockFrames, OpenRequest, Reply
+from pipeline.engines.base import Array
+from pipeline.sessions.control import Control, Executor
+from pipeline.sessions.session import BlockFrames, ServedSession
+from pipeline.sessions.stations import LANES, Station, Work
 
-logger = logging.getLogger(__name__)
-
-TICK_S = 0.05
-"""How often it is looked whether clients are still there."""
-S = TypeVar("S", bound=Answering)
-S_in = TypeVar("S_in", bound=Answering, contravariant=True)
+S = TypeVar("S", bound=ServedSession)
+W = TypeVar("W", bound=Work)
 
 
-class SessionLanes(Protocol[S_in]):
-    """The threads around the control thread, as far as sessions go; every call returns at once."""
+class Orchestrator(Control[S], Generic[S, W]):
+    """The stations of a public model, in the order in which work passes them."""
 
-    def start(self, session: S_in) -> None:
-        """Open a session at every model; `Orchestrator.started` follows."""
+    def __init__(self, executor: Executor, *, max_sessions: int, idle_timeout_s: float) -> None:
+        super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
+        self._stations: list[Station[W]] = []
+        self._at_first = 0
 
-    def close(self, session: S_in) -> None:
-        """Free it everywhere; `Orchestrator.closed` follows."""
+    def add_station(self, name: str, run: Callable[[W], bool]) -> None:
+        """Append a station; `run` has its model work and says whether the work goes on from there.
 
-    def forget(self, session: S_in) -> None:
-        """Drop what is known of a closed session."""
+        It is called on the station's threads.
+        """
+        number = len(self._stations)
+        station: Station[W] = Station(
+            name,
+            partial(self._pass, number, run),
+            partial(self.post, self._on_dropped, number),
+            in_order=number > 0,
+        )
+        self._stations.append(station)
 
-    def end(self) -> None:
-        """Let the threads go home."""
+    @abstractmethod
+    def next_work(self, session: S) -> W:
+        """The session's next piece of work, taken from it."""
 
-    def join(self) -> None:
-        """Wait for them, after `end`."""
+    @abstractmethod
+    def answer(self, work: W, frames: Array) -> BlockFrames:
+        """What the client gets of a decoded block [T, H, W, 3]."""
 
-
-class Orchestrator(Generic[S]):
-    """`submit` may be called from any thread."""
-
-    name: str
-    lanes: SessionLanes[S]
-
-    def __init__(self, *, max_sessions: int, idle_timeout_s: float) -> None:
-        self.max_sessions = max_sessions
-        self.idle_timeout_s = idle_timeout_s
-        self.sessions: dict[int, S] = {}
-        self.endings = Endings()
-        self.turns: deque[S] = deque()
-        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._control, name="control", daemon=True)
-
-    def run(self) -> None:
-        """Start the control thread, once a subclass is complete."""
-        self._thread.start()
-
-    def new_session(self, request: Any, now: float) -> S:
-        raise AssertionError("every model has its own")
+    def passed(self, work: W, station: int) -> None:
+        """Work has left a station, and nothing else is known of it yet."""
 
     def dispatch(self) -> None:
         """Hand out what can be worked on; sessions take turns."""
-        raise AssertionError("every model has its own")
+        while self._at_first < LANES and (session := self._next_session()) is not None:
+            self.guard(session, self.enter, session)
 
-    def next_session(self, num_places: int) -> S | None:
-        """Whose turn it is. Busy sessions share the places at the models, so that one with a long
+    def enter(self, session: S) -> None:
+        """Send the session's next piece of work to the first station."""
+        work = self.next_work(session)
+        self._at_first += 1
+        session.in_flight += 1
+        self._stations[0].put(work)
+
+    def forget(self, session: S) -> None:
+        """Drop what the stations know of a closed session."""
+        for station in self._stations:
+            station.forget(session)
+
+    def end(self) -> None:
+        """Let the stations' threads go home."""
+        for station in self._stations:
+            station.end()
+
+    def stop(self) -> None:
+        """End every session with an error and every thread."""
+        super().stop()
+        for station in self._stations:
+            station.join()
+
+    def _next_session(self) -> S | None:
+        """Whose turn it is. Busy sessions share the places at the stations, so that one with a long
         backlog does not fill the queue of the slowest model before another's first block."""
         busy = sum(1 for s in self.turns if s.in_flight or s.has_work())
-        share = -(-num_places // max(busy, 1))
+        share = -(-LANES * len(self._stations) // max(busy, 1))
         for session in self.turns:
             if session.in_flight < share and session.can_dispatch():
                 self.turns.remove(session)
@@ -83,218 +95,31 @@ class Orchestrator(Generic[S]):
                 return session
         return None
 
-    def close_now(self, session: S) -> None:
-        """Free a session everywhere; may block, at the very end only."""
-        raise AssertionError("every model has its own")
+    # The stations' threads
 
-    def submit(self, request: Any, reply: Reply) -> None:
-        """Take a request; `reply` gets its blocks and its end."""
-        self.post(self._on_request, request, reply)
-
-    def refuse(self, session: int, message: str, reply: Reply, *, start: bool, end: bool) -> None:
-        """Answer a request that can't be read. What follows a refused START hears why; a session
-        whose END is refused fails, since for Triton the sequence is over."""
-        self.post(self._on_refused, session, message, reply, start, end)
-
-    def fail_all(self, message: str) -> None:
-        """End every session with an error; new ones may come."""
-        self.post(self._on_fail_all, message)
-
-    def stop(self) -> None:
-        """End every session with an error and every thread."""
-        self.post(self._on_stop)
-        self._thread.join()
-        self.lanes.join()
-
-    # What the lanes report, on their threads
-
-    def started(self, session: S, failure: str | None) -> None:
-        self.post(self._on_started, session, failure)
-
-    def closed(self, session: S) -> None:
-        self.post(self._on_closed, session)
-
-    def post(self, event: Callable[..., None], *args: Any) -> None:
-        """Have the control thread call `event`."""
-        self._events.put(partial(event, *args))
+    def _pass(self, number: int, run: Callable[[W], bool], work: W) -> None:
+        began = time.perf_counter()
+        goes_on = run(work)
+        work.times_ms.append(1e3 * (time.perf_counter() - began))
+        if goes_on:
+            self._stations[number + 1].put(work)
+        self.post(self._on_passed, number, work, goes_on)
 
     # The control thread
 
-    def _control(self) -> None:
-        next_tick = 0.0
-        while True:
-            try:
-                event = self._events.get(timeout=TICK_S)
-            except queue.Empty:
-                pass
-            else:
-                if event is None:
-                    return
-                self.guard(None, event)
-            if time.monotonic() >= next_tick:
-                self.guard(None, self._reap)
-                next_tick = time.monotonic() + TICK_S
-            self.guard(None, self.dispatch)
-
-    def guard(self, session: S | None, call: Callable[..., None], *args: Any) -> None:
-        """A fault (of the wire, of memory) ends the session that it struck, never this thread."""
-        try:
-            call(*args)
-        except Exception as error:
-            logger.exception("%s: an event failed", self.name)
-            if session is not None:
-                self.fail(session, str(error))
-
-    def deliver(self, session: S, done: BlockFrames) -> None:
-        """Answer with a block that is ready."""
-        self.guard(session, session.deliver, done)
+    def _on_passed(self, number: int, work: W, goes_on: bool) -> None:
+        self._at_first -= number == 0
+        self.passed(work, number)
+        if goes_on:
+            return
+        session: S = work.session
+        session.in_flight -= 1
         session.last_seen = time.monotonic()
-        self._close_if_complete(session)
+        if work.frames is not None and not session.phase.is_closing:
+            self.deliver(session, self.answer(work, work.frames))
 
-    def fail(self, session: S, message: str) -> None:
-        """Answer every open request of the session with the error and free it."""
-        if session.closing:
-            return
-        logger.warning("session %d fails: %s", session.id, message)
-        session.failed = message
-        self._begin_close(session)
-
-    def _on_request(self, request: Any, reply: Reply) -> None:
-        present = self.sessions.get(request.session)
-        session: S | None = None
-        try:
-            session = self._admit(request, present) if request.start else self._open(request)
-            session.take(request, time.perf_counter())
-            is_held = request.start and not request.end and reply.is_held
-        except Exception as error:
-            if request.start and session is not None:
-                self._forget(session)
-            self._on_refused(request.session, str(error), reply, request.start, request.end)
-            return
-        session.last_seen = time.monotonic()
-        if is_held:
-            session.held = reply
-        else:
-            session.requests.append(OpenRequest(reply, session.blocks_known))
-        self.guard(session, session.finish_requests)
-        if request.start:
-            self.lanes.start(session)
-        self._close_if_complete(session)
-
-    def _on_refused(
-        self, session_id: int, message: str, reply: Reply, start: bool, end: bool
-    ) -> None:
-        session = self.sessions.get(session_id)
-        if start and session is None:
-            self.endings.remember(session_id, message)
-        elif start and session is not None and session.ended:
-            session.refused_start = message  # what is sent behind it comes too late for this one
-        if end and not start and session is not None and not session.ended:
-            self.fail(session, message)  # for Triton the sequence is over: no END will come
-        self.guard(None, reply.fail, message)
-
-    def _open(self, request: Any) -> S:
-        """The session that a later request belongs to; RuntimeError says why it is not open."""
-        session = self.sessions.get(request.session)
-        if session is None:
-            raise RuntimeError(self.endings.of(request.session))
-        if session.closing or session.ended:
-            raise RuntimeError(_ending(session))
-        return session
-
-    def _admit(self, request: Any, present: S | None) -> S:
-        if present is not None:
-            raise RuntimeError(f"session {request.session} {_why_taken(present)}")
-        if len(self.sessions) >= self.max_sessions:
-            raise RuntimeError(
-                f"all {self.max_sessions} sessions of this server are in use; try again later"
-            )
-        session = self.new_session(request, time.monotonic())
-        self.sessions[session.id] = session
-        self.turns.append(session)
-        logger.info("session %d starts", session.id)
-        return session
-
-    def _on_started(self, session: S, failure: str | None) -> None:
-        session.starting = False
-        if session.closing:  # the client left meanwhile
-            self.lanes.close(session)
-            return
+    def _on_dropped(self, number: int, work: W, failure: str | None) -> None:
+        self._at_first -= number == 0
+        work.session.in_flight -= 1
         if failure is not None:
-            self.fail(session, failure)
-            return
-        session.started = True
-        session.forget_conditions()
-        session.last_seen = time.monotonic()  # conditioning may take longer than the idle limit
-        self.guard(session, session.finish_requests)
-        self._close_if_complete(session)
-
-    def _close_if_complete(self, session: S) -> None:
-        if session.is_complete() and not session.closing:
-            self._begin_close(session)
-
-    def _begin_close(self, session: S) -> None:
-        session.closing = True
-        if not session.starting:
-            self.lanes.close(session)
-
-    def _forget(self, session: S) -> None:
-        del self.sessions[session.id]
-        self.turns.remove(session)
-        self.lanes.forget(session)
-
-    def _on_closed(self, session: S) -> None:
-        """The session is free everywhere: only now its last requests become final."""
-        if session.id not in self.sessions:  # `stop` has answered them
-            return
-        self._forget(session)
-        self.endings.remember(session.id, _ending(session))
-        for reply in session.take_replies():
-            if session.failed is None:
-                self.guard(None, reply.finish)
-            else:
-                self.guard(None, reply.fail, session.failed)
-        logger.info("session %d ends after %d blocks", session.id, session.next_delivery)
-
-    def _reap(self) -> None:
-        """Free sessions whose client is gone: at once if a request is open, else when idle."""
-        for session in list(self.sessions.values()):
-            if not session.closing:
-                self.guard(session, self._reap_session, session)
-
-    def _reap_session(self, session: S) -> None:
-        if session.is_abandoned():
-            self.fail(session, f"session {session.id}: the client is gone")
-        elif session.is_idle() and time.monotonic() - session.last_seen > self.idle_timeout_s:
-            self.fail(
-                session,
-                f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed; "
-                "open a new one with START",
-            )
-
-    def _on_fail_all(self, message: str) -> None:
-        for session in list(self.sessions.values()):
-            self.fail(session, message)
-
-    def _on_stop(self) -> None:
-        for session in list(self.sessions.values()):
-            for reply in session.take_replies():
-                reply.fail("the server is shutting down")
-            self.close_now(session)
-        self.sessions.clear()
-        self.lanes.end()
-        self._events.put(None)
-
-
-def _ending(session: Answering) -> str:
-    """Why it takes no more requests."""
-    return session.failed or session.refused_start or ended(session.id)
-
-
-def _why_taken(session: Answering) -> str:
-    """Why its id can't be opened again now."""
-    if not session.closing and not session.ended:
-        return "is open already; END it first"
-    if session.failed is not None:
-        return f"is being freed, try again ({session.failed})"
-    return "is ending; wait for the final response to its END"
+            self.fail(work.session, failure)

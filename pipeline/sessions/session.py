@@ -1,15 +1,59 @@
-"""The requests of one session and the blocks that answer them, whatever makes the blocks.
+"""One session of a public model: its phase, its requests, and the blocks that answer them.
 
 Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Protocol
 
-import numpy as np
+from pipeline.engines.base import Array
+
+
+class Phase(Enum):
+    """Where a session stands between START and its last answer; `MOVES` says what may follow."""
+
+    STARTING = auto()
+    """The models condition on what START brought, and open it."""
+    STARTING_ENDED = auto()
+    """The same, and END has come already."""
+    OPEN = auto()
+    """Every model holds it; more input may come."""
+    ENDED = auto()
+    """END has come; the blocks that are due are being made."""
+    LEAVING = auto()
+    """It has failed while the models open it; it is freed when they are done."""
+    CLOSING = auto()
+    """The models free it; then its last requests become final."""
+
+    @property
+    def is_started(self) -> bool:
+        """Whether every model holds it and may work on it."""
+        return self in (Phase.OPEN, Phase.ENDED)
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether more requests may come."""
+        return self in (Phase.STARTING, Phase.OPEN)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nobody waits for its blocks any more."""
+        return self in (Phase.LEAVING, Phase.CLOSING)
+
+
+MOVES = {
+    Phase.STARTING: {Phase.STARTING_ENDED, Phase.OPEN, Phase.LEAVING},
+    Phase.STARTING_ENDED: {Phase.ENDED, Phase.LEAVING},
+    Phase.OPEN: {Phase.ENDED, Phase.CLOSING},
+    Phase.ENDED: {Phase.CLOSING},
+    Phase.LEAVING: {Phase.CLOSING},
+    Phase.CLOSING: set(),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +63,11 @@ class BlockFrames:
     block: int
     frame_index: int
     """Index of frames[0] in the stream."""
-    frames: np.ndarray
+    frames: Array
     """uint8 RGB [T, H, W, 3]."""
-    latent: np.ndarray
+    latent: Array
     """Final latent float32 [1, C, F, h, w]."""
-    timings_ms: np.ndarray
+    timings_ms: Array
     """float32: total, queued, then the models' (docs/protocol.md)."""
 
 
@@ -49,20 +93,16 @@ class OpenRequest:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Answering:
+class ServedSession(ABC):
     """A session from START to its last answer. `eq=False`: it is itself, whatever it holds."""
 
+    request: Any
+    """The START request."""
     last_seen: float
-    starting: bool = True
-    """Conditioning is under way; a session that fails meanwhile closes when it is done."""
-    started: bool = False
-    """Conditioning is done and every model holds the session."""
-    closing: bool = False
+    phase: Phase = Phase.STARTING
     failed: str | None = None
     refused_start: str | None = None
     """What the last START heard that came for its id when it had ended."""
-    ended: bool = False
-    """END has come."""
     in_flight: int = 0
     """Pieces of its work that are with a model or queued there."""
     next_delivery: int = 0
@@ -74,28 +114,44 @@ class Answering:
 
     @property
     def id(self) -> int:
-        raise AssertionError("every kind of session has its own")
+        """The correlation id of its requests."""
+        return int(self.request.session)
 
     @property
+    @abstractmethod
     def blocks_known(self) -> int:
         """Blocks that the requests so far are due."""
-        raise AssertionError("every kind of session has its own")
 
-    def take(self, request: Any, now: float) -> None:
+    @abstractmethod
+    def take(self, request: Any) -> None:
         """Append what a request brings; ValueError or RuntimeError if it can't be."""
-        raise AssertionError("every kind of session has its own")
 
+    @abstractmethod
     def has_work(self) -> bool:
         """Whether input waits for its turn."""
-        raise AssertionError("every kind of session has its own")
 
+    @abstractmethod
     def can_dispatch(self) -> bool:
         """Whether its next piece of work has all it needs."""
-        raise AssertionError("every kind of session has its own")
 
+    @abstractmethod
     def forget_conditions(self) -> None:
         """Let go of what START carried, once the models have it."""
-        raise AssertionError("every kind of session has its own")
+
+    def move(self, phase: Phase) -> None:
+        """Go on to `phase`; RuntimeError if that can't follow."""
+        if phase not in MOVES[self.phase]:
+            raise RuntimeError(f"session {self.id} can't go from {self.phase.name} to {phase.name}")
+        self.phase = phase
+
+    def end(self) -> None:
+        """END has come."""
+        is_starting = self.phase is Phase.STARTING
+        self.move(Phase.STARTING_ENDED if is_starting else Phase.ENDED)
+
+    def start(self) -> None:
+        """Every model holds it now."""
+        self.move(Phase.ENDED if self.phase is Phase.STARTING_ENDED else Phase.OPEN)
 
     def deliver(self, done: BlockFrames) -> None:
         """Answer with every block whose turn it is; requests that are complete become final."""
@@ -114,9 +170,9 @@ class Answering:
 
         So does a cancelled one, by which the orchestrator sees that the client is gone.
         """
-        while self.started and self.requests:
+        while self.phase.is_started and self.requests:
             first = self.requests[0]
-            last = self.ended and len(self.requests) == 1
+            last = self.phase is Phase.ENDED and len(self.requests) == 1
             if first.blocks_due > self.next_delivery or last:
                 return
             if self.held is None and first.reply.cancelled():
@@ -132,7 +188,12 @@ class Answering:
 
     def is_idle(self) -> bool:
         """Whether it waits for its client, who is owed nothing."""
-        return self.started and not self.requests and self.next_delivery >= self.blocks_known
+        owed = bool(self.requests) or self.next_delivery < self.blocks_known
+        return self.phase.is_started and not owed
+
+    def is_complete(self) -> bool:
+        """END has come and every block is delivered."""
+        return self.phase is Phase.ENDED and self.next_delivery >= self.blocks_known
 
     def take_replies(self) -> list[Reply]:
         """Of every request that isn't final, in the order in which they will be.
@@ -145,7 +206,3 @@ class Answering:
         self.requests.clear()
         self.held = None
         return replies
-
-    def is_complete(self) -> bool:
-        """END has come and every block is delivered."""
-        return self.started and self.ended and self.next_delivery >= self.blocks_known

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
+from pipeline.config.sizes import StreamConfig
 
 PAD, EOS = 0, 1
 FIRST_BYTE = 3
@@ -56,9 +57,7 @@ class Tokenizer:
         return {"token_ids": token_ids, "token_mask": token_mask}
 
 
-def pad_text(
-    text: NDArray[np.float32], config: PipelineConfig | RollingConfig
-) -> NDArray[np.float32]:
+def pad_text(text: NDArray[np.float32], config: StreamConfig) -> NDArray[np.float32]:
     """Text encoder rows [rows, text_dim] with zero rows up to [1, text_len, text_dim]."""
     rows, width = text.shape if text.ndim == 2 else (0, 0)
     if not 1 <= rows <= config.text_len or width != config.text_dim:

@@ -7,22 +7,15 @@ DecoderModel      the VAE decoder and its state           (START, block n, END)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline.avatar.audio import AudioWindow
 from pipeline.avatar.decoder import Decoder
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.executor import DECODER, AvatarExecutor
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, parse_request
 from pipeline.avatar.stage import Stage
-from pipeline.config.avatar import PipelineConfig
 from pipeline.identity.holders import Identity
-from pipeline.pictures.reference import read_picture
-from pipeline.sessions.text import Tokenizer, pad_text
-from pipeline.triton.calls import BlsExecutor, tensors_of
+from pipeline.triton.calls import BlsCalls, Holder, tensors_of
 from pipeline.triton.models import PublicModel, SessionModel
 from pipeline.triton.parameters import names, seconds, steps
 
@@ -36,13 +29,11 @@ class LiveAvatarModel(PublicModel):
         stages = self.parameter("stages", names)
         idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         identity = self.identity(num_steps=self.config.num_steps)
-        executor = TritonExecutor(
-            identity, self.config, stages, self.folder, self.stateless(STATELESS)
-        )
-        self.executor = executor
-        self.orchestrator = LiveAvatar(
+        holders = {**dict.fromkeys(stages, StageModel.holder), DECODER: DecoderModel.holder}
+        self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
+        self.orchestrator = AvatarOrchestrator(
             self.config,
-            executor,
+            AvatarExecutor(self.config, stages, self.folder, self.calls),
             max_sessions=identity.max_sessions,
             idle_timeout_s=idle_timeout_s,
         )
@@ -60,7 +51,7 @@ class LiveAvatarModel(PublicModel):
 class StageModel(SessionModel):
     """`dit_stage_N`; which denoising steps it owns is its parameter `steps`."""
 
-    output = "latent"
+    holder = Holder("latent")
 
     def identity(self, **_: Any) -> Identity:
         return super().identity(steps=tuple(self.parameter("steps", steps)))
@@ -74,63 +65,9 @@ class StageModel(SessionModel):
 class DecoderModel(SessionModel):
     """`vae_decoder`."""
 
-    output = "frames"
+    holder = Holder("frames")
 
     def device(self) -> Decoder:
         decoder = Decoder(self.folder, **self.engine_options())
         decoder.warm_up()
         return decoder
-
-
-class TritonExecutor(BlsExecutor):
-    """What `live_avatar` calls (`pipeline.avatar.lanes.Executor`)."""
-
-    def __init__(
-        self,
-        identity: Identity,
-        config: PipelineConfig,
-        stages: list[str],
-        folder: Path,
-        stateless: Sequence[Identity],
-    ) -> None:
-        holders = dict.fromkeys([*stages, "vae_decoder"], "block")
-        super().__init__(identity, holders, stateless)
-        self.config = config
-        self.stages = stages
-        self.num_stages = len(stages)
-        self.tokenizer = Tokenizer(config, folder)
-
-    def start(self, request: AvatarRequest) -> None:
-        assert request.image is not None
-        self.forget_strangers()
-        inputs: dict[str, np.ndarray] = {
-            **self.tokenizer(request.prompt),
-            "image": read_picture(request.image, self.config, request.options.picture_fit),
-        }
-        conditions = self.call("conditioning", inputs, ["text", "motion"])
-        motion, text = conditions["motion"], conditions["text"]
-        if request.text is not None:
-            text = pad_text(request.text, self.config)
-        prefill = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
-        tensors: dict[str, Mapping[str, np.ndarray]] = dict.fromkeys(self.stages, prefill)
-        self.open(request.session, {**tensors, "vae_decoder": {"motion": motion}})
-
-    def encode_audio(self, window: AudioWindow) -> np.ndarray:
-        inputs: dict[str, np.ndarray] = {
-            "samples": window.samples,
-            "frame_index": window.frame_index,
-            "frame_weight": window.frame_weight,
-        }
-        return self.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
-
-    def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
-        inputs = {"audio_features": audio_features}
-        return self.call("audio_tokens", inputs, ["audio_local", "audio_global"])
-
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
-        inputs = {"block": np.array([block], np.int64), **tensors}
-        return self.hold(self.stages[stage], session, 0, inputs, ["latent"])["latent"]
-
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
-        inputs = {"block": np.array([block], np.int64), "latent": latent}
-        return self.hold("vae_decoder", session, 0, inputs, ["frames"])["frames"]

@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import triton_python_backend_utils as pb
 
+from pipeline.engines.base import Array, Arrays
+from pipeline.engines.device_sessions import OutOfOrder
 from pipeline.identity.examination import NOT_READY, Examination
 from pipeline.identity.holders import OUTPUT, Identity
+from pipeline.sessions.calls import in_turn
 from pipeline.sessions.session import BlockFrames
 
 logger = logging.getLogger(__name__)
@@ -27,9 +29,6 @@ END = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
 ALL_SESSIONS = 0
 """No session has this id; END of it closes all that a stage or the decoder holds."""
 FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-OUT_OF_ORDER = "out of order"
-"""How a device's answer begins when a block has overtaken the one before it."""
-RETRY_S, GIVE_UP_S = 0.001, 60.0
 
 
 class TritonReply:
@@ -62,15 +61,24 @@ class TritonReply:
         return bool(self._sender.is_cancelled())
 
 
-class BlsExecutor:
-    """Calls the repository's models through BLS.
+class Holder(NamedTuple):
+    """How a model that holds sessions is called."""
 
-    `holders` are those that hold sessions, with the input that numbers a session's requests there;
-    `identity` is what the public model is, `stateless` are those of the others that are known.
+    output: str
+    """What a step gives."""
+    order: str = "block"
+    """The input that numbers a session's steps from 0."""
+
+
+class BlsCalls:
+    """`pipeline.sessions.calls.Calls` through BLS, to the other models of the repository.
+
+    `holders` are those that hold sessions; `identity` is what the public model is,
+    `stateless` are those of the others that are known.
     """
 
     def __init__(
-        self, identity: Identity, holders: Mapping[str, str], stateless: Sequence[Identity]
+        self, identity: Identity, holders: Mapping[str, Holder], stateless: Sequence[Identity]
     ) -> None:
         self.holders = holders
         self.examination = Examination(identity, list(holders), self.ask, stateless)
@@ -82,8 +90,7 @@ class BlsExecutor:
 
     def ask(self, model: str) -> Identity:
         """What a holder is; RuntimeError if it can't be reached."""
-        inputs = {self.holders[model]: np.zeros(1, np.int64)}
-        return _identity(self.hold(model, ALL_SESSIONS, START, inputs, [OUTPUT]))
+        return _identity(self._hold(model, ALL_SESSIONS, START, self._first(model), [OUTPUT]))
 
     def is_server_leaving(self) -> bool:
         """Whether the server takes no calls any more."""
@@ -93,29 +100,34 @@ class BlsExecutor:
             return NOT_READY in str(error)
         return False
 
-    def forget_strangers(self) -> None:
-        """Before the first session: a process before us may have died with sessions open.
-        RuntimeError if the models don't belong together."""
+    def ready(self) -> None:
+        """RuntimeError if the models don't belong together. Before the first session all are freed:
+        a process before us may have died with sessions open."""
         self.examination.await_agreement()
         with self._first_start:
             if self._is_first_start:
                 self.close(ALL_SESSIONS)
                 self._is_first_start = False
 
-    def open(self, session: int, tensors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every holder, side by side, with its tensors."""
         opened = [
-            self._pool.submit(self.hold, model, session, START, tensors[model], [OUTPUT])
-            for model in self.holders
+            self._pool.submit(self._hold, model, session, START, inputs, [OUTPUT])
+            for model, inputs in ((m, tensors[m] or self._first(m)) for m in self.holders)
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
         self.examination.check(_identity(future.result()) for future in opened)
 
+    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
+        output, order = self.holders[model]
+        numbered = {order: np.array([number], np.int64), **inputs}
+        return in_turn(lambda: self._hold(model, session, 0, numbered, [output])).get(output)
+
     def close(self, session: int) -> None:
-        ends = [  # Triton sends no request without an input
-            self._pool.submit(self.hold, model, session, END, {order: np.zeros(1, np.int64)}, [])
-            for model, order in self.holders.items()
+        ends = [
+            self._pool.submit(self._hold, model, session, END, self._first(model), [])
+            for model in self.holders
         ]
         for end in ends:
             if (error := end.exception()) is not None:
@@ -124,60 +136,48 @@ class BlsExecutor:
     def stop(self) -> None:
         self._pool.shutdown()
 
-    def call(
-        self, model: str, inputs: Mapping[str, np.ndarray], outputs: list[str]
-    ) -> dict[str, np.ndarray]:
-        """Run a stateless model."""
+    def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
         request = pb.InferenceRequest(
             model_name=model, requested_output_names=outputs, inputs=_tensors(inputs)
         )
         return _outputs(model, request.exec())
 
-    def hold(
-        self,
-        model: str,
-        session: int,
-        flags: int,
-        inputs: Mapping[str, np.ndarray],
-        outputs: list[str],
-    ) -> dict[str, np.ndarray]:
-        """Call a model that holds sessions. A block that has overtaken its predecessor on the way
-        is refused, and sent again."""
-        give_up = time.monotonic() + GIVE_UP_S
-        while True:
-            request = pb.InferenceRequest(
-                model_name=model,
-                requested_output_names=outputs,
-                inputs=_tensors(inputs),
-                correlation_id=session,
-                flags=flags,
-            )
-            response = request.exec()
-            if not _is_out_of_order(response) or time.monotonic() > give_up:
-                return _outputs(model, response)
-            time.sleep(RETRY_S)
+    def _hold(
+        self, model: str, session: int, flags: int, inputs: Arrays, outputs: list[str]
+    ) -> dict[str, Array]:
+        """Call a model that holds sessions."""
+        request = pb.InferenceRequest(
+            model_name=model,
+            requested_output_names=outputs,
+            inputs=_tensors(inputs),
+            correlation_id=session,
+            flags=flags,
+        )
+        return _outputs(model, request.exec())
+
+    def _first(self, model: str) -> Arrays:
+        """The number 0: Triton sends no request without an input."""
+        return {self.holders[model].order: np.zeros(1, np.int64)}
 
 
-def _identity(outputs: Mapping[str, np.ndarray]) -> Identity:
+def _identity(outputs: Arrays) -> Identity:
     return Identity.from_json(outputs[OUTPUT].tobytes())
 
 
-def _is_out_of_order(response: Any) -> bool:
-    return response.has_error() and OUT_OF_ORDER in response.error().message()
-
-
-def tensors_of(request: Any) -> dict[str, np.ndarray]:
+def tensors_of(request: Any) -> dict[str, Array]:
+    """A request's inputs by name."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
-def _tensors(arrays: Mapping[str, np.ndarray]) -> list[Any]:
+def _tensors(arrays: Arrays) -> list[Any]:
     return [pb.Tensor(name, array) for name, array in arrays.items()]
 
 
-def _outputs(model: str, response: Any) -> dict[str, np.ndarray]:
+def _outputs(model: str, response: Any) -> dict[str, Array]:
     if response.has_error():
         words = response.error().message()
         if NOT_READY in words:
             words = f"the server is starting or shutting down ({words})"
-        raise RuntimeError(f"{model}: {words}")
+        kind = OutOfOrder if OutOfOrder.MARK in words else RuntimeError
+        raise kind(f"{model}: {words}")
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}

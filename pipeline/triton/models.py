@@ -18,10 +18,10 @@ import dataclasses
 import json
 import logging
 import os
-import queue
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,21 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.config.avatar import PipelineConfig
-from pipeline.engines.device_sessions import SessionWorker
+from pipeline.config.sizes import StreamConfig
+from pipeline.engines.base import Array
+from pipeline.engines.device_sessions import Device, OutOfOrder, SessionWorker
 from pipeline.engines.manifest import Manifest, check_sources, manifest_path
 from pipeline.engines.onnx import Engine
 from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity.holders import OUTPUT, Identity
-from pipeline.sessions.orchestrator import Orchestrator
+from pipeline.sessions.control import Control
 from pipeline.triton import parent_server
 from pipeline.triton.calls import (
     ALL_SESSIONS,
     END,
-    OUT_OF_ORDER,
     START,
-    BlsExecutor,
+    BlsCalls,
+    Holder,
     TritonReply,
     tensors_of,
 )
@@ -71,10 +73,10 @@ class _TritonLog(logging.Handler):
             sys.stderr.flush()
 
 
-class Model:
-    """What every model reads when it loads: its folder, pipeline.json and its parameters."""
+class Model(ABC):
+    """What every model reads when it loads: its folder, its configuration and its parameters."""
 
-    config_file = "pipeline.json"
+    config_type: type[StreamConfig] = PipelineConfig
     holds_sessions = False
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -83,7 +85,7 @@ class Model:
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.gpu = int(args["model_instance_device_id"])
         self.files = check_files(self.folder, self.name)
-        self.config = self.read_config(self.folder)
+        self.config: Any = self.config_type.load(self.folder / self.config_type.FILE)
         given = json.loads(args["model_config"])
         entries = given.get("parameters", {})
         self.parameters = {key: entry["string_value"] for key, entry in entries.items()}
@@ -91,11 +93,9 @@ class Model:
             check_one_instance(self.name, given.get("instance_group", []))
         self.load()
 
-    def read_config(self, folder: Path) -> Any:
-        return PipelineConfig.load(folder / self.config_file)
-
+    @abstractmethod
     def load(self) -> None:
-        raise AssertionError("every model has its own")
+        """Load what the model runs; ValueError ends the load."""
 
     def parameter(self, name: str, cast: Callable[[str], Any]) -> Any:
         """A run-time knob of config.pbtxt; ValueError if it is missing or malformed."""
@@ -113,7 +113,7 @@ class Model:
         return Identity(
             model=self.name,
             max_sessions=self.parameter("max_sessions", whole),
-            config_file=self.config_file,
+            config_file=self.config_type.FILE,
             config=dataclasses.asdict(self.config),
             files=self.files,
             **steps,
@@ -146,9 +146,7 @@ class GraphModel(Model):
 class SessionModel(Model):
     """A device with sessions; one request at a time."""
 
-    output: str
-    order = "block"
-    """Input that numbers a session's requests from 0."""
+    holder: Holder
     holds_sessions = True
 
     def engine_options(self) -> dict[str, Any]:
@@ -164,8 +162,9 @@ class SessionModel(Model):
             )
         return {"num_threads": self.parameter("num_threads", whole)}
 
-    def device(self) -> Any:
-        raise AssertionError("every model has its own")
+    @abstractmethod
+    def device(self) -> Device:
+        """What runs the sessions, warmed up."""
 
     def load(self) -> None:
         identity = self.identity()
@@ -185,36 +184,32 @@ class SessionModel(Model):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
-        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
-            self._take(request, answer.put)
-            result = answer.get()
+            result = self._take(request)
         except Exception as error:
-            logger.exception("%s failed", self.name)
-            result = error
-        if isinstance(result, Exception):
-            return pb.InferenceResponse(error=pb.TritonError(str(result)))
+            if not isinstance(error, OutOfOrder):
+                logger.warning("%s: session %d: %s", self.name, request.correlation_id(), error)
+            return pb.InferenceResponse(error=pb.TritonError(str(error)))
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
-        return pb.InferenceResponse([] if result is None else [pb.Tensor(self.output, result)])
+        outputs = [] if result is None else [pb.Tensor(self.holder.output, result)]
+        return pb.InferenceResponse(outputs)
 
-    def _take(self, request: Any, done: Callable[[Any], None]) -> None:
+    def _take(self, request: Any) -> Array | None:
+        """Do what a request asks; a step gives a result."""
         session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
+        number = tensors.pop(self.holder.order, None)
         if flags & START and session == ALL_SESSIONS:
-            done(None)  # opens nothing: asks what this model is
-        elif flags & START:
-            tensors.pop(self.order, None)
-            self.worker.open(session, tensors, done)
-        elif flags & END and session == ALL_SESSIONS:
-            self.worker.close_all(done)
-        elif flags & END:
-            self.worker.close(session, done)
-        else:
-            block = int(tensors.pop(self.order)[0])
-            if (wanted := self.worker.next_block(session)) is not None and block > wanted:
-                done(RuntimeError(f"{OUT_OF_ORDER}: block {block} came before block {wanted}"))
-            else:
-                self.worker.step(session, block, tensors, done)
+            return None  # opens nothing: asks what this model is
+        if flags & START:
+            return self.worker.open(session, tensors).result()
+        if flags & END and session == ALL_SESSIONS:
+            return self.worker.close_all().result()
+        if flags & END:
+            return self.worker.close(session).result()
+        if number is None:
+            raise ValueError(f"request has no input {self.holder.order}")
+        return self.worker.step(session, int(number[0]), tensors).result()
 
     def finalize(self) -> None:
         self.worker.stop()
@@ -223,14 +218,14 @@ class SessionModel(Model):
 class PublicModel(Model):
     """A decoupled model that clients talk to: an orchestrator and what runs its models."""
 
-    orchestrator: Orchestrator[Any]
-    executor: BlsExecutor
+    orchestrator: Control[Any]
+    calls: BlsCalls
     holds_sessions = True
 
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
         with_server = not parent_server.is_listening()
-        self.executor.examination.start(self._leave, with_server=with_server)
+        self.calls.examination.start(self._leave, with_server=with_server)
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._watch_server, name="watch", daemon=True)
         self._watch.start()
@@ -252,7 +247,7 @@ class PublicModel(Model):
             dataclasses.replace(
                 self.identity(),
                 model=name,
-                config=dataclasses.asdict(self.read_config(folder)),
+                config=dataclasses.asdict(self.config_type.load(folder / self.config_type.FILE)),
                 files={n: h for n, h in read_hashes(folder).items() if (folder / n).is_file()},
                 num_steps=None,
             )
@@ -269,13 +264,13 @@ class PublicModel(Model):
         """End the sessions when the server shuts down: it waits for every open request, a held
         START among them."""
         while not self._stopping.wait(WATCH_S):
-            if self.orchestrator.sessions and self.executor.is_server_leaving():
+            if self.orchestrator.sessions and self.calls.is_server_leaving():
                 self.orchestrator.fail_all("the server is shutting down")
                 return
 
+    @abstractmethod
     def parse(self, request: Any, *, start: bool, end: bool) -> Any:
         """A request, checked; ValueError in words for the client."""
-        raise AssertionError("every model has its own")
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
@@ -293,7 +288,7 @@ class PublicModel(Model):
 
     def finalize(self) -> None:
         self._stopping.set()
-        self.executor.examination.stop()
+        self.calls.examination.stop()
         self.orchestrator.stop()
         self._watch.join()
-        self.executor.stop()
+        self.calls.stop()

@@ -40,7 +40,7 @@ def is_listening(server: Path | None = None) -> bool:
 
 def _target(link: Path) -> str:
     try:
-        return os.readlink(link)
+        return str(link.readlink())
     except OSError:  # closed since
         return ""
 

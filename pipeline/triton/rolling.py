@@ -8,40 +8,25 @@ RollingTextModel      prompts to text rows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import served_rules
 from pipeline.engines.onnx import Engine
-from pipeline.identity.holders import Identity
 from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import WindowDevice
-from pipeline.rolling.local import start_tensors
-from pipeline.rolling.orchestrator import RollingForcing
+from pipeline.rolling.executor import DECODER, TEXT, WINDOW, RollingExecutor
+from pipeline.rolling.orchestrator import RollingOrchestrator
 from pipeline.rolling.request import RollingRequest, parse_rolling_request
-from pipeline.sessions.text import Tokenizer, pad_text
-from pipeline.triton.calls import BlsExecutor, tensors_of
-from pipeline.triton.models import GraphModel, Model, PublicModel, SessionModel
+from pipeline.triton.calls import BlsCalls, Holder, tensors_of
+from pipeline.triton.models import GraphModel, PublicModel, SessionModel
 from pipeline.triton.parameters import seconds, whole
 
-WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"
 
-
-class _Rolling(Model):
-    """A model whose numbers are in rolling.json."""
-
-    config_file = "rolling.json"
-
-    def read_config(self, folder: Path) -> RollingConfig:
-        return RollingConfig.load(folder / self.config_file)
-
-
-class RollingTextModel(_Rolling, GraphModel):
+class RollingTextModel(GraphModel):
     """`rolling_text_encoder`."""
+
+    config_type = RollingConfig
 
     def load(self) -> None:
         threads = self.parameter("num_threads", whole)
@@ -49,10 +34,11 @@ class RollingTextModel(_Rolling, GraphModel):
         self.engine.warm_up()
 
 
-class WindowModel(_Rolling, SessionModel):
+class WindowModel(SessionModel):
     """`dit_window`; a tick that finishes no block is answered without a latent."""
 
-    output, order = "latent", "tick"
+    config_type = RollingConfig
+    holder = Holder("latent", order="tick")
 
     def device(self) -> WindowDevice:
         window = WindowDevice(self.folder, **self.engine_options())
@@ -60,10 +46,11 @@ class WindowModel(_Rolling, SessionModel):
         return window
 
 
-class RollingDecoderModel(_Rolling, SessionModel):
+class RollingDecoderModel(SessionModel):
     """`rolling_vae_decoder`."""
 
-    output = "frames"
+    config_type = RollingConfig
+    holder = Holder("frames")
 
     def device(self) -> RollingDecoder:
         decoder = RollingDecoder(self.folder, **self.engine_options())
@@ -71,18 +58,20 @@ class RollingDecoderModel(_Rolling, SessionModel):
         return decoder
 
 
-class RollingForcingModel(_Rolling, PublicModel):
+class RollingForcingModel(PublicModel):
     """`rolling_forcing`, the model that clients talk to."""
+
+    config_type = RollingConfig
 
     def load(self) -> None:
         idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         identity = self.identity()
         self.rules = served_rules(self.config)
-        executor = RollingTritonExecutor(identity, self.config, self.folder, self.stateless([TEXT]))
-        self.executor = executor
-        self.orchestrator = RollingForcing(
+        holders = {WINDOW: WindowModel.holder, DECODER: RollingDecoderModel.holder}
+        self.calls = BlsCalls(identity, holders, self.stateless([TEXT]))
+        self.orchestrator = RollingOrchestrator(
             self.rules,
-            executor,
+            RollingExecutor(self.config, self.folder, self.calls),
             max_sessions=identity.max_sessions,
             idle_timeout_s=idle_timeout_s,
         )
@@ -95,38 +84,3 @@ class RollingForcingModel(_Rolling, PublicModel):
             end=end,
             rules=self.rules,
         )
-
-
-class RollingTritonExecutor(BlsExecutor):
-    """What `rolling_forcing` calls (`pipeline.rolling.lanes.RollingExecutor`)."""
-
-    def __init__(
-        self,
-        identity: Identity,
-        config: RollingConfig,
-        folder: Path,
-        stateless: Sequence[Identity],
-    ) -> None:
-        super().__init__(identity, {WINDOW: "tick", DECODER: "block"}, stateless)
-        self.config = config
-        self.tokenizer = Tokenizer(config, folder)
-
-    def start(self, request: RollingRequest) -> None:
-        self.forget_strangers()
-        if request.text is not None:
-            text = pad_text(request.text, self.config)
-        else:
-            text = self.encode_text(request.prompt or "")
-        block = {"block": np.zeros(1, np.int64)}  # Triton sends no request without an input
-        self.open(request.session, {WINDOW: start_tensors(request, text), DECODER: block})
-
-    def encode_text(self, prompt: str) -> np.ndarray:
-        return self.call(TEXT, self.tokenizer(prompt), ["text"])["text"]
-
-    def tick(self, session: int, tick: int, **tensors: np.ndarray) -> np.ndarray | None:
-        inputs = {"tick": np.array([tick], np.int64), **tensors}
-        return self.hold(WINDOW, session, 0, inputs, ["latent"]).get("latent")
-
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
-        inputs = {"block": np.array([block], np.int64), "latent": latent}
-        return self.hold(DECODER, session, 0, inputs, ["frames"])["frames"]

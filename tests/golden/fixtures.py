@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from networks.presets import Preset, golden_preset
+from networks.presets import Preset
+from tests.golden.presets import golden_preset
 
 if TYPE_CHECKING:
     from torch import Tensor

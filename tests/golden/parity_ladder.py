@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from export.graphs.exporter import components_of, export_preset
-from pipeline.avatar.local import LocalExecutor
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.local import local_executor
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest
-from pipeline.engines.onnx import Engine, EngineLoader
+from pipeline.engines.base import EngineLoader
+from pipeline.engines.onnx import Engine
 from tests.golden import fixtures
 from tests.golden.avatar.torch_engine import TorchEngine
 from tests.support.fake_executor import FakeReply
@@ -104,8 +105,8 @@ def play(folder: Path, load_engine: EngineLoader) -> Rung:
         sink_distance=run["relative_dist"].reshape(clips * blocks, -1),
         audio_features=run["audio_bucket"],
     )
-    executor, reply = LocalExecutor(folder, load_engine=load_engine), FakeReply()
-    avatar = LiveAvatar(executor.config, executor, max_sessions=1, idle_timeout_s=600)
+    executor, reply = local_executor(folder, load_engine=load_engine), FakeReply()
+    avatar = AvatarOrchestrator(executor.config, executor, max_sessions=1, idle_timeout_s=600)
     try:
         avatar.submit(asked, reply)
         failure = reply.wait(600)

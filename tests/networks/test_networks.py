@@ -17,7 +17,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint  # noqa: E402
 from networks.dit import DiT, DiTStep  # noqa: E402
-from networks.dit_inputs import dtype_of, step_inputs, step_outputs  # noqa: E402
+from networks.graph_inputs import dtype_of, step_inputs, step_outputs  # noqa: E402
 
 GOLDEN_ROOT = Path(os.environ.get("GOLDEN_ROOT", Path(__file__).parents[3] / "shared" / "golden"))
 KEYS = GOLDEN_ROOT.parent / "spec" / "live_avatar_dit_keys.json"

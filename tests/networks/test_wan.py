@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from export.graphs.wan import load_wan
-from networks.causal_wan import CausalWan, Sight, block_causal, wan_key
+from networks.block import Sight
+from networks.causal_wan import CausalWan, rope_tables, wan_key
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.configs import WanConfig
-from networks.prompt import TextKeysValues
 from networks.rolling_presets import ROLLING_PRESETS, rolling_preset
-from networks.wan_sight import rope_tables
+from networks.transformer import TextKeysValues
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.denoising.positions import grid, tables
+from tests.support.wan_masks import block_causal
 
 CONFIG = WanConfig(
     dim=24,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.config.avatar import PipelineConfig
 from pipeline.sessions.session import BlockFrames
@@ -123,7 +123,7 @@ def request(session: int, *, blocks: int = 0, **fields: Any) -> AvatarRequest:
     return AvatarRequest(session=session, **values)
 
 
-def submit(avatar: LiveAvatar, session: int, **fields: object) -> FakeReply:
+def submit(avatar: AvatarOrchestrator, session: int, **fields: object) -> FakeReply:
     """Send a request of `fields`; the reply collects its answers."""
     reply = FakeReply()
     avatar.submit(request(session, **fields), reply)  # type: ignore[arg-type]

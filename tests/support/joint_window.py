@@ -1,6 +1,6 @@
 """The avatar's joint window from the served layers, for tests that compare another form of it.
 
-One stream, block by block as spec/rolling_forcing section 4 writes it: no plan, no batch.
+One stream, block by block as docs/method.md section 8 writes it: no plan, no batch.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from networks.dit import NOISY, DiT
 from networks.layers import attend, rotate
+from pipeline.avatar.rope_tables import sink_grid
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import Positions, grid, sink_grid, tables
+from pipeline.denoising.positions import Positions, grid, tables
 from pipeline.denoising.schedule import Schedule
 from tests.support.served_dit import ServedStep
 from train.network.batched_dit import Conditions

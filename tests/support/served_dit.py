@@ -8,12 +8,12 @@ from torch import Tensor
 from networks.checkpoint import build_seeded
 from networks.configs import AudioEncoderConfig, DiTConfig, TextEncoderConfig, VAEConfig
 from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.dit_inputs import prefill_outputs, step_outputs, text_outputs
+from networks.graph_inputs import present_outputs, step_outputs, text_outputs
 from networks.presets import Preset, preset_of
-from networks.prompt import TextKeysValues
+from networks.transformer import TextKeysValues
+from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import RopeTables
 from train.network.batched_dit import Conditions
 
 
@@ -95,7 +95,7 @@ class ServedStep:
         index = torch.zeros(1, dtype=torch.int64)
         tables = self.clean, cos, sin, index
         values = self.prefill_module(reference, motion, *tables, **self.layers)
-        self._keep(prefill_outputs(self.config), values)
+        self._keep(present_outputs(self.config), values)
 
     def __call__(
         self,

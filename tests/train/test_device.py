@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from export.presets import init_weights  # noqa: E402
-from pipeline.denoising.positions import grid, sink_grid, tables  # noqa: E402
+from pipeline.avatar.rope_tables import sink_grid  # noqa: E402
+from pipeline.denoising.positions import grid, tables  # noqa: E402
 from tests.support.drawn_clips import write_clips  # noqa: E402
 from tests.support.programs import needs_program  # noqa: E402
 from train.latents.clips import LatentClips, write_shards  # noqa: E402

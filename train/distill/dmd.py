@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.denoising.rolling_schedule import NUM_TRAIN_TIMESTEPS
+from pipeline.denoising.schedule import NUM_TRAIN_TIMESTEPS
 from train.network.flow import SigmaOf, add_noise, clean_from, exact_sigma, over_latent, shifted
 
 Velocity = Callable[[Tensor, Tensor], Tensor]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from networks.dit import DiT
-from pipeline.denoising.rolling_schedule import clean_of
+from pipeline.denoising.schedule import clean_of
 from pipeline.rolling.plan import Pass
 from train.distill.rollout import Surroundings, corrupted
 from train.network.batched_dit import Conditions

@@ -27,7 +27,7 @@ ROLLING_OUT = (
     *(TRAIN / "network" / f"stream{name}.py" for name in ("", "_network", "_options")),
     TRAIN / "network" / "batched_dit.py",
     TRAIN.parent / "pipeline" / "rolling" / "plan.py",
-    TRAIN.parent / "pipeline" / "denoising" / "rolling_schedule.py",
+    TRAIN.parent / "pipeline" / "denoising" / "schedule.py",
 )
 """The same for streams made in torch."""
 

@@ -15,10 +15,11 @@ import torch
 
 from networks.compact_vae import CompactVAE
 from networks.vae import VAE
-from pipeline.avatar.local import LocalExecutor
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.executor import AvatarExecutor
+from pipeline.avatar.local import local_executor
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
-from pipeline.avatar.session import BlockFrames
+from pipeline.sessions.session import BlockFrames
 from train.evaluate.takes import Take
 from train.vae.clips import to_video
 
@@ -144,13 +145,13 @@ class ArtifactsSource:
 
     def __init__(self, folder: Path, *, num_threads: int = 1) -> None:
         self.folder, self.num_threads = folder, num_threads
-        self.executor: LocalExecutor | None = None
+        self.executor: AvatarExecutor | None = None
 
     def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
         if self.executor is None:  # loaded when it is first wanted
-            self.executor = LocalExecutor(self.folder, num_threads=self.num_threads)
+            self.executor = local_executor(self.folder, num_threads=self.num_threads)
         (take,) = takes
-        avatar = LiveAvatar(
+        avatar = AvatarOrchestrator(
             self.executor.config, self.executor, max_sessions=1, idle_timeout_s=3600
         )
         try:
@@ -162,7 +163,7 @@ class ArtifactsSource:
         if self.executor is not None:
             self.executor.stop()
 
-    def _stream(self, avatar: LiveAvatar, take: Take, seed: int) -> Iterator[Array]:
+    def _stream(self, avatar: AvatarOrchestrator, take: Take, seed: int) -> Iterator[Array]:
         config = avatar.config
         size = self.request_s * config.sample_rate
         for start in range(0, len(take.audio), size):

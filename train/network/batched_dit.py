@@ -23,8 +23,9 @@ from torch import Tensor
 from networks.block import Block
 from networks.dit import MOTION, NOISY, REFERENCE, DiT
 from networks.layers import PatchEmbedding, Projections
+from pipeline.avatar.rope_tables import sink_grid
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.positions import Positions, grid, sink_grid, tables
+from pipeline.denoising.positions import Positions, grid, tables
 from train.network.quick_layers import attend, gelu, products, rms_norm
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.denoising.rolling_schedule import NUM_TRAIN_TIMESTEPS, NoiseTable
+from pipeline.denoising.schedule import NUM_TRAIN_TIMESTEPS, NoiseTable
 
 SigmaOf = Callable[[Tensor], Tensor]
 """Timesteps in 0..1000 -> noise shares in 0..1, of the same shape."""

@@ -21,7 +21,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from networks.causal_wan import CausalWan, KeysValues, Sight
+from networks.block import Sight
+from networks.causal_wan import CausalWan
+from networks.transformer import KeysValues
 from pipeline.config.rolling import RollingConfig
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.flow import FlowTable, add_noise, clean_from

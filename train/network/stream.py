@@ -23,8 +23,7 @@ from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
 from pipeline.denoising.noise import block_noise
-from pipeline.denoising.rolling_schedule import advance
-from pipeline.denoising.schedule import Schedule
+from pipeline.denoising.schedule import Schedule, advance
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.batched_dit import Conditions, KeysValues
 from train.network.stream_network import StreamNetwork

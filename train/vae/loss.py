@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from networks.compact_vae import GROUP, PATCH, CompactVAE
-from networks.vae import frames_first
+from networks.vae_layers import frames_first
 from train.vae.clips import Batch
 from train.world.render import REGIONS
 

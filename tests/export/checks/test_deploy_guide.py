@@ -15,10 +15,9 @@ from export.checks.estimate import sizes_of
 from export.engines.build import STREAMED
 from export.repository.memory import avatar_memory, rolling_memory
 from export.repository.placement import place
-from networks.dit_inputs import step_inputs
+from networks.graph_inputs import step_inputs, window_inputs
 from networks.presets import PRESETS
 from networks.rolling_presets import ROLLING_PRESETS
-from networks.wan_inputs import window_inputs
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
 

@@ -22,8 +22,8 @@ from export.graphs import dit as dit_graphs  # noqa: E402
 from export.graphs import vae as vae_graphs  # noqa: E402
 from export.presets import slice_of  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
+from pipeline.engines.gpu import Gpu  # noqa: E402
 from pipeline.engines.manifest import Machine  # noqa: E402
-from pipeline.engines.tensorrt import Gpu  # noqa: E402
 from tests.export.checks.test_verify import change  # noqa: E402
 from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan  # noqa: E402
 from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, write_release  # noqa: E402

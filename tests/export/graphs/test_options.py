@@ -19,14 +19,15 @@ from export.graphs import dit as dit_graphs  # noqa: E402
 from export.graphs.onnx_file import export_graph  # noqa: E402
 from export.presets import deployed, preset_named  # noqa: E402
 from networks.checkpoint import save_checkpoint  # noqa: E402
-from networks.dit_inputs import prefill_inputs, step_inputs  # noqa: E402
+from networks.graph_inputs import prefill_inputs, step_inputs  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
-from pipeline.avatar.local import LocalExecutor  # noqa: E402
-from pipeline.avatar.orchestrator import LiveAvatar  # noqa: E402
+from pipeline.avatar.executor import AvatarExecutor  # noqa: E402
+from pipeline.avatar.local import local_executor  # noqa: E402
+from pipeline.avatar.orchestrator import AvatarOrchestrator  # noqa: E402
 from pipeline.avatar.request import AvatarRequest, Options  # noqa: E402
+from pipeline.avatar.rope_tables import RopeTables  # noqa: E402
 from pipeline.avatar.sink_cache import SinkCache  # noqa: E402
 from pipeline.config.avatar import PipelineConfig  # noqa: E402
-from pipeline.denoising.positions import RopeTables  # noqa: E402
 from pipeline.denoising.schedule import Schedule  # noqa: E402
 from tests.support.artifacts import DEMO, demo_with  # noqa: E402
 from tests.support.fake_executor import FakeReply  # noqa: E402
@@ -70,7 +71,7 @@ def test_a_size_that_is_none_is_refused(size: str) -> None:
         preset_named("14b", size)
 
 
-def play(executor: LocalExecutor, num_blocks: int, **options: object) -> list[np.ndarray]:
+def play(executor: AvatarExecutor, num_blocks: int, **options: object) -> list[np.ndarray]:
     """Latents of a stream of features."""
     c, rng = executor.config, np.random.default_rng(0)
     frames = num_blocks * c.video_frames_per_block
@@ -82,7 +83,7 @@ def play(executor: LocalExecutor, num_blocks: int, **options: object) -> list[np
         options=Options(**{"sink_distance": c.sink_distance, **options}),
         audio_features=rng.standard_normal((1, c.audio_layers, c.audio_dim, frames), np.float32),
     )
-    avatar, reply = LiveAvatar(c, executor, max_sessions=1, idle_timeout_s=60), FakeReply()
+    avatar, reply = AvatarOrchestrator(c, executor, max_sessions=1, idle_timeout_s=60), FakeReply()
     try:
         avatar.submit(request, reply)
         assert reply.wait(120) == ""
@@ -95,16 +96,16 @@ def play(executor: LocalExecutor, num_blocks: int, **options: object) -> list[np
 def test_three_steps_run_on_three_stages(tmp_path: Path) -> None:
     """The release's announced model for four GPUs: another schedule on the same graphs."""
     folder = demo_with(tmp_path / "three", num_steps=3)
-    executor = LocalExecutor(folder)
+    executor = local_executor(folder)
     assert executor.num_stages == 3
     latents = play(executor, 2)
     sigmas = Schedule(3).sigmas
-    stages = [worker.device for worker in executor.workers[:-1]]
+    stages = [executor.calls.workers[name].device for name in executor.stages]
     dsigmas = [float(c.dsigma[0]) for stage in stages for c in stage.constants]
     np.testing.assert_array_equal(dsigmas, np.diff(sigmas))
-    four = play(LocalExecutor(DEMO), 2)
+    four = play(local_executor(DEMO), 2)
     assert not np.allclose(latents[1], four[1])
-    np.testing.assert_array_equal(latents[1], play(LocalExecutor(folder, [[0, 1, 2]]), 2)[1])
+    np.testing.assert_array_equal(latents[1], play(local_executor(folder, [[0, 1, 2]]), 2)[1])
 
 
 @pytest.mark.slow
@@ -125,8 +126,8 @@ def test_one_device_refreshes_its_sink_in_latent_space() -> None:
     release decodes a clip and encodes 365 frames anew; before that nothing differs."""
     block = PipelineConfig.load(DEMO / "pipeline.json").recalibrate_block
     one_device = [list(range(4))]
-    fresh = play(LocalExecutor(DEMO, one_device), block + 2)
-    stale = play(LocalExecutor(DEMO, one_device), block + 2, recalibrate=False)
+    fresh = play(local_executor(DEMO, one_device), block + 2)
+    stale = play(local_executor(DEMO, one_device), block + 2, recalibrate=False)
     for b in range(block):
         np.testing.assert_array_equal(fresh[b], stale[b])
     assert np.abs(fresh[block] - stale[block]).max() > 1e-3

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs, text_outputs
-from networks.prompt import TextKeysValues
-from pipeline.denoising.positions import RopeTables
+from networks.graph_inputs import dtype_of, present_outputs, step_outputs, text_outputs
+from networks.transformer import TextKeysValues
+from pipeline.avatar.rope_tables import RopeTables
 from tests.golden.fixtures import preset, weights
 
 Arrays = dict[str, NDArray[Any]]
@@ -60,7 +60,7 @@ class TorchDriver:
     @torch.inference_mode()
     def prefill(self, feeds: Arrays) -> None:
         values = self.prefill_module(**_to_torch(feeds), **self._caches, **self._texts)
-        self._keep(dict(zip(prefill_outputs(preset().pipeline), values, strict=True)))
+        self._keep(dict(zip(present_outputs(preset().pipeline), values, strict=True)))
 
     @torch.inference_mode()
     def step(self, feeds: Arrays) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from networks.dit_inputs import dtype_of, prefill_outputs, step_outputs, text_outputs
+from networks.graph_inputs import dtype_of, present_outputs, step_outputs, text_outputs
 from pipeline.config.avatar import PipelineConfig
 from tests.golden.avatar.dit_stream import Arrays
 
@@ -52,7 +52,7 @@ class OnnxDriver:
         return dict(zip(names, outputs, strict=True))
 
     def prefill(self, feeds: Arrays) -> None:
-        self._run("dit_prefill", feeds, prefill_outputs(self._config))
+        self._run("dit_prefill", feeds, present_outputs(self._config))
 
     def step(self, feeds: Arrays) -> NDArray[np.float32]:
         outputs = self._run("dit_step", feeds, step_outputs(self._config))

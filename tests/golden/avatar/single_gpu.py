@@ -1,4 +1,4 @@
-"""The release's single-device mode (spec/live_avatar 5.2), on whichever driver computes it.
+"""The release's single-device mode (docs/method.md section 12), on whichever driver computes it.
 
 What differs from the pipeline: reference and motion come from longer still clips, the sink is
 refreshed after clip 0 with motion encoded anew from pixels, and a clip is decoded as a whole,

@@ -19,10 +19,9 @@ from pipeline.avatar.audio import (
     StreamingAudio,
     normalise,
     num_hidden_frames,
-    release_bucket,
-    release_places,
 )
 from tests.golden.avatar.onnx_driver import open_session
+from tests.golden.avatar.release_audio import release_bucket, release_places
 from tests.golden.fixtures import (
     keys_like,
     manifest,

@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from pipeline.denoising.positions import RopeTables, grid, sink_grid, tables
+from pipeline.avatar.rope_tables import RopeTables, sink_grid
+from pipeline.denoising.positions import grid, tables
 from pipeline.denoising.schedule import Schedule
 from tests.golden.fixtures import load, manifest, max_abs, needs_golden, preset
 

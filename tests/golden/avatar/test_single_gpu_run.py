@@ -15,10 +15,11 @@ from export.graphs.vae import WEIGHTS, Encode
 from networks.audio_encoder import AudioEncoder, module_key
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.vae import VAE
-from pipeline.avatar.audio import normalise, release_bucket
+from pipeline.avatar.audio import normalise
 from tests.golden.avatar import single_gpu
 from tests.golden.avatar.dit_stream import DiTStream, TorchDriver, load_dit
 from tests.golden.avatar.onnx_driver import OnnxDriver, open_graphs, open_session
+from tests.golden.avatar.release_audio import release_bucket
 from tests.golden.avatar.single_gpu import Array
 from tests.golden.avatar.test_audio_encoder import release_features
 from tests.golden.fixtures import manifest, max_abs, needs_golden, preset, tensors, weights

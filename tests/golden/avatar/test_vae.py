@@ -14,7 +14,8 @@ from torch import Tensor
 from export.graphs.onnx_file import export_graph
 from export.graphs.vae import WEIGHTS, graphs, to_uint8
 from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
-from networks.presets import PRESETS, VAEConfig
+from networks.configs import VAEConfig
+from networks.presets import PRESETS
 from networks.vae import VAE
 from pipeline.pictures.reference import fit_picture
 from tests.golden.avatar.onnx_driver import open_session

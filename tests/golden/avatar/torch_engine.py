@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from export.graphs.graph import Graph
-from pipeline.engines.onnx import Buffers
+from pipeline.engines.base import Buffers
 
 
 class TorchEngine:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from networks.causal_wan import CausalWan
 from networks.checkpoint import save_checkpoint, save_tensors
-from networks.rolling_presets import RollingPreset, golden_rolling_preset
+from networks.rolling_presets import RollingPreset
 from pipeline.config.rolling import RollingConfig
 from pipeline.rolling.plan import Pass
 from pipeline.rolling.window import WindowStage
 from tests.golden.fixtures import GOLDEN_ROOT
+from tests.golden.presets import golden_rolling_preset
 
 if TYPE_CHECKING:
     from export.graphs.graph import Graph

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from networks.rolling_presets import golden_rolling_preset
 from pipeline.config.rolling import RollingConfig
-from pipeline.denoising.rolling_schedule import Levels
+from pipeline.denoising.schedule import Levels
 from pipeline.rolling.plan import Pass, RollingPlan
+from tests.golden.presets import golden_rolling_preset
 from tests.golden.rolling.fixtures import STREAMS, facts, needs_rolling
 
 pytestmark = needs_rolling

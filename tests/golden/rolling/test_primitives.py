@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from networks.causal_wan import rope_tables
 from networks.layers import rotate, sinusoids
-from networks.wan_sight import rope_tables
 from pipeline.denoising.positions import grid, tables
-from pipeline.denoising.rolling_schedule import NoiseTable, add_noise, clean_of
+from pipeline.denoising.schedule import NoiseTable, add_noise, clean_of
 from tests.golden.fixtures import keys_like, max_abs, numbered
 from tests.golden.rolling.fixtures import Arrays, arrays, needs_rolling
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 import networks.causal_wan as causal_wan
-from networks.causal_wan import CausalWan, block_causal
+from networks.causal_wan import CausalWan
 from pipeline.denoising.positions import grid, tables
-from pipeline.denoising.rolling_schedule import clean_of
+from pipeline.denoising.schedule import clean_of
 from pipeline.rolling.plan import Pass, RollingPlan
 from tests.golden.fixtures import max_abs
 from tests.golden.rolling.fixtures import (
@@ -30,6 +30,7 @@ from tests.golden.rolling.fixtures import (
     with_file,
 )
 from tests.golden.rolling.plays import play, turned
+from tests.support.wan_masks import block_causal
 
 pytestmark = [needs_rolling, pytest.mark.usefixtures("one_thread")]
 

@@ -13,7 +13,7 @@ from export.graphs.onnx_file import export_graph
 from export.graphs.vae import WEIGHTS, to_uint8
 from export.graphs.vae import rolling_graphs_of as graphs_of
 from networks.checkpoint import load_checkpoint, save_checkpoint
-from networks.presets import VAEConfig
+from networks.configs import VAEConfig
 from networks.rolling_presets import ROLLING_PRESETS
 from networks.vae import LATENT_MEAN, LATENT_STD, VAE
 from pipeline.config.rolling import RollingConfig

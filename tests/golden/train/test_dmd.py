@@ -13,8 +13,8 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from networks.causal_wan import CausalWan  # noqa: E402
-from networks.rolling_presets import wan_config  # noqa: E402
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
+from tests.golden.presets import wan_config  # noqa: E402
 from train.distill.dmd import (  # noqa: E402
     NoiseLevels,
     clean_estimate,

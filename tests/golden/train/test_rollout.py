@@ -14,8 +14,8 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from networks.causal_wan import CausalWan  # noqa: E402
-from networks.rolling_presets import golden_rolling_preset  # noqa: E402
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
+from tests.golden.presets import golden_rolling_preset  # noqa: E402
 from train.network.self_forcing import (  # noqa: E402
     GRADIENT_BLOCKS,
     CachedWan,

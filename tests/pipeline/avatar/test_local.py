@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.avatar.audio import StreamingAudio, frame_places, num_hidden_frames
 from pipeline.avatar.decoder import Decoder
-from pipeline.avatar.local import LocalExecutor
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.executor import AvatarExecutor
+from pipeline.avatar.local import local_executor
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.avatar.stage import Stage
 from pipeline.denoising.noise import block_noise
@@ -27,8 +28,8 @@ DISTANCE = 12
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[LocalExecutor]:
-    executor = LocalExecutor(DEMO)
+def executor() -> Iterator[AvatarExecutor]:
+    executor = local_executor(DEMO)
     yield executor
     executor.stop()
 
@@ -52,9 +53,9 @@ def request(session: int, audio: np.ndarray, seed: int = SEED) -> AvatarRequest:
     )
 
 
-def stream(executor: LocalExecutor, *requests: AvatarRequest) -> list[FakeReply]:
+def stream(executor: AvatarExecutor, *requests: AvatarRequest) -> list[FakeReply]:
     """Run sessions together through the orchestrator."""
-    avatar = LiveAvatar(executor.config, executor, max_sessions=4, idle_timeout_s=60)
+    avatar = AvatarOrchestrator(executor.config, executor, max_sessions=4, idle_timeout_s=60)
     try:
         replies = [FakeReply() for _ in requests]
         for asked, reply in zip(requests, replies, strict=True):
@@ -67,12 +68,12 @@ def stream(executor: LocalExecutor, *requests: AvatarRequest) -> list[FakeReply]
 
 
 @pytest.fixture(scope="module")
-def piped(executor: LocalExecutor, audio: np.ndarray) -> FakeReply:
+def piped(executor: AvatarExecutor, audio: np.ndarray) -> FakeReply:
     return stream(executor, request(1, audio))[0]
 
 
 def test_pipelined_equals_sequential_with_four_caches(
-    executor: LocalExecutor, audio: np.ndarray, piped: FakeReply
+    executor: AvatarExecutor, audio: np.ndarray, piped: FakeReply
 ) -> None:
     """The pipeline is an order of work, not an approximation."""
     config = executor.config
@@ -82,8 +83,7 @@ def test_pipelined_equals_sequential_with_four_caches(
     source.append(audio)
     source.finish()
     conditions = request(1, audio)
-    text = executor.text_encoder.run(executor.tokenizer(conditions.prompt))["text"]
-    motion = executor.vae_encoder.run({"image": executor.picture(conditions)})["motion"]
+    text, motion = executor.condition(conditions)
     for stage in stages:
         stage.open(1, motion[:, :, :1].copy(), motion, text)
     decoder.open(1, motion)
@@ -111,7 +111,7 @@ def test_folding_steps_onto_fewer_stages_changes_nothing(
     audio: np.ndarray, piped: FakeReply, steps: list[list[int]]
 ) -> None:
     """Steps of one stage share weights, text and a prefill, never a cache."""
-    folded = LocalExecutor(DEMO, steps)
+    folded = local_executor(DEMO, steps)
     try:
         reply = stream(folded, request(1, audio))[0]
     finally:
@@ -121,7 +121,7 @@ def test_folding_steps_onto_fewer_stages_changes_nothing(
 
 
 def test_two_interleaved_sessions_equal_two_separate_ones(
-    executor: LocalExecutor, audio: np.ndarray, piped: FakeReply
+    executor: AvatarExecutor, audio: np.ndarray, piped: FakeReply
 ) -> None:
     """Sessions share engines and threads, nothing else."""
     other = stream(executor, request(2, audio[::-1].copy(), seed=8))[0]
@@ -140,7 +140,7 @@ def test_warming_up_leaves_no_session_behind() -> None:
 
 
 def test_streamed_features_equal_the_whole_files_when_the_window_covers_it(
-    executor: LocalExecutor, audio: np.ndarray
+    executor: AvatarExecutor, audio: np.ndarray
 ) -> None:
     """Streaming may only lose what its context and look-ahead leave out."""
     whole = 10**6
@@ -161,13 +161,13 @@ def test_streamed_features_equal_the_whole_files_when_the_window_covers_it(
     )
     normalised = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
     inputs = {"samples": normalised[None], "frame_index": index, "frame_weight": weight}
-    wanted = executor.audio_encoder.run(inputs)["audio_features"]
+    wanted = executor.calls.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
     # Mean and variance are summed in another precision.
     np.testing.assert_allclose(np.concatenate(blocks, axis=3), wanted, atol=1e-4)
 
 
 def test_sound_reaches_the_picture(
-    executor: LocalExecutor, audio: np.ndarray, piped: FakeReply
+    executor: AvatarExecutor, audio: np.ndarray, piped: FakeReply
 ) -> None:
     """Features that never arrive leave a picture that looks alive."""
     silent = stream(executor, request(1, np.zeros_like(audio)))[0]

@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 
-from pipeline.avatar.orchestrator import LiveAvatar
+from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import Options
 from tests.support.fake_executor import CONFIG, FakeExecutor, submit
 
 
-def test_blocks_come_in_order_and_every_request_gets_its_own(avatar: LiveAvatar) -> None:
+def test_blocks_come_in_order_and_every_request_gets_its_own(avatar: AvatarOrchestrator) -> None:
     """A client could not tell which audio a frame belongs to."""
     first = submit(avatar, 1, start=True, blocks=3)
     second = submit(avatar, 1, blocks=2)
@@ -22,7 +22,7 @@ def test_blocks_come_in_order_and_every_request_gets_its_own(avatar: LiveAvatar)
     assert [b.frame_index for b in last.blocks] == [5 * 12]
 
 
-def test_a_request_without_a_complete_block_is_final_at_once(avatar: LiveAvatar) -> None:
+def test_a_request_without_a_complete_block_is_final_at_once(avatar: AvatarOrchestrator) -> None:
     """A load generator waits for each request's end."""
     assert submit(avatar, 1, start=True).wait() == ""
     short = submit(avatar, 1, audio=np.zeros(100, np.float32))
@@ -30,14 +30,14 @@ def test_a_request_without_a_complete_block_is_final_at_once(avatar: LiveAvatar)
     assert short.blocks == []
 
 
-def test_frames_follow_the_audio_clock_to_the_last_sample(avatar: LiveAvatar) -> None:
+def test_frames_follow_the_audio_clock_to_the_last_sample(avatar: AvatarOrchestrator) -> None:
     """n samples give ceil(n / 640) frames: the video would drift from the sound."""
     reply = submit(avatar, 1, start=True, end=True, audio=np.zeros(7680 + 1000, np.float32))
     assert reply.wait() == ""
     assert [len(b.frames) for b in reply.blocks] == [12, 2]
 
 
-def test_the_release_alignment_drops_the_first_frames(avatar: LiveAvatar) -> None:
+def test_the_release_alignment_drops_the_first_frames(avatar: AvatarOrchestrator) -> None:
     """The option that reproduces the release's 3 frames of lead."""
     options = Options(drop_first_frames=3)
     reply = submit(avatar, 1, start=True, end=True, blocks=2, options=options)
@@ -48,7 +48,7 @@ def test_the_release_alignment_drops_the_first_frames(avatar: LiveAvatar) -> Non
 def test_every_stage_sees_blocks_in_order_and_works_at_the_same_time() -> None:
     """Without overlap the pipeline would be as slow as the sum of its stages."""
     executor = FakeExecutor(step_s=0.02)
-    avatar = LiveAvatar(CONFIG, executor, max_sessions=1, idle_timeout_s=5)
+    avatar = AvatarOrchestrator(CONFIG, executor, max_sessions=1, idle_timeout_s=5)
     try:
         began = time.perf_counter()
         assert submit(avatar, 1, start=True, end=True, blocks=20).wait() == ""
@@ -64,7 +64,7 @@ def test_every_stage_sees_blocks_in_order_and_works_at_the_same_time() -> None:
 def test_two_sessions_take_turns_block_by_block() -> None:
     """A long request of one client would starve the other."""
     executor = FakeExecutor(step_s=0.005)
-    avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
+    avatar = AvatarOrchestrator(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
     try:
         long = submit(avatar, 1, start=True, end=True, blocks=40)
         short = submit(avatar, 2, start=True, end=True, blocks=5)
@@ -79,7 +79,7 @@ def test_two_sessions_take_turns_block_by_block() -> None:
 def test_a_newcomers_first_block_does_not_wait_behind_a_backlog() -> None:
     """The pipeline's queues would be full of one session's blocks."""
     executor = FakeExecutor(step_s=0.01)
-    avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
+    avatar = AvatarOrchestrator(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
     try:
         long = submit(avatar, 1, start=True, end=True, blocks=60)
         other = submit(avatar, 2, start=True, end=True, blocks=60)
@@ -93,7 +93,7 @@ def test_a_newcomers_first_block_does_not_wait_behind_a_backlog() -> None:
 
 
 def test_the_sink_is_recalibrated_by_the_first_generated_frame(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """Every stage re-prefills when its own counter reaches the block, from block 0's latent."""
     reply = submit(avatar, 1, start=True, end=True, blocks=6)
@@ -103,7 +103,7 @@ def test_the_sink_is_recalibrated_by_the_first_generated_frame(
         np.testing.assert_array_equal(reference, reply.blocks[0].latent[:, :, :1])
 
 
-def test_noise_depends_on_seed_and_block_alone(avatar: LiveAvatar) -> None:
+def test_noise_depends_on_seed_and_block_alone(avatar: AvatarOrchestrator) -> None:
     """The same session would give another video when the server is busy."""
     alone = submit(avatar, 1, start=True, end=True, blocks=4, seed=7)
     assert alone.wait() == ""

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.avatar.orchestrator import LiveAvatar
-from pipeline.avatar.session import MAX_BACKLOG_SECONDS, BlockFrames
+from pipeline.avatar.orchestrator import AvatarOrchestrator
+from pipeline.avatar.session import MAX_BACKLOG_SECONDS
+from pipeline.sessions.session import BlockFrames
 from tests.support.fake_executor import CONFIG, FakeExecutor, FakeReply, request, submit, wait_until
 
 
-def test_one_session_too_many_is_told_the_limit(avatar: LiveAvatar) -> None:
+def test_one_session_too_many_is_told_the_limit(avatar: AvatarOrchestrator) -> None:
     """It would wait in silence."""
     assert submit(avatar, 1, start=True).wait() == ""
     assert submit(avatar, 2, start=True).wait() == ""
@@ -24,7 +25,7 @@ def test_one_session_too_many_is_told_the_limit(avatar: LiveAvatar) -> None:
 
 
 def test_a_session_is_free_everywhere_when_its_end_is_answered(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """The next START of a full server would be refused."""
     assert submit(avatar, 1, start=True, end=True, blocks=2).wait() == ""
@@ -33,7 +34,7 @@ def test_a_session_is_free_everywhere_when_its_end_is_answered(
 
 
 def test_a_failing_stage_ends_its_session_and_no_other(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """Every open request of the session must hear of it."""
     executor.fail_at = (2, 1, 3)
@@ -43,11 +44,11 @@ def test_a_failing_stage_ends_its_session_and_no_other(
     assert healthy.wait() == ""
     assert len(healthy.blocks) == 8
     assert submit(avatar, 1, blocks=1).wait() == "stage 2 broke"
-    assert avatar._at_stage_0 == 0
+    assert avatar._at_first == 0
 
 
 def test_a_bad_image_fails_the_start_and_leaves_nothing(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """The slot would be lost."""
     assert submit(avatar, 1, start=True, image=b"bad").wait() == "image is not a picture"
@@ -55,7 +56,7 @@ def test_a_bad_image_fails_the_start_and_leaves_nothing(
 
 
 def test_a_client_that_is_gone_frees_its_session(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """Within a second if a request is open, within the idle limit if none is."""
     executor.step_s = 0.05
@@ -72,7 +73,7 @@ def test_a_client_that_is_gone_frees_its_session(
 
 
 def test_a_client_that_leaves_during_conditioning_leaks_nothing(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """Closing before the stages have opened would leave their caches behind."""
     executor.start_gate.clear()
@@ -89,7 +90,7 @@ def test_stop_answers_open_requests_and_ends_every_thread(executor: FakeExecutor
     """A server that unloads the model would hang, its clients too."""
     before = set(threading.enumerate())
     executor.step_s = 0.02
-    avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
+    avatar = AvatarOrchestrator(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
     reply = submit(avatar, 1, start=True, blocks=50)
     time.sleep(0.1)
     avatar.stop()
@@ -97,7 +98,7 @@ def test_stop_answers_open_requests_and_ends_every_thread(executor: FakeExecutor
     wait_until(lambda: set(threading.enumerate()) <= before)
 
 
-def test_audio_and_features_do_not_mix(avatar: LiveAvatar) -> None:
+def test_audio_and_features_do_not_mix(avatar: AvatarOrchestrator) -> None:
     """Their blocks would be numbered twice."""
     assert submit(avatar, 1, start=True, blocks=1).wait() == ""
     mixed = submit(avatar, 1, audio=np.zeros(7680, np.float32))
@@ -127,7 +128,7 @@ class LateAnswer(FakeExecutor):
 
 def test_blocks_that_overtake_a_held_up_one_do_not_take_the_next_stages_lanes() -> None:
     """Both lanes would wait for a block that nobody can bring: the server stands still."""
-    avatar = LiveAvatar(CONFIG, LateAnswer(), max_sessions=1, idle_timeout_s=5)
+    avatar = AvatarOrchestrator(CONFIG, LateAnswer(), max_sessions=1, idle_timeout_s=5)
     reply = submit(avatar, 1, start=True, end=True, blocks=4)
     assert reply.wait(timeout=5) == ""
     assert [b.block for b in reply.blocks] == [0, 1, 2, 3]
@@ -159,7 +160,7 @@ class BrokenWire(FakeReply):
 
 @pytest.mark.parametrize("call", ["send", "cancelled"])
 def test_an_answer_that_cannot_be_sent_fails_its_session_and_no_other(
-    avatar: LiveAvatar, executor: FakeExecutor, call: str
+    avatar: AvatarOrchestrator, executor: FakeExecutor, call: str
 ) -> None:
     """The session would stay for ever, or the control thread would be dead."""
     executor.step_s = 0.1
@@ -172,7 +173,7 @@ def test_an_answer_that_cannot_be_sent_fails_its_session_and_no_other(
 
 
 def test_a_final_response_that_cannot_be_sent_frees_the_session(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """Its client waits for it and will not send another request."""
     avatar.submit(request(1, start=True), BrokenWire("finish"))
@@ -181,7 +182,7 @@ def test_a_final_response_that_cannot_be_sent_frees_the_session(
 
 
 def test_conditioning_may_take_longer_than_the_idle_limit(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """The session would be gone before its client can say a word."""
     executor.start_gate.clear()
@@ -195,7 +196,7 @@ def test_conditioning_may_take_longer_than_the_idle_limit(
 
 def test_an_end_that_is_refused_frees_the_session() -> None:
     """For Triton the sequence is over, so no other END can come."""
-    avatar = LiveAvatar(CONFIG, FakeExecutor(), max_sessions=1, idle_timeout_s=60)
+    avatar = AvatarOrchestrator(CONFIG, FakeExecutor(), max_sessions=1, idle_timeout_s=60)
     assert submit(avatar, 1, start=True, blocks=1).wait() == ""
     assert "one after the other" in submit(avatar, 1, end=True, audio=np.ones(9, np.float32)).wait()
     wait_until(lambda: not avatar.sessions)
@@ -203,7 +204,7 @@ def test_an_end_that_is_refused_frees_the_session() -> None:
 
 
 def test_a_backlog_beyond_the_limit_is_refused_in_words(
-    avatar: LiveAvatar, executor: FakeExecutor
+    avatar: AvatarOrchestrator, executor: FakeExecutor
 ) -> None:
     """A client that sends hours at once would fill the memory of everybody."""
     executor.start_gate.clear()
@@ -223,7 +224,7 @@ def test_a_backlog_beyond_the_limit_is_refused_in_words(
 
 def test_a_closing_session_cannot_be_opened_yet(executor: FakeExecutor) -> None:
     """Its caches are still there."""
-    avatar = LiveAvatar(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
+    avatar = AvatarOrchestrator(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
     executor.start_gate.clear()
     gone = submit(avatar, 1, start=True)
     avatar.refuse(1, "the last request was bad", FakeReply(), start=False, end=True)

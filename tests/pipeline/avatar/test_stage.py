@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.avatar.stage import Stage
-from pipeline.engines.onnx import Binding, Buffers, Engine
+from pipeline.engines.base import Buffers
+from pipeline.engines.onnx import Binding, Engine
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 

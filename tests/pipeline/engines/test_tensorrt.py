@@ -14,10 +14,11 @@ import pytest
 from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.gpu import Gpu
 from pipeline.engines.host_arrays import from_bfloat16, to_bfloat16
 from pipeline.engines.manifest import Machine, Manifest, TensorSpec, manifest_path
 from pipeline.engines.onnx import Engine
-from pipeline.engines.tensorrt import Gpu, TensorRTBinding, TensorRTEngine, plan_loader
+from pipeline.engines.tensorrt import TensorRTBinding, TensorRTEngine, plan_loader
 from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"

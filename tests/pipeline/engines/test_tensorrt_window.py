@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine
-from pipeline.engines.tensorrt import Gpu, TensorRTEngine, plan_loader
+from pipeline.engines.tensorrt import TensorRTEngine, plan_loader
 from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import GRAPHS, WindowDevice
 from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan

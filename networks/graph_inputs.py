@@ -1,0 +1,138 @@
+"""Names and shapes of the transformer graphs' inputs and outputs, for whoever feeds them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
+
+Config: TypeAlias = PipelineConfig | RollingConfig
+Shape = tuple[int, ...]
+INTEGERS = ("write_index", "valid_tokens", "slots", "stored")
+
+
+def step_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape]:
+    """Inputs of `dit_step` in order; int64 where `dtype_of` says so."""
+    block, tokens, pairs = config.latent_shape, config.tokens_per_block, config.head_dim // 2
+    dim = config.num_heads * config.head_dim
+    shapes: dict[str, Shape] = {
+        "latent": block,
+        "pose": block,
+        "audio_local": (num_actors, *config.audio_local_shape[1:]),
+        "audio_global": (num_actors, *config.audio_global_shape[1:]),
+        "actor_mask": (num_actors, tokens, 1),
+        "modulation": (1, 6, dim),
+        "head_modulation": (1, dim),
+        "dsigma": (1,),
+        "cos_q": (1, tokens, pairs),
+        "sin_q": (1, tokens, pairs),
+        "cos_k": (1, config.cache_len, pairs),
+        "sin_k": (1, config.cache_len, pairs),
+        "write_index": (1,),
+        "valid_tokens": (1,),
+    }
+    return {**shapes, **_caches(config), **_texts(config, config.num_layers)}
+
+
+def prefill_inputs(config: PipelineConfig) -> dict[str, Shape]:
+    """Inputs of `dit_prefill` in order; the last layer's text is none of them."""
+    _, channels, _, height, width = config.latent_shape
+    sink = (1, config.num_sink_tokens, config.head_dim // 2)
+    shapes: dict[str, Shape] = {
+        "reference": (1, channels, 1, height, width),
+        "motion": (1, channels, config.motion_frames, height, width),
+        "modulation": (1, 6, config.num_heads * config.head_dim),
+        "cos_sink": sink,
+        "sin_sink": sink,
+        "write_index": (1,),
+    }
+    return {**shapes, **_caches(config), **_texts(config, config.num_layers - 1)}
+
+
+def window_inputs(config: RollingConfig, num_blocks: int, num_history: int) -> dict[str, Shape]:
+    """Inputs of `dit_window` in order, for a window of so many blocks and cached ones."""
+    frames, dim = num_blocks * config.frames_per_block, config.num_heads * config.head_dim
+    shapes: dict[str, Shape] = {
+        "latent": _latent(config, frames),
+        "modulation": (frames, 6, dim),
+        "head_modulation": (frames, dim),
+        **_tables(config, frames, num_history),
+    }
+    return {**shapes, **_caches(config), **_texts(config, config.num_layers)}
+
+
+def clean_inputs(
+    config: RollingConfig, num_history: int, num_blocks: int = 1, num_stored: int | None = None
+) -> dict[str, Shape]:
+    """Inputs of `dit_clean` in order; with `num_stored` those of `dit_recache`. The last layer's
+    text is none of them.
+    """
+    frames, dim = num_blocks * config.frames_per_block, config.num_heads * config.head_dim
+    shapes: dict[str, Shape] = {
+        "latent": _latent(config, frames),
+        "modulation": (frames, 6, dim),
+        **_tables(config, frames, num_history),
+        "write_index": (1,),
+    }
+    if num_stored is not None:
+        shapes["stored"] = (num_stored,)
+    return {**shapes, **_caches(config), **_texts(config, config.num_layers - 1)}
+
+
+def text_inputs(config: Config) -> dict[str, Shape]:
+    """The input of `dit_text`: a prompt's rows, zeros after them."""
+    return {"text": (1, config.text_len, config.text_dim)}
+
+
+def audio_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape]:
+    """The input of `audio_tokens`: a block's features."""
+    frames = config.video_frames_per_block
+    return {"audio_features": (num_actors, config.audio_layers, config.audio_dim, frames)}
+
+
+def step_outputs(config: PipelineConfig) -> list[str]:
+    return ["next_latent", *present_outputs(config)]
+
+
+def present_outputs(config: Config) -> list[str]:
+    """Outputs of `dit_prefill`, `dit_clean` and `dit_recache`: the caches after the write."""
+    return _layers("present", config.num_layers)
+
+
+def text_outputs(config: Config) -> list[str]:
+    return _layers("text", config.num_layers)
+
+
+def dtype_of(name: str, floating: torch.dtype = torch.float32) -> torch.dtype:
+    return torch.int64 if name in INTEGERS else floating
+
+
+def _latent(config: RollingConfig, frames: int) -> Shape:
+    batch, channels, _, height, width = config.latent_shape
+    return (batch, channels, frames, height, width)
+
+
+def _tables(config: RollingConfig, frames: int, num_history: int) -> dict[str, Shape]:
+    pairs = config.head_dim // 2
+    own = (frames, config.tokens_per_frame, pairs)
+    history = (num_history, config.tokens_per_block, pairs)
+    tables = {"cos": own, "sin": own, "cos_history": history, "sin_history": history}
+    return {**tables, "slots": (num_history,)}
+
+
+def _caches(config: Config) -> dict[str, Shape]:
+    shape = (1, config.num_heads, config.cache_len, config.head_dim)
+    return dict.fromkeys(_layers("cache", config.num_layers), shape)
+
+
+def _texts(config: Config, num_layers: int) -> dict[str, Shape]:
+    shape = (1, config.num_heads, config.text_len, config.head_dim)
+    return dict.fromkeys(_layers("text", num_layers), shape)
+
+
+def _layers(kind: str, num_layers: int) -> list[str]:
+    """{kind}_k_i, {kind}_v_i of every layer i in turn."""
+    return [f"{kind}_{kv}_{i}" for i in range(num_layers) for kv in "kv"]

@@ -1,0 +1,85 @@
+"""The calls that make an avatar's video, whatever carries them to the models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.avatar.audio import AudioWindow
+from pipeline.avatar.request import AvatarRequest
+from pipeline.config.avatar import PipelineConfig
+from pipeline.engines.base import Array, Arrays
+from pipeline.pictures.reference import read_picture
+from pipeline.sessions.calls import Calls
+from pipeline.sessions.text import Tokenizer, pad_text
+
+DECODER = "vae_decoder"
+
+
+class AvatarExecutor:
+    """Every call blocks and may come from any thread."""
+
+    def __init__(
+        self, config: PipelineConfig, stages: Sequence[str], folder: Path, calls: Calls
+    ) -> None:
+        """`stages` are the models that own the denoising steps, in order; `folder` has the
+        tokenizer."""
+        self.config = config
+        self.stages = stages
+        self.num_stages = len(stages)
+        self.tokenizer = Tokenizer(config, folder)
+        self.calls = calls
+
+    def start(self, request: AvatarRequest) -> None:
+        """Condition on picture and prompt, open the session at every stage and the decoder."""
+        self.calls.ready()
+        text, motion = self.condition(request)
+        prefill = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
+        tensors: dict[str, Arrays] = dict.fromkeys(self.stages, prefill)
+        self.calls.open(request.session, {**tensors, DECODER: {"motion": motion}})
+
+    def condition(self, request: AvatarRequest) -> tuple[Array, Array]:
+        """What START shows and says: text [1, text_len, text_dim], motion latents [1, C, F, h, w].
+        ValueError says why a picture can't be taken."""
+        assert request.image is not None, "only START requests condition a session"
+        picture = read_picture(request.image, self.config, request.options.picture_fit)
+        inputs: Arrays = {**self.tokenizer(request.prompt), "image": picture}
+        conditions = self.calls.call("conditioning", inputs, ["text", "motion"])
+        if request.text is not None:
+            return pad_text(request.text, self.config), conditions["motion"]
+        return conditions["text"], conditions["motion"]
+
+    def encode_audio(self, window: AudioWindow) -> Array:
+        """Features [1, L+1, Ca, video frames of a block]."""
+        inputs: Arrays = {
+            "samples": window.samples,
+            "frame_index": window.frame_index,
+            "frame_weight": window.frame_weight,
+        }
+        return self.calls.call("audio_encoder", inputs, ["audio_features"])["audio_features"]
+
+    def audio_tokens(self, audio_features: Array) -> Arrays:
+        """Features of a block -> audio_local [1, F, tokens + 1, D], audio_global [1, F, D]."""
+        inputs = {"audio_features": audio_features}
+        return self.calls.call("audio_tokens", inputs, ["audio_local", "audio_global"])
+
+    def step(self, stage: int, session: int, block: int, **tensors: Any) -> Array:
+        """Denoise; tensors as in `Stage.step`. Returns the latent."""
+        latent = self.calls.step(self.stages[stage], session, block, tensors)
+        assert latent is not None
+        return latent
+
+    def decode(self, session: int, block: int, latent: Array) -> Array:
+        """Frames uint8 [T, H, W, 3]."""
+        frames = self.calls.step(DECODER, session, block, {"latent": latent})
+        assert frames is not None
+        return frames
+
+    def close(self, session: int) -> None:
+        """Free the session everywhere; never raises."""
+        self.calls.close(session)
+
+    def stop(self) -> None:
+        """End what carries the calls."""
+        self.calls.stop()

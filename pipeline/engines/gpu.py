@@ -1,0 +1,217 @@
+"""One GPU of this process: its device, its stream, its memory. Every call of CUDA stands here.
+
+None of this has run on a GPU: tests drive it with a stand-in for both libraries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import math
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.engines.base import Array
+from pipeline.engines.host_arrays import narrowed, storage_type, widened
+from pipeline.engines.manifest import BYTES, Machine
+
+logger = logging.getLogger(__name__)
+
+Shape = tuple[int, ...]
+
+
+@dataclass(eq=False, slots=True, kw_only=True, weakref_slot=True)
+class DeviceBuffer:
+    """Memory on the GPU, freed with the last reference to it."""
+
+    address: int
+    shape: Shape
+    dtype: str
+    num_bytes: int
+
+
+class Gpu:
+    """One device of this process. Any thread may call it, one at a time."""
+
+    def __init__(self, index: int, cuda: Any = None, trt: Any = None) -> None:
+        """`cuda` and `trt` are the modules cuda.bindings.runtime and tensorrt."""
+        self.index = index
+        self.cuda = cuda = cuda or _library("cuda.bindings.runtime")
+        self.trt = trt = trt or _library("tensorrt")
+        self._thread = threading.local()
+        self._scratch: DeviceBuffer | None = None
+        self.stream = self.call("cudaStreamCreateWithFlags", cuda.cudaStreamNonBlocking)[0]
+        weakref.finalize(self, _quietly, cuda.cudaStreamDestroy, self.stream)
+        self.log = _log_of(trt)
+        self.runtime = trt.Runtime(self.log)
+
+    def call(self, name: str, *args: Any) -> tuple[Any, ...]:
+        """What a function of the CUDA runtime returns; RuntimeError in CUDA's own words."""
+        if getattr(self._thread, "device", None) != self.index:  # CUDA's device is per thread
+            self._raw("cudaSetDevice", self.index)
+            self._thread.device = self.index
+        return self._raw(name, *args)
+
+    def _raw(self, name: str, *args: Any) -> tuple[Any, ...]:
+        code, *results = getattr(self.cuda, name)(*args)
+        if int(code):
+            words = self.cuda.cudaGetErrorString(code)[1].decode()
+            raise RuntimeError(f"GPU {self.index}: {name} failed: {words} (error {int(code)})")
+        return tuple(results)
+
+    def free_with(self, owner: object, name: str, resource: Any) -> None:
+        """Call a function of the CUDA runtime on `resource` once `owner` is gone; not at exit."""
+        weakref.finalize(owner, _quietly, self.call, name, resource).atexit = False
+
+    def machine(self) -> Machine:
+        """What a plan must have been built for."""
+        (properties,) = self.call("cudaGetDeviceProperties", self.index)
+        return Machine(
+            gpu=properties.name.decode(),
+            compute_capability=f"{properties.major}.{properties.minor}",
+            tensorrt=self.trt.__version__,
+        )
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes."""
+        free, total = self.call("cudaMemGetInfo")
+        return free, total
+
+    def allocate(self, shape: Shape, dtype: str) -> DeviceBuffer:
+        """Zeroed memory; RuntimeError says how much was wanted and how much is free."""
+        num_bytes = _bytes_of(shape, dtype)
+        try:
+            (address,) = self.call("cudaMalloc", num_bytes)
+        except RuntimeError as error:
+            free, total = (size / 1e9 for size in self.memory())
+            wanted = f"wanted {num_bytes / 1e9:.3f} GB, {free:.3f} of {total:.3f} GB are free"
+            raise RuntimeError(f"{error}; {wanted}") from error
+        address = int(address)
+        buffer = DeviceBuffer(address=address, shape=shape, dtype=dtype, num_bytes=num_bytes)
+        self.free_with(buffer, "cudaFree", address)
+        self.call("cudaMemsetAsync", address, 0, num_bytes, self.stream)
+        return buffer
+
+    def allocate_pinned(self, shape: Shape, dtype: str) -> Array:
+        """Host memory that the GPU copies from and to by itself, as an array."""
+        num_bytes = _bytes_of(shape, dtype)
+        (address,) = self.call("cudaMallocHost", num_bytes)
+        memory = (ctypes.c_char * num_bytes).from_address(int(address))
+        self.free_with(memory, "cudaFreeHost", address)
+        numbers = np.frombuffer(memoryview(memory), storage_type(dtype), math.prod(shape))
+        return numbers.reshape(shape)
+
+    def scratch(self, num_bytes: int) -> DeviceBuffer:
+        """The contexts' common activation memory, of at least this size."""
+        if self._scratch is None or self._scratch.num_bytes < num_bytes:
+            self._scratch = self.allocate((num_bytes,), "uint8")
+        return self._scratch
+
+    def upload(self, source: Array, target: DeviceBuffer) -> None:
+        """Start a copy from pinned memory, as many bytes as the source has."""
+        self._copy(source.ctypes.data, target.address, source.nbytes, "HostToDevice")
+
+    def download(self, source: DeviceBuffer, target: Array) -> None:
+        """Start a copy to pinned memory, as many bytes as the target has."""
+        self._copy(source.address, target.ctypes.data, target.nbytes, "DeviceToHost")
+
+    def _copy(self, source: int, target: int, num_bytes: int, direction: str) -> None:
+        kind = getattr(self.cuda.cudaMemcpyKind, f"cudaMemcpy{direction}")
+        self.call("cudaMemcpyAsync", target, source, num_bytes, kind, self.stream)
+
+    def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
+        """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""
+        _, heads, rows, size = source.shape
+        row = size * BYTES[source.dtype]
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        places = target.address, rows * row, source.address, rows * row
+        self.call("cudaMemcpy2DAsync", *places, num_rows * row, heads, kind, self.stream)
+
+    def wait(self) -> None:
+        """Until all that was started is done; errors of it show up here."""
+        self.call("cudaStreamSynchronize", self.stream)
+
+    def read(self, buffer: DeviceBuffer) -> Array:
+        """The numbers of a buffer, bfloat16 widened to float32; for tests and inspection."""
+        pinned = self.allocate_pinned(buffer.shape, buffer.dtype)
+        self.download(buffer, pinned)
+        self.wait()
+        return widened(pinned, buffer.dtype).copy()
+
+    def write(self, array: Array, buffer: DeviceBuffer) -> None:
+        """Set the numbers of a buffer, rounded to its type; the counterpart of `read`."""
+        pinned = self.allocate_pinned(buffer.shape, buffer.dtype)
+        pinned[...] = narrowed(array, buffer.dtype)
+        self.upload(pinned, buffer)
+        self.wait()
+
+    def capture(self, start: Callable[[], None]) -> CapturedGraph:
+        """What `start` puts on the stream, recorded instead of run."""
+        mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self.call("cudaStreamBeginCapture", self.stream, mode)
+        try:
+            start()
+        finally:  # also after an error: the stream would stay in capture mode
+            (graph,) = self.call("cudaStreamEndCapture", self.stream)
+        try:
+            return CapturedGraph(self, self.call("cudaGraphInstantiate", graph, 0)[0])
+        finally:
+            self.call("cudaGraphDestroy", graph)
+
+
+class CapturedGraph:
+    """A CUDA graph that is ready to be launched."""
+
+    def __init__(self, gpu: Gpu, executable: Any) -> None:
+        self._gpu, self._executable = gpu, executable
+        gpu.free_with(self, "cudaGraphExecDestroy", executable)
+
+    def launch(self) -> None:
+        self._gpu.call("cudaGraphLaunch", self._executable, self._gpu.stream)
+
+
+def _bytes_of(shape: Shape, dtype: str) -> int:
+    """At least 1: CUDA gives no address for nothing."""
+    return max(BYTES[dtype] * math.prod(shape), 1)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise RuntimeError(
+            f"engine 'tensorrt' needs the module {name} ({error}): serve from the image of "
+            "deploy/Dockerfile, or on a CPU with configs/cpu.pbtxt"
+        ) from error
+
+
+def _log_of(trt: Any) -> Any:
+    """TensorRT's messages into ours; `last` is the last error, for exceptions to quote."""
+
+    class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = "no reason given"
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name in ("ERROR", "INTERNAL_ERROR"):
+                self.last = message
+                logger.error("TensorRT: %s", message)
+            elif severity.name == "WARNING":
+                logger.warning("TensorRT: %s", message)
+
+    return Log()
+
+
+def _quietly(free: Callable[..., Any], *args: Any) -> None:
+    """Called by the garbage collector, where nobody can catch what goes wrong."""
+    try:
+        free(*args)
+    except Exception as error:
+        logger.warning("GPU memory could not be freed: %s", error)

@@ -1,0 +1,92 @@
+"""How executors reach the models: the same recipes over Triton and within one process.
+
+A model either answers each call for itself (`call`), or it holds sessions: `open`, `step` after
+`step` with growing numbers, `close`. `pipeline.triton.calls` carries the calls in a server,
+`LocalCalls` in one process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from pipeline.engines.base import Array, Arrays
+from pipeline.engines.device_sessions import Device, OutOfOrder, SessionWorker
+
+T = TypeVar("T")
+RETRY_S, GIVE_UP_S = 0.001, 60.0
+
+
+class Calls(Protocol):
+    """Every call blocks and may come from any thread. RuntimeError names the model that failed."""
+
+    def ready(self) -> None:
+        """Before a session's first call; RuntimeError if the models don't belong together."""
+
+    def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
+        """Run a model that holds nothing."""
+
+    def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
+        """Open a session at every model that holds it, each with its tensors."""
+
+    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
+        """Have a model do a session's block or tick `number`. None if that makes nothing."""
+
+    def close(self, session: int) -> None:
+        """Free the session at every model; never raises."""
+
+    def stop(self) -> None:
+        """End what carries the calls, after the last one."""
+
+
+class LocalCalls:
+    """Models in this process, each that holds sessions on a thread of its own."""
+
+    def __init__(
+        self,
+        graphs: Mapping[str, Callable[[Arrays], Arrays]],
+        holders: Mapping[str, Device],
+        max_sessions: int,
+    ) -> None:
+        self.graphs = graphs
+        self.workers = {
+            name: SessionWorker(device, name, max_sessions, copies=True)
+            for name, device in holders.items()
+        }
+
+    def ready(self) -> None:
+        """Models of one process belong together."""
+
+    def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
+        results = self.graphs[model](inputs)
+        return {name: results[name] for name in outputs}
+
+    def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
+        for name, worker in self.workers.items():
+            worker.open(session, dict(tensors[name])).result()
+
+    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
+        worker, tensors = self.workers[model], dict(inputs)
+        return in_turn(lambda: worker.step(session, number, tensors).result())
+
+    def close(self, session: int) -> None:
+        for worker in self.workers.values():
+            worker.close(session).result()
+
+    def stop(self) -> None:
+        """End every worker."""
+        for worker in self.workers.values():
+            worker.stop()
+
+
+def in_turn(call: Callable[[], T]) -> T:
+    """The result of a call that may overtake its predecessor: it is made again until its turn."""
+    give_up = time.monotonic() + GIVE_UP_S
+    while True:
+        try:
+            return call()
+        except OutOfOrder:
+            if time.monotonic() > give_up:
+                raise
+        time.sleep(RETRY_S)

@@ -1,0 +1,78 @@
+"""Inputs that requests of both systems carry, checked. ValueError says which, what came, what was
+wanted; it reaches the client as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.config.sizes import StreamConfig
+from pipeline.engines.base import Array, Arrays
+from pipeline.sessions.json_options import shown
+
+MAX_PROMPT_BYTES = 8192
+
+
+def check_sequence(inputs: Arrays, session: object, start: bool, start_only: Sequence[str]) -> None:
+    """ValueError for a sequence id that is no number, or what belongs to START in mid-session:
+    `start_only`, seed and options."""
+    if not isinstance(session, int):  # Triton takes text, too
+        raise ValueError(f"sequence id is the text {shown(session)}, wanted a 64-bit integer")
+    for name in (*start_only, "seed", "options"):
+        if name in inputs and not start:
+            raise ValueError(f"{name} came in mid-session; it belongs to the START request")
+
+
+def read_prompt(inputs: Arrays) -> str:
+    """`prompt` of a request, "" if there is none."""
+    raw = inputs["prompt"].tobytes() if "prompt" in inputs else b""
+    if len(raw) > MAX_PROMPT_BYTES:
+        raise ValueError(f"prompt has {len(raw)} bytes, at most {MAX_PROMPT_BYTES} are taken")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"prompt is not UTF-8: {error}") from error
+
+
+def read_text(inputs: Arrays, config: StreamConfig) -> Array | None:
+    """`text` [1..text_len, text_dim] of a request, finite."""
+    text = inputs.get("text")
+    if text is not None and (
+        text.ndim != 2 or text.shape[1] != config.text_dim or text.shape[0] > config.text_len
+    ):
+        raise ValueError(
+            f"text is {list(text.shape)}, wanted [1..{config.text_len}, {config.text_dim}]"
+        )
+    if text is not None:
+        check_finite("text", text)
+    return text
+
+
+def read_seed(inputs: Arrays) -> int:
+    """`seed` of a request, 0 if there is none."""
+    seed = inputs.get("seed")
+    if seed is None:
+        return 0
+    if seed.shape != (1,):
+        raise ValueError(f"seed is {list(seed.shape)}, wanted one integer [1]")
+    return int(seed[0])
+
+
+def read_blocks(inputs: Arrays, name: str, shape: tuple[int, ...]) -> Array | None:
+    """An input [blocks, *shape] with one or more blocks, finite."""
+    array = inputs.get(name)
+    if array is None:
+        return None
+    if array.ndim != len(shape) + 1 or array.shape[1:] != shape or len(array) == 0:
+        raise ValueError(
+            f"{name} is {list(array.shape)}, wanted [blocks, {', '.join(map(str, shape))}]"
+        )
+    check_finite(name, array)
+    return array
+
+
+def check_finite(name: str, array: Array) -> None:
+    """ValueError if the input `name` has a value that is no finite number."""
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are not finite numbers")

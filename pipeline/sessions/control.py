@@ -1,0 +1,292 @@
+"""The control thread of a public model: which sessions are admitted, answered and freed.
+
+One thread owns all state and reads events from a queue; it decides with integers and never waits
+for a model. What the sessions compute stands in `pipeline.sessions.orchestrator`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipeline.sessions.endings import Endings, ended
+from pipeline.sessions.session import BlockFrames, OpenRequest, Phase, Reply, ServedSession
+from pipeline.sessions.stations import spawn
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.05
+"""How often it is looked whether clients are still there."""
+S = TypeVar("S", bound=ServedSession)
+
+
+class Executor(Protocol):
+    """Runs the models. Every call blocks and may come from any thread."""
+
+    def start(self, request: Any) -> None:
+        """Condition on what START brought, and open the session at every model that holds it."""
+
+    def close(self, session: int) -> None:
+        """Free the session everywhere; never raises."""
+
+
+class Control(ABC, Generic[S]):
+    """`submit`, `refuse` and `fail_all` may be called from any thread."""
+
+    name: str
+    """Of the public model."""
+
+    def __init__(self, executor: Executor, *, max_sessions: int, idle_timeout_s: float) -> None:
+        self.max_sessions = max_sessions
+        self.idle_timeout_s = idle_timeout_s
+        self.sessions: dict[int, S] = {}
+        self.endings = Endings()
+        self.turns: deque[S] = deque()
+        self._opener = executor
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._control, name="control", daemon=True)
+
+    def run(self) -> None:
+        """Start the control thread, once a subclass is complete."""
+        self._thread.start()
+
+    @abstractmethod
+    def new_session(self, request: Any, now: float) -> S:
+        """The session that a START opens, seen at `now`."""
+
+    @abstractmethod
+    def dispatch(self) -> None:
+        """Hand out what can be worked on; sessions take turns."""
+
+    @abstractmethod
+    def forget(self, session: S) -> None:
+        """Drop what the stations know of a closed session."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Let the stations' threads go home."""
+
+    def submit(self, request: Any, reply: Reply) -> None:
+        """Take a request; `reply` gets its blocks and its end."""
+        self.post(self._on_request, request, reply)
+
+    def refuse(self, session: int, message: str, reply: Reply, *, start: bool, end: bool) -> None:
+        """Answer a request that can't be read. What follows a refused START hears why; a session
+        whose END is refused fails, since for Triton the sequence is over."""
+        self.post(self._on_refused, session, message, reply, start, end)
+
+    def fail_all(self, message: str) -> None:
+        """End every session with an error; new ones may come."""
+        self.post(self._on_fail_all, message)
+
+    def stop(self) -> None:
+        """End every session with an error and every thread."""
+        self.post(self._on_stop)
+        self._thread.join()
+
+    def post(self, event: Callable[..., None], *args: Any) -> None:
+        """Have the control thread call `event`."""
+        self._events.put(partial(event, *args))
+
+    # Short-lived threads, which wait for the models
+
+    def _start(self, session: S) -> None:
+        failure = None
+        try:
+            self._opener.start(session.request)
+        except Exception as error:
+            failure = str(error)
+        self.post(self._on_started, session, failure)
+
+    def _close(self, session: S) -> None:
+        try:
+            self._opener.close(session.id)
+        finally:
+            self.post(self._on_closed, session)
+
+    # The control thread
+
+    def _control(self) -> None:
+        next_tick = 0.0
+        while True:
+            try:
+                event = self._events.get(timeout=TICK_S)
+            except queue.Empty:
+                pass
+            else:
+                if event is None:
+                    return
+                self.guard(None, event)
+            if time.monotonic() >= next_tick:
+                self.guard(None, self._reap)
+                next_tick = time.monotonic() + TICK_S
+            self.guard(None, self.dispatch)
+
+    def guard(self, session: S | None, call: Callable[..., None], *args: Any) -> None:
+        """A fault (of the wire, of memory) ends the session that it struck, never this thread."""
+        try:
+            call(*args)
+        except Exception as error:
+            logger.exception("%s: an event failed", self.name)
+            if session is not None:
+                self.fail(session, str(error))
+
+    def deliver(self, session: S, done: BlockFrames) -> None:
+        """Answer with a block that is ready."""
+        self.guard(session, session.deliver, done)
+        self._free_if_complete(session)
+
+    def fail(self, session: S, message: str) -> None:
+        """Answer every open request of the session with the error and free it."""
+        if session.phase.is_closing:
+            return
+        logger.warning("session %d fails: %s", session.id, message)
+        session.failed = message
+        if session.phase.is_started:
+            self._free(session)
+        else:
+            session.move(Phase.LEAVING)
+
+    def _on_request(self, request: Any, reply: Reply) -> None:
+        present = self.sessions.get(request.session)
+        session: S | None = None
+        try:
+            session = self._admit(request, present) if request.start else self._open(request)
+            session.take(request)
+            is_held = request.start and not request.end and reply.is_held
+        except Exception as error:
+            if request.start and session is not None:
+                self._forget(session)
+            self._on_refused(request.session, str(error), reply, request.start, request.end)
+            return
+        session.last_seen = time.monotonic()
+        if is_held:
+            session.held = reply
+        else:
+            session.requests.append(OpenRequest(reply, session.blocks_known))
+        self.guard(session, session.finish_requests)
+        if request.start:
+            spawn(f"start {session.id}", partial(self._start, session))
+        self._free_if_complete(session)
+
+    def _on_refused(
+        self, session_id: int, message: str, reply: Reply, start: bool, end: bool
+    ) -> None:
+        session = self.sessions.get(session_id)
+        if start and session is None:
+            self.endings.remember(session_id, message)
+        elif start and session is not None and not session.phase.takes_input:
+            session.refused_start = message  # what is sent behind it comes too late for this one
+        if end and not start and session is not None and session.phase.takes_input:
+            self.fail(session, message)  # for Triton the sequence is over: no END will come
+        self.guard(None, reply.fail, message)
+
+    def _open(self, request: Any) -> S:
+        """The session that a later request belongs to; RuntimeError says why it is not open."""
+        session = self.sessions.get(request.session)
+        if session is None:
+            raise RuntimeError(self.endings.of(request.session))
+        if not session.phase.takes_input:
+            raise RuntimeError(_ending(session))
+        return session
+
+    def _admit(self, request: Any, present: S | None) -> S:
+        if present is not None:
+            raise RuntimeError(f"session {request.session} {_why_taken(present)}")
+        if len(self.sessions) >= self.max_sessions:
+            raise RuntimeError(
+                f"all {self.max_sessions} sessions of this server are in use; try again later"
+            )
+        session = self.new_session(request, time.monotonic())
+        self.sessions[session.id] = session
+        self.turns.append(session)
+        logger.info("session %d starts", session.id)
+        return session
+
+    def _on_started(self, session: S, failure: str | None) -> None:
+        if failure is not None:
+            self.fail(session, failure)
+        if session.phase is Phase.LEAVING:
+            self._free(session)
+            return
+        session.start()
+        session.forget_conditions()
+        session.last_seen = time.monotonic()  # conditioning may take longer than the idle limit
+        self.guard(session, session.finish_requests)
+        self._free_if_complete(session)
+
+    def _free_if_complete(self, session: S) -> None:
+        if session.is_complete():
+            self._free(session)
+
+    def _free(self, session: S) -> None:
+        session.move(Phase.CLOSING)
+        spawn(f"close {session.id}", partial(self._close, session))
+
+    def _forget(self, session: S) -> None:
+        del self.sessions[session.id]
+        self.turns.remove(session)
+        self.forget(session)
+
+    def _on_closed(self, session: S) -> None:
+        """The session is free everywhere: only now its last requests become final."""
+        if session.id not in self.sessions:  # `stop` has answered them
+            return
+        self._forget(session)
+        self.endings.remember(session.id, _ending(session))
+        for reply in session.take_replies():
+            if session.failed is None:
+                self.guard(None, reply.finish)
+            else:
+                self.guard(None, reply.fail, session.failed)
+        logger.info("session %d ends after %d blocks", session.id, session.next_delivery)
+
+    def _reap(self) -> None:
+        """Free sessions whose client is gone: at once if a request is open, else when idle."""
+        for session in list(self.sessions.values()):
+            if not session.phase.is_closing:
+                self.guard(session, self._reap_session, session)
+
+    def _reap_session(self, session: S) -> None:
+        if session.is_abandoned():
+            self.fail(session, f"session {session.id}: the client is gone")
+        elif session.is_idle() and time.monotonic() - session.last_seen > self.idle_timeout_s:
+            self.fail(
+                session,
+                f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed; "
+                "open a new one with START",
+            )
+
+    def _on_fail_all(self, message: str) -> None:
+        for session in list(self.sessions.values()):
+            self.fail(session, message)
+
+    def _on_stop(self) -> None:
+        for session in list(self.sessions.values()):
+            for reply in session.take_replies():
+                reply.fail("the server is shutting down")
+            self._opener.close(session.id)
+        self.sessions.clear()
+        self.end()
+        self._events.put(None)
+
+
+def _ending(session: ServedSession) -> str:
+    """Why it takes no more requests."""
+    return session.failed or session.refused_start or ended(session.id)
+
+
+def _why_taken(session: ServedSession) -> str:
+    """Why its id can't be opened again now."""
+    if session.phase.takes_input:
+        return "is open already; END it first"
+    if session.failed is not None:
+        return f"is being freed, try again ({session.failed})"
+    return "is ending; wait for the final response to its END"
