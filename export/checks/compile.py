@@ -13,9 +13,7 @@ cpu_seconds, bytes}}}. A green line says that a graph compiles, not that it runs
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
-import struct
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,6 +25,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from export.checkpoint.files import TensorInfo
+from export.checkpoint.writer import write_zeros
 from export.commands import failing_in_words
 from export.engines.packages import install
 from export.presets import AnyPreset, any_preset, builders, init_weights, slice_of
@@ -75,7 +75,7 @@ def export_case(case: Case, folder: Path) -> list[str]:
     preset = any_preset(case.preset)
     if case.preset in SLICED:
         preset = slice_of(preset, SLICE_LAYERS)
-        write_zeros(preset, folder)
+        write_slice(preset, folder)
     else:
         weights = folder / "float32"
         weights.mkdir()
@@ -85,24 +85,13 @@ def export_case(case: Case, folder: Path) -> list[str]:
     return names
 
 
-def write_zeros(preset: AnyPreset, folder: Path) -> Path:
-    """The transformer's safetensors in bfloat16, all weights zero: takes no room on the disk."""
+def write_slice(preset: AnyPreset, folder: Path) -> Path:
+    """The transformer's safetensors in bfloat16, all weights zero."""
     name = "wan" if isinstance(preset, RollingPreset) else "dit"
     with torch.device("meta"):
         state = builders(preset)[name]().state_dict()
-    entries, offset = {}, 0
-    for key in sorted(state):
-        size = math.prod(state[key].shape) * torch.bfloat16.itemsize
-        entry = {"dtype": "BF16", "shape": list(state[key].shape)}
-        entries[key] = {**entry, "data_offsets": [offset, offset + size]}
-        offset += size
-    header = json.dumps(entries).encode()
-    header += b" " * (-len(header) % 8)
-    path = folder / f"{name}.safetensors"
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + offset)
-    return path
+    infos = {k: TensorInfo(dtype=torch.bfloat16, shape=tuple(t.shape)) for k, t in state.items()}
+    return write_zeros(folder / f"{name}.safetensors", infos)
 
 
 def build_graphs(names: Sequence[str], folder: Path, capability: Capability) -> dict[str, Result]:

@@ -26,9 +26,7 @@ from export.engines.callbacks import Progress, kept_log, progress_monitor, shown
 from export.engines.network import (
     check_fused,
     check_log,
-    element_types,
     input_shapes,
-    output_shapes,
     parse,
     precision,
     read_model,
@@ -150,7 +148,6 @@ class EngineBuilder:
         streams: bool,
         seconds: float,
     ) -> Manifest:
-        types = element_types(model)
         flags = ["STRONGLY_TYPED", *(["WEIGHT_STREAMING"] if streams else [])]
         return Manifest(
             graph=plan.stem,
@@ -164,8 +161,8 @@ class EngineBuilder:
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
             build_seconds=round(seconds, 2),
-            inputs=specs(input_shapes(model), types, ranges),
-            outputs=specs(output_shapes(model), types, ranges),
+            inputs=specs(model.graph.input, ranges),
+            outputs=specs(model.graph.output, ranges),
             streams_weights=streams,
         )
 

@@ -10,11 +10,12 @@ piece but has no fused kernel for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.helper
 
 from export.engines.profiles import Range, sizes_of
 from pipeline.engines.manifest import TensorSpec
@@ -88,37 +89,24 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
     return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in sizes]
 
 
-TYPES: Mapping[int, str] = {
-    onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.FLOAT16: "float16",
-    onnx.TensorProto.BFLOAT16: "bfloat16",
-    onnx.TensorProto.INT64: "int64",
-    onnx.TensorProto.INT32: "int32",
-    onnx.TensorProto.UINT8: "uint8",
-    onnx.TensorProto.BOOL: "bool",
-}
+def _type(value: onnx.ValueInfoProto) -> str:
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, str]:
     """Name of every input and output -> its element type."""
-    values = (*model.graph.input, *model.graph.output)
-    return {value.name: TYPES[value.type.tensor_type.elem_type] for value in values}
+    return {value.name: _type(value) for value in (*model.graph.input, *model.graph.output)}
 
 
 def specs(
-    shapes: Mapping[str, list[int | str]],
-    types: Mapping[str, str],
-    ranges: Mapping[str, Range],
+    values: Iterable[onnx.ValueInfoProto], ranges: Mapping[str, Range]
 ) -> dict[str, TensorSpec]:
     """Inputs or outputs as a manifest names them, open axes at their smallest and largest."""
-    return {
-        name: TensorSpec(
-            dtype=types[name],
-            smallest=sizes_of(shape, ranges, 0),
-            largest=sizes_of(shape, ranges, 2),
-        )
-        for name, shape in shapes.items()
-    }
+    made = {}
+    for value in values:
+        low, high = (sizes_of(_shape(value), ranges, end) for end in (0, 2))
+        made[value.name] = TensorSpec(dtype=_type(value), smallest=low, largest=high)
+    return made
 
 
 def precision(model: onnx.ModelProto) -> str:

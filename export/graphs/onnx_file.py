@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 import torch
+from onnx_ir.tensor_adapters import from_torch_dtype
 from onnxscript import rewriter
 from onnxscript.rewriter.rules.common import slice_split_rule
 from torch import Tensor, nn
@@ -21,13 +22,6 @@ from export.checkpoint.files import open_weights
 from export.graphs.graph import Graph
 from networks.layers import OPSET
 
-TYPES = {
-    torch.float32: ir.DataType.FLOAT,
-    torch.float16: ir.DataType.FLOAT16,
-    torch.bfloat16: ir.DataType.BFLOAT16,
-    torch.float8_e4m3fn: ir.DataType.FLOAT8E4M3FN,
-    torch.int64: ir.DataType.INT64,
-}
 PRODUCER = "live-avatar-server"
 RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule is not slice_split_rule]
 """onnxscript's own but for the one that compares all pairs of nodes: it finds nothing here and
@@ -124,7 +118,7 @@ def _point_to_weights(model: ir.Model, graph: Graph, weights_dir: Path) -> None:
                 f"{where}: {key} is {list(info.shape)}, "
                 f"graph {graph.name} wants {list(value.shape)}"
             )
-        if value.dtype != TYPES.get(info.dtype):
+        if value.dtype != from_torch_dtype(info.dtype):
             raise ValueError(
                 f"{where}: {key} is {info.dtype}, graph {graph.name} computes in {value.dtype}"
             )
@@ -133,7 +127,7 @@ def _point_to_weights(model: ir.Model, graph: Graph, weights_dir: Path) -> None:
             info.path.name,
             info.offset,
             info.num_bytes,
-            TYPES[info.dtype],
+            from_torch_dtype(info.dtype),
             shape=ir.Shape(info.shape),
             name=key,
         )

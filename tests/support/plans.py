@@ -7,8 +7,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.engines.network import element_types, input_shapes, output_shapes, read_model, sources
-from export.engines.network import specs as specs_of
+from export.engines.network import read_model, sources, specs
 from export.engines.profiles import load_config, ranges_of
 from export.repository.catalogue import system_in
 from pipeline.engines.manifest import Machine, Manifest, manifest_path
@@ -24,7 +23,7 @@ TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
 def describe(name: str, folder: Path = DEMO, weights_bytes: int = 2_000_000_000) -> Manifest:
     """The manifest of a graph of `folder`, had it been built with so many bytes of weights."""
     model = read_model(folder / f"{name}.onnx")
-    types, ranges = element_types(model), ranges_of(name, load_config(folder))
+    ranges = ranges_of(name, load_config(folder))
     return Manifest(
         graph=name,
         machine=MACHINE,
@@ -37,8 +36,8 @@ def describe(name: str, folder: Path = DEMO, weights_bytes: int = 2_000_000_000)
         plan_bytes=weights_bytes + 1_000_000,
         builder_flags=(),
         build_seconds=1.0,
-        inputs=specs_of(input_shapes(model), types, ranges),
-        outputs=specs_of(output_shapes(model), types, ranges),
+        inputs=specs(model.graph.input, ranges),
+        outputs=specs(model.graph.output, ranges),
     )
 
 

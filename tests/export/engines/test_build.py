@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.checks.compile import SLICE_LAYERS, write_zeros
+from export.checks.compile import SLICE_LAYERS, write_slice
 from export.engines.build import Target, capability
 from export.engines.network import (
     check_fused,
@@ -197,7 +197,7 @@ def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
     assert made.dit.num_layers == 2
-    path = write_zeros(made, tmp_path)
+    path = write_slice(made, tmp_path)
     assert path.stat().st_size > 2_000_000_000
     assert path.stat().st_blocks * 512 < 1_000_000  # a file of holes
 
