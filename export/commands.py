@@ -29,7 +29,6 @@ def failing_in_words(*others: type[Exception]) -> Callable[[Command[Params]], Co
     """Bad values, bad files and a full disk end a command with a sentence and exit status 1, and so
     do the errors of `others`.
     """
-
     caught: tuple[type[Exception], ...] = (ValueError, OSError, *others)
 
     def around(command: Command[Params]) -> Command[Params]:

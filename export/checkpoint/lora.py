@@ -19,7 +19,7 @@ from export.commands import Alpha, Rank, failing_in_words, progress
 from networks.lora import LoraPlan, merged, plan_lora
 
 RELEASED_RANK, RELEASED_ALPHA = 128, 64.0
-"""Of `liveavatar.safetensors`; the file itself does not hold alpha (spec/live_avatar 11)."""
+"""Of `liveavatar.safetensors`; the file itself does not hold alpha (docs/method.md section 7)."""
 STEMS = ("dit", "diffusion_pytorch_model")
 """How a DiT's files begin: as prepared here, as released."""
 

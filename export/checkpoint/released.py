@@ -1,6 +1,6 @@
 """Where the released folder keeps each component, and the network each has to fit.
 
-The folder is `Wan2.2-S2V-14B/` as published (spec/live_avatar section 11).
+The folder is `Wan2.2-S2V-14B/` as published (docs/method.md section 7).
 """
 
 from __future__ import annotations

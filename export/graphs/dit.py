@@ -11,7 +11,7 @@ from torch import Tensor
 from export.checkpoint.files import Weights
 from export.checkpoint.fit import check_fits
 from export.graphs.fp8 import make_fp8
-from export.graphs.graph import Graph, examples, keys_under
+from export.graphs.graph import Graph, examples, network_graph
 from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
@@ -47,41 +47,25 @@ def graphs(preset: Preset, weights_dir: Path, *, narrow: bool = False) -> list[G
 
 def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
     """`audio_tokens` once per block, `dit_text` once per prompt, `dit_prefill`, `dit_step`."""
-    config, graph = preset.pipeline, partial(Graph, weights_file=WEIGHTS)
-    audio, text = dit.casual_audio_encoder, TextKeysValues(dit)
-    step, prefill = DiTStep(dit), DiTPrefill(dit)
+    config, audio = preset.pipeline, dit.casual_audio_encoder
+    actors = {"audio_local": ACTORS, "audio_global": ACTORS}
+    step, filled = examples(step_inputs(config, num_actors=2)), examples(prefill_inputs(config))
+    text, speakers = examples(text_inputs(config)), {**actors, "actor_mask": ACTORS}
+    graph = partial(network_graph, weights_file=WEIGHTS)
     return [
-        graph(
+        Graph(
             name="audio_tokens",
             module=audio,
             inputs=examples(audio_inputs(config, num_actors=2)),
-            output_names=["audio_local", "audio_global"],
+            output_names=list(actors),
             dynamic={"audio_features": ACTORS},
-            output_axes={"audio_local": ACTORS, "audio_global": ACTORS},
+            output_axes=actors,
+            weights_file=WEIGHTS,
             key_of={name: f"casual_audio_encoder.{name}" for name in audio.state_dict()},
         ),
-        graph(
-            name="dit_text",
-            module=text,
-            inputs=examples(text_inputs(config)),
-            output_names=text_outputs(config),
-            key_of=keys_under(text, "network"),
-        ),
-        graph(
-            name="dit_step",
-            module=step,
-            inputs=examples(step_inputs(config, num_actors=2)),
-            output_names=step_outputs(config),
-            dynamic={"audio_local": ACTORS, "audio_global": ACTORS, "actor_mask": ACTORS},
-            key_of=keys_under(step, "dit"),
-        ),
-        graph(
-            name="dit_prefill",
-            module=prefill,
-            inputs=examples(prefill_inputs(config)),
-            output_names=present_outputs(config),
-            key_of=keys_under(prefill, "dit"),
-        ),
+        graph("dit_text", TextKeysValues(dit), "network", text, text_outputs(config)),
+        graph("dit_step", DiTStep(dit), "dit", step, step_outputs(config), dynamic=speakers),
+        graph("dit_prefill", DiTPrefill(dit), "dit", filled, present_outputs(config)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The DiT's linear layers in 8-bit floats, e4m3 (spec/live_avatar section 11).
+"""The DiT's linear layers in 8-bit floats, e4m3 (arXiv 2209.05433; docs/method.md section 7).
 
 One scale per tensor: fixed for a weight, measured at every call for its input. In the graph these
 are QuantizeLinear and DequantizeLinear around each matrix product, which an engine fuses.

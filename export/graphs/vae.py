@@ -7,14 +7,13 @@ first block gives three frames less than those that follow.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export.graphs.graph import Graph, keys_under
+from export.graphs.graph import Graph, network_graph
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig, VAEConfig
@@ -80,24 +79,15 @@ def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
     height, width = config.latent_height, config.latent_width
     motion = torch.zeros(1, config.latent_channels, config.warmup_frames, height, width)
     states = example_states(vae, motion.shape)
-    graph = partial(Graph, weights_file=WEIGHTS)
-    encode, warmup = Encode(vae, num_frames), Warmup(vae)
+    image = torch.zeros(1, 3, config.height, config.width)
+    next_states = [f"next_{name}" for name in states]
+    warmup = {"motion": motion}
     return [
-        graph(
-            name="vae_encoder",
-            module=encode,
-            inputs={"image": torch.zeros(1, 3, config.height, config.width)},
-            output_names=["motion"],
-            key_of=keys_under(encode, "vae"),
+        network_graph(
+            "vae_encoder", Encode(vae, num_frames), "vae", {"image": image}, ["motion"], WEIGHTS
         ),
-        graph(
-            name="vae_decoder_warmup",
-            module=warmup,
-            inputs={"motion": motion},
-            output_names=[f"next_{name}" for name in states],
-            key_of=keys_under(warmup, "vae"),
-        ),
-        _decoder("vae_decoder", vae, torch.zeros(config.latent_shape), states),
+        network_graph("vae_decoder_warmup", Warmup(vae), "vae", warmup, next_states, WEIGHTS),
+        _decoder("vae_decoder", vae, torch.zeros(config.latent_shape), states, next_states),
     ]
 
 
@@ -112,8 +102,11 @@ def rolling_graphs_of(vae: VAE | CompactVAE, config: RollingConfig) -> list[Grap
     """`vae_decoder_first` and `vae_decoder`; `vae` bears the weights of vae.safetensors."""
     latent = torch.zeros(config.latent_shape)
     states = example_states(vae, latent.shape)
-    first = _decoder("vae_decoder_first", vae, latent, {}, num_states=len(states))
-    return [first, _decoder("vae_decoder", vae, latent, states)]
+    next_states = [f"next_{name}" for name in states]
+    return [
+        _decoder("vae_decoder_first", vae, latent, {}, next_states),
+        _decoder("vae_decoder", vae, latent, states, next_states),
+    ]
 
 
 def _decoder(
@@ -121,14 +114,7 @@ def _decoder(
     vae: VAE | CompactVAE,
     latent: Tensor,
     states: dict[str, Tensor],
-    num_states: int | None = None,
+    next_states: list[str],
 ) -> Graph:
-    module, count = Decode(vae), len(states) if num_states is None else num_states
-    return Graph(
-        name=name,
-        module=module,
-        inputs={"latent": latent, **states},
-        output_names=["frames", *(f"next_state_{j}" for j in range(count))],
-        key_of=keys_under(module, "vae"),
-        weights_file=WEIGHTS,
-    )
+    inputs, outputs = {"latent": latent, **states}, ["frames", *next_states]
+    return network_graph(name, Decode(vae), "vae", inputs, outputs, WEIGHTS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from export.checkpoint.files import Weights, open_weights
 from export.checkpoint.fit import renamed
-from export.graphs.graph import Graph, examples, keys_under
+from export.graphs.graph import Graph, examples, network_graph
 from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.causal_wan import CausalWan, wan_key
 from networks.checkpoint import load_checkpoint
@@ -65,10 +66,40 @@ def graphs(preset: RollingPreset, weights_dir: Path) -> list[Graph]:
     ]
 
 
+_HISTORY: dict[str, Mapping[int, str]] = {
+    name: {0: "history"} for name in ("cos_history", "sin_history", "slots")
+}
+_FRAMES: dict[str, Mapping[int, str]] = {
+    "latent": {2: "frames"},
+    **{name: {0: "frames"} for name in ("modulation", "cos", "sin")},
+}
+
+
 def graphs_of(wan: CausalWan, config: RollingConfig) -> list[Graph]:
     """`dit_window`, `dit_clean`, `dit_text`, and `dit_recache` where the stream uses it."""
-    graphs = [_window(wan, config), _clean(wan, config), _text(wan, config)]
-    return graphs + ([_clean(wan, config, again=True)] if config.recache != "none" else [])
+    window = examples(window_inputs(config, num_blocks=2, num_history=3))
+    clean = examples(clean_inputs(config, num_history=3))
+    again = examples(clean_inputs(config, num_history=3, num_blocks=4, num_stored=2))
+    stored, text = present_outputs(config), examples(text_inputs(config))
+    frames, graph = config.frames_per_block, partial(network_graph, weights_file=WEIGHTS)
+    graphs = [
+        graph(
+            "dit_window",
+            WanWindow(wan, frames),
+            "wan",
+            window,
+            ["velocity"],
+            dynamic={**_FRAMES, "head_modulation": {0: "frames"}, **_HISTORY},
+            output_axes={"velocity": {2: "frames"}},
+        ),
+        graph("dit_clean", WanClean(wan, frames), "wan", clean, stored, dynamic=_HISTORY),
+        graph("dit_text", TextKeysValues(wan), "network", text, text_outputs(config)),
+    ]
+    if config.recache == "none":
+        return graphs
+    axes = {**_FRAMES, **_HISTORY, "stored": {0: "stored_blocks"}}
+    recache = graph("dit_recache", WanClean(wan, frames), "wan", again, stored, dynamic=axes)
+    return [*graphs, recache]
 
 
 def timesteps_of(config: RollingConfig) -> Tensor:
@@ -84,54 +115,3 @@ def tables(preset: RollingPreset, weights: Weights) -> dict[str, Tensor]:
     found = [timesteps_of(rules) for rules in served_rules(preset.stream).values()]
     timesteps = torch.unique(torch.cat(found), sorted=True)
     return timestep_tables(load_time_mlp(wan, weights, wan_key), timesteps)
-
-
-_HISTORY: dict[str, Mapping[int, str]] = {
-    name: {0: "history"} for name in ("cos_history", "sin_history", "slots")
-}
-_FRAMES: dict[str, Mapping[int, str]] = {
-    "latent": {2: "frames"},
-    **{name: {0: "frames"} for name in ("modulation", "cos", "sin")},
-}
-
-
-def _window(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = WanWindow(wan, config.frames_per_block)
-    return Graph(
-        name="dit_window",
-        module=module,
-        inputs=examples(window_inputs(config, num_blocks=2, num_history=3)),
-        output_names=["velocity"],
-        dynamic={**_FRAMES, "head_modulation": {0: "frames"}, **_HISTORY},
-        output_axes={"velocity": {2: "frames"}},
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "wan"),
-    )
-
-
-def _clean(wan: CausalWan, config: RollingConfig, *, again: bool = False) -> Graph:
-    """The pass that stores K/V: of one finished block, or `again` of several."""
-    module = WanClean(wan, config.frames_per_block)
-    sizes = {"num_blocks": 4, "num_stored": 2} if again else {}
-    stored = {**_FRAMES, "stored": {0: "stored_blocks"}} if again else {}
-    return Graph(
-        name="dit_recache" if again else "dit_clean",
-        module=module,
-        inputs=examples(clean_inputs(config, num_history=3, **sizes)),
-        output_names=present_outputs(config),
-        dynamic={**stored, **_HISTORY},
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "wan"),
-    )
-
-
-def _text(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = TextKeysValues(wan)
-    return Graph(
-        name="dit_text",
-        module=module,
-        inputs=examples(text_inputs(config)),
-        output_names=text_outputs(config),
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "network"),
-    )

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.repository.assemble import REPO, Folder, assemble, why_not_written, without_hashes
+from export.repository.assemble import REPO, assemble, without_hashes
 from export.repository.catalogue import ROLLING, Model, Role, System, system_in
+from export.repository.folders import Folder, why_not_written
 from export.repository.memory import (
     GpuMemory,
     avatar_memory,

@@ -157,12 +157,10 @@ def format_table(rows: Sequence[GpuMemory]) -> str:
         fits = (f"{row.capacity / GB:.1f}", str(row.sessions))
         lines.append((str(row.gpu), row.holds, *cells, *fits))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(map(_justified, line, widths, range(len(HEAD)))) for line in lines]
+    sides = ["<" if title == "holds" else ">" for title in HEAD]
+    form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    text = [form.format(*line) for line in lines]
     return "\n".join([*text, "(GB; a session needs a place on every GPU)"])
-
-
-def _justified(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 1 else cell.rjust(width)
 
 
 MAKES_ROOM = "more GPUs, 8-bit weights or --stream-weights make room"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from export.repository.assemble import REPO, assemble, copy_code
+from export.repository.assemble import REPO, assemble
 from export.repository.catalogue import KINDS, ROLLING, SYSTEMS, System
+from export.repository.folders import copy_code
 from tests.test_arrows import imports
 
 ARTIFACTS = sorted(
@@ -199,7 +200,7 @@ def test_unknown_models_are_named(workshop: Workshop) -> None:
     with pytest.raises(ValueError, match="no model 'vae_decodr'"):
         workshop.assemble(["vae_decodr"])
     workshop.write(workshop.sources / "upscaler" / "config.pbtxt", "")
-    with pytest.raises(ValueError, match="'upscaler' is not in .*catalogue.py"):
+    with pytest.raises(ValueError, match=r"'upscaler' is not in .*catalogue\.py"):
         workshop.assemble()
 
 
