@@ -24,7 +24,7 @@ ARROWS = {  # folder: what it must not import
 EXPORT = {  # part of export: the other parts that it may import
     "commands": set(),
     "presets": {"commands"},
-    "checkpoint": {"commands", "presets"},
+    "checkpoint": {"commands", "presets", "repository"},
     "repository": set(),
     "graphs": {"presets", "checkpoint", "repository"},
     "to_onnx": {"commands", "presets", "graphs"},

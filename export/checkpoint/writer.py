@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from export.checkpoint.files import TensorInfo, index_path
+from export.repository.folders import link_or_copy
 from networks.checkpoint import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -92,14 +93,6 @@ def _install(
         if old.name not in made:
             old.unlink()
     return [folder / name for name in made]
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link: runtimes refuse weights behind a symbolic one."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def shard_names(stem: str, count: int) -> list[str]:

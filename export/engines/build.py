@@ -26,10 +26,10 @@ from export.engines.callbacks import Progress, kept_log, progress_monitor, shown
 from export.engines.network import (
     check_fused,
     check_log,
-    input_shapes,
     parse,
     precision,
     read_model,
+    shapes_of,
     sources,
     specs,
     weight_bytes,
@@ -89,7 +89,7 @@ class EngineBuilder:
         files = sources(graph, model)
         streams = self.target.stream_weights and graph.stem in STREAMED
         ranges = ranges_of(graph.stem, config)
-        settings = self._settings(input_shapes(model), ranges, plan.parent, streams)
+        settings = self._settings(shapes_of(model.graph.input), ranges, plan.parent, streams)
         cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
         try:
             with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed

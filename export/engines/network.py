@@ -75,13 +75,9 @@ def check_log(warnings: list[str], name: str) -> None:
         raise ValueError(f"{name}: {'; '.join(ignored)}")
 
 
-def input_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
-    """Name -> sizes, or names of axes that are open."""
-    return {value.name: _shape(value) for value in model.graph.input}
-
-
-def output_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
-    return {value.name: _shape(value) for value in model.graph.output}
+def shapes_of(values: Iterable[onnx.ValueInfoProto]) -> dict[str, list[int | str]]:
+    """Name of an input or output -> sizes, or names of axes that are open."""
+    return {value.name: _shape(value) for value in values}
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -89,13 +85,9 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
     return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in sizes]
 
 
-def _type(value: onnx.ValueInfoProto) -> str:
+def type_of(value: onnx.ValueInfoProto) -> str:
+    """The element type, as NumPy calls it."""
     return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
-
-
-def element_types(model: onnx.ModelProto) -> dict[str, str]:
-    """Name of every input and output -> its element type."""
-    return {value.name: _type(value) for value in (*model.graph.input, *model.graph.output)}
 
 
 def specs(
@@ -105,7 +97,7 @@ def specs(
     made = {}
     for value in values:
         low, high = (sizes_of(_shape(value), ranges, end) for end in (0, 2))
-        made[value.name] = TensorSpec(dtype=_type(value), smallest=low, largest=high)
+        made[value.name] = TensorSpec(dtype=type_of(value), smallest=low, largest=high)
     return made
 
 

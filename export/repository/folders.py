@@ -68,7 +68,7 @@ def _write(folder: Folder, source: Path, target: Path, pipeline: Path) -> None:
     if folder.is_python:
         copy_code(pipeline, version / "pipeline", system_of(folder.model).without)
     for name, path in folder.files.items():
-        _link_or_copy(path, version / name)
+        link_or_copy(path, version / name)
 
 
 def copy_code(pipeline: Path, target: Path, without: Sequence[str]) -> None:
@@ -80,11 +80,12 @@ def copy_code(pipeline: Path, target: Path, without: Sequence[str]) -> None:
             shutil.copy2(module, target / path)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link to the file itself: buckets and runtimes refuse weights behind symbolic ones."""
     try:
-        os.link(source.resolve(), target)  # the file itself, where the artifact is a symbolic link
+        os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
+        shutil.copyfile(source, target)
 
 
 def _replace(fresh: Path, out: Path) -> None:

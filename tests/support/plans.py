@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.engines.network import read_model, sources, specs
+from export.engines.network import read_model, sources, specs, type_of
 from export.engines.profiles import load_config, ranges_of
 from export.repository.catalogue import system_in
 from pipeline.engines.manifest import Machine, Manifest, manifest_path
@@ -39,6 +40,11 @@ def describe(name: str, folder: Path = DEMO, weights_bytes: int = 2_000_000_000)
         inputs=specs(model.graph.input, ranges),
         outputs=specs(model.graph.output, ranges),
     )
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, str]:
+    """Name of every input and output of a graph -> its element type."""
+    return {value.name: type_of(value) for value in (*model.graph.input, *model.graph.output)}
 
 
 def write_plans(out: Path, folder: Path = DEMO, weights_bytes: int = 2_000_000_000) -> Path:

@@ -14,10 +14,9 @@ from export.engines.build import Target, capability
 from export.engines.network import (
     check_fused,
     check_log,
-    element_types,
-    input_shapes,
     precision,
     read_model,
+    shapes_of,
     sources,
 )
 from export.engines.packages import LOCK, PACKAGES, is_installed, load_tensorrt
@@ -29,6 +28,7 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.manifest import Manifest, manifest_path
 from pipeline.identity.file_hashes import read_hashes
+from tests.support.plans import element_types
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 ROLLING = DEMO.parent / "rolling-demo"
@@ -87,7 +87,7 @@ def test_an_input_that_no_layer_reads_is_refused() -> None:
 def test_every_open_axis_of_every_graph_has_a_range() -> None:
     """A new axis would get a default that fits nothing."""
     for path in DEMO.glob("*.onnx"):
-        shapes = input_shapes(read_model(path))
+        shapes = shapes_of(read_model(path).graph.input)
         made = profile(shapes, axis_ranges(CONFIG))
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
         assert set(made) == opened
@@ -103,7 +103,7 @@ def test_every_window_has_its_place_in_a_profile() -> None:
     for path in ROLLING.glob("*.onnx"):
         assert load_config(path.parent) == config
         ranges = ranges_of(path.stem, config)
-        shapes = input_shapes(read_model(path))
+        shapes = shapes_of(read_model(path).graph.input)
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
         assert set(profile(shapes, ranges)) == opened
     frames = config.frames_per_block

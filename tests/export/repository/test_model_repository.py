@@ -8,9 +8,9 @@ import onnx
 import pytest
 from tritonclient.grpc import model_config_pb2
 
-from export.engines.network import element_types, input_shapes, output_shapes, read_model
+from export.engines.network import read_model, shapes_of
 from export.repository.catalogue import AVATAR
-from tests.support.plans import DEMO, ROLLING_DEMO, ROOT, TYPES, read_config
+from tests.support.plans import DEMO, ROLLING_DEMO, ROOT, TYPES, element_types, read_config
 
 MODELS = sorted(path.parent for path in (ROOT / "model_repository").glob("*/config.pbtxt"))
 STAGES = [model for model in MODELS if model.name.startswith("dit_stage_")]
@@ -112,8 +112,8 @@ def test_stateless_models_declare_what_their_graphs_have(name: str, file: str) -
     model = read_model(DEMO / f"{name}.onnx")
     types = element_types(model)
     for declared, shapes in (
-        (declared_config.input, input_shapes(model)),
-        (declared_config.output, output_shapes(model)),
+        (declared_config.input, shapes_of(model.graph.input)),
+        (declared_config.output, shapes_of(model.graph.output)),
     ):
         assert {tensor.name for tensor in declared} == set(shapes)
         for tensor in declared:
@@ -161,7 +161,7 @@ def test_models_declare_what_their_graphs_have(
     served = config(ROOT / "model_repository" / model, file)
     declared = {tensor.name: tensor for tensor in (*served.input, *served.output)}
     read = read_model(ROLLING_DEMO / f"{graph}.onnx")
-    shapes, types = {**output_shapes(read), **input_shapes(read)}, element_types(read)
+    shapes, types = shapes_of([*read.graph.output, *read.graph.input]), element_types(read)
     if model == "rolling_text_encoder":
         assert set(declared) == set(shapes) == names
     for name in names:
