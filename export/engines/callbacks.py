@@ -22,7 +22,7 @@ def shown_progress() -> Progress:
 def kept_log(trt: Any) -> Any:
     """A logger that keeps the words of errors and of warnings."""
 
-    class Log(trt.ILogger):  # type: ignore[misc]
+    class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
@@ -40,7 +40,7 @@ def kept_log(trt: Any) -> Any:
 def progress_monitor(trt: Any, on_progress: Progress) -> Any:
     """A monitor that tells `on_progress` of every step of every phase."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}

@@ -27,7 +27,7 @@ RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule is not slice_s
 """onnxscript's own but for the one that compares all pairs of nodes: it finds nothing here and
 takes a third of the time at forty layers."""
 TIDY = (
-    passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+    passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call, unused-ignore]
     passes.RemoveUnusedOpsetsPass(),
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
     passes.LiftSubgraphInitializersToMainGraphPass(),
