@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import machine, table
-from live_avatar_client.audio import read_audio
+from live_avatar_client import read_audio
 from pipeline.avatar.audio import StreamingAudio
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.onnx import Engine

@@ -23,8 +23,7 @@ import psutil
 
 from benchmarks.report import machine, percentiles, table
 from deploy.server import LocalServer
-from live_avatar_client import Session
-from live_avatar_client.audio import read_audio
+from live_avatar_client import Session, read_audio
 from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block
 
 

@@ -30,8 +30,7 @@ from deploy.local_server import LocalServer, Ports, running_server
 from deploy.outcome import exit_code, say
 from deploy.server_command import ADDRESS
 from deploy.server_health import all_ready
-from live_avatar_client import AvatarError
-from live_avatar_client.audio import read_audio
+from live_avatar_client import AvatarError, read_audio
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 from live_avatar_client.stream import check_health
 from pipeline.config.avatar import PipelineConfig

@@ -9,22 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from live_avatar_client.audio import read_audio
     from live_avatar_client.protocol import AvatarError, Block
     from live_avatar_client.rolling import VideoStream
     from live_avatar_client.session import Session
-    from live_avatar_client.video import VideoWriter
+    from live_avatar_client.sound.audio import read_audio
+    from live_avatar_client.video.writer import VideoWriter
 
 __all__ = ["AvatarError", "Block", "Session", "VideoStream", "VideoWriter", "read_audio"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "read_audio": "audio",
+    "read_audio": "sound.audio",
     "AvatarError": "protocol",
     "Block": "protocol",
     "VideoStream": "rolling",
     "Session": "session",
-    "VideoWriter": "video",
+    "VideoWriter": "video.writer",
 }
 
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from live_avatar_client import protocol
 from live_avatar_client.ledger import Ledger
 from live_avatar_client.pauses import Pauses
-from live_avatar_client.protocol import AvatarError, Block
+from live_avatar_client.protocol import Array, AvatarError, Block, Wire, is_final
 from live_avatar_client.requests import AUDIO, sound_of
 from live_avatar_client.stream import Stream
 
-_FAREWELL_S = 1.0
-"""How long closing waits for the answer to the END that frees the server's place."""
+_FAREWELL_S = 1.0  # how long closing waits for the answer to the END that frees the server's place
 _KEEP_ALIVE_S = 3.0
 """Without a request for so long an empty one goes out; the server's idle limit is 10 s."""
 _BEAT_S = 0.04
@@ -40,42 +38,37 @@ class Exchange:
         self,
         *,
         url: str,
-        model: str,
-        sequence_id: int,
-        outputs: Sequence[str],
+        wire: Wire,
         max_ahead: int,
         is_fed: bool,
         connect_timeout_s: float,
         timeout_s: float,
     ) -> None:
-        self._url, self._model, self._outputs = url, model, tuple(outputs)
-        self._sequence_id, self._timeout_s = sequence_id, timeout_s
+        self._url, self._wire, self._timeout_s = url, wire, timeout_s
         self._changed = threading.Condition()  # guards everything below
         self._ledger = Ledger(max_ahead=max_ahead)
         self._pauses = Pauses(is_fed=is_fed)
         self._posted_s = self._sign_of_life_s = 0.0
         self._num_senders = 0
         self._closed = False
-        self._is_gone = False
-        """Nothing more is expected of the server."""
+        self._is_gone = False  # nothing more is expected of the server
         self._error: Exception | None = None
         self._failure: BaseException | None = None
         self._stream = Stream(
             url=url,
-            model=model,
+            model=wire.model,
             connect_timeout_s=connect_timeout_s,
             on_response=self._on_response,
             on_end=self._on_end,
         )
         self._pulse = threading.Thread(target=self._beat, name="avatar-pulse", daemon=True)
 
-    def start(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Send START."""
+    def start(self, tensors: Mapping[str, Array]) -> None:
         with self._changed:
             self._post(tensors, start=True)
         self._pulse.start()
 
-    def send(self, tensors: Mapping[str, np.ndarray], *, until_taken: bool) -> None:
+    def send(self, tensors: Mapping[str, Array], *, until_taken: bool) -> None:
         """Send a request as soon as the ledger has room for its audio."""
         sound = sound_of(tensors)
         num_samples = 0 if sound is None else len(sound)
@@ -123,7 +116,9 @@ class Exchange:
         try:
             self.fail(AvatarError("the session was closed"))
             with self._changed:
-                self._changed.wait_for(self._is_over, timeout=_FAREWELL_S)
+                self._changed.wait_for(
+                    lambda: self._ledger.is_complete or self._is_gone, timeout=_FAREWELL_S
+                )
         finally:
             if not self._ledger.is_complete:
                 self._stream.cancel()
@@ -132,7 +127,7 @@ class Exchange:
                 self._pulse.join()
 
     def _beat(self) -> None:
-        """Runs in a thread of its own: fills pauses, and shows the server that we are here."""
+        """Fill pauses, and show the server that we are here; runs in a thread of its own."""
         with self._changed:
             while self._error is None and not self._ledger.finished:
                 now_s = time.monotonic()
@@ -145,9 +140,6 @@ class Exchange:
 
     # The methods below are called with the lock held.
 
-    def _is_over(self) -> bool:
-        return self._ledger.is_complete or self._is_gone
-
     def _check_sendable(self) -> None:
         if self._error is not None:
             raise self._error
@@ -156,21 +148,13 @@ class Exchange:
 
     def _post(
         self,
-        tensors: Mapping[str, np.ndarray],
+        tensors: Mapping[str, Array],
         *,
         start: bool = False,
         end: bool = False,
         is_silence: bool = False,
     ) -> None:
-        request = protocol.infer_request(
-            tensors,
-            sequence_id=self._sequence_id,
-            request_id=str(self._ledger.num_sent),
-            start=start,
-            end=end,
-            outputs=self._outputs,
-            model=self._model,
-        )
+        request = self._wire.request(tensors, self._ledger.num_sent, start=start, end=end)
         self._posted_s = time.monotonic()
         if not self._ledger.num_open:
             self._sign_of_life_s = self._posted_s
@@ -204,8 +188,11 @@ class Exchange:
         )
 
     def _fail(self, error: Exception) -> None:
-        """Keep the first error. The server sees a cancelled stream by a request that is open; if
-        none is, END frees the place."""
+        """Keep the first error.
+
+        The server sees a cancelled stream by a request that is open; if none is, END frees the
+        place.
+        """
         if self._error is not None:
             return
         self._error = error
@@ -236,9 +223,9 @@ class Exchange:
                 self._is_gone = True
                 self._stream.cancel()  # a server that is shutting down waits for a held START
             raise AvatarError(message.error_message)
-        if self._error is None and (block := protocol.block_from(response, now_s)) is not None:
+        if self._error is None and (block := self._wire.block_from(response, now_s)):
             self._ledger.received(block)
-        if protocol.is_final(response):
+        if is_final(response):
             self._ledger.answered(response.id)
 
     def _on_end(self, error: AvatarError | None) -> None:

@@ -31,7 +31,7 @@ def words(error: BaseException) -> str:
 def check_file(what: str, path: str | Path) -> os.stat_result:
     """ValueError unless the path leads to a regular file; `what` it is opens the message."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{what} {shown(path)} is not a file: there is none") from None
     except (OSError, ValueError) as error:
@@ -45,7 +45,7 @@ def check_file(what: str, path: str | Path) -> os.stat_result:
 def check_apart(out: str | Path, what: str, source: str | Path) -> None:
     """ValueError where writing `out` would destroy the source, under whatever name it has."""
     try:
-        same = os.path.samefile(out, source)
+        same = Path(out).samefile(source)
     except (OSError, ValueError):
         return  # one of the two is not there, and whoever opens it says so
     if same:

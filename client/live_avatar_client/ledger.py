@@ -1,6 +1,6 @@
 """The books of a session: what was sent, what came back, what the reader has taken.
 
-Plain numbers and a queue; `Exchange` guards them with its lock.
+Plain numbers and queues; `Exchange` guards them with its lock.
 """
 
 from __future__ import annotations
@@ -11,8 +11,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from live_avatar_client.mirror import Mirror
-from live_avatar_client.protocol import SAMPLES_PER_FRAME, Block
+from live_avatar_client.protocol import SAMPLES_PER_FRAME, Array, Block
+
+
+class Mirror:
+    """The sound that was sent, kept until the frames that show it come back."""
+
+    def __init__(self) -> None:
+        self._sound: Array | None = None
+
+    def append(self, sound: Array) -> None:
+        """Keep float32 or int16 [samples] that went out."""
+        unit = sound / np.float32(32768) if sound.dtype == np.int16 else sound
+        # Always a copy: microphones fill one buffer again and again.
+        before = np.empty(0, np.float32) if self._sound is None else self._sound
+        self._sound = np.concatenate([before, unit])
+
+    def take(self, num_samples: int) -> Array | None:
+        """The oldest samples, float32 [num_samples] in [-1, 1], silence where nothing was sent.
+
+        None in a session that got no sound (but features in its place).
+        """
+        if self._sound is None:
+            return None
+        taken, self._sound = self._sound[:num_samples], self._sound[num_samples:]
+        return np.pad(taken, (0, num_samples - len(taken)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,23 +43,19 @@ class Ledger:
     """`max_ahead` samples may be sent before the frames that answer them came back."""
 
     max_ahead: int
-    num_sent: int = 0
-    """Requests sent."""
-    num_open: int = 0
-    """Requests whose final response is still owed, but for START's."""
+    num_sent: int = 0  # requests sent
+    num_open: int = 0  # requests whose final response is still owed, but for START's
     is_held: bool = False
     """START's final response is owed, too: it comes when the session has ended."""
     samples_sent: int = 0
-    blocks: deque[Block] = field(default_factory=deque)
-    """Received, not yet taken."""
+    blocks: deque[Block] = field(default_factory=deque)  # received, not yet taken
     num_blocks: int = 0
     frames_received: int = 0
     frames_taken: int = 0
-    finished: bool = False
-    """END was sent."""
+    finished: bool = False  # END was sent
     mirror: Mirror = field(default_factory=Mirror)
 
-    def sent(self, sound: np.ndarray | None, *, start: bool, end: bool) -> None:
+    def sent(self, sound: Array | None, *, start: bool, end: bool) -> None:
         """Enter a request with its sound [samples]; `start` is the first one, `end` the last."""
         self.num_sent += 1
         if start:

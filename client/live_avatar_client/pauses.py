@@ -13,8 +13,7 @@ from live_avatar_client.protocol import SAMPLE_RATE, SAMPLES_PER_FRAME
 PAUSE_S = 0.4
 """So long may sound be late before it counts as a pause. The last words of a voice that falls
 silent are held by the server until their block of 0.48 s is full; this is sooner."""
-STEP_S = 0.12
-"""A pause is fed in pieces of this length, three frames."""
+STEP_S = 0.12  # a pause is fed in pieces of this length, three frames
 FRAME_S = SAMPLES_PER_FRAME / SAMPLE_RATE
 _LONGEST_S = 1.0
 

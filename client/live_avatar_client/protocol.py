@@ -9,17 +9,20 @@ h w latent size, A actors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tritonclient.grpc import InferResult, service_pb2
 from tritonclient.utils import np_to_triton_dtype
 
+Array = npt.NDArray[Any]
+
 MODEL = "live_avatar"
-DEFAULT_URL = "127.0.0.1:8001"
-"""Triton's gRPC endpoint as `make serve` starts it."""
+DEFAULT_URL = "127.0.0.1:8001"  # Triton's gRPC endpoint as `make serve` starts it
 SAMPLE_RATE = 16_000
 FPS = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -40,13 +43,12 @@ class TensorSpec:
     datatype: str
     dims: tuple[int, ...]
 
-    def check(self, name: str, array: np.ndarray, model: str = MODEL) -> None:
-        """Raise a ValueError that names what came and what was wanted."""
-        datatype = np_to_triton_dtype(array.dtype)
-        fits = len(array.shape) == len(self.dims) and all(
+    def check(self, name: str, array: Array, model: str = MODEL) -> None:
+        """ValueError, with what came and what was wanted, for an array that is no such tensor."""
+        fits = array.ndim == len(self.dims) and all(
             want in (-1, got) for got, want in zip(array.shape, self.dims, strict=True)
         )
-        if datatype != self.datatype or not fits:
+        if np_to_triton_dtype(array.dtype) != self.datatype or not fits:
             raise ValueError(
                 f"{model}: input {name} is {array.dtype} {list(array.shape)}, "
                 f"expected {self.datatype} {list(self.dims)} (-1 is any size)"
@@ -92,13 +94,13 @@ class Block:
     option drop_first_frames it is what is played with them: the picture leads, as in the release.
     """
 
-    frames: np.ndarray
+    frames: Array
     frame_index: int
     block: int
     timings_ms: dict[str, float]
-    latent: np.ndarray | None
+    latent: Array | None
     received_s: float
-    audio: np.ndarray | None = None
+    audio: Array | None = None
 
     def check_order(self, block: int, frame_index: int) -> None:
         """AvatarError if it is not the one that is due: one is missing, doubled or out of order."""
@@ -109,69 +111,75 @@ class Block:
             )
 
 
-def infer_request(
-    tensors: Mapping[str, np.ndarray],
-    *,
-    sequence_id: int,
-    request_id: str,
-    start: bool = False,
-    end: bool = False,
-    outputs: Sequence[str] = DEFAULT_OUTPUTS,
-    model: str = MODEL,
-    inputs: Mapping[str, TensorSpec] = INPUTS,
-) -> Any:
-    """A `ModelInferRequest` of one session; ValueError where a tensor doesn't fit the wire.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """What the requests and answers of one sequence have in common.
 
-    START is held: its final response comes when the session has ended, so that a request is open
-    by which the server notices at once that this client is gone.
+    `timings` are the first names of `timings_ms`; one for each denoising stage follows.
     """
-    request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
-    request.parameters["sequence_id"].int64_param = sequence_id
-    request.parameters["sequence_start"].bool_param = start
-    request.parameters["sequence_end"].bool_param = end
-    request.parameters["triton_enable_empty_final_response"].bool_param = True
-    if start and not end:
-        request.parameters["hold"].bool_param = True
-    for name, array in tensors.items():
-        if name not in inputs:
-            raise ValueError(f"{model}: no input is named {name!r}, there are {', '.join(inputs)}")
-        inputs[name].check(name, array, model)
-        request.inputs.add(name=name, datatype=inputs[name].datatype, shape=array.shape)
-        request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
-    for name in outputs:
-        request.outputs.add(name=name)
-    return request
+
+    model: str
+    inputs: Mapping[str, TensorSpec]
+    timings: tuple[str, ...]
+    want_latent: bool
+    sequence_id: int = field(default_factory=lambda: secrets.randbits(63) | 1)
+    """Never 0, which means "no sequence" to Triton."""
+
+    def check(self, tensors: Mapping[str, Array]) -> None:
+        """ValueError for a tensor that the model has no input for, or another one."""
+        for name, array in tensors.items():
+            if name not in self.inputs:
+                names = ", ".join(self.inputs)
+                raise ValueError(f"{self.model}: no input is named {name!r}, there are {names}")
+            self.inputs[name].check(name, array, self.model)
+
+    def request(
+        self, tensors: Mapping[str, Array], number: int, *, start: bool = False, end: bool = False
+    ) -> Any:
+        """A `ModelInferRequest`; ValueError where a tensor doesn't fit the wire.
+
+        START is held: its final response comes when the session has ended, so that a request is
+        open by which the server notices at once that this client is gone.
+        """
+        self.check(tensors)
+        request = service_pb2.ModelInferRequest(model_name=self.model, id=str(number))
+        request.parameters["sequence_id"].int64_param = self.sequence_id
+        request.parameters["sequence_start"].bool_param = start
+        request.parameters["sequence_end"].bool_param = end
+        request.parameters["triton_enable_empty_final_response"].bool_param = True
+        if start and not end:
+            request.parameters["hold"].bool_param = True
+        for name, array in tensors.items():
+            request.inputs.add(name=name, datatype=self.inputs[name].datatype, shape=array.shape)
+            request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
+        for name in (*DEFAULT_OUTPUTS, *(["latent"] if self.want_latent else [])):
+            request.outputs.add(name=name)
+        return request
+
+    def block_from(self, response: Any, received_s: float) -> Block | None:
+        """The block in a `ModelInferResponse`; None where it is empty, as final ones are."""
+        if not response.outputs:
+            return None
+        result = InferResult(response)
+        arrays = {tensor.name: result.as_numpy(tensor.name) for tensor in response.outputs}
+        missing = [name for name in DEFAULT_OUTPUTS if arrays.get(name) is None]
+        if missing:
+            raise AvatarError(
+                f"the server's answer lacks {', '.join(missing)}; it has {', '.join(arrays)}"
+            )
+        timings = arrays["timings_ms"]
+        stages = (f"dit_stage_{i}" for i in range(len(timings) - len(self.timings)))
+        names = (*self.timings, *stages)
+        return Block(
+            frames=arrays["frames"],
+            frame_index=int(arrays["frame_index"][0]),
+            block=int(arrays["block"][0]),
+            timings_ms={name: float(ms) for name, ms in zip(names, timings, strict=False)},
+            latent=arrays.get("latent"),
+            received_s=received_s,
+        )
 
 
 def is_final(response: Any) -> bool:
     """Whether this `ModelInferResponse` is the last one of its request."""
     return bool(response.parameters["triton_final_response"].bool_param)
-
-
-def block_from(response: Any, received_s: float, timings: Sequence[str] = TIMINGS) -> Block | None:
-    """The block in a `ModelInferResponse`; None where the response is empty, as final ones are.
-
-    `timings` names the first entries of `timings_ms`.
-    """
-    if not response.outputs:
-        return None
-    result = InferResult(response)
-    arrays = {tensor.name: result.as_numpy(tensor.name) for tensor in response.outputs}
-    missing = [name for name in DEFAULT_OUTPUTS if arrays.get(name) is None]
-    if missing:
-        raise AvatarError(
-            f"the server's answer lacks {', '.join(missing)}; it has {', '.join(arrays)}"
-        )
-    return Block(
-        frames=arrays["frames"],
-        frame_index=int(arrays["frame_index"][0]),
-        block=int(arrays["block"][0]),
-        timings_ms=_named_timings(arrays["timings_ms"], timings),
-        latent=arrays.get("latent"),
-        received_s=received_s,
-    )
-
-
-def _named_timings(values: np.ndarray, first: Sequence[str]) -> dict[str, float]:
-    names = [*first, *(f"dit_stage_{i}" for i in range(len(values) - len(first)))]
-    return {name: float(value) for name, value in zip(names, values, strict=False)}

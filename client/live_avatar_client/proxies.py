@@ -15,7 +15,7 @@ def is_local(url: str) -> bool:
     if url.startswith(("unix:", "unix-abstract:")):
         return True
     host = _host(url)
-    if host == "localhost" or host.endswith(".localhost"):
+    if f".{host}".endswith(".localhost"):
         return True
     try:
         address = ipaddress.ip_address(host)

@@ -11,51 +11,52 @@ from typing import Any
 import numpy as np
 
 from live_avatar_client.files import check_file, shown, words
-from live_avatar_client.protocol import INPUTS, MODEL, SAMPLE_RATE
+from live_avatar_client.protocol import MODEL, SAMPLE_RATE, Array
 
 MAX_REQUEST_SAMPLES = SAMPLE_RATE // 2
 """Longer audio is split: the first block's answer must not wait until a whole file is sent."""
 
-AUDIO = ("audio", "audio_int16")
-"""The inputs that carry sound, one of them in a request."""
+AUDIO = ("audio", "audio_int16")  # the inputs that carry sound, one of them in a request
 PICTURES = "PNG, JPEG, WebP, AVIF, BMP, GIF"
-MAX_IMAGE_BYTES = 32 * 2**20
-"""The server takes no more; more need not travel."""
+MAX_IMAGE_BYTES = 32 * 2**20  # the server takes no more; more need not travel
 
-Image = bytes | str | Path | np.ndarray
+Image = bytes | str | Path | Array
 
 
 def start_tensors(
-    image: Image,
+    image: Image | None = None,
     *,
     prompt: str | None = None,
     seed: int | None = None,
     options: Mapping[str, Any] | None = None,
-    text: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
+    text: Array | None = None,
+) -> dict[str, Array]:
     """The tensors of a START request; ValueError where an argument can't be one.
 
     `image`: encoded bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim].
     """
-    if prompt is not None and text is not None:
-        raise ValueError("prompt and text say the same thing twice: give one of them")
-    tensors = _image_tensor(image)
-    if prompt is not None:
-        tensors["prompt"] = utf8(prompt)
+    tensors = condition(prompt, text)
+    if image is not None:
+        tensors |= _image_tensor(image)
     if seed is not None:
         tensors["seed"] = integer("seed", seed)
     if options is not None:
         if not isinstance(options, Mapping):
             raise ValueError(f"options is {type(options).__name__}, expected a mapping of names")
-        tensors["options"] = utf8(as_json(options))
-    if text is not None:
-        tensors["text"] = text
-    for name, array in tensors.items():
-        INPUTS[name].check(name, array)
+        tensors["options"] = _utf8(_as_json(options))
     return tensors
 
 
-def audio_tensors(audio: np.ndarray, *, whole: bool = False) -> Iterator[dict[str, np.ndarray]]:
+def condition(prompt: str | None, text: Array | None) -> dict[str, Array]:
+    """What the video shows, as a tensor: words, or float32 [rows, text_dim] in their place."""
+    if prompt is not None and text is not None:
+        raise ValueError("prompt and text say the same thing twice: give one of them")
+    if text is not None:
+        return {"text": text}
+    return {} if prompt is None else {"prompt": _utf8(prompt)}
+
+
+def audio_tensors(audio: Array, *, whole: bool = False) -> Iterator[dict[str, Array]]:
     """The audio of one or more requests: float32 or int16 mono, split unless `whole`."""
     audio = np.asarray(audio)
     names = {np.dtype(np.float32): "audio", np.dtype(np.int16): "audio_int16"}
@@ -69,12 +70,12 @@ def audio_tensors(audio: np.ndarray, *, whole: bool = False) -> Iterator[dict[st
         yield {names[audio.dtype]: audio[begin : begin + step]}
 
 
-def sound_of(tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
+def sound_of(tensors: Mapping[str, Array]) -> Array | None:
     """The audio among a request's tensors, float32 or int16 [samples]."""
     return next((tensors[name] for name in AUDIO if name in tensors), None)
 
 
-def _image_tensor(image: Image) -> dict[str, np.ndarray]:
+def _image_tensor(image: Image) -> dict[str, Array]:
     if isinstance(image, np.ndarray):
         return {"image_rgb": image}
     if not isinstance(image, bytes):
@@ -96,7 +97,7 @@ def _read_image(path: str | Path) -> bytes:
         raise ValueError(f"image {shown(path)} can't be read: {words(error)}") from None
 
 
-def utf8(text: str) -> np.ndarray:
+def _utf8(text: str) -> Array:
     """Text as it travels; ValueError for bytes that came with it and are no UTF-8."""
     if not isinstance(text, str):
         raise ValueError(f"prompt is {type(text).__name__}, expected str")
@@ -106,7 +107,7 @@ def utf8(text: str) -> np.ndarray:
         raise ValueError(f"prompt '{shown(text)}' is not text in UTF-8") from None
 
 
-def integer(name: str, value: int) -> np.ndarray:
+def integer(name: str, value: int) -> Array:
     """An INT64 input [1]; ValueError for what can't be one."""
     if not isinstance(value, Integral):
         raise ValueError(f"{name} is {type(value).__name__}, expected int")
@@ -115,7 +116,7 @@ def integer(name: str, value: int) -> np.ndarray:
     return np.array([value], np.int64)
 
 
-def as_json(options: Mapping[str, Any]) -> str:
+def _as_json(options: Mapping[str, Any]) -> str:
     """The `options` input; ValueError for what JSON can't say."""
     try:
         return json.dumps(dict(options), allow_nan=False)

@@ -5,28 +5,26 @@ The owner of the tensors is `model_repository/rolling_forcing/config.pbtxt`; a t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from live_avatar_client.protocol import (
     DEFAULT_OUTPUTS,
     DEFAULT_URL,
     INPUTS,
     OUTPUTS,
+    Array,
     AvatarError,
     Block,
     TensorSpec,
-    block_from,
-    infer_request,
+    Wire,
     is_final,
 )
-from live_avatar_client.requests import as_json, integer, utf8
+from live_avatar_client.requests import condition, integer, start_tensors
 from live_avatar_client.stream import Stream
 
 ROLLING_MODEL = "rolling_forcing"
@@ -43,8 +41,7 @@ ROLLING_OUTPUTS: Mapping[str, TensorSpec] = {
     **{name: OUTPUTS[name] for name in DEFAULT_OUTPUTS},
     "latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1)),
 }
-_FAREWELL_S = 1.0
-"""How long closing waits for the answer to its END."""
+_FAREWELL_S = 1.0  # how long closing waits for the answer to its END
 
 
 def blocks_before(seconds: float) -> int:
@@ -69,7 +66,7 @@ class VideoStream:
         self,
         *,
         prompt: str | None = None,
-        text: np.ndarray | None = None,
+        text: Array | None = None,
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
         url: str = DEFAULT_URL,
@@ -78,15 +75,14 @@ class VideoStream:
         connect_timeout_s: float = 5.0,
         timeout_s: float = 60.0,
     ) -> None:
-        self._model, self._url, self._timeout_s = model, url, timeout_s
-        self._connect_timeout_s = connect_timeout_s
-        self._outputs = (*DEFAULT_OUTPUTS, "latent") if want_latent else DEFAULT_OUTPUTS
-        self._start: dict[str, np.ndarray] | None = _conditions(prompt, text)
-        if seed is not None:
-            self._start["seed"] = integer("seed", seed)
-        if options is not None:
-            self._start["options"] = utf8(as_json(options))
-        self._sequence_id = secrets.randbits(63) | 1
+        self._url, self._timeout_s, self._connect_timeout_s = url, timeout_s, connect_timeout_s
+        self._wire = Wire(
+            model=model, inputs=ROLLING_INPUTS, timings=ROLLING_TIMINGS, want_latent=want_latent
+        )
+        self._start: dict[str, Array] | None = start_tensors(
+            prompt=prompt, text=text, seed=seed, options=options
+        )
+        self._wire.check(self._start)
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stream: Stream | None = None
         self._num_sent = 0
@@ -107,10 +103,10 @@ class VideoStream:
             raise RuntimeError("this stream was opened before; make a new one per video")
         self._stream = Stream(
             url=self._url,
-            model=self._model,
+            model=self._wire.model,
             connect_timeout_s=self._connect_timeout_s,
             on_response=lambda message: self._answers.put((message, time.perf_counter())),
-            on_end=lambda error: self._answers.put(error),
+            on_end=self._answers.put,
         )
 
     def blocks(
@@ -118,28 +114,30 @@ class VideoStream:
         num_blocks: int,
         *,
         prompt: str | None = None,
-        text: np.ndarray | None = None,
-        noise: np.ndarray | None = None,
+        text: Array | None = None,
+        noise: Array | None = None,
     ) -> Iterator[Block]:
         """Ask for so many blocks more and yield them as they arrive.
 
         From the first of them on the video shows `prompt` (or `text`). `noise` float32
         [n, levels, C, F, h, w] is for parity: that of the next n blocks to enter.
         """
-        return self._ask(_conditions(prompt, text), num_blocks, noise, end=False)
+        return self._ask(num_blocks, condition(prompt, text), noise, end=False)
 
     def finish(
         self,
         num_blocks: int | None = None,
         *,
         prompt: str | None = None,
-        text: np.ndarray | None = None,
-        noise: np.ndarray | None = None,
+        text: Array | None = None,
+        noise: Array | None = None,
     ) -> Iterator[Block]:
-        """End the stream and yield what is left: so many blocks, or with None the rest of a stream
-        whose length `options` gave, or else the blocks in flight.
+        """End the stream and yield what is left.
+
+        That is so many blocks, or with None the rest of a stream whose length `options` gave, or
+        else the blocks in flight.
         """
-        return self._ask(_conditions(prompt, text), num_blocks, noise, end=True)
+        return self._ask(num_blocks, condition(prompt, text), noise, end=True)
 
     def close(self) -> None:
         """End the stream and free the server's place; what is still being made is cancelled."""
@@ -149,10 +147,8 @@ class VideoStream:
             if self._num_sent and not self._ended and not self._open:
                 # Nothing is owed that a cancellation would save: END is the polite way.
                 self._timeout_s = min(self._timeout_s, _FAREWELL_S)
-                for _ in self.finish(0):
-                    pass
-        except AvatarError:
-            pass  # the place is free, too
+                with contextlib.suppress(AvatarError):  # the place is free, too
+                    list(self.finish(0))
         finally:
             stream, self._stream = self._stream, None
             if self._open:
@@ -160,12 +156,7 @@ class VideoStream:
             stream.close()
 
     def _ask(
-        self,
-        tensors: dict[str, np.ndarray],
-        num_blocks: int | None,
-        noise: np.ndarray | None,
-        *,
-        end: bool,
+        self, num_blocks: int | None, tensors: dict[str, Array], noise: Array | None, *, end: bool
     ) -> Iterator[Block]:
         if self._stream is None:
             raise RuntimeError("the stream is not open: use `with VideoStream(...) as stream`")
@@ -175,37 +166,22 @@ class VideoStream:
             tensors["num_blocks"] = integer("num_blocks", num_blocks)
         if noise is not None:
             tensors["noise"] = noise
-        start = self._start
-        if start is not None and not end:  # START goes ahead: it is held until the stream ends
-            for name in ("prompt", "text"):
-                if name in tensors:
-                    start = {**start, name: tensors.pop(name)}
-            self._send(start, start=True)
-            start = self._start = None
-        number = self._send({**(start or {}), **tensors}, start=start is not None, end=end)
+        if self._start is not None and not end:  # START goes ahead: it is held until the end
+            told = {name: tensors.pop(name) for name in ("prompt", "text") if name in tensors}
+            self._send(self._start | told, start=True)
+            self._start = None
+        number = self._send((self._start or {}) | tensors, start=self._start is not None, end=end)
         self._start, self._ended = None, end
         self._open += 1
         return self._until_final(number)
 
-    def _send(
-        self, tensors: Mapping[str, np.ndarray], *, start: bool = False, end: bool = False
-    ) -> str:
+    def _send(self, tensors: Mapping[str, Array], *, start: bool = False, end: bool = False) -> str:
         """The id of the request that went out."""
         assert self._stream is not None
-        number = str(self._num_sent)
-        request = infer_request(
-            tensors,
-            sequence_id=self._sequence_id,
-            request_id=number,
-            start=start,
-            end=end,
-            outputs=self._outputs,
-            model=self._model,
-            inputs=ROLLING_INPUTS,
-        )
+        request = self._wire.request(tensors, self._num_sent, start=start, end=end)
         self._num_sent += 1
         self._stream.send(request)
-        return number
+        return str(request.id)
 
     def _until_final(self, number: str) -> Iterator[Block]:
         while True:
@@ -223,24 +199,12 @@ class VideoStream:
             if message.error_message:
                 self._open -= 1
                 raise AvatarError(message.error_message)
-            block = block_from(message.infer_response, received_s, ROLLING_TIMINGS)
+            block = self._wire.block_from(message.infer_response, received_s)
             if block is not None:
-                yield self._checked(block)
+                block.check_order(self._num_blocks, self._num_frames)
+                self._num_blocks += 1
+                self._num_frames += len(block.frames)
+                yield block
             if is_final(message.infer_response) and message.infer_response.id == number:
                 self._open -= 1
                 return
-
-    def _checked(self, block: Block) -> Block:
-        """AvatarError when one is missing, doubled or out of order."""
-        block.check_order(self._num_blocks, self._num_frames)
-        self._num_blocks += 1
-        self._num_frames += len(block.frames)
-        return block
-
-
-def _conditions(prompt: str | None, text: np.ndarray | None) -> dict[str, np.ndarray]:
-    if prompt is not None and text is not None:
-        raise ValueError("prompt and text say the same thing twice: give one of them")
-    if text is not None:
-        return {"text": text}
-    return {} if prompt is None else {"prompt": utf8(prompt)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import functools
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,18 +14,20 @@ import numpy as np
 
 from live_avatar_client.exchange import Exchange
 from live_avatar_client.protocol import (
-    DEFAULT_OUTPUTS,
     DEFAULT_URL,
+    INPUTS,
     MODEL,
     SAMPLE_RATE,
+    TIMINGS,
+    Array,
     AvatarError,
     Block,
+    Wire,
 )
 from live_avatar_client.requests import Image, audio_tensors, start_tensors
 
 _FEEDER_FAREWELL_S = 1.0
-_NO_CHUNKS = (np.ndarray, str, bytes, Path)
-"""Iterables whose items are no chunks."""
+_NO_CHUNKS = (np.ndarray, str, bytes, Path)  # iterables whose items are no chunks
 
 
 class Session:
@@ -50,7 +52,7 @@ class Session:
         prompt: str | None = None,
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
-        text: np.ndarray | None = None,
+        text: Array | None = None,
         want_latent: bool = False,
         model: str = MODEL,
         idle: bool = True,
@@ -63,14 +65,18 @@ class Session:
                 f"max_ahead_s {max_ahead_s}, connect_timeout_s {connect_timeout_s}, timeout_s "
                 f"{timeout_s}: expected seconds above 0"
             )
-        self._start_tensors = start_tensors(
-            image, prompt=prompt, seed=seed, options=options, text=text
+        self._start = start_tensors(image, prompt=prompt, seed=seed, options=options, text=text)
+        wire = Wire(model=model, inputs=INPUTS, timings=TIMINGS, want_latent=want_latent)
+        wire.check(self._start)
+        self._connect = functools.partial(
+            Exchange,
+            url=url,
+            wire=wire,
+            is_fed=idle,
+            max_ahead=int(max_ahead_s * SAMPLE_RATE),
+            connect_timeout_s=connect_timeout_s,
+            timeout_s=timeout_s,
         )
-        self._idle = idle
-        self._outputs = (*DEFAULT_OUTPUTS, "latent") if want_latent else DEFAULT_OUTPUTS
-        self._url, self._model = url, model
-        self._max_ahead_s = max_ahead_s
-        self._connect_timeout_s, self._timeout_s = connect_timeout_s, timeout_s
         self._exchange: Exchange | None = None
 
     def __enter__(self) -> Session:
@@ -84,30 +90,21 @@ class Session:
         """Connect and send START, so that the server prepares while the first audio is spoken."""
         if self._exchange is not None:
             raise RuntimeError("this session was opened before; make a new one per stream")
-        self._exchange = Exchange(
-            url=self._url,
-            model=self._model,
-            sequence_id=secrets.randbits(63) or 1,  # 0 means "no sequence" to Triton
-            outputs=self._outputs,
-            is_fed=self._idle,
-            max_ahead=int(self._max_ahead_s * SAMPLE_RATE),
-            connect_timeout_s=self._connect_timeout_s,
-            timeout_s=self._timeout_s,
-        )
+        self._exchange = self._connect()
         weakref.finalize(self, self._exchange.close)  # a session that nobody closes keeps no place
         try:
-            self._exchange.start(self._start_tensors)
+            self._exchange.start(self._start)
         except BaseException:  # `with` closes only what it has entered
             self._exchange.close()
             raise
 
     def send(
         self,
-        audio: np.ndarray | None = None,
+        audio: Array | None = None,
         *,
-        noise: np.ndarray | None = None,
-        audio_features: np.ndarray | None = None,
-        sink_distance: np.ndarray | None = None,
+        noise: Array | None = None,
+        audio_features: Array | None = None,
+        sink_distance: Array | None = None,
     ) -> None:
         """Send mono 16 kHz audio, float32 in [-1, 1] or int16, any length; may wait for room.
 
@@ -132,7 +129,7 @@ class Session:
         while (block := self._opened().take()) is not None:
             yield block
 
-    def stream(self, audio_chunks: Iterable[np.ndarray]) -> Iterator[Block]:
+    def stream(self, audio_chunks: Iterable[Array]) -> Iterator[Block]:
         """Feed the chunks from a background thread, finish, and yield the blocks meanwhile.
 
         What is not yet taken from this iterator counts as unanswered, so a slow reader slows the
@@ -167,7 +164,7 @@ class Session:
         return self._exchange
 
 
-def _feed(exchange: Exchange, audio_chunks: Iterable[np.ndarray]) -> None:
+def _feed(exchange: Exchange, audio_chunks: Iterable[Array]) -> None:
     """Runs in the feeding thread; what goes wrong is raised where the blocks are taken."""
     try:
         for chunk in audio_chunks:

@@ -6,11 +6,11 @@ when the server ends a stream in good order, and a cancelled stream leaves a thr
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -29,50 +29,39 @@ def open_channel(url: str) -> grpc.Channel:
     return grpc.insecure_channel(url, options=[*_UNLIMITED, *direct])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """What a server says of itself: `version` of Triton, `ready`, and `model_ready`; `words` say
-    what to do when the model is not."""
+class Health(NamedTuple):
+    """What a server says of itself; `words` say what to do when the model is not ready."""
 
-    version: str
+    version: str  # of Triton
     ready: bool
     model_ready: bool
-    words: str = ""
+    words: str
 
 
 def check_health(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> Health:
     """Ask the server; AvatarError with the way out when none answers within `timeout_s`."""
     with open_channel(url) as channel:
-        return _ask_health(
-            service_pb2_grpc.GRPCInferenceServiceStub(channel), url, model, timeout_s
-        )
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        return _health(stub, url, model, timeout_s)
 
 
-def _ask_health(stub: Any, url: str, model: str, timeout_s: float) -> Health:
+def _health(stub: Any, url: str, model: str, timeout_s: float) -> Health:
     try:
         metadata = stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
         ready = stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s)
         answer = stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=timeout_s)
     except grpc.RpcError as error:
-        raise error_from_rpc(error, url) from None
-    words = "" if answer.ready else not_ready(stub, url, model)
-    return Health(
-        version=metadata.version, ready=ready.ready, model_ready=answer.ready, words=words
-    )
+        raise _error_from_rpc(error, url) from None
+    words = "" if answer.ready else f"the server at {url} is up, but model {model!r} is not ready"
+    if words:
+        with contextlib.suppress(grpc.RpcError):  # a server may keep that to its operators
+            index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=5)
+            served = [entry.name for entry in index.models if entry.name in _PUBLIC]
+            words += f"; it serves {' and '.join(served) or 'no model for clients'}"
+    return Health(metadata.version, ready.ready, answer.ready, words)
 
 
-def not_ready(stub: Any, url: str, model: str) -> str:
-    """Words for a server that is up without the model, with those that it has."""
-    words = f"the server at {url} is up, but model {model!r} is not ready"
-    try:
-        index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=5)
-    except grpc.RpcError:  # a server may keep that to its operators
-        return words
-    served = [entry.name for entry in index.models if entry.name in _PUBLIC]
-    return f"{words}; it serves {' and '.join(served) or 'no model for clients'}"
-
-
-def error_from_rpc(error: Any, url: str) -> AvatarError:
+def _error_from_rpc(error: Any, url: str) -> AvatarError:
     """The gRPC failure in words."""
     code, details = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
@@ -99,13 +88,11 @@ class Stream:
         on_response: Callable[[Any], None],
         on_end: Callable[[AvatarError | None], None],
     ) -> None:
-        self._url = url
-        self._on_response = on_response
-        self._on_end = on_end
+        self._url, self._on_response, self._on_end = url, on_response, on_end
         self._channel = open_channel(url)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         try:
-            health = _ask_health(stub, url, model, connect_timeout_s)
+            health = _health(stub, url, model, connect_timeout_s)
             if not health.model_ready:
                 raise AvatarError(health.words)
         except AvatarError:
@@ -139,7 +126,7 @@ class Stream:
             for message in self._call:
                 self._on_response(message)
         except grpc.RpcError as rpc_error:
-            error = error_from_rpc(rpc_error, self._url)
+            error = _error_from_rpc(rpc_error, self._url)
         except Exception as unexpected:
             error = AvatarError(f"an answer of {self._url} could not be read: {unexpected!r}")
         finally:

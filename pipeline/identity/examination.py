@@ -23,18 +23,14 @@ NOT_READY = "Server not ready"
 SETTLE_S = 0.5
 """`initialize` must have returned before the first call, and has no way to say when it has."""
 POLL_S = 0.05
-GRACE_S = 5.0
-"""How long a model may be missing before that is an error."""
+GRACE_S = 5.0  # how long a model may be missing before that is an error
 
 
 class Examination:
     """Asks `holders` with `ask` what they are, once they can be reached, and keeps the verdict.
 
-    `stateless` are models that can't be asked, as far as they are known.
-    `ask` raises where a model can't be reached. `refused` is called once, by the thread, when the
-    models contradict each other; also when one is missing and this model was loaded as the server
-    started, since then nothing will bring it. A model that is loaded by hand later waits for one
-    that is missing: it may be on its way.
+    `ask` raises where a model can't be reached. `stateless` are models that can't be asked, as far
+    as they are known.
     """
 
     def __init__(
@@ -44,9 +40,7 @@ class Examination:
         ask: Callable[[str], Identity],
         stateless: Sequence[Identity] = (),
     ) -> None:
-        self.public = public
-        self.holders = list(holders)
-        self.stateless = list(stateless)
+        self.public, self.holders, self.stateless = public, list(holders), list(stateless)
         self._ask = ask
         self._refused: Callable[[], None] = lambda: None
         self._with_server = False
@@ -57,8 +51,12 @@ class Examination:
         self._thread = threading.Thread(target=self._run, name="examination", daemon=True)
 
     def start(self, refused: Callable[[], None], *, with_server: bool) -> None:
-        """The last thing that a model does when it loads. `with_server`: it is one of those that
-        the server loads as it starts."""
+        """Begin; the last thing that a model does when it loads.
+
+        The thread calls `refused` once when the models contradict each other; also when one is
+        missing `with_server`, that is when this model was loaded as the server started, since then
+        nothing will bring it. A model that is loaded by hand later waits: it may be on its way.
+        """
         self._refused, self._with_server = refused, with_server
         self._thread.start()
 
@@ -76,8 +74,10 @@ class Examination:
             raise RuntimeError(self._words)
 
     def check(self, identities: Iterable[Identity]) -> None:
-        """Compare once more, what a session's START was answered with: one of the models may be
-        another one since. RuntimeError as above."""
+        """Compare once more, by the answers to a session's START; RuntimeError as above.
+
+        One of the models may be another one since.
+        """
         if found := differences(self.public, list(identities)):
             raise RuntimeError(f"{self.public.model}: {'; '.join(found)}")
 
@@ -97,7 +97,7 @@ class Examination:
     def _reach_all(self) -> list[Identity] | None:
         """What the holders are; None if the model ends before, or one won't come."""
         is_told, missing_since = False, time.monotonic()
-        while True:
+        while not self._stopping.is_set():
             try:
                 return [self._ask(holder) for holder in self.holders]
             except Exception as error:
@@ -112,9 +112,9 @@ class Examination:
                     return None
                 if not is_told:
                     logger.error("%s %s: %s", self.public.model, REFUSES, words)
-                    is_told = True
-            if self._stopping.wait(POLL_S if not is_told else 1.0):
-                return None
+                is_told = True
+            self._stopping.wait(1.0 if is_told else POLL_S)
+        return None
 
     def _refuse(self, words: str) -> None:
         self._words = f"{self.public.model}: {words}"

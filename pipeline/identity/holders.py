@@ -7,14 +7,13 @@ wrong. So every holder tells what it is, and the public model compares. Integers
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.identity.file_hashes import short
 
-OUTPUT = "identity"
-"""The holders' output, UINT8: the JSON of an `Identity`, the answer to START."""
+OUTPUT = "identity"  # the holders' output, UINT8: the JSON of an `Identity`, the answer to START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,19 +22,17 @@ class Identity:
 
     model: str
     max_sessions: int
-    config_file: str
-    """`pipeline.json` or `rolling.json`."""
-    config: dict[str, Any]
-    """What stands in it, defaults included."""
+    config_file: str  # `pipeline.json` or `rolling.json`
+    config: dict[str, Any]  # what stands in it, defaults included
     files: dict[str, str]
     """File -> sha256: of a holder those it has loaded or its plans were built from, of the public
     model all of its export."""
-    steps: tuple[int, ...] | None = None
-    """Denoising steps of a stage; None for others."""
+    steps: tuple[int, ...] | None = None  # denoising steps of a stage; None for others
     num_steps: int | None = None
     """Of the public model: how many steps its stages own together; None if it has no stages."""
 
     def to_json(self) -> bytes:
+        """As it travels in OUTPUT."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
@@ -50,47 +47,44 @@ class Identity:
 
 
 def differences(public: Identity, holders: Sequence[Identity]) -> list[str]:
-    """Why `holders`, in the order of their steps, can't serve `public`: sentences, none if they
-    can."""
+    """Why `holders`, in the order of their steps, can't serve `public`, in sentences."""
     found = [words for holder in holders for words in _unequal(public, holder)]
-    found += _wrong_files(public, holders)
-    if public.num_steps is not None:
-        found += _wrong_steps(public.model, public.num_steps, holders)
-    return found
+    return [*found, *_wrong_files(public, holders), *_wrong_steps(public, holders)]
 
 
-def _unequal(public: Identity, holder: Identity) -> Iterable[str]:
+def _unequal(public: Identity, holder: Identity) -> Iterator[str]:
     if holder.max_sessions != public.max_sessions:
         yield (
             f"{holder.model} takes max_sessions {holder.max_sessions}, {public.model} "
             f"{public.max_sessions}; they must be equal"
         )
-    ours, theirs = _texts(public.config), _texts(holder.config)
-    for field in sorted({*ours, *theirs}):
-        if (their := theirs.get(field, "nothing")) != (our := ours.get(field, "nothing")):
+    for field in sorted({*public.config, *holder.config}):
+        # As JSON writes them, where a tuple is a list and NaN equals itself.
+        our, their = (
+            json.dumps(who.config[field]) if field in who.config else "nothing"
+            for who in (public, holder)
+        )
+        if their != our:
             yield (
                 f"{holder.model} has {field} {their} in its {holder.config_file}, {public.model} "
                 f"{our} in its {public.config_file}; they must be equal"
             )
 
 
-def _texts(config: dict[str, Any]) -> dict[str, str]:
-    """Values as JSON writes them, where a tuple is a list and NaN equals itself."""
-    return {field: json.dumps(value) for field, value in config.items()}
+def _wrong_files(public: Identity, holders: Sequence[Identity]) -> Iterator[str]:
+    """Files under one name that differ.
 
-
-def _wrong_files(public: Identity, holders: Sequence[Identity]) -> Iterable[str]:
-    """Files under one name that differ; those that the public model does not know must be equal
-    among the holders."""
+    Those that the public model does not know must be equal among the holders.
+    """
     owner = dict.fromkeys(public.files, public)
     for holder in holders:
-        wrong = []
-        for name, sha256 in sorted(holder.files.items()):
-            other = owner.setdefault(name, holder)
-            if other.files[name] != sha256:
-                wrong.append(
-                    f"{name} (sha256 {short(sha256)}, {other.model}'s {short(other.files[name])})"
-                )
+        others = {name: owner.setdefault(name, holder) for name in sorted(holder.files)}
+        wrong = [
+            f"{name} (sha256 {short(holder.files[name])}, {other.model}'s "
+            f"{short(other.files[name])})"
+            for name, other in others.items()
+            if other.files[name] != holder.files[name]
+        ]
         if wrong:
             yield (
                 f"{holder.model} is of another export than {public.model}: {', '.join(wrong)}; "
@@ -98,12 +92,12 @@ def _wrong_files(public: Identity, holders: Sequence[Identity]) -> Iterable[str]
             )
 
 
-def _wrong_steps(public: str, num_steps: int, holders: Sequence[Identity]) -> Iterable[str]:
-    stages = [holder for holder in holders if holder.steps is not None]
-    owned = [step for stage in stages for step in stage.steps or ()]
-    if owned != list(range(num_steps)):
-        each = ", ".join(f"{s.model} {','.join(map(str, s.steps or ()))}" for s in stages)
+def _wrong_steps(public: Identity, holders: Sequence[Identity]) -> Iterator[str]:
+    stages = [(holder.model, holder.steps) for holder in holders if holder.steps is not None]
+    owned = [step for _, steps in stages for step in steps]
+    if public.num_steps is not None and owned != list(range(public.num_steps)):
+        each = ", ".join(f"{model} {','.join(map(str, steps))}" for model, steps in stages)
         yield (
-            f"{public} has {num_steps} steps, wanted each of 0..{num_steps - 1} once and in order, "
-            f"its stages own: {each}"
+            f"{public.model} has {public.num_steps} steps, wanted each of 0..{public.num_steps - 1}"
+            f" once and in order, its stages own: {each}"
         )

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-TAKEN_FORMATS = ("PNG", "JPEG", "WebP", "AVIF", "BMP", "GIF")
+MAX_PIXELS = {
+    "PNG": 16_000_000,
+    "JPEG": 50_000_000,  # decoded row by row, smaller if it is large
+    "WebP": 6_000_000,  # the decoders of this and the next hold several copies of the picture
+    "AVIF": 6_000_000,
+    "BMP": 16_000_000,
+    "GIF": 16_000_000,
+}
+"""Of the formats that are taken."""
+TAKEN_FORMATS = tuple(MAX_PIXELS)
 TAKEN = f"a {', '.join(TAKEN_FORMATS[:-1])} or {TAKEN_FORMATS[-1]} file"
-MAX_PARTS = 100_000
-"""Segments, chunks or blocks of one file that are walked through."""
+MAX_PARTS = 100_000  # segments, chunks or blocks of one file that are walked through
 
-_SIGNATURES = [
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"%PDF", "PDF"),
-    (b"%!PS", "PostScript"),
-    (b"8BPS", "Photoshop"),
-    (b"\0\0\1\0", "icon (ICO)"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xffO\xffQ", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"qoif", "QOI"),
-    (b"PK\3\4", "ZIP"),
-    (b"\x1f\x8b", "gzip"),
-    (b"\x1aE\xdf\xa3", "Matroska or WebM"),
-]
-_BRANDS = [
-    ((b"avif", b"avis"), "AVIF"),
-    ((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
-]
+_SIGNATURES = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0"),
+    "PDF": (b"%PDF",),
+    "PostScript": (b"%!PS",),
+    "Photoshop": (b"8BPS",),
+    "icon (ICO)": (b"\0\0\1\0",),
+    "JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xffO\xffQ"),
+    "JPEG XL": (b"\0\0\0\x0cJXL ", b"\xff\x0a"),
+    "QOI": (b"qoif",),
+    "ZIP": (b"PK\3\4",),
+    "gzip": (b"\x1f\x8b",),
+    "Matroska or WebM": (b"\x1aE\xdf\xa3",),
+}
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 """Sizes in bytes of the second header, which tell its version. Text may begin with BM, too."""
 
@@ -57,24 +57,19 @@ def _recognised(head: bytes) -> str | None:
         return _boxed(head)
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return "BMP"
-    for signature, name in _SIGNATURES:
-        if head.startswith(signature):
-            return _called(name)
+    for name, signatures in _SIGNATURES.items():
+        if head.startswith(signatures):
+            return name if name in TAKEN_FORMATS else _file(name)
     return _text(head)
 
 
 def _boxed(head: bytes) -> str:
     """AVIF, HEIC and films share one container and differ in the brands that it names."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = [head[8:12], *(head[at : at + 4] for at in range(16, end, 4))]
-    for known, name in _BRANDS:
-        if any(brand in known for brand in brands):
-            return _called(name)
-    return "a film (MP4 or its kin)"
-
-
-def _called(name: str) -> str:
-    return name if name in TAKEN_FORMATS else f"{_article(name)} {name} file"
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return _file("HEIC") if brands.intersection(_HEIC_BRANDS) else "a film (MP4 or its kin)"
 
 
 def _text(head: bytes) -> str | None:
@@ -92,22 +87,30 @@ def _text(head: bytes) -> str | None:
     return "text"
 
 
-def _article(name: str) -> str:
-    return "an" if name[0] in "AEIOUi" or name == "HTML" else "a"
+def _file(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AEIOUi' else 'a'} {kind} file"
 
 
 def cut_off(kind: str) -> PictureError:
+    """The words for a file that ends too early."""
     return PictureError(f"image is cut off: the {kind} file ends before its last pixel")
 
 
 def damaged(kind: str, what: str = "it can't be decoded, perhaps it is cut off") -> PictureError:
+    """The words for a file that no decoder takes."""
     return PictureError(f"image is a damaged {kind} file: {what}")
 
 
-def check_pixels(kind: str, height: int, width: int, limit: int) -> None:
-    """PictureError for a picture without pixels or with more than `limit`."""
+def too_many(kind: str, parts: str, limit: int = MAX_PARTS) -> PictureError:
+    """The words for a file of more than `limit` parts."""
+    return PictureError(f"image is a {kind} file of more than {limit} {parts}")
+
+
+def check_pixels(kind: str, height: int, width: int, limit: int | None = None) -> None:
+    """PictureError for a picture without pixels or with more than are taken."""
+    limit = MAX_PIXELS[kind] if limit is None else limit
     if height < 1 or width < 1 or height * width > limit:
         raise PictureError(
-            f"image is {_article(kind)} {kind} file of {width} x {height} pixels, "
+            f"image is {_file(kind)} of {width} x {height} pixels, "
             f"wanted at least one and at most {limit}; scale it down"
         )

@@ -10,45 +10,42 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from pipeline.pictures.exif import exif_orientation
-from pipeline.pictures.format import MAX_PARTS, PictureError, check_pixels, cut_off, damaged
+from pipeline.pictures.format import MAX_PARTS, check_pixels, cut_off, damaged, too_many
+from pipeline.pictures.pixels import exif_orientation
 
-MAX_PIXELS = 16_000_000
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _NEEDED = {b"IHDR": "header", b"IDAT": "pixels"}
 """Chunks whose checksums must fit, in words. A palette is only a hint to most colour types."""
-_PASSES = [
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
-]
-"""Interlacing: first column and row of each pass, and the steps to the next ones."""
+_LEFT, _TOP = (0, 4, 0, 2, 0, 1, 0), (0, 0, 4, 0, 2, 0, 1)
+_RIGHT, _DOWN = (8, 8, 4, 4, 2, 2, 1), (8, 8, 8, 4, 4, 2, 2)
+"""Interlacing: first column and row of each of its seven passes, and the steps to the next ones."""
 _PIECE = 2**16
 
+_Bytes = bytes | memoryview
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+
+class Header(NamedTuple):
+    """The body of IHDR."""
+
     width: int
     height: int
     depth: int
     colour: int
-    interlaced: bool
+    packing: int
+    filtering: int
+    interlaced: int
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all unpacked rows, each behind the byte that names its filter."""
         bits = self.depth * _CHANNELS[self.colour]
-        passes = _PASSES if self.interlaced else [(0, 0, 1, 1)]
         total = 0
-        for left, top, right, down in passes:
+        passes = zip(_LEFT, _TOP, _RIGHT, _DOWN, strict=True)
+        for left, top, right, down in passes if self.interlaced else [(0, 0, 1, 1)]:
             columns = -(-(self.width - left) // right)
             rows = -(-(self.height - top) // down)
             if columns > 0 and rows > 0:
@@ -56,45 +53,43 @@ class Header:
         return total
 
 
-@dataclass(slots=True)
-class _Chunks:
-    """What is kept of a file."""
-
-    header: bytes = b""
-    palette: bytes = b""
-    palette_sound: bool = True
-    transparency: bytes = b""
-    orientation: int = 1
-    ended: bool = False
-
-
 def clean_png(data: bytes) -> tuple[bytes, int]:
     """The file with only what its pixels need, and its orientation, 1 to 8.
 
     PictureError for a broken header, palette or pixel, for missing pixels and for too many.
     """
-    kept, pixels = _Chunks(), list[memoryview]()
+    ihdr = palette = transparency = b""
+    pixels, orientation, palette_sound, ended = list[memoryview](), 1, True, False
     for kind, body, sound in _chunks(data):
         if kind in _NEEDED and sound is False:
             raise damaged("PNG", f"the checksum of its {_NEEDED[kind]} is wrong")
         if kind == b"IDAT":
             pixels.append(body)
-        elif sound and kind == b"IHDR":
-            kept.header = kept.header or bytes(body)
         elif kind == b"PLTE":
-            kept.palette = kept.palette or bytes(body[:769])
-            kept.palette_sound = kept.palette_sound and sound is not False
-        elif sound and kind == b"tRNS":
-            kept.transparency = bytes(body[:256])
-        elif kind == b"eXIf" and sound:
-            kept.orientation = exif_orientation(bytes(body[:_PIECE])) or kept.orientation
+            palette = palette or bytes(body[:769])
+            palette_sound = palette_sound and sound is not False
         elif kind == b"IEND":
-            kept.ended = True
+            ended = True
             break
-    header = _header(kept.header, cut=not kept.ended)
-    check_pixels("PNG", header.height, header.width, MAX_PIXELS)
-    _check_rows(pixels, header, kept.ended)
-    return b"".join(_rebuilt(kept, header, pixels)), kept.orientation
+        elif sound and kind == b"IHDR":
+            ihdr = ihdr or bytes(body)
+        elif sound and kind == b"tRNS":
+            transparency = bytes(body[:256])
+        elif sound and kind == b"eXIf":
+            orientation = exif_orientation(bytes(body[:_PIECE])) or orientation
+    header = _header(ihdr, cut=not ended)
+    check_pixels("PNG", header.height, header.width)
+    _check_rows(pixels, header, ended)
+    parts = [_MAGIC, *_chunk(b"IHDR", ihdr)]
+    if header.colour == 3:
+        if not palette_sound:
+            raise damaged("PNG", "the checksum of its palette is wrong")
+        if not 3 <= len(palette) <= 768 or len(palette) % 3:
+            raise damaged("PNG", "its palette is missing or wrong")
+        parts += _chunk(b"PLTE", palette)
+    if clear := _transparency(transparency, header):
+        parts += _chunk(b"tRNS", clear)
+    return b"".join([*parts, *_chunk(b"IDAT", *pixels), *_chunk(b"IEND")]), orientation
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool | None]]:
@@ -110,7 +105,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool | None]]:
             sound = zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(rest, "big")
         yield kind, body, sound
         at += 12 + length
-    raise PictureError(f"image is a PNG file of more than {MAX_PARTS} chunks")
+    raise too_many("PNG", "chunks")
 
 
 def _header(body: bytes, cut: bool) -> Header:
@@ -118,12 +113,11 @@ def _header(body: bytes, cut: bool) -> Header:
         raise cut_off("PNG") if cut else damaged("PNG", "it has no header")
     if len(body) != 13:
         raise damaged("PNG", "its header is wrong")
-    width, height, depth, colour, packing, filtering, interlace = struct.unpack(">IIBBBBB", body)
-    if depth not in _DEPTHS.get(colour, ()) or packing or filtering or interlace > 1:
+    header = Header(*struct.unpack(">IIBBBBB", body))
+    allowed = header.depth in _DEPTHS.get(header.colour, ()) and header.interlaced <= 1
+    if not allowed or header.packing or header.filtering:
         raise damaged("PNG", "its header is wrong")
-    return Header(
-        width=width, height=height, depth=depth, colour=colour, interlaced=bool(interlace)
-    )
+    return header
 
 
 def _check_rows(pixels: list[memoryview], header: Header, ended: bool) -> None:
@@ -138,35 +132,10 @@ def _check_rows(pixels: list[memoryview], header: Header, ended: bool) -> None:
                 packed = unpacker.unconsumed_tail
     except zlib.error as error:
         raise damaged("PNG", "its pixels can't be unpacked") from error
+    if missing > 0 and (ended or unpacker.eof):
+        raise damaged("PNG", "it has fewer pixels than its header says")
     if missing > 0:
-        raise (
-            damaged("PNG", "it has fewer pixels than its header says")
-            if (ended or unpacker.eof)
-            else cut_off("PNG")
-        )
-
-
-def _rebuilt(
-    kept: _Chunks, header: Header, pixels: list[memoryview]
-) -> Iterator[bytes | memoryview]:
-    yield _MAGIC
-    yield _chunk(b"IHDR", kept.header)
-    if header.colour == 3:
-        if not kept.palette_sound:
-            raise damaged("PNG", "the checksum of its palette is wrong")
-        if not 3 <= len(kept.palette) <= 768 or len(kept.palette) % 3:
-            raise damaged("PNG", "its palette is missing or wrong")
-        yield _chunk(b"PLTE", kept.palette)
-    transparency = _transparency(kept.transparency, header)
-    if transparency:
-        yield _chunk(b"tRNS", transparency)
-    checksum = zlib.crc32(b"IDAT")
-    for body in pixels:
-        checksum = zlib.crc32(body, checksum)
-    yield struct.pack(">I4s", sum(map(len, pixels)), b"IDAT")
-    yield from pixels
-    yield struct.pack(">I", checksum)
-    yield _chunk(b"IEND", b"")
+        raise cut_off("PNG")
 
 
 def _transparency(body: bytes, header: Header) -> bytes:
@@ -181,6 +150,10 @@ def _transparency(body: bytes, header: Header) -> bytes:
     return body[:wanted]
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = zlib.crc32(body, zlib.crc32(kind))
-    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", checksum)
+def _chunk(kind: bytes, *bodies: _Bytes) -> Iterator[_Bytes]:
+    checksum = zlib.crc32(kind)
+    for body in bodies:
+        checksum = zlib.crc32(body, checksum)
+    yield struct.pack(">I4s", sum(map(len, bodies)), kind)
+    yield from bodies
+    yield struct.pack(">I", checksum)

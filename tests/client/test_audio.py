@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from live_avatar_client.audio import audio_seconds, paced, read_audio
+from live_avatar_client.sound.audio import audio_seconds, paced, read_audio
 
 CODECS = {"wav": "pcm_s16le", "flac": "flac", "mp3": "libmp3lame"}
 TONE_HZ = 440.0

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from live_avatar_client.cli import main
-from live_avatar_client.figures import Figures
+from live_avatar_client.command.cli import main
+from live_avatar_client.command.figures import Figures
 from live_avatar_client.protocol import Block
 from tests.client.test_audio import tone, write_sound
 from tests.support.fake_avatar_server import FakeAvatar, serving

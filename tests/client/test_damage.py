@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import pytest
 
-from live_avatar_client import sound
-from live_avatar_client.audio import audio_seconds
-from live_avatar_client.sound import decode_sound
+from live_avatar_client.sound import decoder
+from live_avatar_client.sound.audio import audio_seconds
+from live_avatar_client.sound.decoder import decode_sound
 from tests.client.test_sound import sound_of, video_with
 from tests.support.sounds import join, tones, write_coded
 
@@ -135,8 +135,8 @@ def test_a_disk_that_fails_in_mid_file_keeps_what_came(
                 self.left -= 1
                 yield packet
 
-    packets = sound._packets
-    monkeypatch.setattr(sound, "_packets", lambda c, s, losses: packets(Failing(c), s, losses))
+    packets = decoder._packets
+    monkeypatch.setattr(decoder, "_packets", lambda c, s, losses: packets(Failing(c), s, losses))
     assert 0 < len(sound_of(path)) < 8 * 16_000
     (warning,) = warnings_of(caplog)
     assert "breaks off" in warning

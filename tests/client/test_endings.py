@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from live_avatar_client import VideoWriter
-from live_avatar_client.ending import held, kept, run
+from live_avatar_client.command.ending import held, kept, run
 from tests.support.command_line import ended, here, started, stream
 from tests.support.fake_avatar_server import FakeAvatar, serving
 from tests.support.sounds import tones, write_coded, write_wav
@@ -175,7 +175,7 @@ def test_what_nobody_foresaw_is_one_line(
     def fail(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("live_avatar_client.cli.check_health", fail)
+    monkeypatch.setattr("live_avatar_client.command.cli.check_health", fail)
     assert here(monkeypatch, capsys, "health") == (code, f"{line}\n")
 
 

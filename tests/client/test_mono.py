@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client import read_audio
-from live_avatar_client.mono import MonoMix
+from live_avatar_client.sound.mono import MonoMix
 from tests.support.sounds import tones, write_wav
 
 RATE = 16_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client import Session, exchange
-from live_avatar_client.mirror import Mirror
+from live_avatar_client.ledger import Mirror
 from live_avatar_client.pauses import PAUSE_S, STEP_S, Pauses
 from tests.support.fake_avatar_server import FakeAvatar, serving
 

@@ -10,8 +10,7 @@ import psutil
 import pytest
 
 from deploy.server import LocalServer
-from live_avatar_client import Session
-from live_avatar_client.audio import read_audio
+from live_avatar_client import Session, read_audio
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -91,7 +91,7 @@ def test_a_public_model_that_came_last_leaves_when_a_stage_is_missing(
 ) -> None:
     """It stayed ready and refused every session, unless it had heard that the server starts."""
     set_parameter(models, "live_avatar", "stages", "dit_stage_0,dit_stage_1,dit_stage_2,typo")
-    code = models / "live_avatar" / "1" / "pipeline" / "examination.py"
+    code = models / "live_avatar" / "1/pipeline/identity/examination.py"
     text = code.read_text()
     code.unlink()  # its first question comes when the server is ready
     code.write_text(text.replace("SETTLE_S = 0.5", "SETTLE_S = 6"))

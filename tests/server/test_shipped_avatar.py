@@ -10,8 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the training part needs torch")
 
 from deploy.server import LocalServer  # noqa: E402
-from live_avatar_client import Session  # noqa: E402
-from live_avatar_client.audio import read_audio  # noqa: E402
+from live_avatar_client import Session, read_audio  # noqa: E402
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.dit import DiT  # noqa: E402
 from train.evaluate.conditions import Encoders  # noqa: E402

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from deploy.server import LocalServer
-from live_avatar_client import Block, Session
-from live_avatar_client.audio import read_audio
+from live_avatar_client import Block, Session, read_audio
 
 pytestmark = pytest.mark.triton
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -208,7 +208,7 @@ def killed_while_it_waits(url: str) -> float:
 def _signalled(url: str, number: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "talk.mp4"
-        command = [sys.executable, "-m", "live_avatar_client.cli", "stream", "--realtime"]
+        command = [sys.executable, "-m", "live_avatar_client", "stream", "--realtime"]
         command += ["--url", url, "--image", str(PORTRAIT), "--audio", str(SPEECH)]
         with subprocess.Popen(
             [*command, "--out", str(out)],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from live_avatar_client.cli import main
+from live_avatar_client.command.cli import main
 
 ROOT = Path(__file__).parents[2]
 PORTRAIT = ROOT / "examples" / "portrait.png"
@@ -18,7 +18,7 @@ Argument = str | bytes | Path
 
 def started(*arguments: Argument, shell: str = "") -> subprocess.Popen:
     """`live-avatar` as its own process; `shell` is what bash does first, `"$@"` the command."""
-    command: list[Argument] = [sys.executable, "-m", "live_avatar_client.cli", *arguments]
+    command: list[Argument] = [sys.executable, "-m", "live_avatar_client", *arguments]
     if shell:
         command = ["bash", "-c", shell, "bash", *command]
     path = os.pathsep.join([str(ROOT), str(ROOT / "client")])

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the training part needs torch")
 
-from live_avatar_client.video import VideoWriter
+from live_avatar_client import VideoWriter
 from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig

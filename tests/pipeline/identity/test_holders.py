@@ -82,6 +82,7 @@ LIMITS = "dit_stage_1 takes max_sessions {}, live_avatar 2; they must be equal"
         (changed(3, steps=(2,)), ["dit_stage_3 2"]),
         (folded((0,), (1,), (2,)), ["live_avatar has 4 steps", "dit_stage_2 2"]),
         (folded((1,), (0,), (2,), (3,)), ["once and in order"]),
+        ([STAGES[0], *HOLDERS], ["dit_stage_0 0, dit_stage_0 0, dit_stage_1 1"]),
         (folded((0, 1), (1, 2), (3,)), ["dit_stage_0 0,1, dit_stage_1 1,2"]),
         (folded((0,), (1,), (2,), (3,), (4,)), ["dit_stage_4 4"]),
         ([DECODER], ["its stages own: "]),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.pictures.cleaning import clean_gif
 from pipeline.pictures.decoding import decode_picture
-from pipeline.pictures.gif import clean_gif
 from tests.support.drawn_pictures import encoded, outcome, smooth
 
 GIF = encoded(smooth(), "GIF")

@@ -10,8 +10,9 @@ from PIL import Image
 
 import pipeline.pictures.reference as picture_module
 from pipeline.pictures.decoding import decode_picture
-from pipeline.pictures.reference import check_rgb, fit_picture, fit_short_side, fit_size
+from pipeline.pictures.reference import check_rgb, fit_picture, fit_short_side
 from tests.golden.fixtures import manifest, needs_golden
+from tests.pipeline.pictures.video_size import fit_size
 
 
 def pixels(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -111,7 +112,7 @@ def test_pictures_cover_the_frame(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("size", "video", "bars"),
     [
-        ((1280, 720), (704, 384), (11, 11, 0, 0)),  # the spec's own example
+        ((1280, 720), (704, 384), (11, 11, 0, 0)),  # a portrait of the release
         ((720, 1280), (384, 704), (0, 0, 11, 11)),
         ((200, 201), (64, 192), (0, 0, 64, 64)),
         ((64, 97), (64, 128), (0, 0, 15, 16)),

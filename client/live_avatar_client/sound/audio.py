@@ -13,16 +13,16 @@ import av
 import numpy as np
 
 from live_avatar_client.files import shown
-from live_avatar_client.joined import parts_of
-from live_avatar_client.losses import Losses
-from live_avatar_client.mono import MonoMix
-from live_avatar_client.protocol import SAMPLE_RATE
-from live_avatar_client.sound import decode_sound, open_sound
+from live_avatar_client.protocol import SAMPLE_RATE, Array
+from live_avatar_client.sound.decoder import decode_sound, open_sound
+from live_avatar_client.sound.joined import parts_of
+from live_avatar_client.sound.losses import Losses
+from live_avatar_client.sound.mono import MonoMix
 
 _log = logging.getLogger(__name__)
 
 
-def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[np.ndarray]:
+def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[Array]:
     """Chunks of `chunk_ms`, the last one shorter: float32 [samples] in [-1, 1], 16 kHz mono.
 
     Up to 64 channels are averaged; where they cancel each other the loudest one is taken. Joined
@@ -40,10 +40,9 @@ def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[np.ndarray
     for piece in _mono(decode_sound(path, SAMPLE_RATE, losses=losses)):
         num_samples += len(piece)
         rest = np.concatenate([rest, piece])
-        whole = len(rest) - len(rest) % size
-        for begin in range(0, whole, size):
-            yield rest[begin : begin + size]
-        rest = rest[whole:]
+        while len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
     told = losses.told()
     if not num_samples:
         reason = f"can't be decoded: {told}" if told else "has a sound track of 0 samples"
@@ -76,13 +75,13 @@ def _stated_seconds(path: str | Path, url: str) -> float | None:
         return None if container.duration is None else container.duration / av.time_base
 
 
-def begun(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def begun(chunks: Iterable[Array]) -> Iterator[Array]:
     """The same chunks, the first one taken at once: what can't be read is told right here."""
     rest = iter(chunks)
     return itertools.chain([next(rest)], rest)
 
 
-def paced(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def paced(chunks: Iterable[Array]) -> Iterator[Array]:
     """The same chunks, each one when a microphone would have recorded its last sample."""
     start_s = time.perf_counter()
     num_samples = 0
@@ -92,7 +91,7 @@ def paced(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield chunk
 
 
-def _mono(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _mono(pieces: Iterable[Array]) -> Iterator[Array]:
     """float32 [samples] out of [channels, samples], whose number of channels may change."""
     mix: MonoMix | None = None
     for planes in pieces:

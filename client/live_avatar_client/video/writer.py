@@ -18,10 +18,10 @@ import av.video
 import numpy as np
 
 from live_avatar_client.files import check_apart, file_url, shown, words
-from live_avatar_client.protocol import FPS
-from live_avatar_client.sound import open_sound
-from live_avatar_client.sound_track import SoundTrack
-from live_avatar_client.target import Target
+from live_avatar_client.protocol import FPS, Array
+from live_avatar_client.sound.decoder import open_sound
+from live_avatar_client.video.sound_track import SoundTrack
+from live_avatar_client.video.target import Target
 
 _FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _MIN_SIDE, MAX_SIDE = 256, 8192
@@ -60,22 +60,20 @@ class VideoWriter:
                 f"of {MAX_SCALE} at most"
             )
         self._path, self._fps, self._scale, self._crf = Path(path), fps, scale, crf
-        if not os.path.isdir(self._path.parent):
+        if not os.path.isdir(self._path.parent):  # noqa: PTH112, False for names too long
             raise self._unwritable(f"{shown(self._path.parent)} is not a folder")
         if self._path.suffix.lower() not in _FORMATS:
             raise self._unwritable(f"expected {', '.join(_FORMATS)}")
         if audio_path is not None:
             check_apart(path, "audio", audio_path)
-        self._audio_path = audio_path
-        self._size = size
+        self._audio_path, self._size = audio_path, size
         self._target: Target | None = None
         self._container: av.container.OutputContainer | None = None
         self._video: av.video.VideoStream
         self._sound: SoundTrack | None = None
         self._ended = False
         self.num_frames = 0
-        self.kept = False
-        """Whether the file has appeared."""
+        self.kept = False  # whether the file has appeared
 
     def __enter__(self) -> VideoWriter:
         self.open()
@@ -91,18 +89,19 @@ class VideoWriter:
 
     def open(self) -> None:
         """Make sure that there is sound to copy and a place to write to; nothing appears yet."""
-        self._check_going_on()
-        if self._target is not None:
-            return
-        if self._audio_path is not None:
-            with open_sound(self._audio_path):
-                pass
-        target = Target(self._path)
-        with self._named():
-            target.open()
-        self._target = target
+        self._open()
 
-    def write(self, frames: np.ndarray) -> None:
+    def _open(self) -> Target:
+        self._check_going_on()
+        if self._target is None:
+            if self._audio_path is not None:
+                with open_sound(self._audio_path):
+                    pass
+            with self._named():
+                self._target = Target(self._path)
+        return self._target
+
+    def write(self, frames: Array) -> None:
         """Append uint8 RGB frames [T, H, W, 3]."""
         self._check_going_on()
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
@@ -131,7 +130,10 @@ class VideoWriter:
         try:
             if container is not None and self.num_frames and not failed:
                 with self._named():
-                    self._finish(container)
+                    container.mux(self._video.encode(None))
+                    if self._sound is not None:
+                        self._sound.finish(Fraction(self.num_frames, self._fps))
+                    container.close()
                     target.keep()
                     self.kept = True
         finally:
@@ -142,26 +144,16 @@ class VideoWriter:
                     container.close()
             target.discard()
 
-    def _finish(self, container: av.container.OutputContainer) -> None:
-        container.mux(self._video.encode(None))
-        if self._sound is not None:
-            self._sound.finish(Fraction(self.num_frames, self._fps))
-        container.close()
-
     def _begin(self, width: int, height: int) -> av.container.OutputContainer:
         """Sizes are known: the streams and the file they go to."""
         scale = self._scale or -(-_MIN_SIDE // min(width, height))
         width, height = width * scale, height * scale
+        size = f"{width}x{height} pixels"
         if width % 2 or height % 2:
-            raise self._unwritable(
-                f"{width}x{height} pixels, H.264 wants even numbers; an even scale makes them so"
-            )
+            raise self._unwritable(f"{size}, H.264 wants even numbers; an even scale makes them so")
         if max(width, height) > MAX_SIDE:
-            raise self._unwritable(f"{width}x{height} pixels, at most {MAX_SIDE} a side are taken")
-        self.open()
-        assert self._target is not None
-        assert self._target.temporary is not None
-        url, form = file_url(self._target.temporary), _FORMATS[self._path.suffix.lower()]
+            raise self._unwritable(f"{size}, at most {MAX_SIDE} a side are taken")
+        url, form = file_url(self._open().temporary), _FORMATS[self._path.suffix.lower()]
         container = self._container = av.open(url, "w", format=form)
         self._video = container.add_stream(
             "libx264", rate=self._fps, options={"crf": str(self._crf), "preset": "veryfast"}
@@ -175,12 +167,12 @@ class VideoWriter:
             self._sound = SoundTrack(container, self._audio_path)
         return container
 
-    def _converted(self, picture: np.ndarray) -> av.VideoFrame:
+    def _converted(self, picture: Array) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame = frame.reformat(
-            width=self._video.width,
-            height=self._video.height,
-            format="yuv420p",
+            self._video.width,
+            self._video.height,
+            "yuv420p",
             dst_colorspace=_BT709,
             dst_color_range=_LIMITED_RANGE,
             interpolation="BICUBIC",
@@ -194,7 +186,7 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """What the system or FFmpeg says, as a ValueError that names the video and ends it."""
+        """Turn what the system or FFmpeg says into a ValueError that names the video; it ends."""
         try:
             yield
         except (av.error.FFmpegError, OSError) as error:

@@ -12,11 +12,11 @@ import av
 import av.container
 import numpy as np
 
-from live_avatar_client.sound import decode_sound, open_sound
+from live_avatar_client.protocol import Array
+from live_avatar_client.sound.decoder import decode_sound, open_sound
 
 _RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-_SLICE = 1 << 16
-"""Samples that are encoded at once."""
+_SLICE = 1 << 16  # samples that are encoded at once
 
 
 class SoundTrack:
@@ -35,7 +35,7 @@ class SoundTrack:
         self._container = container
         self._stream = container.add_stream("aac", rate=self._rate, layout=self._layout)
         self._pieces = decode_sound(path, self._rate, layout="stereo")
-        self._next: np.ndarray | None = next(self._pieces, None)
+        self._next: Array | None = next(self._pieces, None)
         self._num_samples = 0
 
     def write_until(self, seconds: Fraction) -> None:
@@ -58,7 +58,7 @@ class SoundTrack:
         """Close the source."""
         self._pieces.close()
 
-    def _write(self, planes: np.ndarray) -> None:
+    def _write(self, planes: Array) -> None:
         for begin in range(0, planes.shape[1], _SLICE):
             part = self._placed(planes[:, begin : begin + _SLICE])
             frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
@@ -67,7 +67,7 @@ class SoundTrack:
             self._num_samples += part.shape[1]
             self._container.mux(self._stream.encode(frame))
 
-    def _placed(self, planes: np.ndarray) -> np.ndarray:
+    def _placed(self, planes: Array) -> Array:
         """float32 [C, S] of any C as this track's channels, in [-1, 1]."""
         if len(planes) != self._num_channels:
             average = planes.mean(axis=0, keepdims=True, dtype=np.float32)

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from live_avatar_client.files import shown
-from live_avatar_client.rolling import ROLLING_FPS, blocks_before
+from live_avatar_client.rolling import blocks_before
 
 MAX_SECONDS = 749_999
 """Of a generated video: what the server's limit of a million blocks has room for."""
@@ -20,7 +20,7 @@ def checked_url(url: str) -> str:
     """host:port, or one of gRPC's own schemes."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})", url, re.ASCII)
     is_scheme = url.startswith(_GRPC_SCHEMES) and url.isascii() and url.isprintable()
-    if not is_scheme and (found is None or not 0 < int(found[2]) < 2**16):
+    if not is_scheme and not (found and 0 < int(found[2]) < 2**16):
         raise ValueError(
             f"--url is {shown(url) or 'empty'}, expected host:port of the server's gRPC endpoint, "
             "such as localhost:8001"
@@ -81,11 +81,6 @@ def prompt_changes(then: list[str], seconds: float) -> list[tuple[int, str]]:
         changes[blocks_before(at_s)] = prompt
     last = blocks_before(seconds)
     return [(block, prompt) for block, prompt in sorted(changes.items()) if block < last]
-
-
-def num_video_frames(seconds: float) -> int:
-    """Frames of a generated video of this length."""
-    return math.ceil(seconds * ROLLING_FPS - 1e-9)
 
 
 def _refuse_constant(name: str) -> None:

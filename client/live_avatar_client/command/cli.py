@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from live_avatar_client.arguments import (
+from live_avatar_client.command.arguments import (
     checked_seconds,
     checked_text,
     checked_url,
-    num_video_frames,
     parsed_options,
     prompt_changes,
 )
-from live_avatar_client.audio import audio_seconds, begun, paced, read_audio
-from live_avatar_client.ending import held, kept, report, run
-from live_avatar_client.figures import Figures
+from live_avatar_client.command.ending import held, kept, reporting, run
+from live_avatar_client.command.figures import Figures
 from live_avatar_client.files import check_apart, shown
-from live_avatar_client.progress import in_words, progress_bar, stderr
 from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, AvatarError, Block
 from live_avatar_client.requests import PICTURES
 from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream
 from live_avatar_client.session import Session
+from live_avatar_client.sound.audio import audio_seconds, begun, paced, read_audio
 from live_avatar_client.stream import check_health
-from live_avatar_client.video import VideoWriter
+from live_avatar_client.video.writer import VideoWriter
+
+_stderr = Console(stderr=True)
 
 app = typer.Typer(
     help="Stream audio or a prompt to a server of live_avatar and rolling_forcing, get video.",
@@ -42,8 +44,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+Out = Annotated[Path, typer.Option(help="Video file to write, for example talk.mp4.")]
+Prompt = typer.Option(help="What the video shows, in words.")
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same video.")]
 Url = Annotated[str, typer.Option(help="host:port of the server's gRPC endpoint.")]
 Model = Annotated[str, typer.Option(help="Name of the model on the server.")]
+Scale = Annotated[int, typer.Option(min=0, help="Enlarge by this factor; 0 brings 256 pixels.")]
 Json = Annotated[bool, typer.Option("--json", help="End stdout with one line of JSON.")]
 
 _STREAM_EXAMPLES = """
@@ -67,18 +73,16 @@ def stream(
     audio: Annotated[
         Path, typer.Option(readable=False, help="Speech: wav, flac, mp3, m4a, mp4, … of any rate.")
     ],
-    out: Annotated[Path, typer.Option(help="Video file to write, for example talk.mp4.")],
-    prompt: Annotated[str | None, typer.Option(help="What the video shows, in words.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
+    out: Out,
+    prompt: Annotated[str | None, Prompt] = None,
+    seed: Seed = None,
     options: Annotated[str | None, typer.Option(help="Server options, a JSON object.")] = None,
     url: Url = DEFAULT_URL,
     model: Model = MODEL,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Send audio at the speed of sound recording.")
     ] = False,
-    scale: Annotated[
-        int, typer.Option(min=0, help="Enlarge by this factor; 0 brings 256 pixels.")
-    ] = 0,
+    scale: Scale = 0,
     as_json: Json = False,
 ) -> None:
     """Send a portrait and speech, write the talking video while it is made."""
@@ -100,13 +104,8 @@ def stream(
     chunks = begun(read_audio(audio, chunk_ms=1000 / FPS if realtime else 100))
     chunks = paced(chunks) if realtime else chunks
     writer = VideoWriter(out, audio_path=audio, scale=scale or None)
-    with kept(writer, out), session, progress_bar() as bar:
-        task = bar.add_task("connected", total=total)
-        for block in session.stream(chunks):
-            with held():
-                writer.write(block.frames)
-            figures.add(block)
-            bar.update(task, completed=figures.num_frames, description=in_words(figures))
+    with kept(writer, out), session:
+        _write(session.stream(chunks), writer, figures, total)
     if not figures.num_frames:
         raise AvatarError(f"the server at {url} sent no frames")
     _report({"out": str(out), **figures.summary()}, as_json)
@@ -125,41 +124,55 @@ Examples
 
 @app.command(epilog=_GENERATE_EXAMPLES)
 def generate(
-    prompt: Annotated[str, typer.Option(help="What the video shows, in words.")],
+    prompt: Annotated[str, Prompt],
     seconds: Annotated[float, typer.Option(help="Length of the video.")],
-    out: Annotated[Path, typer.Option(help="Video file to write, for example fog.mp4.")],
+    out: Out,
     then: Annotated[
         list[str] | None,
         typer.Option(help="SECONDS:PROMPT, from when on another prompt holds; may be repeated."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
+    seed: Seed = None,
     rules: Annotated[str | None, typer.Option(help="Schedule and cache, as served.")] = None,
     url: Url = DEFAULT_URL,
-    model: Annotated[str, typer.Option(help="Name of the model on the server.")] = ROLLING_MODEL,
-    scale: Annotated[
-        int, typer.Option(min=0, help="Enlarge by this factor; 0 brings 256 pixels.")
-    ] = 0,
+    model: Model = ROLLING_MODEL,
+    scale: Scale = 0,
     as_json: Json = False,
 ) -> None:
     """Send a prompt, write the video while it is made."""
     figures = Figures(started_s=time.perf_counter(), rate=ROLLING_FPS)
-    for option, text in (("--rules", rules), ("--model", model)):
-        checked_text(option, text)
+    checked_text("--rules", rules)
+    checked_text("--model", model)
     changes = prompt_changes(then or [], checked_seconds(seconds))
-    options: dict[str, Any] = {"seconds": seconds}
-    options |= {} if rules is None else {"rules": rules}
+    options: dict[str, Any] = {"seconds": seconds} | ({} if rules is None else {"rules": rules})
     stream = VideoStream(
         prompt=prompt, seed=seed, options=options, url=checked_url(url), model=model
     )
     writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None)
-    with kept(writer, out), stream, progress_bar() as bar:
-        task = bar.add_task("connected", total=num_video_frames(seconds))
-        for block in _generated(stream, changes):
+    with kept(writer, out), stream:
+        total = math.ceil(seconds * ROLLING_FPS - 1e-9)
+        _write(_generated(stream, changes), writer, figures, total)
+    _report({"out": str(out), **figures.summary()}, as_json)
+
+
+def _write(
+    blocks: Iterable[Block], writer: VideoWriter, figures: Figures, total: int | None
+) -> None:
+    """Write every block, with a bar of `total` frames where stderr is a terminal."""
+    with Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=12),
+        TextColumn("{task.completed:.0f} frames"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=_stderr,
+        disable=not _stderr.is_terminal,
+    ) as bar:
+        task = bar.add_task("connected", total=total)
+        for block in blocks:
             with held():
                 writer.write(block.frames)
             figures.add(block)
-            bar.update(task, completed=figures.num_frames, description=in_words(figures))
-    _report({"out": str(out), **figures.summary()}, as_json)
+            bar.update(task, completed=figures.num_frames, description=figures.in_words())
 
 
 def _generated(stream: VideoStream, changes: list[tuple[int, str]]) -> Iterator[Block]:
@@ -190,7 +203,7 @@ def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) 
 
 def main() -> None:
     """Run the command line; whatever goes wrong is one line on stderr and an exit code."""
-    sys.exit(run(app, stderr))
+    sys.exit(run(app, _stderr))
 
 
 def _report(rows: dict[str, Any], as_json: bool) -> None:
@@ -198,13 +211,7 @@ def _report(rows: dict[str, Any], as_json: bool) -> None:
     for name, value in rows.items():
         table.add_row(name, "-" if value is None else escape(shown(value)))
 
-    def show() -> None:
+    with reporting():
         Console().print(table)
         if as_json:
-            print(json.dumps(rows))
-
-    report(show)
-
-
-if __name__ == "__main__":
-    main()
+            typer.echo(json.dumps(rows))

@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import cast
 
 import av
 import av.audio
@@ -15,16 +14,16 @@ import av.error
 import numpy as np
 
 from live_avatar_client.files import check_file, file_url, shown, words
-from live_avatar_client.joined import parts_of
-from live_avatar_client.losses import Losses
+from live_avatar_client.protocol import Array
+from live_avatar_client.sound.joined import parts_of
+from live_avatar_client.sound.losses import Losses
 
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 _RATES = range(1_000, 1_000_001)
 _LOUDEST = 16.0  # float files may hold anything; sums and squares of this stay numbers
 _MAX_ERRORS = 16
 """Errors of the demuxer in a row, after which the file is over: some never come to an end."""
-_MAX_SILENT_PACKETS = 20_000
-"""Packets in a row without any sound, after which the same holds."""
+_MAX_SILENT_PACKETS = 20_000  # packets in a row without any sound, after which the same holds
 
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 """How data begins that stands among the sound of MP3 and AAC files and is none."""
@@ -53,7 +52,7 @@ def open_sound(
 
 def decode_sound(
     path: str | Path, rate: int, *, layout: str | None = None, losses: Losses | None = None
-) -> Generator[np.ndarray, None, None]:
+) -> Generator[Array, None, None]:
     """float32 [C, S] at `rate`, in pieces of the size the file happens to hold, nothing beyond 16.
 
     C is the number of channels in the file and may change on the way; with `layout` (FFmpeg's
@@ -82,19 +81,19 @@ def _frames(path: str | Path, losses: Losses) -> Iterator[av.AudioFrame]:
             with open_sound(path, part.url) as (container, stream):
                 num_opened += 1
                 with contextlib.suppress(OSError):
-                    losses.enter(path, container, stream)
+                    losses.enter(Path(path), container, stream)
                 for packet in _packets(container, stream, losses):
                     yield from _decoded(packet, losses)
         except ValueError as error:
             first_error = first_error or error
-            losses.add_part(f"part {number} of {len(parts)} ({part.num_bytes} bytes)")
+            losses.parts.append(f"part {number} of {len(parts)} ({part.num_bytes} bytes)")
     if first_error is not None and not num_opened:
         raise first_error
 
 
 def _packets(
     container: av.container.InputContainer, stream: av.audio.AudioStream, losses: Losses
-) -> Iterator[av.Packet]:
+) -> Iterator[av.Packet[av.audio.AudioStream]]:
     """The packets up to the file's end, or to where the demuxer finds nothing more."""
     num_errors = 0
     while num_errors < _MAX_ERRORS:
@@ -102,19 +101,20 @@ def _packets(
             for packet in container.demux(stream):
                 num_errors = 0
                 if losses.silent_packets > _MAX_SILENT_PACKETS:
-                    losses.end(f"{_MAX_SILENT_PACKETS} packets without any sound")
+                    reason = f"{_MAX_SILENT_PACKETS} packets without any sound"
+                    losses.ended = losses.ended or reason
                     return
                 yield packet
             return
         except _FAILURES as error:  # the next call goes on behind what could not be read
             num_errors += 1
             reason = words(error)
-    losses.end(reason)
+    losses.ended = losses.ended or reason
 
 
-def _decoded(packet: av.Packet, losses: Losses) -> list[av.AudioFrame]:
+def _decoded(packet: av.Packet[av.audio.AudioStream], losses: Losses) -> list[av.AudioFrame]:
     try:
-        decoded = cast(list[av.AudioFrame], packet.decode())
+        decoded = packet.decode()
     except _FAILURES as error:
         if bytes(packet)[:8].startswith(_TAGS):  # at the seam of joined files
             return []
@@ -138,28 +138,28 @@ def _resampler(frame: av.AudioFrame, rate: int, layout: str | None) -> av.AudioR
 
 def _resampled(
     resampler: av.AudioResampler | None, frame: av.AudioFrame | None, losses: Losses
-) -> Iterator[np.ndarray]:
+) -> Iterator[Array]:
     """What comes out for this frame, with None for the end."""
+    pieces: list[av.AudioFrame] = []
     try:
-        if resampler is None:
+        if resampler is not None:
+            pieces = resampler.resample(frame)
+        elif frame is not None:
             raise ValueError(
-                ""
-                if frame is None
-                else f"{frame.layout.nb_channels} channels at "
-                f"{frame.sample_rate} Hz, expected up to {MAX_CHANNELS} at {_RATES[0]} to "
-                f"{_RATES[-1]} Hz"
+                f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz, expected up to "
+                f"{MAX_CHANNELS} at {_RATES[0]} to {_RATES[-1]} Hz"
             )
-        pieces = resampler.resample(frame)
     except _FAILURES as error:
         if frame is not None:
-            losses.add_heard(frame.samples / max(frame.sample_rate, 1), words(error))
-        return
+            seconds = frame.samples / max(frame.sample_rate, 1)
+            losses.heard_s -= seconds
+            losses.add_packet(seconds, words(error))
     yield from (_planes(piece) for piece in pieces if piece is not None and piece.samples)
 
 
-def _planes(piece: av.AudioFrame) -> np.ndarray:
+def _planes(piece: av.AudioFrame) -> Array:
     """float32 [C, S] of a packed frame: PyAV reads beyond its list of planes from 8 planes on."""
     num_channels = piece.layout.nb_channels
     packed = np.frombuffer(memoryview(piece.planes[0]), np.float32, piece.samples * num_channels)
-    planes = np.nan_to_num(packed.reshape(-1, num_channels).T)
-    return np.clip(planes, -_LOUDEST, _LOUDEST, dtype=np.float32)
+    planes: Array = np.nan_to_num(packed.reshape(-1, num_channels).T)
+    return planes.clip(-_LOUDEST, _LOUDEST, dtype=np.float32)

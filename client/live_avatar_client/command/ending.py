@@ -20,7 +20,7 @@ from rich.console import Console
 
 from live_avatar_client.files import shown, words
 from live_avatar_client.protocol import AvatarError
-from live_avatar_client.video import VideoWriter
+from live_avatar_client.video.writer import VideoWriter
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_LINE = 2000
@@ -37,32 +37,38 @@ class Stopped(BaseException):
 
 def run(command: Callable[[], object], console: Console) -> int:
     """The exit code of the command, after its last line; warnings go to the console as lines."""
-    with _warnings_on(console):
-        try:
-            with _stoppable():
-                command()
-                _flush()
-            return 0
-        except SystemExit as end:
-            if end.code == _INTERRUPTED:  # typer's answer to a KeyboardInterrupt
-                _say("stopped", end)
-            return end.code if isinstance(end.code, int) else int(end.code is not None)
-        except Stopped as stop:
-            _say("stopped", stop)
-            return stop.exit_code
-        except (AvatarError, ValueError, OSError) as error:
-            _say(f"error: {_said(error)}", error)
-        except MemoryError as error:
-            _say("error: out of memory", error)
-        except Exception as error:
-            _say(f"error: {type(error).__name__}: {error}", error)
-        return 1
+    warnings, logger = _Lines(console), logging.getLogger("live_avatar_client")
+    logger.addHandler(warnings)
+    try:
+        with _stoppable():
+            command()
+            _flush()
+        return 0
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer's answer to a KeyboardInterrupt
+            _say("stopped", end)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Stopped as stop:
+        _say("stopped", stop)
+        return stop.exit_code
+    except (AvatarError, ValueError, OSError) as error:
+        name = error.filename if isinstance(error, OSError) else None
+        said = words(error) if isinstance(error, OSError) else str(error)
+        _say(f"error: {name}: {said}" if name else f"error: {said}", error)
+    except MemoryError as error:
+        _say("error: out of memory", error)
+    except Exception as error:
+        _say(f"error: {type(error).__name__}: {error}", error)
+    finally:
+        logger.removeHandler(warnings)
+    return 1
 
 
 @contextlib.contextmanager
 def kept(writer: VideoWriter, out: Path) -> Iterator[None]:
-    """Around whatever fills the writer: opens and closes it, and when the video ends early, notes
-    on what ended it how much of the video there is.
+    """Open the writer, close it at the end.
+
+    An exception that ends the video early gets a note of how much there is.
     """
     try:
         try:
@@ -76,24 +82,19 @@ def kept(writer: VideoWriter, out: Path) -> Iterator[None]:
         with held():
             writer.close()  # a second time, for a signal that came just before the first one
         ending = Stopped(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
-        if (first := _server_error_behind(error)) is not None:
+        first = error.__context__  # what the server did before the writer failed on the way out
+        while first is not None and not isinstance(first, AvatarError):
+            first = first.__context__
+        if first is not None:
             ending.add_note(str(first))
         if writer.kept:
             ending.add_note(f"kept the first {writer.seconds:.1f} s in {shown(out)}")
         raise ending from None
 
 
-def _server_error_behind(error: BaseException) -> AvatarError | None:
-    """What the server did before the writer failed on the way out of it."""
-    before = error.__context__
-    while before is not None and not isinstance(before, AvatarError):
-        before = before.__context__
-    return before
-
-
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """A signal that comes meanwhile counts when this is over: no frame is left half written."""
+    """Let a signal that comes meanwhile count when this is over: no frame is left half written."""
     _signals.num_holds += 1
     try:
         yield
@@ -102,10 +103,11 @@ def held() -> Iterator[None]:
         _signals.stop_if_due()
 
 
-def report(show: Callable[[], object]) -> None:
-    """Print to stdout; ValueError when nobody takes it."""
+@contextlib.contextmanager
+def reporting() -> Iterator[None]:
+    """Around what prints to stdout; ValueError when nobody takes it."""
     try:
-        show()
+        yield
         _flush()
     except (OSError, SystemExit) as error:  # rich turns a broken pipe into the latter
         # What is left in the buffer would be tried again, and fail again, when Python ends.
@@ -120,18 +122,12 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _said(error: Exception) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
-    return f"{error.filename}: {words(error)}" if error.filename else words(error)
-
-
 def _say(line: str, error: BaseException) -> None:
     """One line, the notes of `kept` included."""
     text = "; ".join([line, *getattr(error, "__notes__", [])])
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(shown(text, longest=_LONGEST_LINE), file=sys.stderr)
+            sys.stderr.write(f"{shown(text, longest=_LONGEST_LINE)}\n")
 
 
 class _Signals:
@@ -141,14 +137,12 @@ class _Signals:
     stopped = False
     _due: int | None = None
 
-    def come(self, number: int, frame: FrameType | None) -> None:
-        """A signal's handler."""
+    def come(self, number: int, _: FrameType | None) -> None:
         if self._due is None and not self.stopped:
             self._due = number
             self.stop_if_due()
 
     def stop_if_due(self) -> None:
-        """Raise Stopped, once, unless something holds it."""
         if self._due is not None and not self.num_holds:
             number, self._due = self._due, None
             self.stopped = True
@@ -189,13 +183,3 @@ class _Lines(logging.Handler):
         with contextlib.suppress(OSError, ValueError):
             line = f"warning: {shown(record.getMessage(), longest=_LONGEST_LINE)}"
             self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _warnings_on(console: Console) -> Iterator[None]:
-    handler, logger = _Lines(console), logging.getLogger("live_avatar_client")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)

@@ -27,26 +27,18 @@ class Losses:
     packets: int = 0
     lost_s: float = 0.0
     heard_s: float = 0.0
-    stated_s: float = 0.0
-    """Length by the headers that state one for certain."""
-    slack_s: float = 0.01
-    """How much less than that is not missing."""
-    silent_packets: int = 0
-    """Packets since the last sound."""
-    reason: str = ""
-    """Why the first packet was lost."""
+    stated_s: float = 0.0  # length by the headers that state one for certain
+    slack_s: float = 0.01  # how much less than that is not missing
+    silent_packets: int = 0  # packets since the last sound
+    reason: str = ""  # why the first packet was lost
     parts: list[str] = field(default_factory=list)
     """Of a joined file, those that could not be opened."""
-    ended: str = ""
-    """Why nothing could be read from some place on."""
+    ended: str = ""  # why nothing could be read from some place on
 
     def enter(
-        self,
-        path: str | Path,
-        container: av.container.InputContainer,
-        stream: av.audio.AudioStream,
+        self, path: Path, container: av.container.InputContainer, stream: av.audio.AudioStream
     ) -> None:
-        """A file, or a part of it, begins: learn its length where the header has it for certain."""
+        """Learn the length of a file, or of a part, where its header has it for certain."""
         name = container.format.name
         if name == "wav":
             self.stated_s += _stated_by_riff(path, (container.duration or 0) / av.time_base)
@@ -55,36 +47,23 @@ class Losses:
             self.slack_s += 0.0 if name == "flac" else _PADDING_S
 
     def heard(self, frames: Sequence[av.AudioFrame]) -> None:
-        """A packet was decoded to these."""
+        """Count what a packet was decoded to."""
         self.silent_packets = 0 if frames else self.silent_packets + 1
         self.heard_s += sum(frame.samples / max(frame.sample_rate, 1) for frame in frames)
 
     def add_packet(self, seconds: float, reason: str) -> None:
-        """A packet is left out."""
+        """Count a packet that is left out."""
         self.packets += 1
         self.silent_packets += 1
         self.lost_s += max(seconds, 0.0)
         self.reason = self.reason or reason
 
-    def add_heard(self, seconds: float, reason: str) -> None:
-        """Something that was decoded is left out after all."""
-        self.heard_s -= seconds
-        self.add_packet(seconds, reason)
-
-    def add_part(self, name: str) -> None:
-        """A part of a joined file can't be opened."""
-        self.parts.append(name)
-
-    def end(self, reason: str) -> None:
-        """Nothing can be read from here on."""
-        self.ended = self.ended or reason
-
     def told(self) -> str:
         """One line for the user, "" where nothing is missing."""
         parts = []
         if self.packets:
-            what = "1 packet" if self.packets == 1 else f"{self.packets} packets"
-            parts.append(f"{what} ({self.lost_s:.2f} s) can't be decoded: {self.reason}")
+            what = f"{self.packets} packet{'s' if self.packets > 1 else ''} ({self.lost_s:.2f} s)"
+            parts.append(f"{what} can't be decoded: {self.reason}")
         if self.parts:
             parts.append(f"{', '.join(self.parts)} can't be read")
         missing_s = self.stated_s - self.heard_s - self.lost_s
@@ -95,17 +74,17 @@ class Losses:
         return "; ".join(parts)
 
 
-def _stated_by_riff(path: str | Path, seconds_present: float) -> float:
+def _stated_by_riff(path: Path, seconds_present: float) -> float:
     """FFmpeg goes by the file's size; the header knows how large it was meant to be."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         head, size = file.read(8), os.fstat(file.fileno()).st_size
     meant = 8 + int.from_bytes(head[4:8], "little")
     is_cut = head[:4] == b"RIFF" and size < meant < _WAV_WITHOUT_SIZE
     return seconds_present * meant / size if is_cut else 0.0
 
 
-def _has_xing(path: str | Path) -> bool:
+def _has_xing(path: Path) -> bool:
     """Whether an MP3 says how many frames it has; FFmpeg else guesses by the first one's rate."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         head = file.read(_XING_WITHIN_BYTES)
     return b"Xing" in head or b"Info" in head

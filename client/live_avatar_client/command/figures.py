@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from live_avatar_client.protocol import FPS, Block
 
 
-@dataclass(slots=True, kw_only=True)
 class Figures:
-    """Counts over the blocks of one stream; `started_s` is `perf_counter()` before connecting."""
+    """Counts over the blocks of one stream that is shown at `rate` frames a second.
 
-    started_s: float
-    rate: int = FPS
-    """Frames that a player shows in a second."""
-    num_blocks: int = 0
-    num_frames: int = 0
-    late_frames: int = 0
-    """Frames missing at the moment when a player that started at the first arrival needed them."""
-    max_lateness_ms: float = 0.0
-    _first_s: float = 0.0
-    _first_frames: int = 0
-    _last_s: float = 0.0
+    `started_s` is `perf_counter()` before connecting. `late_frames` are those that were missing at
+    the moment when a player that started at the first arrival needed them.
+    """
+
+    def __init__(self, *, started_s: float, rate: int = FPS) -> None:
+        self.started_s, self.rate = started_s, rate
+        self.num_blocks = self.num_frames = self.late_frames = self._first_frames = 0
+        self.max_lateness_ms = self._first_s = self._last_s = 0.0
 
     def add(self, block: Block) -> None:
         """Enter one block, in order."""
@@ -43,8 +37,10 @@ class Figures:
 
     @property
     def fps(self) -> float | None:
-        """Frames per second after the first block; None until a second of video came after it:
-        a full pipeline hands out the next blocks at once."""
+        """Frames per second after the first block; None until a second of video came after it.
+
+        A full pipeline hands out the next blocks at once.
+        """
         elapsed_s, num_frames = self._last_s - self._first_s, self.num_frames - self._first_frames
         return num_frames / elapsed_s if elapsed_s > 0 and num_frames >= self.rate else None
 
@@ -52,6 +48,13 @@ class Figures:
     def realtime_factor(self) -> float | None:
         """Video seconds made per second, above 1 is faster than the viewer."""
         return None if self.fps is None else self.fps / self.rate
+
+    def in_words(self) -> str:
+        """Short enough for a terminal of 80 columns, bar and time included; x1: at real time."""
+        words = [] if self.ttff_ms is None else [f"first frame {self.ttff_ms:.0f} ms"]
+        if self.fps is not None:
+            words += [f"{self.fps:.1f} fps", f"x{self.fps / self.rate:.2f}"]
+        return "  ".join([*words, *([f"{self.late_frames} late"] if self.late_frames else [])])
 
     def summary(self) -> dict[str, float | int | None]:
         """All figures, rounded, under the names of the `--json` line."""

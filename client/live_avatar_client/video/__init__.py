@@ -1,0 +1,1 @@
+"""What is written: a video file that appears when it is whole."""

@@ -1,0 +1,78 @@
+"""The scripts of `examples/` run as they are, on the real server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+from deploy.server import LocalServer
+from tests.server.test_rolling import server as rolling_server
+
+__all__ = ["rolling_server"]  # a fixture, of the rolling-demo preset
+
+pytestmark = pytest.mark.triton
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+PORTRAIT, SPEECH = EXAMPLES / "portrait.png", EXAMPLES / "speech.flac"
+
+
+def run(script: str, *arguments: str | Path) -> str:
+    """What the script prints, run as a user runs it: by its path, with the client on the path."""
+    command = [sys.executable, EXAMPLES / script, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "client")}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def num_frames(video: Path) -> int:
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def speech_frames() -> int:
+    with av.open(str(SPEECH)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    return -(-samples // 640)
+
+
+@pytest.mark.parametrize("script", ["stream_file.py", "stream_microphone.py", "text_to_video.py"])
+def test_every_example_explains_itself(script: str) -> None:
+    """The first thing that a user asks; and it fits on a screen."""
+    assert "--out" in run(script, "--help")
+    assert len((EXAMPLES / script).read_text().splitlines()) <= 50
+
+
+def test_a_file_becomes_a_video_with_its_sound(server: LocalServer, tmp_path: Path) -> None:
+    """The example that everybody copies first."""
+    out = tmp_path / "talk.mp4"
+    said = run("stream_file.py", PORTRAIT, SPEECH, "--out", out, "--url", server.grpc_url)
+    assert said.startswith("block 0: 0.48 s of video\n")
+    assert num_frames(out) == speech_frames()
+    with av.open(str(out)) as container:
+        assert container.streams.audio
+
+
+def test_a_microphone_is_answered_while_it_speaks(server: LocalServer, tmp_path: Path) -> None:
+    """Every block says how early or late it came; a voice that ends may be padded by silence."""
+    out = tmp_path / "live.mp4"
+    heard = ("--image", PORTRAIT, "--audio", SPEECH)
+    said = run("stream_microphone.py", *heard, "--out", out, "--url", server.grpc_url)
+    lines = said.splitlines()
+    assert all(f"block {i}: " in line for i, line in enumerate(lines))
+    assert all(" early " in line or " late " in line for line in lines)
+    assert speech_frames() <= num_frames(out) <= speech_frames() + 50
+
+
+def test_a_prompt_becomes_a_video_that_changes(rolling_server: LocalServer, tmp_path: Path) -> None:
+    """A stream's first block has three frames less than the others."""
+    out = tmp_path / "scene.mp4"
+    prompts = ("--prompt", "dawn at sea", "--then", "noon at sea", "--blocks", "4")
+    said = run("text_to_video.py", *prompts, "--out", out, "--url", rolling_server.grpc_url)
+    assert said.endswith("scene.mp4: 2.81 s\n")
+    assert num_frames(out) == 45
