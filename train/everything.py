@@ -8,9 +8,6 @@ that was stopped goes on from its last save. Hours are shared out among the stag
 clips, the judgement and the export come on top. OUT/artifacts is what `artifacts/demo` holds.
 """
 
-from __future__ import annotations
-
-import argparse
 import shutil
 import subprocess
 import sys
@@ -18,16 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.network import quick_layers
+from train.learning import options
 
-SHARES = {
-    "vae": 0.30,
-    "audio": 0.05,
-    "text": 0.03,
-    "teacher": 0.40,
-    "student": 0.05,
-    "decoder": 0.17,
-}
+SHARES = {"vae": 0.30, "audio": 0.05, "text": 0.03, "teacher": 0.40, "student": 0.05,
+          "decoder": 0.17}  # fmt: skip
 """Of the hours. The decoder goes on alone in the end, to see through what the student leaves of its
 noise: latents, and all that is learned in them, stay valid."""
 CLIPS_PER_HOUR, DEV_CLIPS = 500, 16
@@ -51,79 +42,76 @@ class Stage:
     prepare: Callable[[], object] = lambda: None
 
 
-def stages(
-    out: Path, hours: float, threads: int, seed: int, device: str, products: str
-) -> list[Stage]:
-    """The recipe, in order. On a GPU `threads` processes prepare what it learns from."""
-    weights, clips, demo = out / "weights", out / "clips", out / "demo"
-    minutes = {name: f"{60 * hours * share:.4g}" for name, share in SHARES.items()}
-    same, workers = ["--seed", str(seed)], ["--workers", str(threads)]
-    where = ["--device", device, "--threads", "1" if device != "cpu" else str(threads)]
-    learners, batch, per_hour = [*same, *where], 3, CLIPS_PER_HOUR
-    if device != "cpu":
-        learners += ["--parts", str(GPU_PARTS), *workers]
-        batch, per_hour = 24, GPU_CLIPS_PER_HOUR
-    matching = [*same, *where, *MATCHING, "--dmd-batch", str(batch)]
+class Recipe:
+    """The stages with their settings. On a GPU `threads` processes prepare what it learns from."""
 
-    def encoder(name: str) -> Stage:
-        return Stage(
-            name=name,
-            command=[
-                "train.encoders",
-                name,
-                "--minutes",
-                minutes[name],
-                "--out",
-                str(weights),
-                *same,
-            ],
-            state=weights / name / "state.pt",
-        )
+    def __init__(
+        self, out: Path, hours: float, threads: int, seed: int, device: str, products: str
+    ) -> None:
+        self.out, self.hours, self.products = out, hours, products
+        self.weights, self.clips, self.demo = (out / name for name in ("weights", "clips", "demo"))
+        self.teacher = str(out / "teacher" / "dit.safetensors")
+        self.minutes = {name: f"{60 * hours * share:.4g}" for name, share in SHARES.items()}
+        self.same, self.workers = ["--seed", str(seed)], ["--workers", str(threads)]
+        self.gpu = device != "cpu"
+        self.where = ["--device", device, "--threads", "1" if self.gpu else str(threads)]
 
-    def latents(split: str, count: int) -> Stage:
-        return Stage(
-            name=f"clips_{split}",
-            command=["train.latents", "--weights", str(weights), "--out", str(clips / split),
-                     "--split", split, "--clips", str(count), *workers],
-            prepare=lambda: shutil.copy(out / "vae" / "vae.safetensors", weights),
-        )  # fmt: skip
+    def stages(self) -> list[Stage]:
+        """All stages, in order."""
+        per_hour, batch, parts = CLIPS_PER_HOUR, "3", []
+        if self.gpu:
+            per_hour, batch = GPU_CLIPS_PER_HOUR, "24"
+            parts = ["--parts", str(GPU_PARTS), *self.workers]
+        learners = [*self.same, *self.where, *parts]
+        given = ["--weights", str(self.weights), "--clips", str(self.clips),
+                 "--products", self.products]  # fmt: skip
+        matching = [*self.same, *self.where, *MATCHING, "--dmd-batch", batch]
+        encoder_of = ["--encoder-of", str(self.out / "vae" / "vae.safetensors")]
+        return [
+            self._learn("vae", "train.vae", *learners, *CHANGE),
+            self._encoder("audio"),
+            self._encoder("text"),
+            self._latents("train", round(per_hour * self.hours)),
+            self._latents("dev", DEV_CLIPS),
+            self._learn("teacher", "train.teacher", *given, *learners, *SINK),
+            self._learn("student", "train.distill", *given, *matching, "--teacher", self.teacher),
+            self._learn("decoder", "train.vae", *learners, *ALONE, *encoder_of),
+            *self._judged(),
+        ]
 
-    def learn(name: str, module: str, *options: str) -> Stage:
-        return Stage(
-            name=name,
-            command=[module, "--minutes", minutes[name], "--out", str(out / name), *options],
-            state=out / name / "state.pt",
-        )
+    def _learn(self, name: str, module: str, *options: str) -> Stage:
+        folder = self.out / name
+        command = [module, "--minutes", self.minutes[name], "--out", str(folder), *options]
+        return Stage(name=name, command=command, state=folder / "state.pt")
 
-    def gather() -> None:
-        shutil.copytree(weights, demo, dirs_exist_ok=True, ignore=lambda _, n: {"audio", "text"})
-        shutil.copy(out / "student" / "dit.safetensors", demo)
-        shutil.copy(out / "decoder" / "vae.safetensors", demo)
+    def _encoder(self, name: str) -> Stage:
+        command = ["train.encoders", name, "--minutes", self.minutes[name],
+                   "--out", str(self.weights), *self.same]  # fmt: skip
+        return Stage(name=name, command=command, state=self.weights / name / "state.pt")
 
-    given = ["--weights", str(weights), "--clips", str(clips), "--products", products]
-    teacher = str(out / "teacher" / "dit.safetensors")
-    return [
-        learn("vae", "train.vae", *learners, *CHANGE),
-        encoder("audio"),
-        encoder("text"),
-        latents("train", round(per_hour * hours)),
-        latents("dev", DEV_CLIPS),
-        learn("teacher", "train.teacher", *given, *learners, *SINK),
-        learn("student", "train.distill", *given, *matching, "--teacher", teacher),
-        learn("decoder", "train.vae", *learners, *ALONE, "--encoder-of",
-              str(out / "vae" / "vae.safetensors")),
-        Stage(
-            name="artifacts",
-            command=["export.to_onnx", "--preset", "demo", "--weights", str(demo),
-                     "--out", str(out / "artifacts")],
-            prepare=gather,
-        ),
-        Stage(
-            name="report",
-            command=["train.evaluate", "--quick", "--out", str(out / "report"), "--weights",
-                     str(demo), "--teacher", teacher, "--artifacts", str(out / "artifacts")],
-        ),
-    ]  # fmt: skip
+    def _latents(self, split: str, count: int) -> Stage:
+        command = ["train.latents", "--weights", str(self.weights), "--out",
+                   str(self.clips / split), "--split", split, "--clips", str(count),
+                   *self.workers]  # fmt: skip
+        vae = self.out / "vae" / "vae.safetensors"
+        return Stage(name=f"clips_{split}", command=command,
+                     prepare=lambda: shutil.copy(vae, self.weights))  # fmt: skip
+
+    def _judged(self) -> list[Stage]:
+        artifacts, demo = str(self.out / "artifacts"), str(self.demo)
+        export = ["export.to_onnx", "--preset", "demo", "--weights", demo, "--out", artifacts]
+        evaluate = ["train.evaluate", "--quick", "--out", str(self.out / "report"), "--weights",
+                    demo, "--teacher", self.teacher, "--artifacts", artifacts]  # fmt: skip
+        return [
+            Stage(name="artifacts", command=export, prepare=self._gather),
+            Stage(name="report", command=evaluate),
+        ]
+
+    def _gather(self) -> None:
+        states = shutil.ignore_patterns("audio", "text")
+        shutil.copytree(self.weights, self.demo, dirs_exist_ok=True, ignore=states)
+        shutil.copy(self.out / "student" / "dit.safetensors", self.demo)
+        shutil.copy(self.out / "decoder" / "vae.safetensors", self.demo)
 
 
 def run(stage: Stage, done: Path) -> None:
@@ -138,17 +126,14 @@ def run(stage: Stage, done: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the demo avatar from nothing.")
+    shared = ("threads", "device", "seed", "products")
+    parser = options.parser("Train the demo avatar from nothing.", *shared)
     parser.add_argument("--out", type=Path, default=Path("build/train"))
     parser.add_argument("--hours", type=float, default=6.0, help="of all stages that learn")
-    parser.add_argument("--threads", type=int, default=2, help="processes that compute")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
-    parser.add_argument("--seed", type=int, default=0)
-    quick_layers.add_option(parser)
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     args = parser.parse_args()
     asked = (args.out, args.hours, args.threads, args.seed, args.device, args.products)
-    for stage in stages(*asked):
+    for stage in Recipe(*asked).stages():
         done = args.out / "done" / stage.name
         if args.list:
             print(f"{'done ' if done.exists() else '     '}python -m {' '.join(stage.command)}")

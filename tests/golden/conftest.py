@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.to_onnx import export_preset
+from export.graphs.exporter import export_preset
 from tests.golden.fixtures import preset, write_weights
 
 

@@ -13,11 +13,11 @@ from deploy.server import LocalServer  # noqa: E402
 from live_avatar_client import Session, read_audio  # noqa: E402
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.dit import DiT  # noqa: E402
-from train.evaluate.conditions import Encoders  # noqa: E402
 from train.evaluate.sources import ArtifactsSource, Source, sampling_seed  # noqa: E402
 from train.evaluate.takes import Take, frames_of, take  # noqa: E402
 from train.evaluate.torch_source import TorchSource  # noqa: E402
-from train.network.stream import RolloutOptions  # noqa: E402
+from train.latents.frozen import FrozenNetworks  # noqa: E402
+from train.network.stream_network import RolloutOptions  # noqa: E402
 from train.preset import PRESET  # noqa: E402
 
 pytestmark = pytest.mark.triton
@@ -45,7 +45,7 @@ def frames_from(source: Source, asked: Take) -> np.ndarray:
 @pytest.fixture(scope="module")
 def in_torch(asked: Take) -> np.ndarray:
     dit = load_checkpoint(DiT(PRESET.dit), DEMO / "dit.safetensors")
-    source = TorchSource(dit, Encoders.load(DEMO, PRESET), RolloutOptions(), batch=1)
+    source = TorchSource(dit, FrozenNetworks.load(DEMO), RolloutOptions(), batch=1)
     return frames_from(source, asked)
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from tests.support.programs import needs_program
+from tests.train.shards import read_shard, write_shards
 from train.world import speech
 from train.world.clips import SPLITS, clip, identity_seed
 from train.world.identity import identity
@@ -28,8 +27,6 @@ from train.world.motion import (
 )
 from train.world.registration import estimate_pose
 from train.world.render import REGIONS, render
-from train.world.sentences import SENTENCES
-from train.world.shards import read_shard, write_shards
 
 SPEECH = Path(__file__).parents[2] / "examples" / "speech.flac"
 RATE = 16_000
@@ -93,7 +90,7 @@ def test_splits_share_no_face_voice_or_sentence() -> None:
     """A model would be judged on what it has seen."""
     faces = [{identity_seed(s, split) for s in (0, 1, 999_999)} for split in SPLITS]
     voices = [{name.split("+")[1] for name in speech.voices(split)} for split in SPLITS]
-    sentences = [set(SENTENCES[split]) for split in SPLITS]
+    sentences = [set(speech.SENTENCES[split]) for split in SPLITS]
     for sets in (faces, voices, sentences):
         assert all(sets)
         assert len(set.union(*sets)) == sum(map(len, sets))

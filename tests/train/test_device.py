@@ -8,26 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import load_file  # noqa: E402
-
-from export.init_weights import init_weights  # noqa: E402
-from pipeline.avatar.rope_tables import sink_grid  # noqa: E402
-from pipeline.denoising.positions import grid, tables  # noqa: E402
-from tests.support.drawn_clips import write_clips  # noqa: E402
-from tests.support.programs import needs_program  # noqa: E402
-from train.latents.clips import LatentClips, write_shards  # noqa: E402
-from train.latents.takes import Networks  # noqa: E402
-from train.learning.device import chosen, joined, moved_to  # noqa: E402
-from train.network import quick_layers  # noqa: E402
-from train.network.batched_dit import frame_rotation, sink_rotation  # noqa: E402
-from train.preset import PRESET  # noqa: E402
-from train.teacher.lessons import LessonsAhead  # noqa: E402
-from train.teacher.pieces import Lesson, Lessons  # noqa: E402
-from train.teacher.training import fresh_dit, lesson_loss  # noqa: E402
-from train.vae import clips as vae_clips  # noqa: E402
+from export.presets import init_weights
+from pipeline.avatar.rope_tables import sink_grid
+from pipeline.denoising.positions import grid, tables
+from tests.support.drawn_clips import write_clips
+from tests.support.programs import needs_program
+from train.latents.clips import LatentClips, write_shards
+from train.latents.frozen import FrozenNetworks
+from train.learning.device import chosen, joined, moved_to
+from train.network import quick_layers
+from train.network.batched_dit import frame_rotation, sink_rotation
+from train.preset import PRESET
+from train.teacher.lessons import LessonsAhead
+from train.teacher.pieces import Lesson, Lessons
+from train.teacher.training import fresh_dit, lesson_loss
+from train.vae import clips as vae_clips
 
 CONFIG, CPU = PRESET.pipeline, torch.device("cpu")
 
@@ -127,7 +125,7 @@ def test_batches_grow_with_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_program("espeak-ng")
 def test_shards_do_not_depend_on_who_makes_them(tmp_path: Path) -> None:
     init_weights(PRESET, tmp_path / "weights", 0)
-    networks = Networks(tmp_path / "weights", PRESET)
+    networks = FrozenNetworks.load(tmp_path / "weights")
     made = [
         sorted(write_shards(tmp_path / str(workers), "train", 9, 1, networks, workers=workers))
         for workers in (1, 2)

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from torch import Tensor  # noqa: E402
-
-from networks.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from networks.dit import DiT  # noqa: E402
-from tests.support.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
-from train.distill import __main__ as distill  # noqa: E402
-from train.distill.data import Scene, Trajectories, trajectory  # noqa: E402
-from train.distill.rollout import History, Rollout, Surroundings  # noqa: E402
-from train.distill.training import Distillation, Recipe  # noqa: E402
-from train.latents.clips import LatentBatch  # noqa: E402
-from train.network.stream import RolloutOptions, stream  # noqa: E402
+from networks.checkpoint import load_checkpoint, save_checkpoint
+from networks.dit import DiT
+from tests.support.served_dit import random_conditions, random_dit, tiny_preset
+from train.distill import run as distill
+from train.distill.__main__ import parser
+from train.distill.data import Scene, Trajectories, trajectory
+from train.distill.recipe import Recipe
+from train.distill.rollout import History, Rollout, Surroundings
+from train.distill.training import Distillation
+from train.latents.clips import LatentBatch
+from train.network.stream import RolloutOptions, stream
 
 PRESET = tiny_preset(2)
 CONFIG = replace(PRESET.pipeline, recalibrate_block=2, window_blocks=3)
@@ -146,7 +146,7 @@ def test_noise_on_history_has_one_size_for_keys_and_values(
         3, 2, config.num_heads, length, config.head_dim, generator=torch.Generator().manual_seed(5)
     )
     seen: list[tuple[Tensor, Tensor]] = []
-    monkeypatch.setattr("train.distill.rollout.attend", lambda q, k, v: seen.append((k, v)) or q)
+    monkeypatch.setattr("train.network.attention.attend", lambda q, k, v: seen.append((k, v)) or q)
     for corruption in (0.0, 1.0):
         around = Surroundings(config=config, corruption=corruption)
         history = History(around, None, (0, 0), 3, spread, torch.Generator())
@@ -230,7 +230,7 @@ def test_the_critic_learns_five_times_for_each_time_of_the_student() -> None:
     """The papers' ratio; with less, the student learns from a critic that lags behind."""
     around = Surroundings(config=CONFIG)
     words = ["--weights", "a", "--clips", "b", "--teacher", "c", "--out", "d"]
-    asked = distill.recipe_of(distill.parser().parse_args(words))
+    asked = distill.recipe_of(parser().parse_args(words))
     assert asked.critic_updates == Recipe(around=around).critic_updates == 5
 
 
@@ -340,7 +340,7 @@ def test_the_command_writes_a_student_that_loads_and_goes_on_from_its_state(
     teacher, words = saved_teacher
     words += f" --out {tmp_path}/out --trajectories 2 --teacher-steps 4 --blocks 2 --no-sink"
     words += " --critic-lead 0 --corruption 0 --window-blocks 2"
-    options = distill.parser()
+    options = parser()
     learners = distill.distil(options.parse_args([*words.split(), "--steps", "2", "1"]))
     assert (learners.ode_step, learners.dmd_step) == (2, 1)
     assert not learners.recipe.around.sink
@@ -366,7 +366,7 @@ def test_matching_goes_on_from_a_student_and_aims_at_the_teacher(
     save_checkpoint(student, tmp_path / "student.safetensors")
     words += f" --start {tmp_path}/student.safetensors --out {tmp_path}/out --blocks 2"
     words += " --ode-share 0 --steps 0 1 --critic-lead 0"
-    learners = distill.distil(distill.parser().parse_args(words.split()))
+    learners = distill.distil(parser().parse_args(words.split()))
     began = student.head.head.bias
     assert torch.allclose(learners.student.head.head.bias, began, atol=0.01)
     assert torch.allclose(learners.average.head.head.bias, began, atol=0.01)

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="the training part needs torch")
-
 import torch
 
 from export.graphs.encoders import audio_graph, text_graph
@@ -18,10 +15,11 @@ from networks.checkpoint import build_seeded
 from networks.presets import Preset
 from pipeline.avatar.audio import AudioWindow, StreamingAudio
 from train.encoders import audio as encoder_audio
-from train.encoders.__main__ import Learner
 from train.encoders.audio import NUM_FRAMES, AudioLesson, Sound, cut
 from train.encoders.features import block_features, stream_windows
 from train.encoders.text import CHOICES, TextLesson, prompt
+from train.encoders.training import Training
+from train.learning.loop import load_state, save_state
 from train.preset import PRESET
 
 RATE = 16_000
@@ -151,9 +149,9 @@ def test_weights_are_saved_as_the_exporter_loads_them(tmp_path: Path) -> None:
 def test_a_resumed_run_is_the_run_that_was_not_stopped(tmp_path: Path) -> None:
     """A stopped training would end with other weights."""
 
-    def learner() -> Learner:
+    def learner() -> Training:
         torch.manual_seed(0)
-        return Learner(TextLesson(PRESET, 0))
+        return Training(TextLesson(PRESET, 0))
 
     whole = learner()
     for step in range(4):
@@ -161,9 +159,9 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(tmp_path: Path) -> None:
     first = learner()
     for step in range(2):
         first.learn(step / 4)
-    first.save(tmp_path)
+    save_state(first, tmp_path)
     second = learner()
-    second.load(tmp_path)
+    load_state(second, tmp_path)
     for step in range(2, 4):
         second.learn(step / 4)
     for name, value in whole.average.state_dict().items():
@@ -173,4 +171,4 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(tmp_path: Path) -> None:
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     """A wrong folder would start a fresh run in silence."""
     with pytest.raises(ValueError, match="nothing to resume"):
-        Learner(TextLesson(PRESET, 0)).load(tmp_path)
+        load_state(Training(TextLesson(PRESET, 0)), tmp_path)

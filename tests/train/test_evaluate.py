@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from live_avatar_client import VideoWriter
 from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
@@ -18,11 +16,7 @@ from networks.configs import CompactVAEConfig
 from train.evaluate import __main__ as command
 from train.evaluate.metrics_change import ChangeMeter
 from train.evaluate.run import PIECE, RunScore, Score
-from train.evaluate.sources import (
-    ArtifactsSource,
-    ReconstructionSource,
-    TruthSource,
-)
+from train.evaluate.sources import ArtifactsSource, ReconstructionSource, TruthSource
 from train.evaluate.takes import Take, take
 from train.evaluate.video import read_sound, read_video
 from train.preset import SIZE
@@ -188,12 +182,12 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     from networks.audio_encoder import AudioEncoder
     from networks.dit import DiT
     from networks.text_encoder import TextEncoder
-    from train.evaluate.conditions import Encoders
     from train.evaluate.torch_source import TorchSource
-    from train.network.stream import RolloutOptions
+    from train.latents.frozen import FrozenNetworks
+    from train.network.stream_network import RolloutOptions
     from train.preset import PRESET
 
-    encoders = Encoders(
+    networks = FrozenNetworks(
         PRESET.pipeline,
         vae,
         build_seeded(lambda: AudioEncoder(PRESET.audio), 0),
@@ -201,7 +195,7 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     )
     dit = build_seeded(lambda: DiT(PRESET.dit), 0)
     pair = [take(face, 20, audio=speech) for face in (5, 6)]
-    source = TorchSource(dit, encoders, RolloutOptions(num_steps=1))
+    source = TorchSource(dit, networks, RolloutOptions(num_steps=1))
     together = np.concatenate(list(source.generate(pair, 0)), 1)
     alone = np.concatenate(list(source.generate(pair[1:], 0)), 1)
     assert together.shape == (2, 24, SIZE, SIZE, 3)

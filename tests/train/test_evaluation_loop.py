@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train.evaluate import __main__ as command
+from train.evaluate import models
+from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import compare, gates
-from train.evaluate.loop import Evaluation
 from train.evaluate.models import MissingFileError, Models
 from train.evaluate.settings import FULL, QUICK, Pair, Setting, Sweep
 from train.evaluate.sources import TruthSource
@@ -45,8 +44,8 @@ def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
     pytest.importorskip("matplotlib")
     from train.evaluate.report import write_report
 
-    models = Models(human=SPEECH)
-    first = Evaluation(tiny(), models, tmp_path)
+    given = Models(human=SPEECH)
+    first = Evaluation(tiny(), given, tmp_path)
     results = first.run()
     assert set(results["truth"]) == {(f, s) for f in (0, 1) for s in (0, 1)}
     assert results["truth"][0, 0]["diversity"] > 0
@@ -56,7 +55,7 @@ def test_an_evaluation_goes_on_where_it_stopped_and_reports_in_one_file(
         raise AssertionError("a run that is stored was made again")
 
     monkeypatch.setattr(TruthSource, "generate", refuse)
-    again = Evaluation(tiny(), models, tmp_path)
+    again = Evaluation(tiny(), given, tmp_path)
     assert again.run() == results
 
     judged = gates(results)
@@ -86,19 +85,31 @@ def test_every_horizon_that_was_reached_is_told() -> None:
 
 def test_figures_of_other_files_or_options_are_not_used_again(tmp_path: Path) -> None:
     """A better checkpoint would get the figures of the old one."""
-    models = Models(weights=tmp_path)
+    given = Models(weights=tmp_path)
     setting = next(s for s in FULL.settings if s.name == "vae")
     with pytest.raises(MissingFileError, match="not there"):
-        models.fingerprint(setting, FULL)
+        given.fingerprint(setting, FULL)
     (tmp_path / "vae.safetensors").write_bytes(b"one")
-    first = models.fingerprint(setting, FULL)
-    assert first == models.fingerprint(setting, FULL)
+    first = given.fingerprint(setting, FULL)
+    assert first == given.fingerprint(setting, FULL)
     other = tmp_path / "other"
     other.mkdir()
     (other / "vae.safetensors").write_bytes(b"two")
     assert Models(weights=other).fingerprint(setting, FULL) != first
     for change in ({"num_others": 5}, {"split": "dev"}):
-        assert models.fingerprint(setting, replace(FULL, **change)) != first
+        assert given.fingerprint(setting, replace(FULL, **change)) != first
+
+
+def test_code_that_has_moved_is_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Old figures would look valid whatever had changed in it."""
+    for name in (*models.MEASURING, *models.ROLLING_OUT):
+        assert models.digest(models.ROOT / name)
+    truth = next(s for s in FULL.settings if s.name == "truth")
+    (tmp_path / "empty").mkdir()
+    for moved in ("train/evaluate/moved.py", str(tmp_path / "empty")):
+        monkeypatch.setattr(models, "MEASURING", ("train/world", moved))
+        with pytest.raises(FileNotFoundError):
+            Models().fingerprint(truth, FULL)
 
 
 def test_figures_of_rounded_products_are_not_taken_for_exact_ones(tmp_path: Path) -> None:

@@ -8,21 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="the training part needs torch")
-
 import torch
 
-from export.init_weights import init_weights
+from export.presets import init_weights
 from networks.audio_encoder import AudioFeatures
 from networks.checkpoint import load_tensors, save_tensors
 from networks.compact_vae import CompactVAE
 from pipeline.avatar.audio import StreamingAudio
 from train.latents import takes as latent_takes
 from train.latents.clips import LatentBatch, LatentClips, write_shards
-from train.latents.takes import LEAD_FRAMES, Networks, Take, draw_take
+from train.latents.frozen import FrozenNetworks
+from train.latents.takes import LEAD_FRAMES, Take, draw_take
 from train.preset import PRESET
-from train.vae.clips import to_video
+from train.vae.video import to_video
 from train.world.render import REGIONS
 
 CONFIG = PRESET.pipeline
@@ -41,14 +39,14 @@ def fake_sound(seed: int, num_samples: int, split: str) -> tuple[np.ndarray, str
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+def networks(tmp_path_factory: pytest.TempPathFactory) -> FrozenNetworks:
     folder = tmp_path_factory.mktemp("weights")
     init_weights(PRESET, folder, 0)
-    return Networks(folder, PRESET)
+    return FrozenNetworks.load(folder)
 
 
 @pytest.fixture(scope="module")
-def folder(networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(networks: FrozenNetworks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clips")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latent_takes, "sound", fake_sound)
@@ -57,7 +55,7 @@ def folder(networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def takes(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> list[Take]:
+def takes(networks: FrozenNetworks, monkeypatch: pytest.MonkeyPatch) -> list[Take]:
     monkeypatch.setattr(latent_takes, "sound", fake_sound)
     return [draw_take(seed, "train", BLOCKS, networks) for seed in range(FIRST, FIRST + CLIPS)]
 
@@ -109,7 +107,7 @@ def test_a_batch_has_the_shapes_it_states(folder: Path) -> None:
 
 @torch.no_grad()
 def test_latents_show_the_frames_of_their_block(
-    folder: Path, networks: Networks, takes: list[Take]
+    folder: Path, networks: FrozenNetworks, takes: list[Take]
 ) -> None:
     """Mouths would be learned with a shift against the sound."""
     assert isinstance(networks.vae, CompactVAE)
@@ -127,7 +125,7 @@ def test_latents_show_the_frames_of_their_block(
 
 
 @torch.no_grad()
-def test_features_are_those_of_a_live_stream(folder: Path, networks: Networks) -> None:
+def test_features_are_those_of_a_live_stream(folder: Path, networks: FrozenNetworks) -> None:
     """The DiT would be trained on features that it never gets."""
     served, stored = AudioFeatures(networks.audio), whole(folder)
     for row in range(CLIPS):
@@ -158,7 +156,7 @@ def test_sound_and_picture_of_a_clip_belong_together(takes: list[Take]) -> None:
             assert not take.clip.audio[: LEAD_FRAMES * size].any()
 
 
-def test_text_is_dropped_as_often_as_asked(folder: Path, networks: Networks) -> None:
+def test_text_is_dropped_as_often_as_asked(folder: Path, networks: FrozenNetworks) -> None:
     """The avatar could not do without a prompt, or would ignore it."""
     clips, rng = LatentClips(folder), np.random.default_rng(0)
     with torch.no_grad():
@@ -177,7 +175,7 @@ def test_pieces_begin_at_every_block(folder: Path) -> None:
 
 
 def test_shards_are_made_once_and_of_one_set_of_weights(
-    folder: Path, networks: Networks, tmp_path: Path
+    folder: Path, networks: FrozenNetworks, tmp_path: Path
 ) -> None:
     """A run that goes on after a stop would begin again, or mix latents of two networks."""
     shutil.copytree(folder, tmp_path / "clips")
@@ -188,11 +186,11 @@ def test_shards_are_made_once_and_of_one_set_of_weights(
     shutil.copytree(networks.folder, weights)
     decoder = {k: t + 1 if k.startswith("decoder") else t for k, t in vae.items()}
     save_tensors(decoder, weights / "vae.safetensors")
-    assert Networks(weights, PRESET).digest == networks.digest
+    assert FrozenNetworks.load(weights).digest == networks.digest
     init_weights(PRESET, weights, 1)
     with pytest.raises(ValueError, match="another folder"):
         list(write_shards(tmp_path / "clips", "train", CLIPS, BLOCKS,
-                          Networks(weights, PRESET), FIRST))  # fmt: skip
+                          FrozenNetworks.load(weights), FIRST))  # fmt: skip
 
 
 def test_pieces_longer_than_clips_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train.evaluate.gates import Gate, says
 from train.evaluate.metrics import BY_NAME, worst_face
 from train.evaluate.metrics_change import ChangeMeter, flicker

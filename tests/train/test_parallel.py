@@ -5,22 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from torch import Tensor  # noqa: E402
-
-from networks.dit import DiT  # noqa: E402
-from networks.presets import Preset  # noqa: E402
-from tests.support.served_dit import (  # noqa: E402
-    ServedStep,
-    random_conditions,
-    random_dit,
-    tiny_preset,
-)
-from train.network.batched_dit import Conditions  # noqa: E402
-from train.network.parallel import velocities  # noqa: E402
-from train.network.quick_layers import attend, gelu, rms_norm  # noqa: E402
+from networks.dit import DiT
+from networks.presets import Preset
+from tests.support.served_dit import ServedStep, random_conditions, random_dit, tiny_preset
+from train.network.batched_dit import Conditions
+from train.network.parallel import velocities
+from train.network.quick_layers import attend, gelu, rms_norm
 
 TOLERANCE = 1e-5
 """float32 sums in another order over three layers, on velocities of size 1."""

@@ -8,23 +8,21 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from torch import Tensor  # noqa: E402
-
-from networks.presets import Preset  # noqa: E402
-from pipeline.config.avatar import PipelineConfig  # noqa: E402
-from pipeline.denoising.noise import block_noise  # noqa: E402
-from pipeline.denoising.schedule import Schedule  # noqa: E402
-from tests.support.joint_window import joint_stream  # noqa: E402
-from tests.support.served_dit import random_conditions, random_dit, tiny_preset  # noqa: E402
-from tests.train.test_rollout import noise_of, rolled, rows  # noqa: E402
-from train.distill.rolling import Windows, rolling_rollout  # noqa: E402
-from train.distill.rollout import Rollout, Surroundings  # noqa: E402
-from train.network.batched_dit import Conditions  # noqa: E402
-from train.network.stream import RolloutOptions, stream  # noqa: E402
-from train.network.stream_network import StreamNetwork  # noqa: E402
+from networks.presets import Preset
+from pipeline.config.avatar import PipelineConfig
+from pipeline.denoising.noise import block_noise
+from pipeline.denoising.schedule import Schedule
+from tests.support.joint_window import joint_stream
+from tests.support.served_dit import random_conditions, random_dit, tiny_preset
+from tests.train.test_rollout import noise_of, rolled, rows
+from train.distill.rolling import Windows, rolling_rollout
+from train.distill.rollout import Rollout, Surroundings
+from train.network.batched_dit import Conditions
+from train.network.stream import RolloutOptions, stream
+from train.network.stream_network import StreamNetwork
 
 ROLLING: dict[str, Any] = {"schedule": "rolling", "history": "clean"}
 ROUNDING = 4e-5

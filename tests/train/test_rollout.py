@@ -6,23 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from torch import Tensor  # noqa: E402
-
-from networks.dit import DiT  # noqa: E402
-from networks.presets import Preset  # noqa: E402
-from pipeline.denoising.noise import block_noise  # noqa: E402
-from pipeline.denoising.schedule import Schedule  # noqa: E402
-from tests.support.served_dit import (  # noqa: E402
-    ServedStep,
-    random_conditions,
-    random_dit,
-    tiny_preset,
-)
-from train.network.batched_dit import Conditions  # noqa: E402
-from train.network.stream import RolloutOptions, stream  # noqa: E402
+from networks.dit import DiT
+from networks.presets import Preset
+from pipeline.denoising.noise import block_noise
+from pipeline.denoising.schedule import Schedule
+from tests.support.served_dit import ServedStep, random_conditions, random_dit, tiny_preset
+from train.network.batched_dit import Conditions
+from train.network.stream import RolloutOptions, stream
 
 TOLERANCE = 1e-5
 """float32 sums in another order, over three layers and four steps, on latents of size 1."""
@@ -36,12 +29,7 @@ def noise_of(preset: Preset, batch: int, num_blocks: int = NUM_BLOCKS) -> Tensor
 
 
 def rows(conditions: Conditions, chosen: slice) -> Conditions:
-    return Conditions(
-        reference=conditions.reference[chosen],
-        motion=conditions.motion[chosen],
-        text=conditions.text[chosen],
-        audio=conditions.audio[chosen],
-    )
+    return conditions.rows(chosen)
 
 
 def rolled(dit: DiT, preset: Preset, conditions: Conditions, noise: Tensor, **options) -> Tensor:

@@ -10,25 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from networks.checkpoint import load_checkpoint  # noqa: E402
-from networks.compact_vae import CompactVAE  # noqa: E402
-from networks.dit import DiT  # noqa: E402
-from tests.support.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips  # noqa: E402
-from train.latents.clips import LatentClips  # noqa: E402
-from train.learning.loop import Together  # noqa: E402
-from train.network.batched_dit import Conditions  # noqa: E402
-from train.network.flow import clean_from  # noqa: E402
-from train.network.parallel import velocities  # noqa: E402
-from train.preset import PRESET  # noqa: E402
-from train.teacher import __main__ as teacher  # noqa: E402
-from train.teacher import pieces as teacher_pieces  # noqa: E402
-from train.teacher import scores as teacher_scores  # noqa: E402
-from train.teacher.pieces import Lessons, draw_sigmas, weighted_error  # noqa: E402
-from train.teacher.scores import DevClips  # noqa: E402
-from train.teacher.training import Training, fresh_dit, lesson_loss  # noqa: E402
+from networks.checkpoint import load_checkpoint
+from networks.compact_vae import CompactVAE
+from networks.dit import DiT
+from tests.support.drawn_clips import NUM_BLOCKS, NUM_CLIPS, write_clips
+from train.latents.clips import LatentClips
+from train.learning.together import Together
+from train.network.batched_dit import Conditions
+from train.network.flow import clean_from
+from train.network.parallel import velocities
+from train.preset import PRESET
+from train.teacher import pieces as teacher_pieces
+from train.teacher import run as teacher
+from train.teacher import scores as teacher_scores
+from train.teacher.pieces import Lessons, draw_sigmas, weighted_error
+from train.teacher.scores import DevClips
+from train.teacher.training import Training, fresh_dit, lesson_loss
 
 CONFIG = PRESET.pipeline
 

@@ -10,18 +10,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from networks.checkpoint import save_checkpoint  # noqa: E402
-from networks.compact_vae import CompactVAE  # noqa: E402
-from networks.configs import CompactVAEConfig  # noqa: E402
-from train.learning.loop import Together  # noqa: E402
-from train.vae.__main__ import measure_latents, visibility  # noqa: E402
-from train.vae.clips import Batch  # noqa: E402
-from train.vae.loss import LossWeights, picture_loss, start_linear  # noqa: E402
-from train.vae.training import Training  # noqa: E402
-from train.world.render import REGIONS  # noqa: E402
+from networks.checkpoint import save_checkpoint
+from networks.compact_vae import CompactVAE
+from networks.configs import CompactVAEConfig
+from train.learning.together import Together
+from train.vae.clips import Batch
+from train.vae.loss import LossWeights, picture_loss, start_linear
+from train.vae.training import Training
+from train.vae.visibility import measure_latents, visibility
+from train.world.render import REGIONS
 
 SIDE = 16
 

@@ -11,20 +11,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-torch = pytest.importorskip("torch")
-
-from networks.checkpoint import load_checkpoint  # noqa: E402
-from networks.compact_vae import CompactVAE  # noqa: E402
-from networks.configs import CompactVAEConfig  # noqa: E402
-from train.learning.curve import COLOURS, MARGIN, PANEL, write_curves  # noqa: E402
-from train.vae import __main__ as command  # noqa: E402
-from train.vae import clips as vae_clips  # noqa: E402
-from train.vae.scores import GATES  # noqa: E402
-from train.vae.training import Training  # noqa: E402
-from train.world import clips as data  # noqa: E402
-from train.world.render import REGIONS  # noqa: E402
+from networks.checkpoint import load_checkpoint
+from networks.compact_vae import CompactVAE
+from networks.configs import CompactVAEConfig
+from train.learning.curve import COLOURS, MARGIN, PANEL, write_curves
+from train.vae import __main__ as command
+from train.vae import clips as vae_clips
+from train.vae import run as vae_run
+from train.vae import visibility
+from train.vae.scores import GATES
+from train.vae.training import Training
+from train.world import clips as data
+from train.world.render import REGIONS
 
 SIDE, STEPS, STOP = 16, 4, 2
 Run = Callable[[str, str], Path]
@@ -76,9 +77,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.setattr(vae_clips, "FIRST_CLIPS", 4)
         patch.setattr(vae_clips, "MOST_CLIPS", 5)
         patch.setattr(vae_clips, "STEPS_PER_CLIP", 1)
-        patch.setattr(command, "DEV_CLIPS", 2)
-        patch.setattr(command, "VISIBLE_CLIPS", 1)
-        patch.setattr(command, "clip", spoken_clip)
+        patch.setattr(vae_run, "DEV_CLIPS", 2)
+        patch.setattr(visibility, "VISIBLE_CLIPS", 1)
+        patch.setattr(vae_run, "clip", spoken_clip)
         yield run
 
 
@@ -126,7 +127,7 @@ def test_the_log_goes_on_where_it_was(resumed: Path) -> None:
     assert [row["step"] for row in rows] == [*range(STOP + 1), STEPS]
     for clock in ("minutes", "cpu_seconds"):
         assert np.diff([row[clock] for row in rows]).min() > 0, clock
-    shown = {name for names in command.PANELS.values() for name in names}
+    shown = {name for names in vae_run.VaeRun.panels.values() for name in names}
     assert shown <= rows[0].keys()
     assert all(row["loss"] > 0 for row in rows[1:])
     assert rows[-1]["psnr"] != rows[0]["psnr"]
@@ -168,7 +169,7 @@ def test_the_last_line_of_an_evaluation_is_the_gate(
     assert found["passes"].keys() == GATES.keys()
     vae = load_checkpoint(CompactVAE(CompactVAEConfig()), unbroken / "vae.safetensors")
     clips = [spoken_clip(i, 0, SIDE, "test") for i in range(2)]
-    assert found["psnr"] == pytest.approx(command.evaluate(vae, clips)["psnr"])
+    assert found["psnr"] == pytest.approx(vae_run.evaluate(vae, clips)["psnr"])
     for line, (name, passed) in zip(lines, found["passes"].items(), strict=False):
         assert line.split()[0] == name
         assert line.split()[-1] == ("passes" if passed else "FAILS")

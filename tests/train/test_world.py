@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the training part needs torch")
-
 from train.world import palettes
 from train.world.identity import Identity, identity
 from train.world.lips import mouth_curve

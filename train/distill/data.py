@@ -3,11 +3,10 @@
 B clips   n blocks of F latent frames   C channels   h, w latent size   K levels of the student
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,16 +17,11 @@ from networks.checkpoint import save_tensors
 from networks.dit import DiT
 from pipeline.denoising.schedule import Schedule
 from train.distill.dmd import guided
-from train.distill.rollout import Surroundings, clip_velocity
+from train.distill.rollout import Surroundings
 from train.latents.clips import LatentBatch, LatentClips
 from train.network.batched_dit import Conditions
-from train.teacher.pieces import (
-    EYES_WEIGHT,
-    FAR_SHARE,
-    FARTHEST_BLOCK,
-    MOUTH_WEIGHT,
-    RECALIBRATED,
-)
+from train.network.parallel import velocities
+from train.teacher.pieces import EYES_WEIGHT, MOUTH_WEIGHT, RECALIBRATED, told_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +32,14 @@ class Scene:
     starts: tuple[int, ...]
 
     @property
-    def silent(self) -> Conditions:
+    def silent(self) -> Self:
         """The same without sound, as guidance needs it."""
-        return replace(self.conditions, audio=torch.zeros_like(self.conditions.audio))
+        audio = torch.zeros_like(self.conditions.audio)
+        return replace(self, conditions=replace(self.conditions, audio=audio))
 
-    def rows(self, chosen: Sequence[int]) -> Scene:
-        index = torch.tensor(chosen)
-        parts = {f.name: getattr(self.conditions, f.name)[index] for f in fields(Conditions)}
-        return Scene(conditions=Conditions(**parts), starts=tuple(self.starts[i] for i in chosen))
+    def rows(self, chosen: Sequence[int]) -> Self:
+        some = self.conditions.rows(torch.tensor(chosen))
+        return replace(self, conditions=some, starts=tuple(self.starts[i] for i in chosen))
 
 
 def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
@@ -55,10 +49,8 @@ def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
     own frames, as after re-calibration.
     """
     starts, references = [], []
-    for row, first in enumerate(batch.first_block.tolist()):
-        reference = batch.reference[row]
-        if first and rng.random() < FAR_SHARE:
-            first = int(np.exp(rng.uniform(np.log(first), np.log(FARTHEST_BLOCK))))
+    for row, block in enumerate(batch.first_block.tolist()):
+        reference, first = batch.reference[row], told_place(rng, block)
         if first and rng.random() < RECALIBRATED:
             frame = int(rng.integers(batch.latents.shape[2]))
             reference = batch.latents[row, :, frame : frame + 1]
@@ -73,17 +65,24 @@ def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
     return Scene(conditions=conditions, starts=tuple(starts))
 
 
+def clip_velocity(
+    dit: DiT, latents: Tensor, timesteps: Tensor, scene: Scene, around: Surroundings
+) -> Tensor:
+    """What the teacher, the critic, and the student in its regression say of a whole clip."""
+    seen = {"starts": scene.starts, "sink": around.sink, "config": around.config}
+    return velocities(dit, latents, timesteps, scene.conditions, **seen)
+
+
 def guided_velocity(
     teacher: DiT, scene: Scene, around: Surroundings, guidance: float
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The teacher's velocity; `guidance` as in `RolloutOptions`, on the sound."""
 
     def velocity(latents: Tensor, timesteps: Tensor) -> Tensor:
-        of = (latents, timesteps)
-        spoken = clip_velocity(teacher, *of, scene.conditions, scene.starts, around)
+        spoken = clip_velocity(teacher, latents, timesteps, scene, around)
         if guidance == 1:
             return spoken
-        silent = clip_velocity(teacher, *of, scene.silent, scene.starts, around)
+        silent = clip_velocity(teacher, latents, timesteps, scene.silent, around)
         return guided(spoken, silent, guidance - 1)
 
     return velocity

@@ -1,4 +1,4 @@
-"""Distribution matching: losses of the generator and of the critic (spec/distillation 3.2, 3.3).
+"""Distribution matching: losses of the generator and of the critic (docs/method.md section 9).
 
 The generator's samples are pushed along the difference of two scores: that of the teacher (real)
 and that of a critic (fake) which keeps learning what the generator makes (DMD, arXiv 2311.18828;
@@ -6,8 +6,6 @@ as used by Self-Forcing, arXiv 2506.08009).
 
 Latents are [B, C, F, h, w], timesteps [B] in 0..1000.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass

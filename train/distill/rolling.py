@@ -1,14 +1,13 @@
 """The student on its own clean history in Rolling Forcing's joint window (arXiv 2509.25161).
 
 Of the windows of a clip every d-th learns, d the number of levels: so each block is predicted once
-with a gradient, at the level it has in that window (spec/distillation 4). Windows between them, and
-the clean passes that fill the cache, are constant. Streams run as in `train.network.stream`: unlike
-in the paper every roll-out rolls, and steps are Euler's, without fresh noise.
+with a gradient, at the level it has in that window (docs/method.md section 9). Windows between
+them, and the clean passes that fill the cache, are constant. Streams run as in
+`train.network.stream`: unlike in the paper every roll-out rolls, and steps are Euler's, without
+fresh noise.
 
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -21,8 +20,7 @@ from pipeline.rolling.plan import Pass
 from train.distill.rollout import Surroundings, corrupted
 from train.network.batched_dit import Conditions
 from train.network.stream import CleanHistory, given_noise
-from train.network.stream_network import StreamNetwork
-from train.network.stream_options import RolloutOptions
+from train.network.stream_network import RolloutOptions, StreamNetwork
 
 
 def rolling_rollout(
@@ -72,7 +70,7 @@ class Windows(CleanHistory):
         self.offset, self.learns = offset, False
         self.made: list[Tensor] = []
 
-    def differentiates(self, levels: Sequence[int]) -> torch.set_grad_enabled:
+    def differentiates(self, _: Sequence[int]) -> torch.set_grad_enabled:
         return torch.set_grad_enabled(self.learns and torch.is_grad_enabled())
 
     def advance(self, block: int, level: int, latent: Tensor, velocity: Tensor) -> Tensor:

@@ -4,17 +4,15 @@ Timestep forcing lets a roll-out run level by level instead of block by block: a
 attends to earlier blocks' inputs of that same step, and all of these are known once the step before
 has run over the whole clip. `train.network.stream` gives the same latents, one block at a time.
 
-History corruption (Live Avatar, arXiv 2512.04677; spec/live_avatar 14): noise on the cached K and V
-of earlier blocks, in training alone, so that the student does not trust its own history too much.
+History corruption (Live Avatar, arXiv 2512.04677; docs/method.md section 9) is noise on the cached
+K and V of earlier blocks, in training alone: the student must not trust its own history too much.
 
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
 N heads   L = n * F * S tokens of a clip   d head size
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,19 +20,9 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
-from train.network.batched_dit import (
-    Conditions,
-    KeysValues,
-    embed,
-    rotate,
-    run_blocks,
-    sink_distance_of,
-    sink_keys_values,
-    text_keys_values,
-    velocity_of,
-)
-from train.network.parallel import WindowAttention, velocities
-from train.network.quick_layers import attend
+from train.network import batched_dit
+from train.network.attention import WindowAttention
+from train.network.batched_dit import Conditions, KeysValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,31 +41,14 @@ class Surroundings:
         return Schedule(self.config.num_steps, self.config.shift)
 
 
-def clip_velocity(
-    dit: DiT,
-    latents: Tensor,
-    timesteps: Tensor,
-    conditions: Conditions,
-    starts: Sequence[int],
-    around: Surroundings,
-) -> Tensor:
-    """What the teacher, the critic, and the student in its regression say of a whole clip."""
-    return velocities(
-        dit,
-        latents,
-        timesteps,
-        conditions,
-        starts=starts,
-        sink=around.sink,
-        config=around.config,
-    )
+Later = tuple[int, list[KeysValues]] | None
+"""A block of the clip, and the sink that is seen from there on."""
 
 
 class History(WindowAttention):
     """Attention to earlier blocks as to a cache: constant, noisy, and with a sink that may change.
 
-    `spread` [B, n]: standard deviation of the noise on each block as history. From block
-    `recalibrated_from` of the clip on, `later_sink` takes the place of `sink`.
+    `spread` [B, n]: standard deviation of the noise on each block as history.
     """
 
     def __init__(
@@ -88,39 +59,22 @@ class History(WindowAttention):
         num_blocks: int,
         spread: Tensor,
         generator: torch.Generator,
-        later_sink: list[KeysValues] | None = None,
-        recalibrated_from: int | None = None,
+        later: Later = None,
     ) -> None:
-        distance = sink_distance_of(around.config, None)
+        distance = batched_dit.sink_distance_of(around.config, None)
         super().__init__(around.config, sink, starts, num_blocks, distance, spread.device)
-        self.sinks = [sink] * num_blocks
-        if recalibrated_from is not None:
-            self.sinks[recalibrated_from:] = [later_sink] * len(self.sinks[recalibrated_from:])
-        self.spread, self.generator = spread, generator
+        self.spread, self.generator, self.later = spread, generator, later
         self.corrupts = around.corruption > 0
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q, k, v [B, N, L, d] before RoPE -> [B, N, L, d]."""
-        queries = rotate(q, self.turns).chunk(self.num_blocks, 2)
-        keys, values = (x.chunk(self.num_blocks, 2) for x in (rotate(k, self.turns), v))
-        past_k, past_v = self._cached(keys), self._cached(values)
-        attended = []
-        for j, query in enumerate(queries):
-            seen = slice(max(0, j - self.window + 1), j)
-            seen_k, seen_v = [*past_k[seen], keys[j]], [*past_v[seen], values[j]]
-            sink = self.sinks[j]
-            if sink is not None:
-                sink_k, sink_v = sink[layer]
-                seen_k.append(rotate(sink_k, self.sink_turns[j]))
-                seen_v.append(sink_v)
-            attended.append(attend(query, torch.cat(seen_k, 2), torch.cat(seen_v, 2)))
-        return torch.cat(attended, 2)
+    def with_sink(self, layer: int, block: int, seen: list[KeysValues]) -> list[KeysValues]:
+        sink = self.later[1] if self.later and block >= self.later[0] else self.sink
+        return seen if sink is None else [*seen, self.turned(sink, layer, block)]
 
-    def _cached(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        past = [block.detach() for block in blocks[:-1]]  # the last one is nobody's history
+    def past(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        kept = [block.detach() for block in super().past(blocks)]
         if not self.corrupts:
-            return past
-        each = zip(past, self.spread.unbind(1), strict=False)
+            return kept
+        each = zip(kept, self.spread.unbind(1), strict=False)
         return [corrupted(block, spread, self.generator) for block, spread in each]
 
 
@@ -147,7 +101,7 @@ class Rollout:
         schedule = around.schedule
         self.sigmas = schedule.sigmas.tolist()
         with torch.no_grad():
-            self.text = text_keys_values(dit, conditions.text)
+            self.text = batched_dit.text_keys_values(dit, conditions.text)
             self.sink = self._sink(conditions.reference) if around.sink else None
 
     def clean(self, noise: Tensor, exit_step: int, recalibrated_from: int | None = None) -> Tensor:
@@ -161,30 +115,17 @@ class Rollout:
         later = None
         if recalibrated_from is not None and recalibrated_from < num_blocks and self.around.sink:
             with torch.no_grad():  # the first block depends on no other: it runs ahead, alone
-                first = self._levels(noise[:, :, : config.frames_per_block], exit_step, None, None)
-                later = self._sink(first[:, :, :1])
-        return self._levels(noise, exit_step, later, None if later is None else recalibrated_from)
+                first = self._levels(noise[:, :, : config.frames_per_block], exit_step)
+                later = (recalibrated_from, self._sink(first[:, :, :1]))
+        return self._levels(noise, exit_step, later)
 
-    def _levels(
-        self,
-        latents: Tensor,
-        exit_step: int,
-        later_sink: list[KeysValues] | None,
-        recalibrated_from: int | None,
-    ) -> Tensor:
+    def _levels(self, latents: Tensor, exit_step: int, later: Later = None) -> Tensor:
         num_blocks = latents.shape[2] // self.around.config.frames_per_block
         size = (len(latents), num_blocks)
         spread = torch.rand(size, generator=self.generator, device=latents.device)
-        attention = History(
-            self.around,
-            self.sink,
-            self.starts,
-            num_blocks,
-            spread * self.around.corruption,
-            self.generator,
-            later_sink,
-            recalibrated_from,
-        )
+        spread = spread * self.around.corruption
+        of = (self.around, self.sink, self.starts, num_blocks, spread, self.generator)
+        attention = History(*of, later)
         for step in range(exit_step + 1):
             last = step == exit_step
             with torch.set_grad_enabled(last and torch.is_grad_enabled()):
@@ -198,16 +139,11 @@ class Rollout:
         modulation, head = self.dit.modulations(timestep.to(latents.device))
         video_frames = latents.shape[2] * self.around.config.temporal_stride
         audio = self.conditions.audio[..., :video_frames]
-        tokens = embed(self.dit, latents)
-        x = run_blocks(self.dit, tokens, modulation, attention, self.text, audio)
-        return velocity_of(self.dit, x, head, latents.shape)
+        tokens = batched_dit.embed(self.dit, latents)
+        x = batched_dit.run_blocks(self.dit, tokens, modulation, attention, self.text, audio)
+        return batched_dit.velocity_of(self.dit, x, head, latents.shape)
 
     def _sink(self, reference: Tensor) -> list[KeysValues]:
         clean, _ = self.dit.modulations(reference.new_zeros(1))
         motion, config = self.conditions.motion, self.around.config
-        return sink_keys_values(self.dit, reference, motion, self.text, clean, config)
-
-
-def with_window(config: PipelineConfig, window_blocks: int | None) -> PipelineConfig:
-    """The stream with another number of visible blocks; None: its own."""
-    return config if window_blocks is None else replace(config, window_blocks=window_blocks)
+        return batched_dit.sink_keys_values(self.dit, reference, motion, self.text, clean, config)

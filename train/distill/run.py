@@ -1,103 +1,123 @@
-"""A run of distillation in its folder: its clock, its log, its stored trajectories."""
-
-from __future__ import annotations
+"""A run of distillation: both stages, its stored trajectories, what is looked at."""
 
 import argparse
-import json
 import sys
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import fields, replace
+from typing import ClassVar
 
-import numpy as np
-import torch
 from rich.progress import track
 
 from networks.checkpoint import load_checkpoint, save_checkpoint
-from networks.compact_vae import build_vae
 from networks.dit import DiT
 from train.distill.data import Trajectories
-from train.distill.training import Distillation, Figures
+from train.distill.recipe import Recipe
+from train.distill.rollout import Surroundings
+from train.distill.training import Distillation
 from train.latents.clips import LatentClips
-from train.learning.curve import write_curves
-from train.network.stream_options import RolloutOptions
+from train.learning.device import chosen
+from train.learning.learner import Figures
+from train.learning.loop import Run, load_state
+from train.network import quick_layers
+from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
-from train.teacher.scores import DevClips, moved, write_samples
+from train.teacher.scores import LOOKS, DevClips
 
-Probe = Callable[[DiT], Figures]
-"""Scores of a student, such as how well its lips follow the sound."""
-PANELS = {
-    "regression loss": ("ode_loss",),
-    "mean |gradient| of matching": ("gradient",),
-    "critic loss": ("critic_loss",),
-    "mouth opening and width": ("opening", "width"),
-    "change over the VAE's": ("motion", "border"),
-    "error of mean pictures (grey levels)": ("looks",),
-}
 TRAJECTORY_BATCH = 8
 
 
-class Run:
-    """One run in its folder: its learners, its clock and its log."""
+class DistillRun(Run):
+    """Regression, then matching. Scored by short streams on faces and voices of split "dev": do the
+    mouths follow the sound?"""
+
+    panels: ClassVar = {
+        "regression loss": ("ode_loss",),
+        "mean |gradient| of matching": ("gradient",),
+        "critic loss": ("critic_loss",),
+        **LOOKS,
+    }
+    shown = tuple(name for names in LOOKS.values() for name in names)
 
     def __init__(
-        self, learners: Distillation, out: Path, probe: Probe | None, every: float
+        self, learners: Distillation, clips: LatentClips, args: argparse.Namespace
     ) -> None:
-        """`every`: minutes between a row of the log, each with the probe's scores."""
-        self.learners, self.out, self.probe, self.every = learners, out, probe, every
-        self.recent: dict[str, list[float]] = defaultdict(list)
-        self.begun = time.monotonic() - 60 * learners.minutes
-        self.processor = time.process_time() - learners.cpu_seconds
-        self.noted = learners.minutes
+        self.learners, self.clips, self.trajectories = learners, clips, None
+        if args.ode_share > 0 or (args.steps and args.steps[0]):
+            self.trajectories = store_trajectories(args, clips, learners)
+        self.stage, self.dev = 0, None
+        if (args.clips / "dev").is_dir():
+            self.dev = DevClips.of(args.clips, args.weights, args.device)
+        else:
+            print("no dev clips: mouths are not looked at", file=sys.stderr)
+        super().__init__(learners, self.step, args)
 
-    @property
-    def minutes(self) -> float:
-        return (time.monotonic() - self.begun) / 60
+    def both_stages(self) -> None:
+        """Run each stage that is not done yet."""
+        for self.stage, name in enumerate(("regression", "matching")):
+            if self.progress() < 1:
+                self.go(name)
 
-    def add(self, figures: Figures) -> None:
-        """Take a step's figures; note and save if it is time."""
-        for name, value in figures.items():
-            self.recent[name].append(value)
-        if self.minutes - self.noted >= self.every:
-            self.note()
+    def progress(self) -> float:
+        """How far the stage is: by its steps, or its share of the minutes."""
+        args, stage = self.args, self.stage
+        if args.steps:
+            done = (self.learners.ode_step, self.learners.dmd_step)[stage]
+            return done / args.steps[stage] if args.steps[stage] else 1.0
+        begin, end = ((0.0, args.ode_share), (args.ode_share, 1.0))[stage]
+        return (self.spent() / args.minutes - begin) / (end - begin) if end > begin else 1.0
 
-    def note(self) -> None:
-        """A row of the log from all figures since the last one; then save everything."""
-        self.noted, learners = self.minutes, self.learners
-        learners.minutes = self.minutes
-        learners.cpu_seconds = time.process_time() - self.processor
-        row = {name: float(getattr(learners, name))
-               for name in ("ode_step", "dmd_step", "minutes", "cpu_seconds")}  # fmt: skip
-        row |= {name: float(np.mean(values)) for name, values in self.recent.items()}
-        if self.probe is not None:
-            row |= self.probe(learners.average)
-        self.recent.clear()
-        learners.rows.append(row)
-        print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-        self.save()
+    def step(self, progress: float) -> Figures:
+        """A step of the stage; its figures."""
+        if self.stage == 1:
+            return self.learners.match(self.clips)
+        assert self.trajectories is not None
+        return self.learners.regress(self.trajectories, progress)
 
-    def save(self) -> None:
-        """Everything in OUT, the state last and in one move."""
-        learners, out = self.learners, self.out
-        save_checkpoint(learners.average, out / "dit.safetensors")
-        write_curves(out / "curve.png", learners.rows, PANELS)
-        lines = "".join(json.dumps(row) + "\n" for row in learners.rows)
-        (out / "log.jsonl").write_text(lines)
-        torch.save(learners.state(), out / "state.partial")
-        (out / "state.partial").replace(out / "state.pt")
+    def score(self) -> Figures:
+        if self.dev is None:
+            return {}
+        rolling = RolloutOptions(schedule="rolling", history="clean")
+        options = rolling if self.args.schedule == "rolling" else None
+        return self.dev.looks(self.learners.average, self.out / "samples.png", options)
+
+    def write(self) -> None:
+        save_checkpoint(self.learners.average, self.out / "dit.safetensors")
+
+
+def distil(args: argparse.Namespace) -> Distillation:
+    """Both stages; returns what has learned."""
+    device = chosen(args)
+    quick_layers.set_products(args.products)
+    teacher, start = (
+        load_checkpoint(DiT(PRESET.dit), path).to(device) if path else None
+        for path in (args.teacher, args.start)
+    )
+    assert teacher is not None
+    learners = Distillation(teacher, recipe_of(args), args.seed, start)
+    if args.resume:
+        load_state(learners, args.out, device)
+    DistillRun(learners, LatentClips(args.clips / "train"), args).both_stages()
+    return learners
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """What the options say; a recipe's own fields by their names."""
+    config = PRESET.pipeline
+    if args.window_blocks is not None:
+        config = replace(config, window_blocks=args.window_blocks)
+    around = Surroundings(config=config, sink=not args.no_sink, corruption=args.corruption)
+    given = {f.name: getattr(args, f.name) for f in fields(Recipe) if hasattr(args, f.name)}
+    return Recipe(around=around, recalibrate=not args.no_recalibration, **given)
 
 
 def store_trajectories(
     args: argparse.Namespace, clips: LatentClips, learners: Distillation
 ) -> Trajectories:
-    """Those that are missing in OUT/trajectories."""
+    """Make those that OUT/trajectories lacks, and load all."""
     recipe = learners.recipe
     trajectories = Trajectories(args.out / "trajectories", args.seed)
     count = -(-args.trajectories // TRAJECTORY_BATCH)
     missing = [n for n in range(count) if not trajectories.path(n).is_file()]
-    bar = not sys.stderr.isatty()
-    for number in track(missing, "trajectories", disable=bar):
+    for number in track(missing, "trajectories", disable=not sys.stderr.isatty()):
         trajectories.make(
             number,
             clips,
@@ -110,22 +130,3 @@ def store_trajectories(
         )
     trajectories.load(count)
     return trajectories
-
-
-def mouth_probe(args: argparse.Namespace) -> Probe | None:
-    """Short streams on faces and voices of "dev": do the mouths follow the sound?"""
-    path = args.weights / "vae.safetensors"
-    if not path.is_file() or not (args.clips / "dev").is_dir():
-        print("no VAE or no dev clips: mouths are not looked at", file=sys.stderr)
-        return None
-    vae = load_checkpoint(build_vae(PRESET.vae), path)
-    dev = DevClips(args.clips / "dev", vae, args.device)
-    rolling = RolloutOptions(schedule="rolling", history="clean")
-    options = rolling if args.schedule == "rolling" else RolloutOptions()
-
-    def probe(student: DiT) -> Figures:
-        frames, cap = dev.frames(student, options), dev.reconstructed()
-        write_samples(args.out / "samples.png", cap, frames)
-        return dev.read(frames) | moved(frames, cap)
-
-    return probe

@@ -1,104 +1,57 @@
 """What learns in distillation: the student, its average and the critic.
 
 Stage A teaches the student the teacher's way from noise to clean (regression on trajectories),
-stage B pushes the student's own roll-outs towards the teacher's distribution (spec/distillation 2
-and 3.4). All draws follow from the seed and the step.
+stage B pushes the student's own roll-outs towards the teacher's distribution (docs/method.md
+section 9). All draws follow from the seed and the step.
 """
-
-from __future__ import annotations
 
 import copy
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from networks.dit import DiT
-from train.distill.data import Scene, Trajectories, generator_of, guided_velocity, scene_of
+from train.distill.data import (
+    Scene,
+    Trajectories,
+    clip_velocity,
+    generator_of,
+    guided_velocity,
+    scene_of,
+)
 from train.distill.dmd import critic_loss, generator_loss, score_timesteps
+from train.distill.recipe import Recipe
 from train.distill.rolling import rolling_rollout
-from train.distill.rollout import Rollout, Surroundings, clip_velocity
+from train.distill.rollout import Rollout
 from train.latents.clips import LatentClips
 from train.learning.device import device_of, moved_to
-from train.learning.loop import averaged
+from train.learning.learner import Figures, Learner, averaged, move_average
 from train.network.flow import over_latent
 
-Figures = dict[str, float]
-CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}
-"""Of fields of `Recipe`."""
 ODE, DMD = 2, 3
 """Tell apart the draws of the two stages."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Numbers of both stages; rates and updates as the papers' where a small network allows."""
-
-    blocks: int = 5
-    """Blocks of a clip."""
-    around: Surroundings
-    schedule: str = "sequential"
-    """Of roll-outs, as in `RolloutOptions`: by timestep forcing, or `rolling`: in the joint window
-    on clean history."""
-    ode_batch: int = 4
-    ode_rate: float = 5e-4
-    ode_target: str = "clean"
-    """What a step is taught to reach: `clean`, as in the papers, or the student's `next` level."""
-    ode_guidance: float = 1.0
-    """Of the teacher's trajectories, on sound; 1 is none, anything else doubles their cost."""
-    dmd_batch: int = 3
-    exits: int | None = None
-    """Sequential roll-outs end at one of the first `exits` steps; None: 3. The served schedule's
-    last step weighs its velocity with 0.009: nothing would be learned there."""
-    generator_rate: float = 1e-4
-    critic_rate: float = 2e-4
-    critic_updates: int = 5
-    """Per update of the student."""
-    critic_lead: int = 10
-    """Updates of the critic before the student's first."""
-    rollouts: int = 2
-    """Kept for the critic; each meets several of its updates, with other noise."""
-    guidance: float = 1.5
-    """Of the teacher as the real score, on sound; 1 is none."""
-    recalibrate: bool = True
-    """From a random block on, the reference is the roll-out's own first frame; in the joint window
-    from the served block on, when the first one is done."""
-    ema: float = 0.99
-
-    def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
-        steps = self.around.config.num_steps
-        if self.schedule == "rolling" and self.exits is not None:
-            raise ValueError(f"exits is {self.exits}, but rolling blocks end at every level")
-        if not 1 <= self.num_exits <= steps:
-            raise ValueError(f"exits is {self.exits}, wanted 1..{steps}")
-        for name in ("blocks", "ode_batch", "dmd_batch", "critic_updates", "rollouts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
-
-    @property
-    def num_exits(self) -> int:
-        return 3 if self.exits is None else self.exits
-
-
-class Distillation:
+class Distillation(Learner):
     """Networks, optimisers and place; `teacher` is frozen, all learn on its device."""
+
+    PLACE = ("ode_step", "dmd_step")
+    KEPT: ClassVar = (*Learner.KEPT, "samples")
+    PARTS = ("student", "average", "critic", "regression", "generation", "criticism")
+    ode_step: int
+    dmd_step: int
 
     def __init__(self, teacher: DiT, recipe: Recipe, seed: int, start: DiT | None = None) -> None:
         """`start`: what the student begins as; None: as its teacher."""
-        self.teacher, self.recipe, self.seed = teacher.requires_grad_(False), recipe, seed
+        super().__init__(seed)
+        self.teacher, self.recipe = teacher.requires_grad_(False), recipe
         self.device = device_of(teacher)
         start = teacher if start is None else start
         self.student, self.critic = learning_copy(start), learning_copy(teacher)
         self.average = copy.deepcopy(start).requires_grad_(False)
-        self.ode_step = self.dmd_step = 0
-        self.minutes, self.cpu_seconds = 0.0, 0.0
-        self.rows: list[Figures] = []
         self.samples: deque[tuple[Tensor, Scene]] = deque(maxlen=recipe.rollouts)
         self.regression = optimiser(self.student, recipe.ode_rate, (0.9, 0.99))
         self.generation = optimiser(self.student, recipe.generator_rate, (0.0, 0.999))
@@ -116,7 +69,7 @@ class Distillation:
         aim = level + 1 if recipe.ode_target == "next" else torch.full_like(level, len(sigmas) - 1)
         x, timesteps = states[rows, level], torch.from_numpy(around.schedule.timesteps)[level]
         timesteps, jump = (t.to(self.device) for t in (timesteps, sigmas[aim] - sigmas[level]))
-        velocity = clip_velocity(self.student, x, timesteps, scene.conditions, scene.starts, around)
+        velocity = clip_velocity(self.student, x, timesteps, scene, around)
         reached = x + over_latent(jump, x) * velocity
         loss = ((reached - states[rows, aim]) ** 2 * weight).mean() / weight.mean()
         for group in self.regression.param_groups:
@@ -185,27 +138,8 @@ class Distillation:
     def _generator(self, purpose: int) -> torch.Generator:
         return generator_of(self.seed, DMD, self.dmd_step, purpose, device=self.device)
 
-    @torch.no_grad()
     def _follow(self, step: int) -> None:
-        share = 1 - averaged(self.recipe.ema, step)
-        of = (list(network.parameters()) for network in (self.average, self.student))
-        torch._foreach_lerp_(*of, share)
-
-    def state(self) -> dict[str, Any]:
-        """What `load` needs."""
-        return {name: getattr(self, name) for name in PLAIN} | {
-            name: getattr(self, name).state_dict() for name in PARTS
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        for name in PARTS:
-            getattr(self, name).load_state_dict(state[name])
-        for name in PLAIN:
-            setattr(self, name, state[name])
-
-
-PLAIN = ("seed", "ode_step", "dmd_step", "minutes", "cpu_seconds", "rows", "samples")
-PARTS = ("student", "average", "critic", "regression", "generation", "criticism")
+        move_average(self.average, self.student, averaged(self.recipe.ema, step))
 
 
 def learning_copy(network: DiT) -> DiT:

@@ -8,8 +8,6 @@ past tells the level. What a step sees follows from the seed and the step's numb
 B windows   T video frames of a window, context and block   L layers   C width
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import OrderedDict
 from dataclasses import astuple, dataclass
@@ -52,6 +50,8 @@ DEV_SOUNDS = {"speech": 12, "speech in noise": 2, "silence": 3}
 
 @dataclass(frozen=True, slots=True)
 class Sound:
+    """A waveform and the curves that it asks for."""
+
     samples: np.ndarray
     """float32 [640 * NUM_FRAMES]."""
     curves: np.ndarray

@@ -7,10 +7,7 @@ attributes, so that no attribute can be guessed from another one.
 B prompts   L tokens   C width
 """
 
-from __future__ import annotations
-
 import dataclasses
-from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,33 +20,23 @@ from networks.checkpoint import save_checkpoint
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.sessions.text import Tokenizer
-from train.world.captions import caption, clothes, looks
+from train.world import palettes
+from train.world.captions import article, caption, clothes, looks
 from train.world.clips import identity_seed
 from train.world.identity import Identity, identity
 from train.world.motion import MOODS
-from train.world.palettes import (
-    BACKGROUNDS,
-    BEARDS,
-    CLOTH,
-    CLOTH_PATTERNS,
-    CUTS,
-    GARMENTS,
-    GLASSES,
-    HAIRS,
-    WALL,
-)
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mood": tuple(MOODS),
-    "hair_name": tuple(HAIRS),
-    "cut": CUTS,
-    "glasses": GLASSES,
-    "beard": BEARDS,
-    "garment": GARMENTS,
-    "cloth_name": tuple(CLOTH),
-    "cloth_pattern": CLOTH_PATTERNS,
-    "wall_name": tuple(WALL),
-    "background": BACKGROUNDS,
+    "hair_name": tuple(palettes.HAIRS),
+    "cut": palettes.CUTS,
+    "glasses": palettes.GLASSES,
+    "beard": palettes.BEARDS,
+    "garment": palettes.GARMENTS,
+    "cloth_name": tuple(palettes.CLOTH),
+    "cloth_pattern": palettes.CLOTH_PATTERNS,
+    "wall_name": tuple(palettes.WALL),
+    "background": palettes.BACKGROUNDS,
 }
 """What a prompt can say. What it does not say counts as one more value, the last."""
 NOUNS = ("person", "man", "woman", "character", "face", "avatar")
@@ -64,18 +51,14 @@ NEARNESS = (((0.5, 9.0), (0.15, 0.15)), ((0.1, 0.5), (0.3, 0.3)))
 
 Said = dict[str, str]
 """Attribute -> its value in the prompt; attributes that it does not mention are missing."""
-
-
-@cache
-def _anyone() -> Identity:
-    return identity(0)
+ANYONE = identity(0)
 
 
 def character(rng: np.random.Generator) -> tuple[Identity, str]:
     """A character of independent attributes, and a mood."""
     drawn = {name: values[int(rng.integers(len(values)))] for name, values in CHOICES.items()}
     mood = drawn.pop("mood")
-    return dataclasses.replace(_anyone(), **drawn, freckles=bool(rng.random() < 0.1)), mood
+    return dataclasses.replace(ANYONE, **drawn, freckles=bool(rng.random() < 0.1)), mood
 
 
 def said(who: Identity, mood: str) -> Said:
@@ -94,9 +77,7 @@ def prompt(rng: np.random.Generator) -> tuple[str, Said]:
     if rng.random() < CAPTION_SHARE:
         return caption(who, mood, int(rng.integers(1 << 30))), said(who, mood)
     words, all_said = _short(rng, who, mood), said(who, mood)
-    text = ", ".join(part for part, _ in words) if rng.random() < 0.3 else " ".join(
-        part for part, _ in words
-    )  # fmt: skip
+    text = (", " if rng.random() < 0.3 else " ").join(part for part, _ in words)
     named = {name for _, names in words for name in names}
     style = rng.random()
     text = text.lower() if style < 0.3 else text[:1].upper() + text[1:] if style < 0.6 else text
@@ -110,7 +91,7 @@ def _short(rng: np.random.Generator, who: Identity, mood: str) -> list[tuple[str
     noun, parts = NOUNS[int(rng.integers(len(NOUNS)))], []
     if kept[0]:
         bare = rng.random() < 0.2
-        parts.append((mood if bare else f"{_article(mood)} {noun}", ("mood",)))
+        parts.append((mood if bare else f"{article(mood)} {noun}", ("mood",)))
     elif kept[1:].any():
         parts.append((f"a {noun}", ()))
     if kept[1]:
@@ -124,12 +105,8 @@ def _short(rng: np.random.Generator, who: Identity, mood: str) -> list[tuple[str
         parts.append((f"wearing {clothes(who)}", names))
     if kept[4]:
         place = "wall" if rng.random() < 0.5 else "background"
-        parts.append((f"in front of {_article(who.wall_name)} {place}", ("wall_name",)))
+        parts.append((f"in front of {article(who.wall_name)} {place}", ("wall_name",)))
     return parts
-
-
-def _article(word: str) -> str:
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def labels(all_said: list[Said]) -> dict[str, Tensor]:

@@ -8,20 +8,18 @@ figures; a run that was stopped goes on. What lacks its files is left out and re
 measured. `--only truth vae` needs a VAE alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
-import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import Gate, Results, compare, gates, says
-from train.evaluate.loop import Evaluation
 from train.evaluate.metrics import METRICS
 from train.evaluate.metrics_picture import COLOURED
 from train.evaluate.models import Models
@@ -31,7 +29,7 @@ from train.evaluate.statistics import Estimate, Runs, bootstrap, by_face, mean
 from train.evaluate.store import Store
 from train.evaluate.takes import take
 from train.evaluate.video import read_sound, read_video
-from train.network import quick_layers
+from train.learning import options
 from train.preset import SIZE
 from train.world.clips import SPLITS
 
@@ -78,14 +76,9 @@ def over_time(runs: Runs) -> dict[str, dict[str, object]]:
     return {f"{horizon} s": kept for horizon in HORIZONS_S if (kept := reached(horizon))}
 
 
-def print_gates(judged: list[Gate]) -> None:
-    for gate in judged:
-        print(f"{gate.name:66} {gate.found!s:28} {gate.wanted:12} {gate.verdict}")
-
-
-def judge_video(args: argparse.Namespace) -> dict[str, float]:
-    """Figures of one saved stream."""
-    audio = read_sound(args.audio)
+def judge_video(args: argparse.Namespace) -> None:
+    """Print the figures of one saved stream."""
+    audio = read_sound(args.audio or args.video)
     pieces = list(read_video(args.video, args.size))
     num_frames = min(sum(map(len, pieces)), -(-len(audio) // 640))
     wanted = take(args.face, num_frames, size=args.size, split=args.split, audio=audio,
@@ -105,74 +98,68 @@ def judge_video(args: argparse.Namespace) -> dict[str, float]:
             print(f"{metric.title:60} {value.value:8.3f}")
     if args.out is not None:
         Store(args.out).put_apart("video", found)
-    return found.figures
+    if args.json:
+        print(json.dumps({k: v for k, v in found.figures.items() if math.isfinite(v)}))
 
 
-def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Judge a trained avatar on unseen faces.")
-    parser.add_argument("--out", type=Path, help="folder of the report and the results")
-    parser.add_argument("--weights", type=Path, help="folder: vae, audio_encoder, text_encoder")
-    for name, about in (
-        ("student", "the few-step DiT (safetensors); DIR/dit.safetensors if left out"),
-        ("teacher", "the many-step DiT"),
-        ("uncorrupted", "a student trained without history corruption"),
-        ("sinkless", "a student trained without the sink"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, help=about)
-    parser.add_argument("--artifacts", type=Path, help="exported graphs, run by the served code")
-    parser.add_argument("--human", type=Path, help="a recording to speak, reported apart")
-    parser.add_argument("--guidance", type=float, default=1.0, help="audio guidance of the teacher")
-    parser.add_argument("--teacher-history", choices=("own level", "clean"), default="own level",
-                        help="what the teacher's blocks see of the ones before")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a few minutes, less certain")
-    parser.add_argument("--only", nargs="+", default=[], metavar="SETTING")
-    parser.add_argument("--faces", type=int, help="at most so many faces per setting")
-    parser.add_argument("--seeds", type=int, help="at most so many seeds per face")
-    parser.add_argument("--seconds", type=int, help="at most so many per run")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(),
-                        help="cores that networks run on; all if left out")  # fmt: skip
-    quick_layers.add_option(parser)
-    parser.add_argument("--json", action="store_true", help="all figures in the last line")
-    parser.add_argument("--video", type=Path, help="judge this saved stream instead")
-    parser.add_argument("--audio", type=Path, help="what it speaks; its own track if left out")
-    parser.add_argument("--face", type=int, help="clip seed of the video's character")
-    parser.add_argument("--split", choices=SPLITS, default="test",
-                        help="whose faces, voices and sentences; choose models on dev")  # fmt: skip
-    parser.add_argument("--mood", help="of the video, if it is not the clip's")
-    parser.add_argument("--size", type=int, default=SIZE, help="side of the generated picture")
+CHECKPOINTS = {
+    "student": "the few-step DiT (safetensors); DIR/dit.safetensors if left out",
+    "teacher": "the many-step DiT",
+    "uncorrupted": "a student trained without history corruption",
+    "sinkless": "a student trained without the sink",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    about = "Judge a trained avatar on unseen faces."
+    parser = options.parser(about, "threads", "products", threads=torch.get_num_threads())
+    add = parser.add_argument
+    path, number = partial(add, type=Path), partial(add, type=int)
+    path("--out", help="folder of the report and the results")
+    path("--weights", help="folder: vae, audio_encoder, text_encoder")
+    for name, what in CHECKPOINTS.items():
+        path(f"--{name}", help=what)
+    path("--artifacts", help="exported graphs, run by the served code")
+    path("--human", help="a recording to speak, reported apart")
+    path("--video", help="judge this saved stream instead")
+    path("--audio", help="what it speaks; its own track if left out")
+    number("--face", help="clip seed of the video's character")
+    number("--size", default=SIZE, help="side of the generated picture")
+    number("--faces", help="at most so many per setting")
+    number("--seeds", help="at most so many per face")
+    number("--seconds", help="at most so many per run")
+    add("--mood", help="of the video, if it is not the clip's")
+    add("--guidance", type=float, default=1.0, help="audio guidance of the teacher")
+    add("--teacher-history", choices=("own level", "clean"), default="own level",
+        help="what the teacher's blocks see of the ones before")  # fmt: skip
+    add("--split", choices=SPLITS, default="test",
+        help="whose faces, voices and sentences; choose models on dev")  # fmt: skip
+    add("--only", nargs="+", default=[], metavar="SETTING")
+    add("--quick", action="store_true", help="a few minutes, less certain")
+    add("--json", action="store_true", help="all figures in the last line")
     return parser
 
 
 def main() -> None:
-    parser = options()
-    args = parser.parse_args()
+    asked = parser()
+    args = asked.parse_args()
     torch.set_num_threads(args.threads)
-    try:
-        if args.video is not None:
-            if args.face is None:
-                parser.error("--video wants --face: the clip seed of the character it shows")
-            args.audio = args.audio or args.video
-            figures = judge_video(args)
-            if args.json:
-                print(json.dumps({k: v for k, v in figures.items() if math.isfinite(v)}))
-            return
-        if args.out is None:
-            parser.error("--out is wanted")
-        evaluate(args)
-    except ValueError as error:
-        sys.exit(f"evaluate: {error}")
+    if args.video is None and args.out is None:
+        asked.error("--out is wanted")
+    if args.video is not None and args.face is None:
+        asked.error("--video wants --face: the clip seed of the character it shows")
+    options.run(evaluate if args.video is None else judge_video, args)
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from train.evaluate.report import write_report
-
+    """Every run of the sweep that is asked for; the report and its figures."""
     sweep = replace(QUICK if args.quick else FULL, split=args.split).resized(
         faces=args.faces, seeds=args.seeds, seconds=args.seconds
     )
     if args.only:
         sweep = sweep.chosen(args.only)
-    names = ("student", "teacher", "uncorrupted", "sinkless")
-    given = {name: getattr(args, name) for name in names}
+    given = {name: getattr(args, name) for name in CHECKPOINTS}
     if given["student"] is None and args.weights is not None:
         student = args.weights / "dit.safetensors"
         given["student"] = student if student.is_file() else None
@@ -182,13 +169,16 @@ def evaluate(args: argparse.Namespace) -> None:
         teacher_history=args.teacher_history, batch=sweep.batch,
         num_threads=args.threads, products=args.products,
     )  # fmt: skip
+    from train.evaluate.report import write_report  # a saved video is judged without its plots
+
     args.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     evaluation = Evaluation(sweep, models, args.out)
     results = evaluation.run()
     judged = gates(results)
     path = write_report(args.out / "report.html", evaluation, results, judged, quick=args.quick)
-    print_gates(judged)
+    for gate in judged:
+        print(f"{gate.name:66} {gate.found!s:28} {gate.wanted:12} {gate.verdict}")
     print(f"{path}, {(time.monotonic() - begun) / 60:.1f} minutes")
     if args.json:
         print(json.dumps(everything(sweep, results, judged)))

@@ -3,8 +3,6 @@
 A verdict follows from the figure; "surely" is added only if its whole interval is on that side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,23 +10,8 @@ import numpy as np
 
 from train.evaluate.metrics import BY_NAME, METRICS, Metric, worst_face
 from train.evaluate.run import HORIZONS_S
-from train.evaluate.settings import (
-    CAP,
-    LONG,
-    STUDENT,
-    TEACHER,
-    TEACHER_IN_4,
-    Pair,
-)
-from train.evaluate.statistics import (
-    UNKNOWN,
-    Estimate,
-    Runs,
-    bootstrap,
-    by_face,
-    mean,
-    ratio,
-)
+from train.evaluate.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, Pair
+from train.evaluate.statistics import UNKNOWN, Estimate, Runs, bootstrap, by_face, mean, ratio
 
 Results = Mapping[str, Runs]
 """Setting -> (face, seed) -> figures."""
@@ -39,6 +22,8 @@ ALLOWED = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Gate:
+    """A figure, and what it has to be."""
+
     name: str
     low: float
     high: float
@@ -72,6 +57,7 @@ def gates(results: Results) -> list[Gate]:
     student, cap = results.get(STUDENT, {}), results.get(CAP, {})
     of = {name: metric.estimate(student) for name, metric in BY_NAME.items()}
     share = bootstrap(ratio, [by_face(student, "opening"), by_face(cap, "opening")])
+    limits = {"background": 3, "clothes": 3, "skin": 6, "hair": 6}
     listed = [
         Gate("lip sync, mean", 0.85, np.inf, of["sync"]),
         Gate("lip sync, share of the VAE's cap", 0.9, np.inf, share),
@@ -80,13 +66,11 @@ def gates(results: Results) -> list[Gate]:
         Gate("lag, frames", -1, 1, of["lag"]),
         Gate("mouth width", 0.5, np.inf, of["width"]),
         Gate("motion energy / truth", 0.8, 1.2, of["motion"]),
-        Gate("boundary ratio / the VAE's", 0.9, 1.1, _boundary(student, cap)),
-        Gate("seam of blocks / the VAE's", 0.9, 1.1, _seam(student, cap)),
-    ]
-    limits = {"background": 3, "clothes": 3, "skin": 6, "hair": 6}
-    listed += [
-        Gate(f"colour of {name}, /255", -np.inf, limit, of[name]) for name, limit in limits.items()
-    ]
+        *(Gate(f"{name} / the VAE's", 0.9, 1.1, _ratio_of_ratios(student, cap, BY_NAME[metric]))
+          for name, metric in (("boundary ratio", "boundary"), ("seam of blocks", "seam"))),
+        *(Gate(f"colour of {name}, /255", -np.inf, limit, of[name])
+          for name, limit in limits.items()),
+    ]  # fmt: skip
     long = results.get(LONG, {})
     for horizon in HORIZONS_S:
         # All horizons from the same long runs; without them, from the short ones as far as they go.
@@ -97,17 +81,9 @@ def gates(results: Results) -> list[Gate]:
     return listed + _against_teacher(results)
 
 
-def _boundary(student: Runs, cap: Runs) -> Estimate:
-    return _ratio_of_ratios(student, cap, BY_NAME["boundary"])
-
-
-def _seam(student: Runs, cap: Runs) -> Estimate:
-    return _ratio_of_ratios(student, cap, BY_NAME["seam"])
-
-
 def _ratio_of_ratios(one: Runs, other: Runs, metric: Metric) -> Estimate:
-    names = [name for name in (metric.figure, metric.over) if name]
-    columns = [by_face(runs, name) for runs in (one, other) for name in names]
+    """The ratio of one setting's metric to another's."""
+    columns = [by_face(runs, name) for runs in (one, other) for name in metric.names]
     return bootstrap(lambda a, b, c, d: ratio(a, b) / ratio(c, d), columns)
 
 

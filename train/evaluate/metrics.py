@@ -1,7 +1,5 @@
 """Every metric that is reported: which figures it is made of, and what is good."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +23,13 @@ class Metric:
     """What five per cent are taken of when two settings are compared; None is the other's value.
     For metrics that are perfect near zero it is their gate or usual size."""
 
+    @property
+    def names(self) -> list[str]:
+        """The figures that it is made of."""
+        return [name for name in (self.figure, self.over) if name]
+
     def estimate(self, runs: Runs, only: set[tuple[int, int]] | None = None) -> Estimate:
-        columns = [by_face(runs, name, only) for name in (self.figure, self.over) if name]
+        columns = [by_face(runs, name, only) for name in self.names]
         return bootstrap(mean if self.over is None else ratio, columns)
 
     def badness(self, value: Array) -> Array:
@@ -41,8 +44,7 @@ class Metric:
         Over the faces and seeds that both have; below zero it is better.
         """
         both = set(one) & set(other)
-        names = [name for name in (self.figure, self.over) if name]
-        columns = [by_face(runs, name, both) for runs in (one, other) for name in names]
+        columns = [by_face(runs, name, both) for runs in (one, other) for name in self.names]
         form = mean if self.over is None else ratio
 
         def difference(*values: Array) -> Array:

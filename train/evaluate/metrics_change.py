@@ -6,8 +6,6 @@ next, a stream can flicker; the ratios compare those changes with the ones in be
 T frames   S the picture's side   Δ the mean absolute change of a pixel, grey levels
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 Array = np.ndarray
@@ -72,11 +70,9 @@ def _changes(frames: Array, apart: int) -> Array:
 
 
 def flicker(frames: Array, first: int, still: Array) -> float:
-    """Mean Δ at borders of latents, of pixels where nothing moves; nan if there are too few.
+    """Mean Δ at borders of latents, of the `still` pixels [S, S]; nan if there are too few.
 
-    Args:
-        frames: uint8 [T, S, S, 3], of which frames[0] is number `first` of the stream.
-        still: bool [S, S].
+    `frames` are uint8 [T, S, S, 3], of which frames[0] is number `first` of the stream.
     """
     places = first + np.arange(1, len(frames))
     borders = np.flatnonzero((places % LATENT == 0) & (places >= SETTLED))

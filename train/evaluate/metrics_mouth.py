@@ -5,30 +5,21 @@ Pure arithmetic on curves at 25 per second; nothing here knows where they come f
 T frames   N of them that were read
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
+
+from train.world.measure import STILL, correlation
 
 Array = np.ndarray
 
 LARGEST_LAG = 10
 """Frames, 400 ms, that the best lag is searched within."""
-STILL = 1e-4
-"""A curve whose deviation is below this does not move."""
 SETTLED_SILENCE = 3
 """Frames that a true mouth is closed before and after one that counts as silence."""
 FEWEST_SILENT = 12
 CLOSED = 0.1
 """Opening below which lips look closed."""
-
-
-def correlation(made: Array, true: Array) -> float:
-    """0 for a mouth that never moves, nan where the true one does not either."""
-    if true.std() < STILL:
-        return float("nan")
-    return float(np.corrcoef(made, true)[0, 1]) if made.std() >= STILL else 0.0
 
 
 def lag_curve(made: Array, true: Array, at: Array) -> Array:

@@ -8,8 +8,6 @@ a fraction of a pixel off count little and colours count in full.
 T frames   S the picture's side
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

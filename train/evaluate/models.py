@@ -1,7 +1,5 @@
 """From the files that were given to the source of frames that a setting asks for."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -10,24 +8,25 @@ from pathlib import Path
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
-from train.evaluate.conditions import Encoders
 from train.evaluate.settings import Setting, Sweep
 from train.evaluate.sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
+from train.evaluate.torch_source import TorchSource
+from train.latents.frozen import FrozenNetworks
 from train.network import quick_layers
+from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
-TRAIN = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MEASURING = (
-    *sorted((TRAIN / "world").glob("*.py")),
-    *(TRAIN / "evaluate" / f"metrics{name}.py" for name in ("", "_change", "_mouth", "_picture")),
-    *(TRAIN / "evaluate" / f"{name}.py" for name in ("run", "sources", "takes")),
+    *("train/world", "train/vae/video.py", "train/evaluate/metrics.py"),
+    *(f"train/evaluate/metrics_{name}.py" for name in ("change", "mouth", "picture")),
+    *(f"train/evaluate/{name}.py" for name in ("run", "sources", "takes")),
 )
-"""Code whose change makes old figures worthless. Named one by one: a file that moves is missed."""
+"""Code whose change makes old figures worthless."""
 ROLLING_OUT = (
-    *(TRAIN / "network" / f"stream{name}.py" for name in ("", "_network", "_options")),
-    TRAIN / "network" / "batched_dit.py",
-    TRAIN.parent / "pipeline" / "rolling" / "plan.py",
-    TRAIN.parent / "pipeline" / "denoising" / "schedule.py",
+    *("train/network", "train/evaluate/torch_source.py", "train/latents/frozen.py"),
+    *("train/encoders/features.py", "pipeline/rolling/plan.py"),
+    "pipeline/denoising/schedule.py",
 )
 """The same for streams made in torch."""
 
@@ -38,8 +37,13 @@ class MissingFileError(ValueError):
 
 @cache
 def digest(path: Path) -> str:
-    """Of a file, or of a folder's files."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """Of a file, or of a folder's files but for what Python compiled; FileNotFoundError if there is
+    none, as after a move."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    if not files:
+        raise FileNotFoundError(f"{path} has no files")
     total = hashlib.sha256()
     for file in files:
         total.update(hashlib.sha256(file.read_bytes()).digest())
@@ -58,13 +62,13 @@ class Models:
     artifacts: Path | None = None
     human: Path | None = None
     guidance: float = 1.0
-    """Of the teacher, as its history; see `train.network.stream.RolloutOptions`."""
+    """Of the teacher, as its history; see `RolloutOptions`."""
     teacher_history: str = "own level"
     batch: int = 8
     num_threads: int = 1
     products: str = "float32"
     """Type of factors in a DiT's matrix products; see `train.network.quick_layers`."""
-    _encoders: Encoders | None = None
+    _networks: FrozenNetworks | None = None
     _dits: dict[str, DiT] = field(default_factory=dict)
 
     def needed(self, setting: Setting) -> list[Path]:
@@ -85,9 +89,7 @@ class Models:
         return files
 
     def rollout(self, setting: Setting) -> dict[str, object]:
-        """Of a setting; `MissingFileError` if there is no such option."""
-        from train.network.stream import RolloutOptions
-
+        """The options of a setting; `MissingFileError` if one of them does not exist."""
         options = dict(setting.rollout)
         if setting.model == "teacher":
             options["guidance"] = self.guidance
@@ -100,9 +102,8 @@ class Models:
     def fingerprint(self, setting: Setting, sweep: Sweep) -> str:
         """Equal for equal figures: of files, options and the code that measures."""
         rolled = setting.model not in ("truth", "vae", "served")
-        files = [*self.needed(setting), *MEASURING]
-        if rolled:
-            files += ROLLING_OUT
+        code = (*MEASURING, *ROLLING_OUT) if rolled else MEASURING
+        files = [*self.needed(setting), *(ROOT / name for name in code)]
         options = sorted(self.rollout(setting).items()) if rolled else []
         if rolled and self.products != "float32":
             options.append(("products", self.products))
@@ -127,19 +128,16 @@ class Models:
         return self._rolled_out(setting)
 
     def _rolled_out(self, setting: Setting) -> Source:
-        from train.evaluate.torch_source import TorchSource
-        from train.network.stream import RolloutOptions
-
-        if self._encoders is None:
+        if self._networks is None:
             assert self.weights is not None
-            self._encoders = Encoders.load(self.weights, PRESET)
+            self._networks = FrozenNetworks.load(self.weights)
         if setting.model not in self._dits:
             path = self.checkpoints[setting.model]
             self._dits[setting.model] = load_checkpoint(DiT(PRESET.dit), path)
         options = RolloutOptions(**self.rollout(setting))
         dit = self._dits[setting.model]
         quick_layers.set_products(self.products)
-        return TorchSource(dit, self._encoders, options, batch=self.batch)
+        return TorchSource(dit, self._networks, options, batch=self.batch)
 
 
 def _given(path: Path | None, what: str) -> Path:

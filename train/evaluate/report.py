@@ -1,72 +1,39 @@
 """The report of an evaluation: one HTML file with everything in it."""
 
-from __future__ import annotations
-
 import html
 import platform
+import string
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from train.evaluate import report_plots
+from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import Gate, Results, compare, says
-from train.evaluate.loop import Evaluation
 from train.evaluate.metrics import METRICS
-from train.evaluate.settings import (
-    CAP,
-    HUMAN,
-    LONG,
-    STUDENT,
-    TEACHER,
-    TEACHER_IN_4,
-    TRUTH,
-    Setting,
-)
+from train.evaluate.settings import CAP, HUMAN, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH
 from train.evaluate.statistics import LEVEL, Estimate
 
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; color: #222 }
-table { border-collapse: collapse; margin: 1em 0; font-size: 13px }
-td, th { border-bottom: 1px solid #ddd; padding: 3px 9px; text-align: left; vertical-align: top }
-.passes, .better { color: #1c6b2a } .FAILS, .worse { color: #b3202c; font-weight: 600 }
-.not, .does { color: #888 }
-img { max-width: 100% } img.strip { image-rendering: pixelated; width: 100% }
-small { color: #777; white-space: nowrap }
-"""
+PAGE = string.Template(Path(__file__).with_name("report.html").read_text())
 STRIPS = 3
 """Faces shown of each setting that is shown."""
 SHOWN = (CAP, STUDENT, TEACHER, TEACHER_IN_4, LONG)
-METHOD = """
-<p>A procedural world knows the truth: who is drawn, what is said, and how the mouth should move.
-Pose and mouth are read from the generated pixels; colours, sharpness and identity are compared with
-the character drawn in that pose with that mouth, leaving out eyes, brows and the rims of regions.
-The setting <i>truth</i> is the renderer under the same measures: what it scores is their own error.
-<i>vae</i> is true clips through the VAE and back: no model that works in its latents is expected to
-do better.</p>
-<p>Brackets are {level:.0%} bootstrap intervals over faces; seeds of a face are averaged first. A
-verdict is "surely" only if the whole interval is on its side. Many metrics are compared for many
-pairs, so about one in {odds:.0f} intervals misses by chance alone. Ratios are of means over faces.
-The interval of the worst face is the range of its seeds.</p>
-"""
 
 
 def write_report(
     path: Path, evaluation: Evaluation, results: Results, judged: Sequence[Gate], *, quick: bool
 ) -> Path:
-    body = [
-        "<h1>Evaluation of the trained avatar</h1>",
-        *_head(evaluation, quick),
-        "<h2>Gates</h2>",
-        _gate_table(judged),
-        "<h2>All figures</h2>",
-        *_figures(evaluation, results),
-        "<h2>Differences</h2>",
-        *_differences(evaluation, results),
-        "<h2>Pictures</h2>",
-        *_pictures(evaluation, results),
-    ]
-    page = f"<!doctype html><meta charset=utf-8><title>Evaluation</title><style>{STYLE}</style>"
-    path.write_text(page + "\n".join(body) + "\n")
+    """Fill the page in; `quick`: with a warning."""
+    parts = {
+        "head": _head(quick),
+        "settings": [_settings(evaluation)],
+        "gates": [_gate_table(judged)],
+        "figures": _figures(evaluation, results),
+        "differences": _differences(evaluation, results),
+        "pictures": _pictures(evaluation, results),
+    }
+    shown = {name: "\n".join(lines) for name, lines in parts.items()}
+    path.write_text(PAGE.substitute(shown, level=f"{LEVEL:.0%}", odds=f"{1 / (1 - LEVEL):.0f}"))
     return path
 
 
@@ -80,7 +47,7 @@ def _value(found: Estimate) -> str:
     return f"{found.value:.3f} <small>[{found.low:.3f}, {found.high:.3f}]</small>"
 
 
-def _head(evaluation: Evaluation, quick: bool) -> Iterator[str]:
+def _head(quick: bool) -> Iterator[str]:
     day = time.strftime("%Y-%m-%d %H:%M")
     yield f"<p>{day}, {html.escape(platform.processor() or platform.machine())}.</p>"
     if quick:
@@ -88,18 +55,17 @@ def _head(evaluation: Evaluation, quick: bool) -> Iterator[str]:
             "<p><b>Quick version:</b> few faces, one seed, short clips. Intervals are wide, chance "
             "correlations are larger than at 60 s, and gates are only a hint.</p>"
         )
-    yield METHOD.format(level=LEVEL, odds=1 / (1 - LEVEL))
+
+
+def _settings(evaluation: Evaluation) -> str:
     rows = [_row("setting", "what it is", "runs", kind="th")]
     for setting in evaluation.sweep.settings:
         reason = evaluation.missing.get(setting.name)
-        state = f"not measured: {html.escape(reason)}" if reason else _amount(setting)
+        part = "" if setting.piece_every == 1 else ", the start and 5 s of every 20 measured"
+        amount = f"{setting.faces} faces × {setting.seeds} seeds × {setting.seconds} s{part}"
+        state = f"not measured: {html.escape(reason)}" if reason else amount
         rows.append(_row(setting.name, html.escape(setting.about), state))
-    yield f"<table>{''.join(rows)}</table>"
-
-
-def _amount(setting: Setting) -> str:
-    part = "" if setting.piece_every == 1 else ", the start and 5 s of every 20 measured"
-    return f"{setting.faces} faces × {setting.seeds} seeds × {setting.seconds} s{part}"
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _gate_table(judged: Sequence[Gate]) -> str:

@@ -1,7 +1,5 @@
 """The plots of an evaluation, each as a PNG in a data URI."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 T frames   S the picture's side
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache

@@ -1,9 +1,8 @@
 """What is compared: every setting of the evaluation, in its full and its quick form."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
+from typing import Self
 
 from train.world.measure import MOUTH_MOODS
 
@@ -23,7 +22,7 @@ class Setting:
     model: str
     """truth, vae, served, or the name of a checkpoint."""
     rollout: tuple[tuple[str, object], ...] = ()
-    """Fields of `train.network.stream.RolloutOptions` that differ from its defaults."""
+    """Fields of `train.network.stream_network.RolloutOptions` that differ from its defaults."""
     kind: str = "speech"
     """What sounds: see `train.world.speech.KINDS`; "given" is the caller's file."""
     seconds: int
@@ -47,6 +46,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
+    """What an evaluation measures and compares."""
+
     settings: tuple[Setting, ...]
     pairs: tuple[Pair, ...]
     split: str = "test"
@@ -57,7 +58,7 @@ class Sweep:
     batch: int = 8
     """Streams side by side."""
 
-    def chosen(self, names: list[str]) -> Sweep:
+    def chosen(self, names: list[str]) -> Self:
         """Only these settings; ValueError for an unknown name."""
         known = {s.name: s for s in self.settings}
         if unknown := sorted(set(names) - set(known)):
@@ -65,7 +66,7 @@ class Sweep:
         kept = tuple(s for s in self.settings if s.name in names)
         return dataclasses.replace(self, settings=kept)
 
-    def resized(self, **most: int | None) -> Sweep:
+    def resized(self, **most: int | None) -> Self:
         """With at most so many `faces`, `seeds` and `seconds` in every setting; None: as it is."""
         given = {name: limit for name, limit in most.items() if limit is not None}
         settings = tuple(
@@ -75,73 +76,34 @@ class Sweep:
         return dataclasses.replace(self, settings=settings)
 
 
-PAIRS = (
-    Pair(one=STUDENT, other=TEACHER, question="Does distillation cost anything?"),
-    Pair(one=STUDENT, other=TEACHER_IN_4, question="Does distillation buy anything at 4 steps?"),
-    Pair(one="student 3", other=STUDENT, question="3 steps against 4"),
-    Pair(one="student 2", other=STUDENT, question="2 steps against 4"),
-    Pair(one="student 1", other=STUDENT, question="1 step against 4"),
-    *(
-        Pair(
-            one=f"student {few}",
-            other=TEACHER,
-            question=f"The student's {few} against the teacher's 40",
-        )
-        for few in (3, 2, 1)
-    ),
-    Pair(one="no sink", other=STUDENT, question="Without the sink, everything else equal"),
-    Pair(
-        one="no sink, window 5",
-        other=STUDENT,
-        question="Without the sink, but with one block more in the window",
-    ),
-    Pair(
-        one="no sink",
-        other="window 3",
-        question="Without the sink, against a window one block shorter with it",
-    ),
-    Pair(
-        one="sink at first only",
-        other=STUDENT,
-        question="The sink is forgotten like any block",
-    ),
-    Pair(
-        one="trained without sink",
-        other=STUDENT,
-        question="Never had a sink, in training either",
-    ),
-    Pair(one="window 1", other=STUDENT, question="A window of 1 block against 4"),
-    Pair(one="window 2", other=STUDENT, question="A window of 2 blocks against 4"),
-    Pair(one="window 3", other=STUDENT, question="A window of 3 blocks against 4"),
-    Pair(
-        one=CLEAN,
-        other=STUDENT,
-        question="Clean-history caches against timestep forcing",
-    ),
-    Pair(one=ROLLING, other=STUDENT, question="The joint window against timestep forcing"),
-    Pair(one=ROLLING, other=CLEAN, question="The joint window alone: history is clean in both"),
-    Pair(
-        one="student 4 rolling, fresh noise",
-        other=ROLLING,
-        question="Rolling Forcing's sampler against Euler's in the joint window",
-    ),
-    Pair(
-        one="student 4 rolling, 1 before",
-        other=ROLLING,
-        question="1 clean block before the joint window against 3",
-    ),
-    Pair(
-        one="student 4 rolling, none before",
-        other=STUDENT,
-        question="The joint window alone, without any history, against timestep forcing",
-    ),
-    Pair(
-        one="uncorrupted",
-        other=STUDENT,
-        question="Trained without history corruption",
-    ),
-    Pair(one="served", other=STUDENT, question="The exported graphs against torch"),
-)
+_QUESTIONS = (
+    (STUDENT, TEACHER, "Does distillation cost anything?"),
+    (STUDENT, TEACHER_IN_4, "Does distillation buy anything at 4 steps?"),
+    ("student 3", STUDENT, "3 steps against 4"),
+    ("student 2", STUDENT, "2 steps against 4"),
+    ("student 1", STUDENT, "1 step against 4"),
+    *((f"student {few}", TEACHER, f"The student's {few} against the teacher's 40")
+      for few in (3, 2, 1)),
+    ("no sink", STUDENT, "Without the sink, everything else equal"),
+    ("no sink, window 5", STUDENT, "Without the sink, but with one block more in the window"),
+    ("no sink", "window 3", "Without the sink, against a window one block shorter with it"),
+    ("sink at first only", STUDENT, "The sink is forgotten like any block"),
+    ("trained without sink", STUDENT, "Never had a sink, in training either"),
+    ("window 1", STUDENT, "A window of 1 block against 4"),
+    ("window 2", STUDENT, "A window of 2 blocks against 4"),
+    ("window 3", STUDENT, "A window of 3 blocks against 4"),
+    (CLEAN, STUDENT, "Clean-history caches against timestep forcing"),
+    (ROLLING, STUDENT, "The joint window against timestep forcing"),
+    (ROLLING, CLEAN, "The joint window alone: history is clean in both"),
+    (f"{ROLLING}, fresh noise", ROLLING,
+     "Rolling Forcing's sampler against Euler's in the joint window"),
+    (f"{ROLLING}, 1 before", ROLLING, "1 clean block before the joint window against 3"),
+    (f"{ROLLING}, none before", STUDENT,
+     "The joint window alone, without any history, against timestep forcing"),
+    ("uncorrupted", STUDENT, "Trained without history corruption"),
+    ("served", STUDENT, "The exported graphs against torch"),
+)  # fmt: skip
+PAIRS = tuple(Pair(one=one, other=other, question=asked) for one, other, asked in _QUESTIONS)
 
 
 def _settings(seconds: int, long_s: int, faces: int, seeds: int, few: int) -> tuple[Setting, ...]:

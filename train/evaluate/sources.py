@@ -3,8 +3,6 @@
 B takes side by side   T frames   S the picture's side
 """
 
-from __future__ import annotations
-
 import queue
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.sessions.session import BlockFrames
 from train.evaluate.takes import Take
-from train.vae.clips import to_video
+from train.vae.video import to_frames, to_video
 
 Array = np.ndarray
 
@@ -37,11 +35,9 @@ class Source(Protocol):
 
         All takes have the same length. Equal seeds give equal frames.
         """
-        ...
 
     def close(self) -> None:
         """Free what it holds; nothing is generated afterwards."""
-        ...
 
 
 def sampling_seed(take: Take, seed: int) -> int:
@@ -49,7 +45,7 @@ def sampling_seed(take: Take, seed: int) -> int:
     return 1000 * take.face + seed
 
 
-class TruthSource:
+class TruthSource(Source):
     """The renderer itself: what does not find this perfect is no metric."""
 
     batch = 1
@@ -63,17 +59,8 @@ class TruthSource:
             drawn = [take.draw(rows, m) for take, m in zip(takes, motions, strict=True)]
             yield np.stack(drawn)
 
-    def close(self) -> None:
-        pass
 
-
-def to_frames(video: torch.Tensor) -> Array:
-    """float [B, 3, T, S, S] in about [-1, 1] to uint8 [B, T, S, S, 3], rounded as served."""
-    pixels = ((video.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return pixels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
-
-
-class ReconstructionSource:
+class ReconstructionSource(Source):
     """True clips through the VAE and back: no model that works in its latents does better.
 
     The first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent
@@ -111,9 +98,6 @@ class ReconstructionSource:
             made, state = self.vae.decode(latent[:, :, 1 + before // 4 :], state)
             yield to_frames(made)[:, : length - start]
 
-    def close(self) -> None:
-        pass
-
 
 class _Answers:
     """The reply of one request, read by the thread that asked."""
@@ -136,7 +120,7 @@ class _Answers:
         return False
 
 
-class ArtifactsSource:
+class ArtifactsSource(Source):
     """The served code on an artifacts folder, in this process: what a client would get."""
 
     batch = 1

@@ -4,8 +4,6 @@ A face is what generalises, so faces are drawn again; seeds are repeated measure
 averaged before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

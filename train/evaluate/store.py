@@ -4,8 +4,6 @@ OUT/results.json holds the figures; curves and pictures lie beside it as npz and
 other files, options or metrics than today's are dropped.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -20,6 +18,8 @@ Key = tuple[int, int]
 
 
 class Store:
+    """The results of one evaluation in its folder."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("curves", "pictures"):

@@ -6,14 +6,12 @@ where they are wanted.
 T video frames   S the picture's side in pixels
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from train.preset import SIZE
-from train.world.clips import clip, identity_seed, portrait
+from train.world.clips import clip, fitted, identity_seed, portrait
 from train.world.identity import Identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.motion import FPS, Expression, Mouth, Pose, eye_motion, head_motion, part
@@ -75,7 +73,10 @@ def take(
     """The take of a face's seed in its split.
 
     Args:
+        face: 0 to 999,999.
         num_frames: T, at 25 per second.
+        size: S.
+        split: one of `train.world.clips.SPLITS`.
         audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
         kind: the drawn sound, one of `train.world.speech.KINDS`.
         mood: one of `train.world.motion.MOODS` instead of the face's own.
@@ -89,8 +90,7 @@ def take(
     length = num_frames * SAMPLES_PER_FRAME
     if audio is None:
         audio, _, _ = sound(identity_seed(face, split), length, split, kind)
-    audio = np.asarray(audio, np.float32)[:length]
-    audio = np.pad(audio, (0, length - len(audio)))
+    audio = fitted(audio, length)
     return Take(
         face=face,
         split=split,

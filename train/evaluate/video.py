@@ -3,8 +3,6 @@
 T frames   S the picture's side
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the DiT learns from: clips of the drawn world as latents, audio features and text rows.
 
-    python -m train.latents --weights DIR --out DIR --clips 2000 --blocks 8 --split train
-
 How a clip is placed in its stream stands in `train.latents.takes`. Shards are float16 and belong to
 the weights that they were made with; a changed decoder of the VAE leaves them valid.
 
@@ -9,14 +7,9 @@ n blocks of F latents and 4 F video frames   C latent channels   h w latent size
 states of width Ca   B batch
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import multiprocessing
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -24,21 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from networks.presets import Preset
 from train.encoders.features import block_features
-from train.latents.takes import Networks, Take, draw_take, tensors
+from train.latents.frozen import FrozenNetworks
+from train.latents.takes import draw_take, tensors
 from train.preset import PRESET
-from train.world.clips import SPLITS
 
 CLIPS_PER_SHARD = 8
 TEXT_DROPOUT = 0.1
 PER_CLIP = ("text", "reference", "motion")
-_networks: Networks
+_networks: FrozenNetworks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,22 +58,16 @@ class LatentBatch:
 
 
 @torch.inference_mode()
-def write_shard(path: Path, seeds: range, split: str, num_blocks: int, networks: Networks) -> None:
+def write_shard(
+    path: Path, seeds: range, split: str, num_blocks: int, networks: FrozenNetworks
+) -> None:
     """One safetensors file of float16, clips in front; what is said of them in its metadata."""
     takes = [draw_take(seed, split, num_blocks, networks) for seed in seeds]
     features = block_features(networks.audio, [w for take in takes for w in take.windows])
-    store_shard(path, takes, features, split, networks)
-
-
-@torch.inference_mode()
-def store_shard(
-    path: Path, takes: Sequence[Take], features: Tensor, split: str, networks: Networks
-) -> None:
-    """The rest of `write_shard`: `features` [clips * n, L + 1, Ca, 4 F]."""
-    parts = features.split(len(features) // len(takes))
+    parts = features.split(num_blocks)
     clips = [tensors(t, f, networks) for t, f in zip(takes, parts, strict=True)]
     stacked = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
-    stacked["empty_text"] = networks.text_rows("")
+    stacked["empty_text"] = networks.text_rows("")[0]
     stored = {n: t.half() if t.is_floating_point() else t for n, t in stacked.items()}
     about = [
         {"seed": t.clip.seed, "mood": t.clip.mood, "kind": t.kind, "voice": t.voice,
@@ -98,7 +84,7 @@ def write_shards(
     split: str,
     num_clips: int,
     num_blocks: int,
-    networks: Networks,
+    networks: FrozenNetworks,
     seed: int = 0,
     workers: int = 1,
 ) -> Iterator[Path]:
@@ -117,10 +103,10 @@ def write_shards(
         yield from pool.imap_unordered(make, spans)
 
 
-def _start(folder: Path, networks: Networks | None = None) -> None:
+def _start(folder: Path, networks: FrozenNetworks | None = None) -> None:
     torch.set_num_threads(1)
     global _networks
-    _networks = networks or Networks(folder, PRESET)
+    _networks = networks or FrozenNetworks.load(folder)
 
 
 def _make_shard(folder: Path, split: str, num_blocks: int, seeds: range) -> Path:
@@ -165,11 +151,7 @@ class LatentClips:
         return len(self.clips)
 
     def batch(
-        self,
-        rng: np.random.Generator,
-        batch: int,
-        blocks: int,
-        text_dropout: float = TEXT_DROPOUT,
+        self, rng: np.random.Generator, batch: int, blocks: int, text_dropout: float = TEXT_DROPOUT
     ) -> LatentBatch:
         """Pieces of `blocks` blocks, from different clips if there are enough, at random places.
 
@@ -208,28 +190,3 @@ class LatentClips:
         piece = {name: tensor.float() for name, tensor in piece.items()}
         first = shard.get_tensor("first_block")[row] + begin
         return piece | {"first_block": first, "starts": first == 0}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the DiT's training clips.")
-    parser.add_argument("--weights", type=Path, required=True, help="folder of three safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--blocks", type=int, default=8, help="blocks of a clip")
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--seed", type=int, default=0, help="of the first clip")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    networks = Networks(args.weights, PRESET)
-    begun = time.monotonic()
-    of = (args.out, args.split, args.clips, args.blocks, networks, args.seed, args.workers)
-    shards = write_shards(*of)
-    total, bar = -(-args.clips // CLIPS_PER_SHARD), sys.stderr.isatty()
-    for path in track(shards, "shards", total, disable=not bar):
-        print(path, flush=True)
-    print(f"{(time.monotonic() - begun) / args.clips:.2f} s per clip")
-
-
-if __name__ == "__main__":
-    main()

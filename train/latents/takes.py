@@ -9,26 +9,16 @@ n blocks of F latents and 4 F video frames   C latent channels   h w latent size
 L + 1 hidden states of width Ca
 """
 
-from __future__ import annotations
-
-import hashlib
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from networks import audio_encoder, text_encoder
-from networks.audio_encoder import AudioEncoder
-from networks.checkpoint import load_checkpoint
-from networks.compact_vae import build_vae
-from networks.presets import Preset
-from networks.text_encoder import TextEncoder
 from pipeline.avatar.audio import AudioWindow
-from pipeline.sessions.text import Tokenizer
 from train.encoders.features import stream_windows
-from train.vae.clips import to_video
+from train.latents.frozen import FrozenNetworks
+from train.vae.video import to_video
 from train.world.clips import Clip, clip, identity_seed
 from train.world.render import REGIONS
 from train.world.speech import sound
@@ -40,40 +30,6 @@ START_SHARE = 0.3
 MOST_BLOCKS_BEFORE = 10
 FOCUS = ("mouth", "eyes")
 """Regions whose share of each latent is kept, to weigh errors with."""
-
-
-class Networks:
-    """The frozen networks of a folder of weights."""
-
-    FILES = ("vae.safetensors", "audio_encoder.safetensors", "text_encoder.safetensors")
-
-    def __init__(self, folder: Path, preset: Preset) -> None:
-        vae, audio, text = (folder / name for name in self.FILES)
-        config = preset.pipeline
-        self.folder, self.config = folder, config
-        self.vae = load_checkpoint(build_vae(preset.vae), vae)
-        rename = audio_encoder.module_key
-        self.audio = load_checkpoint(AudioEncoder(preset.audio), audio, rename=rename)
-        rename = text_encoder.module_key
-        self.text = load_checkpoint(TextEncoder(preset.text), text, rename=rename)
-        self.still_frames = 1 + config.temporal_stride * (config.motion_frames - 1)
-        self.tokenizer = Tokenizer(config, folder)
-        self.digest = self._digest()
-
-    def _digest(self) -> str:
-        """Tells weights and audio windows apart; what only decodes does not count."""
-        parts = {"audio": self.audio, "text": self.text, "vae": self.vae}
-        windows = (self.config.audio_context_frames, self.config.audio_lookahead_frames)
-        digest = hashlib.sha256(repr(windows).encode())
-        for part, module in parts.items():
-            for name, tensor in sorted(module.state_dict().items()):
-                if not (part == "vae" and name.startswith("decoder")):
-                    digest.update(f"{part}.{name}".encode() + tensor.numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    def text_rows(self, prompt: str) -> Tensor:
-        """[text_len, text_dim]."""
-        return self.text(**{k: torch.from_numpy(v) for k, v in self.tokenizer(prompt).items()})[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +45,7 @@ class Take:
     voice: str
 
 
-def draw_take(seed: int, split: str, num_blocks: int, networks: Networks) -> Take:
+def draw_take(seed: int, split: str, num_blocks: int, networks: FrozenNetworks) -> Take:
     """Clip `seed` of a split, `num_blocks` long, at a place in its stream that the seed decides."""
     config, key = networks.config, identity_seed(seed, split)
     rng = np.random.default_rng([key, 0x1A7])
@@ -108,7 +64,7 @@ def draw_take(seed: int, split: str, num_blocks: int, networks: Networks) -> Tak
     return Take(clip=drawn, windows=windows, first_block=first, kind=kind, voice=voice)
 
 
-def _region_shares(labels: np.ndarray, networks: Networks) -> Tensor:
+def _region_shares(labels: np.ndarray, networks: FrozenNetworks) -> Tensor:
     """uint8 [4 T, S, S] to [T, 2, h, w]."""
     c = networks.config
     cells = labels.reshape(-1, c.temporal_stride, c.latent_height, c.spatial_stride,
@@ -117,7 +73,7 @@ def _region_shares(labels: np.ndarray, networks: Networks) -> Tensor:
     return torch.from_numpy(np.stack(shares, 1))
 
 
-def tensors(take: Take, features: Tensor, networks: Networks) -> dict[str, Tensor]:
+def tensors(take: Take, features: Tensor, networks: FrozenNetworks) -> dict[str, Tensor]:
     """What `train.latents.clips.LatentBatch` holds of one take, without a batch dimension.
 
     `features` [n, L + 1, Ca, 4 F]. Regions are kept in `regions`, in the order of FOCUS.
@@ -131,7 +87,7 @@ def tensors(take: Take, features: Tensor, networks: Networks) -> dict[str, Tenso
     return {
         "latents": latents[:, leading:],
         "audio_features": features,
-        "text": networks.text_rows(drawn.caption),
+        "text": networks.text_rows(drawn.caption)[0],
         "reference": motion[:, :1],
         "motion": motion,
         "mouth": torch.from_numpy(np.stack(astuple(drawn.mouth), 1)[seen]),

@@ -1,7 +1,5 @@
 """A picture of how training goes, drawn again at every evaluation: `curve.png`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,23 +7,21 @@ from PIL import Image, ImageDraw
 
 PANEL = (360, 200)
 MARGIN = 34
+TIME = "cpu_seconds"
 COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#b07d12")
 
 
 def write_curves(
-    path: Path,
-    rows: Sequence[Mapping[str, float]],
-    panels: Mapping[str, Sequence[str]],
-    x: str = "cpu_seconds",
+    path: Path, rows: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]]
 ) -> None:
-    """One panel per title with the named figures of `rows` over `x`; rows may lack some."""
+    """One panel per title with the named figures of `rows` over their time; rows may lack some."""
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     image = Image.new("RGB", (PANEL[0] * columns, PANEL[1] * lines), "white")
     pen = ImageDraw.Draw(image)
     for number, (title, names) in enumerate(panels.items()):
         corner = (PANEL[0] * (number % columns), PANEL[1] * (number // columns))
-        _panel(pen, corner, title, {n: [(r[x], r[n]) for r in rows if n in r] for n in names})
+        _panel(pen, corner, title, {n: [(r[TIME], r[n]) for r in rows if n in r] for n in names})
     image.save(path)
 
 

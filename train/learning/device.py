@@ -2,8 +2,6 @@
 learners at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Sequence
@@ -14,17 +12,6 @@ import torch
 from torch import Tensor, nn
 
 Part = TypeVar("Part")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the trainers that can use a GPU."""
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
-    parser.add_argument(
-        "--parts", type=int, default=1, help="lessons of so many learners in every step, for a GPU"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes that prepare lessons ahead, for a GPU"
-    )
 
 
 def chosen(args: argparse.Namespace) -> torch.device:

@@ -5,8 +5,6 @@ with P a polynomial in G, so P alone is iterated. For a convolution of 64x1728 t
 the work.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 

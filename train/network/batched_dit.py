@@ -8,11 +8,9 @@ B clips   L tokens   F latent frames of a block   S tokens of a latent frame   N
 D = N * d width   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
@@ -47,6 +45,10 @@ class Conditions:
     """[B, text_len, text_dim]."""
     audio: Tensor
     """[B, audio layers, audio width, video frames of all blocks]."""
+
+    def rows(self, chosen: slice | Tensor) -> Self:
+        """The conditions of some of the streams."""
+        return replace(self, **{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
 def frame_rotation(config: PipelineConfig, frames: ArrayLike, device: torch.device) -> Tensor:
@@ -126,7 +128,7 @@ def sink_keys_values(
     turns = sink_rotation(config, config.sink_position, reference.device)
     kept: list[KeysValues] = []
 
-    def among_themselves(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def among_themselves(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         kept.append((k, v))
         return attend(rotate(q, turns), rotate(k, turns), v)
 

@@ -7,9 +7,6 @@ On a GPU they are PyTorch's own, attention in bfloat16.
 they are added to stays float32. A processor with AVX512-BF16 then takes 0.4 of the time.
 """
 
-from __future__ import annotations
-
-import argparse
 import warnings
 from typing import Any
 
@@ -21,17 +18,7 @@ from torch.autograd import Function
 GELU_SLOPE, GELU_CUBE = 1.5957691216057308, 0.07135481627247
 """2 * sqrt(2 / pi), and 0.044715 times that: GELU(tanh) is x * sigmoid(slope * x + cube * x^3)."""
 
-
 _products = torch.float32
-
-
-def add_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--products",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="type of factors in matrix products: bfloat16 for processors that have it",
-    )
 
 
 def set_products(name: str) -> None:

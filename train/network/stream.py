@@ -9,10 +9,9 @@
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -22,12 +21,12 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
+from pipeline.config.sizes import StreamConfig
 from pipeline.denoising.noise import block_noise
 from pipeline.denoising.schedule import Schedule, advance
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.batched_dit import Conditions, KeysValues
-from train.network.stream_network import StreamNetwork
-from train.network.stream_options import RolloutOptions
+from train.network.stream_network import RolloutOptions, StreamNetwork
 from train.preset import PRESET
 
 __all__ = ["CleanHistory", "RolloutOptions", "stream"]
@@ -190,21 +189,11 @@ def plan_rules(config: PipelineConfig, options: RolloutOptions) -> RollingConfig
     window = options.num_levels if rolling else 1
     before = (options.window_blocks or config.window_blocks) - 1
     return RollingConfig(
-        preset=config.preset,
-        height=config.height,
-        width=config.width,
-        latent_channels=config.latent_channels,
-        spatial_stride=config.spatial_stride,
-        patch_size=config.patch_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-        text_len=config.text_len,
-        text_dim=config.text_dim,
+        **{f.name: getattr(config, f.name) for f in fields(StreamConfig)},
+        frames_per_block=config.frames_per_block,
         # Only counted: the levels are those of `Schedule`, which the grid of 1000 does not hold.
         denoising_steps=tuple(range(options.num_levels, 0, -1)),
         schedule="diagonal" if rolling else "sequential",
-        frames_per_block=config.frames_per_block,
         span_frames=(before + window) * config.frames_per_block,
         sink_frames=0,
         sink_position="true",

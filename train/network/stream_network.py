@@ -6,9 +6,9 @@ timestep, its own sound, and the sink's reference rolled ahead of itself as in s
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,22 +17,65 @@ from torch import Tensor
 from networks.dit import DiT
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
-from train.network.batched_dit import (
-    Conditions,
-    KeysValues,
-    by_token,
-    embed,
-    frame_rotation,
-    rotate,
-    run_blocks,
-    sink_distance_of,
-    sink_keys_values,
-    sink_rotation,
-    text_keys_values,
-    velocity_of,
-)
+from train.network import batched_dit
+from train.network.batched_dit import Conditions, KeysValues
 from train.network.quick_layers import attend
-from train.network.stream_options import RolloutOptions
+
+CHOICES = {
+    "schedule": ("sequential", "rolling"),
+    "history": ("own level", "clean"),
+    "sampler": ("euler", "renoise"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutOptions:
+    """The defaults are the served pipeline's."""
+
+    num_steps: int = 4
+    schedule: Literal["sequential", "rolling"] = "sequential"
+    """`rolling`: a window of as many blocks as there are steps, each at another noise level, is
+    denoised jointly (Rolling Forcing, arXiv 2509.25161)."""
+    history: Literal["own level", "clean"] = "own level"
+    """What blocks see of those before: K and V at their own noise level, or of a clean pass."""
+    sampler: Literal["euler", "renoise"] = "euler"
+    """`renoise`: predict the clean latent, add fresh noise."""
+    sink: bool = True
+    """False: reference and motion are not seen."""
+    sink_blocks: int | None = None
+    """Only so many blocks see the sink, then it is forgotten like any block; None: all do."""
+    recalibrate: bool = True
+    """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
+    sink_distance: int | None = None
+    """Latent frames; None: the preset's."""
+    window_blocks: int | None = None
+    """Blocks that are seen, the current one included, and of a rolling window its first; None: the
+    preset's."""
+    guidance: float = 1.0
+    """1: as conditioned. Else the velocity without sound, plus `guidance` times what sound adds."""
+    exit_step: int | None = None
+    """A block ends after this step with the clean latent it points to; None: after the last."""
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
+        if self.schedule == "rolling" and self.history != "clean":
+            raise ValueError(
+                f"schedule is 'rolling' and history {self.history!r}, wanted 'clean': blocks of a "
+                "window read one cache, written by a clean pass"
+            )
+        for name in ("num_steps", "window_blocks", "sink_blocks"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+        if self.exit_step is not None and not 0 <= self.exit_step < self.num_steps:
+            raise ValueError(f"exit_step is {self.exit_step}, wanted 0..{self.num_steps - 1}")
+
+    @property
+    def num_levels(self) -> int:
+        """Steps that a block takes."""
+        return self.num_steps if self.exit_step is None else self.exit_step + 1
+
 
 Sink = list[KeysValues]
 """K, before RoPE, and V of reference and motion in every layer."""
@@ -55,10 +98,10 @@ class StreamNetwork:
         self.audio = conditions.audio
         self.starts = np.asarray(starts)
         self.plan = SinkCache(config)
-        self.distance = sink_distance_of(config, options.sink_distance)
+        self.distance = batched_dit.sink_distance_of(config, options.sink_distance)
         self.motion = self._branches(conditions.motion)
         with torch.no_grad():
-            self.text = text_keys_values(dit, self._branches(conditions.text))
+            self.text = batched_dit.text_keys_values(dit, self._branches(conditions.text))
         self.sink = self._sink(conditions.reference) if options.sink else None
         self.recalibrated: Sink | None = None
 
@@ -72,31 +115,37 @@ class StreamNetwork:
         c = self.config
         first = (self.starts + blocks.start) * c.frames_per_block
         frames = np.add.outer(first, np.arange(latents.shape[2]))
-        turns = frame_rotation(c, frames, latents.device)[:, None]
+        turns = batched_dit.frame_rotation(c, frames, latents.device)[:, None]
         sinks = [self._seen_sink(block) for block in blocks]
         own: list[KeysValues] = []
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            k = rotate(k, turns)
+            k = batched_dit.rotate(k, turns)
             own.append((k.detach(), v.detach()))
             seen = [*(kept[layer] for kept in past), (k, v)]
             attended = []
-            for query, sink in zip(rotate(q, turns).chunk(len(blocks), 2), sinks, strict=True):
+            for query, sink in zip(
+                batched_dit.rotate(q, turns).chunk(len(blocks), 2), sinks, strict=True
+            ):
                 both = seen
                 if sink is not None:
                     (sink_k, sink_v), sink_turns = sink[0][layer], sink[1]
-                    both = [*seen, (rotate(sink_k, sink_turns), sink_v)]
+                    both = [*seen, (batched_dit.rotate(sink_k, sink_turns), sink_v)]
                 keys, values = zip(*both, strict=True)
                 attended.append(attend(query, torch.cat(keys, 2), torch.cat(values, 2)))
             return torch.cat(attended, 2)
 
         modulation, head = self.dit.modulations(timesteps)
         if len(blocks) > 1:
-            modulation, head = (by_token(rows, c.tokens_per_block) for rows in (modulation, head))
+            modulation, head = (
+                batched_dit.by_token(rows, c.tokens_per_block) for rows in (modulation, head)
+            )
         noisy = self._branches(latents)
-        x = embed(self.dit, noisy)
-        x = run_blocks(self.dit, x, modulation, attention, self.text, self._heard(blocks))
-        return self._guided(velocity_of(self.dit, x, head, noisy.shape)), own
+        x = batched_dit.embed(self.dit, noisy)
+        x = batched_dit.run_blocks(
+            self.dit, x, modulation, attention, self.text, self._heard(blocks)
+        )
+        return self._guided(batched_dit.velocity_of(self.dit, x, head, noisy.shape)), own
 
     def finished(self, block: int, latent: Tensor) -> None:
         """Look at a block that is done: the first one's first frame is a later reference."""
@@ -107,7 +156,9 @@ class StreamNetwork:
     def _sink(self, reference: Tensor) -> Sink:
         clean, _ = self.dit.modulations(reference.new_zeros(1))
         reference = self._branches(reference)
-        return sink_keys_values(self.dit, reference, self.motion, self.text, clean, self.config)
+        return batched_dit.sink_keys_values(
+            self.dit, reference, self.motion, self.text, clean, self.config
+        )
 
     def _seen_sink(self, block: int) -> tuple[Sink, Tensor] | None:
         """What a block sees of the sink, and its turns."""
@@ -118,7 +169,7 @@ class StreamNetwork:
             sink = self.recalibrated
         places = (self.plan.plan(block + start, self.distance) for start in self.starts.tolist())
         positions = [place.reference_position for place in places]
-        return sink, sink_rotation(self.config, positions, self.audio.device)[:, None]
+        return sink, batched_dit.sink_rotation(self.config, positions, self.audio.device)[:, None]
 
     def _heard(self, blocks: range) -> Tensor:
         num_video = self.config.video_frames_per_block

@@ -1,7 +1,5 @@
 """Lessons for a GPU: those of many learners as one, made by processes ahead of the step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -13,12 +11,12 @@ from train.teacher.pieces import Lesson, Lessons
 MOST_STEPS = 10**9
 
 
-class _Joint(Dataset[Lesson]):
+class _Parts(Dataset[list[Lesson]]):
     def __init__(self, parts: Sequence[Lessons]) -> None:
         self.parts = parts
 
-    def __getitem__(self, step: int) -> Lesson:
-        return joined([part.lesson(step) for part in self.parts])
+    def __getitem__(self, step: int) -> list[Lesson]:
+        return [part.lesson(step) for part in self.parts]
 
 
 class LessonsAhead:
@@ -29,18 +27,14 @@ class LessonsAhead:
     ) -> None:
         """`parts`: lessons of equal shape in a step. `workers`: processes, 0 for none."""
         loader = DataLoader(
-            _Joint(parts),
+            _Parts(parts),
             batch_size=None,
             sampler=range(first, MOST_STEPS),
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=joined,
             multiprocessing_context="fork" if workers else None,
         )
         self.lessons, self.device = iter(loader), device
 
-    def lesson(self, step: int) -> Lesson:
+    def lesson(self, _: int) -> Lesson:
         return moved_to(self.device, next(self.lessons))
-
-
-def _as_it_is(lesson: Lesson) -> Lesson:
-    return lesson

@@ -7,8 +7,6 @@ sound that are missing, places far into a stream, and history that is not quite 
 B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +20,7 @@ from train.network.batched_dit import Conditions
 from train.network.flow import add_noise, shifted
 from train.preset import PRESET
 
+Random = np.random.Generator
 SHAPES = ((8, 2), (4, 4), (3, 6))
 """Pieces of a step and blocks of each: many characters and noise levels, or long history."""
 SHAPE_WEIGHTS = (0.3, 0.4, 0.3)
@@ -72,7 +71,7 @@ class Lesson:
         return (self.noisy - self.clean) / self.sigma.view(-1, 1, 1, 1, 1)
 
 
-def draw_sigmas(rng: np.random.Generator, count: int, config: PipelineConfig) -> Tensor:
+def draw_sigmas(rng: Random, count: int, config: PipelineConfig) -> Tensor:
     """Noise levels [count] in (0, 1]: most near those that are served, the others anywhere."""
     served = rng.choice(Schedule(4, config.shift).sigmas[:-1], count, p=STEP_WEIGHTS)
     served = served * (1 + JITTER * rng.standard_normal(count))
@@ -87,23 +86,27 @@ def level_weight(sigma: Tensor) -> Tensor:
     return sigma**2 / (sigma**2 + 0.05) + 0.02
 
 
+def told_place(rng: Random, block: int) -> int:
+    """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""
+    if block == 0 or rng.random() >= FAR_SHARE:
+        return block
+    return int(np.exp(rng.uniform(np.log(block), np.log(FARTHEST_BLOCK))))
+
+
 class Lessons:
     """Lessons from a folder of clips; a lesson follows from the seed, the step and the part."""
 
+    config = PRESET.pipeline
+
     def __init__(
-        self,
-        clips: LatentClips,
-        seed: int,
-        part: int = 0,
-        sink_dropout: float = SINK_DROPOUT,
-        config: PipelineConfig = PRESET.pipeline,
+        self, clips: LatentClips, seed: int, part: int = 0, sink_dropout: float = SINK_DROPOUT
     ) -> None:
         """`part`: number of the learner, each of which has lessons of its own."""
-        self.clips, self.seed, self.part, self.config = clips, seed, part, config
+        self.clips, self.seed, self.part = clips, seed, part
         self.sink_dropout, self.refreshed = sink_dropout, 0
 
     def lesson(self, step: int) -> Lesson:
-        """Of equal shape, and with or without a sink, in all parts."""
+        """The lesson of a step: its shape, and whether it has a sink, are the same in all parts."""
         if step >= self.refreshed + REFRESH_STEPS:
             self.clips.refresh()
             self.refreshed = step
@@ -117,12 +120,7 @@ class Lessons:
         return self._lesson(rng, clips, begins, blocks, sink)
 
     def _lesson(
-        self,
-        rng: np.random.Generator,
-        clips: LatentBatch,
-        begins: np.ndarray,
-        blocks: int,
-        sink: bool,
+        self, rng: Random, clips: LatentBatch, begins: np.ndarray, blocks: int, sink: bool
     ) -> Lesson:
         frames, generator = self.config.frames_per_block, _generator(rng)
         spans = [slice(b * frames, (b + blocks) * frames) for b in begins]
@@ -138,20 +136,14 @@ class Lessons:
             noisy=add_noise(clean + wrong, noise, sigma),
             sigma=sigma,
             conditions=self._conditions(rng, clips, begins, blocks),
-            starts=[self._place(rng, int(f) + int(b))
+            starts=[told_place(rng, int(f) + int(b))
                     for f, b in zip(clips.first_block, begins, strict=True)],
             sink=sink,
             weight=(weight[:, None] * learned),
         )  # fmt: skip
 
-    def _place(self, rng: np.random.Generator, block: int) -> int:
-        """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""
-        if block == 0 or rng.random() >= FAR_SHARE:
-            return block
-        return int(np.exp(rng.uniform(np.log(block), np.log(FARTHEST_BLOCK))))
-
     def _corruption(
-        self, rng: np.random.Generator, clean: Tensor, generator: torch.Generator
+        self, rng: Random, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1].
 
@@ -168,7 +160,7 @@ class Lessons:
         return _wrong(clean, generator) * amount, (amount == 0).float()
 
     def _conditions(
-        self, rng: np.random.Generator, clips: LatentBatch, begins: np.ndarray, blocks: int
+        self, rng: Random, clips: LatentBatch, begins: np.ndarray, blocks: int
     ) -> Conditions:
         references, sounds = [], []
         for row, begin in enumerate(begins):
@@ -182,14 +174,10 @@ class Lessons:
                 wrong = _wrong(reference[None], _generator(rng))[0]
                 reference = reference + rng.uniform(0, MOST_MISDRAWN) * wrong
             references.append(reference)
-        return Conditions(
-            reference=torch.stack(references),
-            motion=clips.motion,
-            text=clips.text,
-            audio=torch.stack(sounds),
-        )
+        return Conditions(reference=torch.stack(references), motion=clips.motion, text=clips.text,
+                          audio=torch.stack(sounds))  # fmt: skip
 
-    def _other_frame(self, rng: np.random.Generator, begin: int, blocks: int) -> int:
+    def _other_frame(self, rng: Random, begin: int, blocks: int) -> int:
         """A latent frame of the clip outside the piece, or inside if there is none."""
         frames = self.config.frames_per_block
         inside = range(begin * frames, (begin + blocks) * frames)
@@ -214,5 +202,5 @@ def weighted_error(velocity: Tensor, lesson: Lesson) -> Tensor:
     return squared + CHANGE_WEIGHT * change
 
 
-def _generator(rng: np.random.Generator) -> torch.Generator:
+def _generator(rng: Random) -> torch.Generator:
     return torch.Generator().manual_seed(int(rng.integers(2**62)))

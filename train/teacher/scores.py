@@ -4,32 +4,32 @@ mouths of short streams; in the end, whether a minute changes a face.
 B clips   n blocks   F latent frames of a block   C channels   h, w latent size   T video frames
 """
 
-from __future__ import annotations
-
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from PIL import Image
 
-from networks.compact_vae import CompactVAE
+from networks.checkpoint import load_checkpoint
+from networks.compact_vae import CompactVAE, build_vae
 from networks.dit import DiT
 from networks.vae import VAE
 from pipeline.denoising.schedule import Schedule
-from train.evaluate.metrics_mouth import correlation
-from train.evaluate.sources import to_frames
 from train.latents.clips import LatentClips
 from train.network.batched_dit import Conditions
 from train.network.flow import add_noise
 from train.network.parallel import velocities
 from train.network.stream import RolloutOptions, stream
 from train.preset import PRESET
+from train.vae.video import decoded
 from train.world.clips import identity_seed
 from train.world.identity import identity
-from train.world.measure import read_mouth
+from train.world.measure import correlation, read_mouth
 
 ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 8, 8
@@ -37,16 +37,19 @@ LONG_STREAMS, ROUNDS = 2, 16
 """Longer ones say the same again and again, so that a round's mean picture should stay: 61 s."""
 LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
 """Served noise levels whose errors are measured; the fourth changes next to nothing."""
+LOOKS = {
+    "mouth opening and width": ("opening", "width"),
+    "change over the VAE's": ("motion", "border"),
+    "error of mean pictures (grey levels)": ("looks",),
+}
+"""Panels of a curve for what `DevClips.looks` finds."""
 
 
 class DevClips:
     """The first clips of a folder of split "dev"."""
 
     def __init__(
-        self,
-        folder: Path,
-        vae: CompactVAE | VAE | None = None,
-        device: torch.device | str = "cpu",
+        self, folder: Path, vae: CompactVAE | VAE | None = None, device: torch.device | str = "cpu"
     ) -> None:
         """Without `vae` nobody looks at mouths. Networks are asked on `device`."""
         shard = LatentClips(folder).shards[0]
@@ -55,36 +58,43 @@ class DevClips:
         self.mouth = stored.pop("mouth").numpy()
         stored = {name: tensor.to(device) for name, tensor in stored.items()}
         self.latents, self.regions = stored["latents"], stored["regions"]
-        self.conditions = Conditions(
-            reference=stored["reference"],
-            motion=stored["motion"],
-            text=stored["text"],
-            audio=stored["audio_features"].movedim(1, -2).flatten(-2),
-        )
+        audio = stored["audio_features"].movedim(1, -2).flatten(-2)
+        given = {name: stored[name] for name in ("reference", "motion", "text")}
+        self.conditions = Conditions(**given, audio=audio)
         self.about = json.loads(shard.metadata()["clips"])
         self.vae = vae if vae is None else vae.to(device)
 
+    @classmethod
+    def of(cls, clips: Path, weights: Path, device: str) -> Self:
+        """Those in CLIPS/dev, looked at through WEIGHTS/vae.safetensors if that is there."""
+        path = weights / "vae.safetensors"
+        vae = load_checkpoint(build_vae(PRESET.vae), path) if path.is_file() else None
+        if vae is None:
+            print(f"no {path}: mouths are not looked at", file=sys.stderr)
+        return cls(clips / "dev", vae, device)
+
     def _conditions(self, rows: int, blocks: int) -> Conditions:
-        c, length = self.conditions, blocks * PRESET.pipeline.video_frames_per_block
-        return Conditions(
-            reference=c.reference[:rows],
-            motion=c.motion[:rows],
-            text=c.text[:rows],
-            audio=c.audio[:rows, ..., :length],
-        )
+        length = blocks * PRESET.pipeline.video_frames_per_block
+        some = self.conditions.rows(slice(rows))
+        return replace(some, audio=some.audio[..., :length])
 
     @torch.no_grad()
     def scores(self, dit: DiT, samples: Path | None = None) -> dict[str, float]:
         """Squared errors of the velocity at the served levels, "error_0" …, and of where there are
-        mouth and eyes, "mouth_0" …, "eyes_0" …; with a VAE also what `read` and `moved` say of
-        `frames`, which are drawn into `samples`."""
-        found = self._errors(dit)
+        mouth and eyes, "mouth_0" …, "eyes_0" …; and what `looks` finds."""
+        return self._errors(dit) | self.looks(dit, samples)
+
+    def looks(
+        self, dit: DiT, samples: Path | None = None, options: RolloutOptions | None = None
+    ) -> dict[str, float]:
+        """What `read` and `moved` say of streams, which are drawn into `samples`; nothing without
+        a VAE."""
         if self.vae is None:
-            return found
-        frames, cap = self.frames(dit), self.reconstructed()
+            return {}
+        frames, cap = self.frames(dit, options), self.reconstructed()
         if samples is not None:
             write_samples(samples, cap, frames)
-        return found | self.read(frames) | moved(frames, cap)
+        return self.read(frames) | moved(frames, cap)
 
     def _errors(self, dit: DiT) -> dict[str, float]:
         frames = ERROR_BLOCKS * PRESET.pipeline.frames_per_block
@@ -113,10 +123,8 @@ class DevClips:
     ) -> Iterator[np.ndarray]:
         """uint8 [B, T, S, S, 3] of one block after another."""
         assert self.vae is not None
-        _, state = self.vae.decode(conditions.motion[:, :, : PRESET.pipeline.warmup_frames])
-        for latents in stream(dit, conditions, options):
-            video, state = self.vae.decode(latents, state)
-            yield to_frames(video)
+        still = conditions.motion[:, :, : PRESET.pipeline.warmup_frames]
+        return decoded(self.vae, still, stream(dit, conditions, options))
 
     @torch.no_grad()
     def drift(self, dit: DiT) -> dict[str, float]:
@@ -147,11 +155,9 @@ class DevClips:
     def reconstructed(self) -> np.ndarray:
         """The true latents of those streams through the decoder, as `frames`."""
         assert self.vae is not None
-        warm = self.conditions.motion[:STREAMS, :, : PRESET.pipeline.warmup_frames]
-        _, state = self.vae.decode(warm)
+        still = self.conditions.motion[:STREAMS, :, : PRESET.pipeline.warmup_frames]
         length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
-        video, _ = self.vae.decode(self.latents[:STREAMS, :, :length], state)
-        return to_frames(video)
+        return next(decoded(self.vae, still, [self.latents[:STREAMS, :, :length]]))
 
 
 def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:

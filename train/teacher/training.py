@@ -1,8 +1,6 @@
 """What learns in the teacher's training: a fresh network and its optimisers; see
-`train.learning.loop`.
+`train.learning.learner`.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -11,8 +9,8 @@ from torch import nn
 
 from networks.checkpoint import build_seeded, load_checkpoint
 from networks.dit import DiT
-from train.learning.loop import Learner, Together
-from train.learning.muon import Muon
+from train.learning.learner import AveragedLearner
+from train.learning.together import Together
 from train.network.parallel import velocities
 from train.preset import PRESET
 from train.teacher.lessons import LessonsAhead
@@ -47,7 +45,7 @@ def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Training(Learner):
+class Training(AveragedLearner):
     """Network, its average, optimisers and place in the lessons."""
 
     EMA = 0.995
@@ -75,10 +73,7 @@ class Training(Learner):
                     if p.dim() >= 2 and name.endswith("weight")]  # fmt: skip
         chosen = {id(p) for p in matrices}
         rest = [p for p in self.learned if id(p) not in chosen]
-        self.muon = Muon(matrices, MUON_RATE)
-        self.adam = torch.optim.AdamW(rest, ADAM_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-        for optimiser, highest in ((self.muon, MUON_RATE), (self.adam, ADAM_RATE)):
-            optimiser.param_groups[0]["highest"] = highest
+        self.optimise((matrices, MUON_RATE), (rest, ADAM_RATE))
 
     def learn(self, lessons: Lessons | LessonsAhead, progress: float) -> torch.Tensor:
         """One step at `progress` 0..1 of the schedule; returns the loss."""

@@ -8,22 +8,21 @@ again.
 B batch   T frames   S the picture's side in pixels
 """
 
-from __future__ import annotations
-
 import multiprocessing
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from train.learning.device import moved_to
+from train.vae.video import CPU, to_video
 from train.world.clips import Clip, clip
 
-CPU = torch.device("cpu")
 FRAMES = 75
 FIRST_CLIPS = 48
 MOST_CLIPS = 160
@@ -37,15 +36,12 @@ SHAPE_WEIGHTS = (0.6, 0.25, 0.15)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
+    """Pieces of clips."""
+
     video: Tensor
     """float32 [B, 3, T, S, S] in [-1, 1]."""
     regions: Tensor
     """uint8 [B, T, S, S], indices into `train.world.render.REGIONS`."""
-
-
-def to_video(frames: np.ndarray, device: torch.device = CPU) -> Tensor:
-    """uint8 [..., T, S, S, 3] to float32 [..., 3, T, S, S] in [-1, 1], on `device`."""
-    return moved_to(device, torch.from_numpy(frames)).movedim(-1, -4).float() / 127.5 - 1
 
 
 def _start() -> None:
@@ -87,7 +83,7 @@ class ClipStore:
         self.pool = multiprocessing.get_context("spawn").Pool(workers, _start)
         self._order(self._wanted(step) + self.ahead)
 
-    def __enter__(self) -> ClipStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

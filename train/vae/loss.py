@@ -3,8 +3,6 @@
 B batch   T frames   S the picture's side in pixels   P = 4 * 8 * 8 * 3 values of a latent's pixels
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +14,13 @@ from networks.vae_layers import frames_first
 from train.vae.clips import Batch
 from train.world.render import REGIONS
 
+TEMPORAL = 3.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
+    """Of the parts of the loss; mouth and eyes: of their pixels, beside 1 for the others."""
+
     mouth: float = 6.0
     eyes: float = 3.0
     square: float = 8.0
@@ -58,7 +60,7 @@ def vae_loss(
 
 
 def picture_loss(made: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
-    """Of frames [B, 3, T, S, S]."""
+    """The loss of frames [B, 3, T, S, S]."""
     focus = region_weights(batch.regions, weights)
     error = made - batch.video
     loss = weights.square * (error**2 * focus).mean()
@@ -88,12 +90,10 @@ def temporal_basis() -> Tensor:
 
 
 @torch.no_grad()
-def start_linear(
-    vae: CompactVAE, batch: Batch, weights: LossWeights, temporal: float = 3.0
-) -> None:
+def start_linear(vae: CompactVAE, batch: Batch, weights: LossWeights) -> None:
     """Make the shortcuts a principal component analysis and silence the convolutions.
 
-    Changes inside a latent count `temporal` times as much as its mean picture: by their own size
+    Changes inside a latent count `TEMPORAL` times as much as its mean picture: by their own size
     they would get none of the few components.
     """
     x = groups(batch.video)
@@ -101,7 +101,7 @@ def start_linear(
     sample_weight = groups(focus).mean(1, keepdim=True)
     centre = x.mean(0)
     scale = torch.ones(GROUP).to(x)
-    scale[1:] = temporal
+    scale[1:] = TEMPORAL
     basis, channels = temporal_basis().to(x), x.shape[1] // GROUP
     eye = torch.eye(channels).to(x)
     forward = torch.kron(torch.diag(scale) @ basis, eye)

@@ -3,18 +3,15 @@
 T frames   S the picture's side in pixels   Δ the change from one frame to the next
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
 from networks.compact_vae import GROUP, CompactVAE
 from networks.vae import VAE
-from train.evaluate.metrics_mouth import correlation
 from train.learning.device import device_of
-from train.vae.clips import to_video
+from train.vae.video import to_frames, to_video
 from train.world.clips import Clip
-from train.world.measure import read_mouth
+from train.world.measure import correlation, read_mouth
 from train.world.render import REGIONS
 
 MOVING = 8
@@ -37,7 +34,7 @@ GATES = {
 def reconstruct(vae: CompactVAE | VAE, frames: np.ndarray) -> np.ndarray:
     """uint8 [T, S, S, 3], T = 1 + 4n, through latents and back."""
     made, _ = vae.decode(vae.encode(to_video(frames, device_of(vae))[None]))
-    return ((made[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
+    return to_frames(made)[0]
 
 
 def _psnr(squared: np.ndarray) -> float:
@@ -47,9 +44,8 @@ def _psnr(squared: np.ndarray) -> float:
 def clip_scores(clip: Clip, made: np.ndarray, *, find_pose: bool = False) -> dict[str, float]:
     """Figures of one clip; sums named `_…` are for ratios over all clips.
 
-    Args:
-        made: uint8 [T, S, S, 3], the reconstruction of `clip.frames`.
-        find_pose: read the mouth where the picture shows the head, not where it is known to be.
+    `made` is the reconstruction of `clip.frames`, uint8 [T, S, S, 3]. `find_pose`: read the mouth
+    where the picture shows the head, not where it is known to be.
     """
     truth = clip.frames[: len(made)]
     squared = (made.astype(np.float32) - truth).astype(np.float32) ** 2
@@ -115,7 +111,7 @@ def summary(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 def passes(result: dict[str, float]) -> dict[str, bool]:
-    """Gate by gate."""
+    """Whether each gate is passed."""
     return {
         name: result[name] >= wanted if sign == ">=" else result[name] <= wanted
         for name, (sign, wanted) in GATES.items()

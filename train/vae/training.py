@@ -1,7 +1,5 @@
 """What learns in the VAE's training: network, optimisers, linear start."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -9,15 +7,15 @@ import torch
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
-from train.learning.loop import Learner, Together
-from train.learning.muon import Muon
+from train.learning.learner import AveragedLearner
+from train.learning.together import Together
 from train.vae.clips import ClipStore
 from train.vae.loss import LossWeights, start_linear, vae_loss
 
 MUON_RATE, ADAM_RATE, SHORTCUT_RATE = 4e-2, 3e-3, 1e-3
 
 
-class Training(Learner):
+class Training(AveragedLearner):
     """Network, its average, optimisers and place in the data."""
 
     def __init__(
@@ -50,16 +48,7 @@ class Training(Learner):
         shortcuts = [p for name, p in named if "shortcut.weight" in name]
         matrices = [p for name, p in named if "shortcut" not in name and p.dim() > 4]
         rest = [p for name, p in named if p.dim() <= 4]
-        self.muon = Muon(matrices, MUON_RATE)
-        self.adam = torch.optim.AdamW(
-            [
-                {"params": rest, "highest": ADAM_RATE},
-                {"params": shortcuts, "highest": SHORTCUT_RATE},
-            ],
-            betas=(0.9, 0.99),
-            weight_decay=0.0,
-        )
-        self.muon.param_groups[0]["highest"] = MUON_RATE
+        self.optimise((matrices, MUON_RATE), (rest, ADAM_RATE), (shortcuts, SHORTCUT_RATE))
 
     def start(self, store: ClipStore) -> None:
         """The linear start, from data; the same in all learners."""

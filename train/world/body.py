@@ -1,7 +1,5 @@
 """Shoulders, clothes and the wall behind, in picture coordinates."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from train.world.identity import Identity
@@ -10,6 +8,8 @@ from train.world.shapes import Array, Canvas, curve, ellipse, mirrored, outline,
 
 PALE = (0.98, 0.96, 0.91)
 INK = (0.10, 0.05, 0.12)
+SHOULDERS = outline((0, 0.66), (0.26, 0.69), (0.56, 0.76), (0.78, 0.92), (0.84, 1.15), (0.84, 1.5),
+                    (0, 1.5))  # fmt: skip
 
 
 def paint_wall(canvas: Canvas, who: Identity) -> None:
@@ -32,17 +32,12 @@ def paint_wall(canvas: Canvas, who: Identity) -> None:
         canvas.fill(0.25 - y, second)
 
 
-def _shoulders() -> Array:
-    return outline((0, 0.66), (0.26, 0.69), (0.56, 0.76), (0.78, 0.92), (0.84, 1.15), (0.84, 1.5),
-                   (0, 1.5))  # fmt: skip
-
-
 def paint_body(canvas: Canvas, who: Identity, chin_y: float) -> None:
     """Clothes (the main material), neck and collar. `chin_y`: the chin at rest."""
     x, y = canvas.x, canvas.y
     ink = mix(who.cloth, INK, 0.5)
     dark = mix(who.cloth, (0.10, 0.05, 0.20), 0.24)
-    body = polygon(x, y, _shoulders())
+    body = polygon(x, y, SHOULDERS)
     canvas.fill(body, who.cloth, edge=who.outline, ink=ink)
     _paint_pattern(canvas, who, body)
     for side in (-1, 1):

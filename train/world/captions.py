@@ -1,7 +1,5 @@
 """One sentence about what can be seen: mood, hair, glasses, beard, clothes, wall."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from train.world.identity import Identity
@@ -37,7 +35,8 @@ _ORDERS = (
 )
 
 
-def _article(words: str) -> str:
+def article(words: str) -> str:
+    """The words with "a" or "an" before them."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -51,7 +50,7 @@ def looks(who: Identity) -> list[str]:
     if who.glasses != "none":
         parts.append(f"{who.glasses} glasses")
     if who.beard != "none":
-        parts.append(who.beard if who.beard == "stubble" else _article(who.beard))
+        parts.append(who.beard if who.beard == "stubble" else article(who.beard))
     if who.freckles:
         parts.append("freckles")
     return parts
@@ -60,14 +59,14 @@ def looks(who: Identity) -> list[str]:
 def clothes(who: Identity) -> str:
     plain = who.cloth_pattern == "plain" or who.garment == "jacket"
     pattern = "" if plain else f"{who.cloth_pattern} "
-    return _article(f"{pattern}{who.cloth_name} {who.garment}")
+    return article(f"{pattern}{who.cloth_name} {who.garment}")
 
 
 def caption(who: Identity, mood: str, seed: int) -> str:
     """What is visible, in one of a few orders of words."""
     order = _ORDERS[int(np.random.default_rng([seed, 0xCA]).integers(len(_ORDERS)))]
-    wall = _article(_WALLS[who.background].format(who.wall_name))
+    wall = article(_WALLS[who.background].format(who.wall_name))
     words = order.format(
-        mood=_article(mood), looks=_joined(looks(who)), clothes=clothes(who), wall=wall
+        mood=article(mood), looks=_joined(looks(who)), clothes=clothes(who), wall=wall
     )
     return words[0].upper() + words[1:]

@@ -1,40 +1,22 @@
 """Clips of the drawn world: a talking head, its sound, and everything that is true about it.
 
-    python -m train.world.clips --out DIR --clips 200 --seconds 5 --preview contact.png
-
 A clip is made from its seed and split alone. Faces of the splits come from separate ranges of
 identity seeds, voices and sentences from separate lists (`train.world.speech`). Drawing is faster
-than learning from it, so training may call `clip` directly; shards are for what is read many times.
+than learning from it, so training calls `clip` directly.
 
 T video frames   S the picture's side in pixels
 """
 
-from __future__ import annotations
-
-import argparse
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from train.preset import SIZE
+from train.world import motion
 from train.world.captions import caption
 from train.world.identity import Identity, identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
-from train.world.motion import (
-    MOODS,
-    Expression,
-    Mouth,
-    Pose,
-    eye_motion,
-    head_motion,
-    part,
-    seat,
-    still_expression,
-    still_mouth,
-)
+from train.world.motion import Expression, Mouth, Pose
 from train.world.render import render
 from train.world.speech import sound
 
@@ -96,6 +78,7 @@ def clip(
         seed: 0 to 999,999; with the split it decides face, motion, mood and sound.
         num_frames: T, at 25 frames per second.
         size: S, pixels.
+        split: one of `SPLITS`.
         audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut.
         before: frames that sound before the clip's first one; its motion goes on from there.
         kind: one of `train.world.speech.KINDS` instead of a drawn one.
@@ -109,17 +92,17 @@ def clip(
     who, rng = identity(key), np.random.default_rng([key, 0xC11B])
     drawn_mood = str(rng.choice(list(MOOD_WEIGHTS), p=list(MOOD_WEIGHTS.values())))
     mood = drawn_mood if mood is None else mood
-    if mood not in MOODS:
-        raise ValueError(f"mood is {mood!r}, expected one of {tuple(MOODS)}")
+    if mood not in motion.MOODS:
+        raise ValueError(f"mood is {mood!r}, expected one of {tuple(motion.MOODS)}")
     length, voice = before + num_frames, ""
     if audio is None:
         audio, kind, voice = sound(key, length * SAMPLES_PER_FRAME, split, kind)
     else:
-        audio, kind = _fitted(audio, length * SAMPLES_PER_FRAME), "given"
+        audio, kind = fitted(audio, length * SAMPLES_PER_FRAME), "given"
     mouth = mouth_curve(audio, length)
     moved = voice_curves(mouth)
-    curves = (mouth, head_motion(key, length, moved), eye_motion(key, length, moved))
-    mouth, pose, expression = (part(c, slice(before, None)) for c in curves)
+    curves = (mouth, motion.head_motion(key, length, moved), motion.eye_motion(key, length, moved))
+    mouth, pose, expression = (motion.part(c, slice(before, None)) for c in curves)
     take = render(who, pose, expression, mouth, mood, size)
     return Clip(
         seed=seed,
@@ -139,42 +122,14 @@ def clip(
     )
 
 
-def _fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
+def fitted(audio: np.ndarray, num_samples: int) -> np.ndarray:
+    """float32 [num_samples]: cut, or padded with silence."""
     audio = np.asarray(audio, np.float32)[:num_samples]
     return np.pad(audio, (0, num_samples - len(audio)))
 
 
 def portrait(who: Identity, mood: str, size: int) -> np.ndarray:
     """uint8 [S, S, 3]: silent, looking at the camera, seated as in its clips."""
-    return render(who, seat(who.seed), still_expression(), still_mouth(), mood, size).frames[0]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw clips of talking heads into shards.")
-    parser.add_argument("--out", type=Path, help="folder of the shards; none are written without")
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--size", type=int, default=SIZE, help="side of the picture in pixels")
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--seed", type=int, default=0, help="of the first clip")
-    parser.add_argument("--preview", type=Path, help="a contact sheet to draw as PNG")
-    args = parser.parse_args()
-    if args.out is None and args.preview is None:
-        parser.error("nothing to do: give --out, --preview or both")
-    num_frames = round(args.seconds * 25)
-    # These build on this module, which therefore cannot import them at its top.
-    from train.world.preview import write_contact_sheet
-    from train.world.shards import CLIPS_PER_SHARD, write_shards
-
-    if args.preview is not None:
-        write_contact_sheet(args.preview, args.split, args.seed, args.size)
-        print(args.preview)
-    if args.out is not None:
-        shards = write_shards(args.out, args.split, args.clips, num_frames, args.size, args.seed)
-        total = -(-args.clips // CLIPS_PER_SHARD)
-        for path in track(shards, "shards", total, disable=not sys.stderr.isatty()):
-            print(path)
-
-
-if __name__ == "__main__":
-    main()
+    return render(
+        who, motion.seat(who.seed), motion.still_expression(), motion.still_mouth(), mood, size
+    ).frames[0]

@@ -4,8 +4,6 @@ Heads are painted in head coordinates (origin between the cheeks, chin at about 
 in picture coordinates with the head at rest at `HEAD_REST`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +95,9 @@ def _paint_head(canvas: Canvas, who: Identity) -> None:
     canvas.fill(-far_side, shade, opacity=0.55 * who.shading, within=head)
     cheek = mix(who.skin, (0.93, 0.32, 0.32), 0.42)
     for side in (-1, 1):
-        canvas.glow(side * 0.62 * w, 0.2, 0.15, 0.11, cheek, 0.8 * who.shading, head)
+        away = ((x - side * 0.62 * w) / 0.15) ** 2 + ((y - 0.2) / 0.11) ** 2
+        soft = 0.8 * who.shading * np.exp(-1.5 * away)
+        canvas.blend(soft * canvas.coverage(head), cheek, True)
     if who.beard in ("full beard", "stubble"):
         _paint_beard(canvas, who, head)
     elif who.beard == "goatee":

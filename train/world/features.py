@@ -4,8 +4,6 @@ T frames   h w a crop of the picture   x y [T, h, w] head coordinates of its pix
 taken off). Each part returns strokes: pairs of coverage [T, h, w] and colour, back to front.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

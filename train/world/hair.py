@@ -4,12 +4,12 @@ The head's outline is about `face_width` wide either side of x = 0 and reaches f
 to `chin`. Each cut is a pair of lists of closed lines.
 """
 
-from __future__ import annotations
+from collections.abc import Callable
 
 import numpy as np
 
 from train.world.identity import Identity
-from train.world.shapes import Array, closed, curve, outline
+from train.world.shapes import Array, Point, closed, curve, outline
 
 Lines = list[Array]
 
@@ -55,101 +55,68 @@ def _bangs(w: float, low: float) -> Array:
                  (-w * 0.8, -0.28), (0.09 - w, -0.2), (0.05 - w, low))  # fmt: skip
 
 
-def _curtain(w: float, top: float, bottom: float, spread: float) -> Array:
-    """Long hair behind the head and the shoulders."""
-    return outline((0, top), (0.72 * w, top * 0.84), (w + 0.05, -0.2), (w + spread, 0.3),
-                   (w + spread, bottom - 0.14), (w * 0.7, bottom), (0, bottom))  # fmt: skip
+def _behind(w: float, top: float, *rest: Point) -> Array:
+    """Hair behind the head: from the crown down to the last point, in the middle again."""
+    return outline((0, top), (0.72 * w, top * 0.84), *rest)
 
 
-def haircut(who: Identity) -> tuple[Lines, Lines]:
-    """Lines behind the head and lines in front of it, both possibly empty."""
-    w = who.face_width
-    top = -0.68 - 0.13 * who.hair_volume
-    back, front = _CUTS[who.cut](w, top, who.hair_volume)
-    flip = [who.flip, 1]
-    return [line * flip for line in back], [line * flip for line in front]
-
-
-def _short(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    return [], [_cap(w, top, -0.02, _even(w, -0.42, -0.02))]
-
-
-def _side(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    return [], [_cap(w, top, 0.0, _parted(w, 0.0))]
-
-
-def _quiff(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
+def _quiff(w: float, top: float) -> Lines:
     wave = closed((-0.46, -0.44), (-0.5, -0.72), (-0.22, -0.86), (0.2, -0.9), (0.5, -0.8),
                   (0.42, -0.66), (0.46, -0.46), (0.1, -0.5), (-0.2, -0.46))  # fmt: skip
-    return [], [_cap(w, top + 0.06, -0.06, _even(w, -0.46, -0.06), 0.015), wave]
+    return [_cap(w, top + 0.06, -0.06, _even(w, -0.46, -0.06), 0.015), wave]
 
 
-def _spiky(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
+def _spiky(w: float, volume: float) -> Lines:
     angle = np.linspace(np.pi * 1.06, np.pi * 1.94, 15)
     reach = np.where(np.arange(15) % 2, 1.17 + 0.07 * volume, 0.97)
     spikes = np.stack([(w + 0.02) * reach * np.cos(angle), 0.74 * reach * np.sin(angle) - 0.02], 1)
     low = np.array([[0.98 * w, -0.05], [-0.98 * w, -0.05]])
     zigzag = np.stack([np.linspace(0.8, -0.8, 9) * w, np.where(np.arange(9) % 2, -0.34, -0.48)], 1)
-    return [], [np.concatenate([spikes, low[:1], zigzag, low[1:]])]
+    return [np.concatenate([spikes, low[:1], zigzag, low[1:]])]
 
 
-def _buzz(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    return [], [_cap(w, -0.71, -0.1, _even(w, -0.5, -0.1), 0.0)]
-
-
-def _bob(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    back = outline((0, top), (0.72 * w, top * 0.84), (w + 0.06, -0.25), (w + 0.1, 0.25),
-                   (w + 0.06, 0.56), (w * 0.75, 0.64), (0, 0.62))  # fmt: skip
-    return [back], [_cap(w, top, 0.1, _parted(w, 0.1))]
-
-
-def _fringe(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    back = outline((0, top), (0.72 * w, top * 0.84), (w + 0.06, -0.25), (w + 0.08, 0.3),
-                   (w + 0.04, 0.48), (w * 0.7, 0.5), (0, 0.5))  # fmt: skip
-    return [back], [_cap(w, top, 0.12, _bangs(w, 0.12))]
-
-
-def _long(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    return [_curtain(w, top, 1.2, 0.1)], [_cap(w, top, 0.16, _middle(w, 0.16), 0.05)]
-
-
-def _wavy(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    right = [
-        (0, top),
-        (0.72 * w, top * 0.84),
-        (w + 0.08, -0.3),
-        (w + 0.05, -0.05),
-        (w + 0.16, 0.18),
-    ]
-    right += [(w + 0.1, 0.42), (w + 0.2, 0.62), (w + 0.1, 0.9), (w * 0.6, 0.98), (0, 0.9)]
-    return [outline(*right)], [_cap(w, top, 0.14, _parted(w, 0.14), 0.05)]
-
-
-def _curly(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    cloud = _ring(0, -0.28, w * 1.28 * volume, 0.58 * volume, 13, 0.07)
-    rim = _cap(w, top, -0.1, _even(w, -0.4, -0.1), 0.02)
+def _curly(w: float, top: float) -> Lines:
     curls = [_ring(x, y, 0.15, 0.13, 5, 0.08) for x, y in
              ((-0.4, -0.42), (-0.2, -0.52), (0.02, -0.55), (0.24, -0.5), (0.42, -0.4))]  # fmt: skip
-    return [cloud], [rim, *curls]
+    return [_cap(w, top, -0.1, _even(w, -0.4, -0.1), 0.02), *curls]
 
 
-def _bun(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    knot = _ring(0, -0.78, 0.23 * volume, 0.17, 3, 0.02)
-    return [knot], [_cap(w, -0.72, -0.02, _even(w, -0.44, -0.02), 0.015)]
-
-
-def _ponytail(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    tail = closed((w - 0.16, -0.52), (w + 0.16, -0.6), (w + 0.3, -0.3), (w + 0.24, 0.1),
-                  (w + 0.3, 0.42), (w + 0.12, 0.5), (w + 0.04, 0.1), (w + 0.06, -0.2))  # fmt: skip
-    return [tail], [_cap(w, top + 0.04, 0.02, _parted(w, 0.02), 0.015)]
-
-
-def _bald(w: float, top: float, volume: float) -> tuple[Lines, Lines]:
-    return [], []
-
-
-_CUTS = {
-    "short": _short, "side": _side, "quiff": _quiff, "spiky": _spiky, "buzz": _buzz, "bob": _bob,
-    "fringe": _fringe, "long": _long, "wavy": _wavy, "curly": _curly, "bun": _bun,
-    "ponytail": _ponytail, "bald": _bald,
+_BACK: dict[str, Callable[[float, float, float], Array]] = {
+    "bob": lambda w, top, _: _behind(w, top, (w + 0.06, -0.25), (w + 0.1, 0.25), (w + 0.06, 0.56),
+                                     (w * 0.75, 0.64), (0, 0.62)),
+    "fringe": lambda w, top, _: _behind(w, top, (w + 0.06, -0.25), (w + 0.08, 0.3),
+                                        (w + 0.04, 0.48), (w * 0.7, 0.5), (0, 0.5)),
+    "long": lambda w, top, _: _behind(w, top, (w + 0.05, -0.2), (w + 0.1, 0.3),
+                                      (w + 0.1, 1.2 - 0.14), (w * 0.7, 1.2), (0, 1.2)),
+    "wavy": lambda w, top, _: _behind(w, top, (w + 0.08, -0.3), (w + 0.05, -0.05),
+                                      (w + 0.16, 0.18), (w + 0.1, 0.42), (w + 0.2, 0.62),
+                                      (w + 0.1, 0.9), (w * 0.6, 0.98), (0, 0.9)),
+    "curly": lambda w, _, volume: _ring(0, -0.28, w * 1.28 * volume, 0.58 * volume, 13, 0.07),
+    "bun": lambda _, __, volume: _ring(0, -0.78, 0.23 * volume, 0.17, 3, 0.02),
+    "ponytail": lambda w, *_: closed((w - 0.16, -0.52), (w + 0.16, -0.6), (w + 0.3, -0.3),
+                                     (w + 0.24, 0.1), (w + 0.3, 0.42), (w + 0.12, 0.5),
+                                     (w + 0.04, 0.1), (w + 0.06, -0.2)),
 }  # fmt: skip
+_FRONT: dict[str, Callable[[float, float, float], Lines]] = {
+    "short": lambda w, top, _: [_cap(w, top, -0.02, _even(w, -0.42, -0.02))],
+    "side": lambda w, top, _: [_cap(w, top, 0.0, _parted(w, 0.0))],
+    "quiff": lambda w, top, _: _quiff(w, top),
+    "spiky": lambda w, _, volume: _spiky(w, volume),
+    "buzz": lambda w, *_: [_cap(w, -0.71, -0.1, _even(w, -0.5, -0.1), 0.0)],
+    "bob": lambda w, top, _: [_cap(w, top, 0.1, _parted(w, 0.1))],
+    "fringe": lambda w, top, _: [_cap(w, top, 0.12, _bangs(w, 0.12))],
+    "long": lambda w, top, _: [_cap(w, top, 0.16, _middle(w, 0.16), 0.05)],
+    "wavy": lambda w, top, _: [_cap(w, top, 0.14, _parted(w, 0.14), 0.05)],
+    "curly": lambda w, top, _: _curly(w, top),
+    "bun": lambda w, *_: [_cap(w, -0.72, -0.02, _even(w, -0.44, -0.02), 0.015)],
+    "ponytail": lambda w, top, _: [_cap(w, top + 0.04, 0.02, _parted(w, 0.02), 0.015)],
+}
+
+
+def haircut(who: Identity) -> tuple[Lines, Lines]:
+    """Lines behind the head and lines in front of it, both possibly empty."""
+    of = (who.face_width, -0.68 - 0.13 * who.hair_volume, who.hair_volume)
+    back = [_BACK[who.cut](*of)] if who.cut in _BACK else []
+    front = _FRONT[who.cut](*of) if who.cut in _FRONT else []
+    flip = [who.flip, 1]
+    return [line * flip for line in back], [line * flip for line in front]

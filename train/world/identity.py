@@ -3,30 +3,12 @@
 Lengths are in picture units (the picture is two units wide). Colours are RGB in [0, 1].
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from train.world.palettes import (
-    BACKGROUNDS,
-    BEARDS,
-    CLOTH,
-    CLOTH_PATTERNS,
-    CUT_WEIGHTS,
-    CUTS,
-    EYES,
-    GARMENTS,
-    GLASSES,
-    HAIR_WEIGHTS,
-    HAIRS,
-    SHORT_CUTS,
-    SKINS,
-    WALL,
-    Colour,
-    mix,
-)
+from train.world import palettes
+from train.world.palettes import Colour, mix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,20 +93,20 @@ class _Chance:
 def identity(seed: int) -> Identity:
     """The character of a seed >= 0; the same seed gives the same character for ever."""
     c = _Chance(seed)
-    skin = c.colour(SKINS, c.name(tuple(SKINS)), 0.015)
-    hair_name = c.name(tuple(HAIRS), HAIR_WEIGHTS)
-    hair = c.colour(HAIRS, hair_name, 0.02)
-    cut = c.name(CUTS, CUT_WEIGHTS)
+    skin = c.colour(palettes.SKINS, c.name(tuple(palettes.SKINS)), 0.015)
+    hair_name = c.name(tuple(palettes.HAIRS), palettes.HAIR_WEIGHTS)
+    hair = c.colour(palettes.HAIRS, hair_name, 0.02)
+    cut = c.name(palettes.CUTS, palettes.CUT_WEIGHTS)
     if float(np.abs(np.subtract(hair, skin)).sum()) < 0.35:  # a head of one colour has no hair
-        hair_name, hair = "black", c.colour(HAIRS, "black", 0.02)
-    wall_name, wall = c.apart(WALL, [skin, hair], 0.5)
-    cloth_name, cloth = c.apart(CLOTH, [wall, skin], 0.5)
-    bearded = cut in SHORT_CUTS and c.of(0.5)
+        hair_name, hair = "black", c.colour(palettes.HAIRS, "black", 0.02)
+    wall_name, wall = c.apart(palettes.WALL, [skin, hair], 0.5)
+    cloth_name, cloth = c.apart(palettes.CLOTH, [wall, skin], 0.5)
+    bearded = cut in palettes.SHORT_CUTS and c.of(0.5)
     lipstick = not bearded and c.of(0.35)
     blood = (0.66, 0.16, 0.22) if float(np.mean(skin)) > 0.5 else (0.74, 0.30, 0.33)
     lip = (0.80, 0.26, 0.32) if lipstick else mix(skin, blood, 0.55)
     light = float(np.mean(wall)) > 0.55
-    eye_name = c.name(tuple(EYES))
+    eye_name = c.name(tuple(palettes.EYES))
     return Identity(
         seed=seed,
         skin=skin,
@@ -133,7 +115,7 @@ def identity(seed: int) -> Identity:
         cut=cut,
         hair_volume=c.between(0.9, 1.12),
         flip=1 if c.of(0.5) else -1,
-        iris=c.colour(EYES, eye_name, 0.03),
+        iris=c.colour(palettes.EYES, eye_name, 0.03),
         eye_name=eye_name,
         eye_size=(c.between(0.118, 0.142), c.between(0.105, 0.145)),
         eye_gap=c.between(0.225, 0.262),
@@ -141,9 +123,11 @@ def identity(seed: int) -> Identity:
         lashes=not bearded and c.of(0.5),
         brow_width=c.between(0.045, 0.075),
         brow_arch=c.between(0.02, 0.07),
-        glasses=c.name(GLASSES, (7, 1.6, 1.4)),
-        glasses_colour=mix((0.16, 0.14, 0.18), c.colour(CLOTH, "red", 0.2), 0.3 * c.of(0.4)),
-        beard=c.name(BEARDS[1:], (1, 3, 2, 2)) if bearded else "none",
+        glasses=c.name(palettes.GLASSES, (7, 1.6, 1.4)),
+        glasses_colour=mix(
+            (0.16, 0.14, 0.18), c.colour(palettes.CLOTH, "red", 0.2), 0.3 * c.of(0.4)
+        ),
+        beard=c.name(palettes.BEARDS[1:], (1, 3, 2, 2)) if bearded else "none",
         freckles=c.of(0.1),
         earrings=not bearded and c.of(0.3),
         face_width=c.between(0.53, 0.62),
@@ -153,12 +137,12 @@ def identity(seed: int) -> Identity:
         mouth_width=c.between(0.25, 0.30),
         lip=lip,
         lip_height=c.between(0.045, 0.065) if lipstick else c.between(0.034, 0.046),
-        garment=c.name(GARMENTS),
+        garment=c.name(palettes.GARMENTS),
         cloth=cloth,
         cloth_name=cloth_name,
         cloth_second=mix(cloth, (0.98, 0.97, 0.94) if float(np.mean(cloth)) < 0.6 else hair, 0.6),
-        cloth_pattern=c.name(CLOTH_PATTERNS, (4, 1.5, 1)),
-        background=c.name(BACKGROUNDS, (4, 3, 0.7, 0.7, 2, 1)),
+        cloth_pattern=c.name(palettes.CLOTH_PATTERNS, (4, 1.5, 1)),
+        background=c.name(palettes.BACKGROUNDS, (4, 3, 0.7, 0.7, 2, 1)),
         wall=wall,
         wall_name=wall_name,
         wall_second=mix(wall, (0.1, 0.12, 0.25) if light else (1, 1, 1), c.between(0.10, 0.20)),

@@ -10,8 +10,6 @@ textbook phonetics; the numbers below were chosen by eye and ear.
 N samples at 16 kHz   H hops   T video frames = N / 640, frame k shows samples [640 k, 640 (k+1))
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from train.world.motion import FPS, Mouth, Voice

@@ -6,8 +6,6 @@ grid the difference is linearised. Nothing of the driving sound is used.
     T frames   S the picture's side   K shapes   P values of the crop around the mouth
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import product
@@ -40,6 +38,8 @@ COARSE, FINE = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12), (0.02, 0.01, 0.01)
 """By how much it turns and nods, head units: everywhere, then around the best."""
 WORTHWHILE, GOOD_ENOUGH = 0.8, 25.0
 """It moves only to where the squared error is at most this part; so much is always forgiven."""
+STILL = 1e-4
+"""A curve whose deviation is below this does not move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +141,9 @@ def _turned(pose: Pose, turn: float, nod: float) -> Pose:
 
 @torch.no_grad()
 def read_mouth(frames: np.ndarray, who: Identity, mood: str, pose: Pose | None = None) -> Reading:
-    """Read the mouth from frames uint8 [T, S, S, 3].
+    """Read a character's mouth from frames uint8 [T, S, S, 3].
 
-    Args:
-        who: the character in the picture.
-        mood: its mood.
-        pose: where its head is, or None to find that in the frames.
+    `pose`: where its head is, or None to find that in the frames.
     """
     pose = find_pose(frames, who, mood) if pose is None else pose
     bank, shapes = _bank(who, mood, frames.shape[1])
@@ -160,3 +157,10 @@ def read_mood(frames: np.ndarray, who: Identity) -> str:
     """Which of `MOUTH_MOODS` the mouths in frames uint8 [T, S, S, 3] fit best."""
     errors = {m: float((read_mouth(frames, who, m).error ** 2).mean()) for m in MOUTH_MOODS}
     return min(errors, key=errors.__getitem__)
+
+
+def correlation(made: np.ndarray, true: np.ndarray) -> float:
+    """0 for a mouth that never moves, nan where the true one does not either."""
+    if true.std() < STILL:
+        return float("nan")
+    return float(np.corrcoef(made, true)[0, 1]) if made.std() >= STILL else 0.0

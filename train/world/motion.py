@@ -4,8 +4,6 @@ Everything is a function of the time in seconds, so a longer clip of the same se
 shorter one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 

@@ -1,12 +1,16 @@
-"""Pictures of the data for one's own eyes: many faces, all moods, all mouths, and one clip."""
+"""Pictures of the data for one's own eyes: many faces, all moods, all mouths, and one clip.
 
-from __future__ import annotations
+python -m train.world.preview contact.png [--split dev] [--seed 100]
+"""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from train.preset import SIZE
+from train.world.clips import SPLITS, clip, identity_seed
 from train.world.identity import identity
 from train.world.motion import MOODS, Mouth, head_motion, still_expression, still_mouth, still_pose
 from train.world.render import render
@@ -48,8 +52,6 @@ def _sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
 def write_contact_sheet(path: Path, split: str, seed: int, size: int) -> None:
     """Faces in their clips' moods and poses, then four of them with every mood and mouth, then
     consecutive frames of one clip."""
-    from train.world.clips import clip, identity_seed
-
     keys = [identity_seed(seed + i, split) for i in range(4 * COLUMNS)]
     moods = list(MOODS)
     faces = [
@@ -64,3 +66,18 @@ def write_contact_sheet(path: Path, split: str, seed: int, size: int) -> None:
     sheet = _sheet([*faces, *take], COLUMNS)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw a contact sheet of the drawn world.")
+    parser.add_argument("picture", type=Path, help="the sheet, as PNG")
+    parser.add_argument("--size", type=int, default=SIZE, help="side of a picture in pixels")
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--seed", type=int, default=0, help="of the first clip")
+    args = parser.parse_args()
+    write_contact_sheet(args.picture, args.split, args.seed, args.size)
+    print(args.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,8 +8,6 @@ compared: eyes blink, and everything below the nose moves with the jaw.
 T frames   S the picture's side in pixels   K drawings of the bank   P compared values = S * S * 3
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
@@ -62,9 +60,8 @@ def axes(size: int) -> tuple[Tensor, Tensor]:
 def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """[T, C, h, w]: pictures seen as if their heads were at rest.
 
-    Args:
-        pose: [T, 4] or more: x, y, tilt, log zoom; what follows is ignored.
-        x, y: [h, w] or [T, h, w], picture coordinates at rest to look at.
+    `pose` [T, 4] or more: x, y, tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or
+    [T, h, w]: the picture coordinates at rest to look at.
     """
     px, py = x - HEAD_REST[0], y - HEAD_REST[1]
     dx, dy, tilt, log_zoom = (pose[:, i, None, None] for i in range(4))

@@ -3,8 +3,6 @@
 T frames   S the picture's side in pixels   L layers
 """
 
-from __future__ import annotations
-
 from dataclasses import astuple, dataclass, fields
 from functools import lru_cache
 
@@ -40,6 +38,8 @@ _PARALLAX = {"back": -0.35, "head": 0.2, "front": 0.1, "features": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
+    """Pictures, and what each pixel of them shows."""
+
     frames: np.ndarray
     """uint8 [T, S, S, 3]."""
     regions: np.ndarray

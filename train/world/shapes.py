@@ -6,8 +6,6 @@ moved, tilted picture can be sampled from it; its edges are soft by the *picture
 what makes a bilinear sample of it free of aliasing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -167,17 +165,3 @@ class Canvas:
         texels[:3] += cover * np.asarray(colour, np.float32)[:, None, None]
         texels[3] += cover
         texels[4] += cover * main
-
-    def glow(
-        self,
-        cx: float,
-        cy: float,
-        rx: float,
-        ry: float,
-        colour: Colour,
-        opacity: float,
-        within: Array,
-    ) -> None:
-        """A soft spot inside another shape."""
-        squared = ((self.x - cx) / rx) ** 2 + ((self.y - cy) / ry) ** 2
-        self.blend(opacity * np.exp(-1.5 * squared) * self.coverage(within), colour, True)

@@ -15,12 +15,12 @@ from typer.testing import CliRunner  # noqa: E402
 
 from export.checkpoint.files import open_weights  # noqa: E402
 from export.checks import release as verify_release  # noqa: E402
+from export.checks.compile import write_slice  # noqa: E402
 from export.checks.plans import program_of  # noqa: E402
-from export.checks.slice import write_zeros  # noqa: E402
 from export.checks.verify import compare  # noqa: E402
 from export.graphs import dit as dit_graphs  # noqa: E402
 from export.graphs import vae as vae_graphs  # noqa: E402
-from export.preset_options import slice_of  # noqa: E402
+from export.presets import slice_of  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402
 from pipeline.engines.gpu import Gpu  # noqa: E402
 from pipeline.engines.manifest import Machine  # noqa: E402
@@ -122,7 +122,7 @@ def test_files_that_do_not_fit_are_not_prepared(verify, release: Path, tmp_path:
 def test_the_14b_needs_what_its_parameters_take(tmp_path: Path) -> None:
     """The figures that a user is told, from the shapes of full-size files."""
     preset = PRESETS["14b"]
-    write_zeros(preset, tmp_path)
+    write_slice(preset, tmp_path)
     dit = verify_release.RELEASED[0]
     weights = open_weights(tmp_path, "dit")
     numbers = {

@@ -17,7 +17,7 @@ from export.checks.estimate import sizes_of  # noqa: E402
 from export.checks.verify import compare, onnx_runtime  # noqa: E402
 from export.graphs import dit as dit_graphs  # noqa: E402
 from export.graphs.onnx_file import export_graph  # noqa: E402
-from export.preset_options import deployed, preset_named  # noqa: E402
+from export.presets import deployed, preset_named  # noqa: E402
 from networks.checkpoint import save_checkpoint  # noqa: E402
 from networks.graph_inputs import prefill_inputs, step_inputs  # noqa: E402
 from networks.presets import PRESETS  # noqa: E402

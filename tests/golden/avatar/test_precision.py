@@ -13,8 +13,8 @@ from onnxruntime import OrtValue
 
 torch = pytest.importorskip("torch")
 
+from export.graphs.exporter import export_preset  # noqa: E402
 from export.graphs.fp8 import SCALE, make_fp8  # noqa: E402
-from export.to_onnx import export_preset  # noqa: E402
 from networks.checkpoint import load_tensors  # noqa: E402
 from networks.dit import DiT  # noqa: E402
 from tests.golden.avatar.dit_plays import play_forwards  # noqa: E402
@@ -46,7 +46,8 @@ def fp8(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(weights: Path, out: Path, dtype: str, fp8: bool) -> Path:
-    export_preset(preset(), weights, out, dtype=dtype, fp8=fp8, components=["dit"])
+    dtype = f"fp8-{dtype}" if fp8 else dtype
+    export_preset(preset(), weights, out, dtype=dtype, components=["dit"])
     return out
 
 

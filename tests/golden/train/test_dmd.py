@@ -6,16 +6,15 @@ import json
 from functools import partial
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import load_file  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from networks.causal_wan import CausalWan  # noqa: E402
-from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
-from tests.golden.presets import wan_config  # noqa: E402
-from train.distill.dmd import (  # noqa: E402
+from networks.causal_wan import CausalWan
+from tests.golden.fixtures import GOLDEN_ROOT, max_abs
+from tests.golden.presets import wan_config
+from tests.golden.train.flow_table import FlowTable
+from train.distill.dmd import (
     NoiseLevels,
     clean_estimate,
     critic_loss,
@@ -25,7 +24,7 @@ from train.distill.dmd import (  # noqa: E402
     matching_loss,
     score_timesteps,
 )
-from train.network.flow import FlowTable, add_noise  # noqa: E402
+from train.network.flow import add_noise
 
 DMD = GOLDEN_ROOT / "rolling_forcing" / "dmd"
 needs_fixtures = pytest.mark.skipif(

@@ -5,21 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from safetensors.torch import load_file
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import load_file  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from tests.golden.fixtures import GOLDEN_ROOT, keys_like, max_abs  # noqa: E402
-from train.network.flow import (  # noqa: E402
-    FlowTable,
-    add_noise,
-    clean_from,
-    euler_sigmas,
-    exact_sigma,
-    velocity_from,
-)
+from tests.golden.fixtures import GOLDEN_ROOT, keys_like, max_abs
+from tests.golden.train.flow_table import FlowTable, euler_sigmas, velocity_from
+from train.network.flow import add_noise, clean_from, exact_sigma
 
 PRIMITIVES = GOLDEN_ROOT / "rolling_forcing" / "primitives" / "primitives.safetensors"
 pytestmark = pytest.mark.skipif(

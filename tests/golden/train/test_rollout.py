@@ -7,16 +7,14 @@ import json
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import load_file  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from networks.causal_wan import CausalWan  # noqa: E402
-from tests.golden.fixtures import GOLDEN_ROOT, max_abs  # noqa: E402
-from tests.golden.presets import golden_rolling_preset  # noqa: E402
-from train.network.self_forcing import (  # noqa: E402
+from networks.causal_wan import CausalWan
+from tests.golden.fixtures import GOLDEN_ROOT, max_abs
+from tests.golden.presets import golden_rolling_preset
+from tests.golden.train.self_forcing import (
     GRADIENT_BLOCKS,
     CachedWan,
     exit_interval,

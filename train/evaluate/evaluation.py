@@ -1,7 +1,5 @@
 """Every run of a sweep, with what was measured before kept."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from contextlib import closing

@@ -3,9 +3,9 @@
 Both kinds return one clean prediction per block from which gradients reach the weights through one
 network call; whatever a later block reads of an earlier one is constant.
 
-- Self-Forcing: every block stops at the same random level (arXiv 2506.08009; spec/distillation 3.1)
+- Self-Forcing: every block stops at the same random level (arXiv 2506.08009)
 - Rolling Forcing: of the windows of the served diagonal every d-th is differentiated, so that each
-  block is predicted once, at the level it has in that window (arXiv 2509.25161; section 4)
+  block is predicted once, at the level it has in that window (arXiv 2509.25161)
 
 The releases overwrite cached K/V under autograd's feet, which leads gradients of later blocks into
 noisy passes of earlier ones (`grad_official` in the fixtures); that is not reproduced.
@@ -26,7 +26,8 @@ from networks.causal_wan import CausalWan
 from networks.transformer import KeysValues
 from pipeline.config.rolling import RollingConfig
 from pipeline.rolling.plan import Pass, RollingPlan
-from train.network.flow import FlowTable, add_noise, clean_from
+from tests.golden.train.flow_table import FlowTable
+from train.network.flow import add_noise, clean_from
 
 Draw = Callable[[int, int], Tensor]
 """Block and number of the draw -> Gaussian noise [B, C, F, h, w]."""

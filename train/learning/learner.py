@@ -1,0 +1,115 @@
+"""What learns: networks, optimisers and their place in the data, which a run goes on from."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from train.learning.muon import Muon
+from train.learning.together import Together
+
+Figures = dict[str, float]
+
+
+def averaged(decay: float, step: int) -> float:
+    """The decay of the running average, shorter at the start."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the running average towards the network."""
+    with torch.no_grad():
+        of = (list(n.parameters()) for n in (average, network))
+        torch._foreach_lerp_(*of, 1 - decay)
+
+
+class Learner:
+    """What `state` keeps: plain values (`KEPT`, `PLACE` among them), and parts with a state."""
+
+    PLACE: ClassVar[tuple[str, ...]] = ("step",)
+    """Counts of steps, which the log gives."""
+    KEPT: ClassVar[tuple[str, ...]] = ("seed", "minutes", "cpu_seconds", "rows")
+    PARTS: ClassVar[tuple[str, ...]]
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.minutes, self.cpu_seconds = seed, 0.0, 0.0
+        self.rows: list[Figures] = []
+        """Of the log."""
+        for name in self.PLACE:
+            setattr(self, name, 0)
+
+    def agree(self, progress: float) -> float:
+        """The first learner's progress, in all learners."""
+        return progress
+
+    def state(self) -> dict[str, Any]:
+        """What `load` needs."""
+        return {name: getattr(self, name) for name in (*self.PLACE, *self.KEPT)} | {
+            name: getattr(self, name).state_dict() for name in self.PARTS
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        for name in self.PARTS:
+            getattr(self, name).load_state_dict(state[name])
+        for name in (*self.PLACE, *self.KEPT):
+            setattr(self, name, state[name])
+
+
+class AveragedLearner(Learner):
+    """One network, its running average, Muon for its matrices and Adam for the rest."""
+
+    EMA = 0.998
+    """Decay of the running average per step."""
+    WARM_STEPS = 60
+    PARTS = ("network", "average", "muon", "adam")
+    step: int
+
+    def __init__(
+        self,
+        seed: int,
+        network: nn.Module,
+        together: Together | None = None,
+        rank: int = 0,
+        rate: float = 1.0,
+    ) -> None:
+        """`together`: None for a learner that is alone. `rate`: times all learning rates. `network`
+        learns where it is."""
+        super().__init__(seed)
+        self.together, self.rank, self.rate, self.network = together, rank, rate, network
+        self.learned = [p for p in network.parameters() if p.requires_grad]
+        self.average: Any = copy.deepcopy(network).requires_grad_(False)
+
+    def optimise(
+        self,
+        matrices: tuple[Sequence[nn.Parameter], float],
+        *rest: tuple[Sequence[nn.Parameter], float],
+    ) -> None:
+        """Muon for `matrices`, Adam for each of `rest`, with the rate at the schedule's top."""
+        parameters, highest = matrices
+        self.muon = Muon(parameters, highest)
+        self.muon.param_groups[0]["highest"] = highest
+        groups = [{"params": params, "highest": top} for params, top in rest]
+        self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
+
+    def descend(self, loss: Tensor, progress: float) -> Tensor:
+        """One step down at `progress` 0..1 of the schedule; returns the loss, unread."""
+        self.network.zero_grad()
+        loss.backward()
+        if self.together is not None:
+            # What has no gradient in a step is the same in all learners.
+            self.together.mean([p.grad for p in self.learned if p.grad is not None], self.rank)
+        nn.utils.clip_grad_norm_(self.learned, 1.0)
+        rate = min(1.0, (self.step + 1) / self.WARM_STEPS) * (1 + math.cos(math.pi * progress)) / 2
+        for optimiser in (self.muon, self.adam):
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate * rate * group["highest"]
+            optimiser.step()
+        move_average(self.average, self.network, averaged(self.EMA, self.step))
+        self.step += 1
+        return loss.detach()
+
+    def agree(self, progress: float) -> float:
+        return progress if self.together is None else self.together.agree(progress, self.rank)
