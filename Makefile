@@ -9,7 +9,7 @@ PORTRAIT ?= examples/portrait.png
 SPEECH ?= examples/speech.flac
 OUT ?= out/demo.mp4
 REPOSITORY ?= build/model_repository
-ARTIFACTS ?= artifacts/$(PRESET)
+ARTIFACTS ?= $(if $(wildcard artifacts/$(PRESET)),artifacts,build/artifacts)/$(PRESET)
 HOURS ?= 6
 BACKEND ?= cpu
 GPUS ?=
@@ -18,11 +18,17 @@ SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
+DTYPE ?= fp32
+
+# Said by nobody: exports go past the committed artifacts/, and the release is of the large sizes.
+EXPORTED := $(if $(filter file,$(origin ARTIFACTS)),build/artifacts/$(value PRESET),$(value ARTIFACTS))
+RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 
 # A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
 SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT PORTRAIT SPEECH OUT REPOSITORY \
-	ARTIFACTS HOURS BACKEND GPUS STEPS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS
+	ARTIFACTS HOURS BACKEND GPUS STEPS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
+	DTYPE EXPORTED RELEASED
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
 setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
@@ -34,17 +40,18 @@ ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with 
 	$(FOLDED) --sessions "$$SESSIONS" --engines "$$ENGINES" --artifacts "$$ARTIFACTS"
 
 # From a released folder where CKPT names one, else graphs that are there.
-VERIFY := $(if $(CKPT),export.checks.release "$$CKPT" --out build/verify,export.checks.verify \
+VERIFY := $(if $(CKPT),export.checks.release "$$CKPT" --preset "$$RELEASED" --out build/verify,export.checks.verify \
 	--preset "$$PRESET" --artifacts "$$ARTIFACTS") $(if $(LORA),--lora "$$LORA") \
 	$(if $(LAYERS),--layers "$$LAYERS")
 
+wanted = $(if $($(1)),,$(error say $(1)=, $(2)))
 RUN := "$$VENV"/bin/python3
 SERVER := $(RUN) -m deploy.server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help python settings setup setup-dev fetch repository serve stop status demo test test-quick test-slow lint format \
-	export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
+	prepare export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
 	bench load-test clean
 
 help:  ## list the targets
@@ -108,8 +115,14 @@ format: setup-dev  ## rewrite the sources in the house style
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-export: setup-dev  ## export the ONNX graphs: make export WEIGHTS=folder [PRESET=demo]
-	@$(RUN) -m export.to_onnx --preset "$$PRESET" --weights "$$WEIGHTS" --out "$$ARTIFACTS"
+prepare: setup-dev  ## released files to one folder of weights: CKPT=folder [LORA=file] WEIGHTS=folder
+	$(call wanted,CKPT,the released folder)$(call wanted,WEIGHTS,the folder to be written)
+	@$(RUN) -m export.checkpoint.prepare "$$CKPT" $(if $(LORA),--lora "$$LORA") --preset "$$RELEASED" --out "$$WEIGHTS"
+
+export: setup-dev  ## write graphs to build/artifacts/$PRESET: WEIGHTS=folder DTYPE=fp32|bf16|fp16|fp8 [ARTIFACTS=folder]
+	$(call wanted,WEIGHTS,the folder that make prepare writes)
+	$(if $(word 2,$(EXPORTED)),$(error an export is one folder: ARTIFACTS=folder))
+	@$(RUN) -m export.to_onnx --preset "$$PRESET" --weights "$$WEIGHTS" --dtype "$$DTYPE" --out "$$EXPORTED"
 
 engines: setup  ## build TensorRT plans from $ARTIFACTS on this machine's GPU, inside the image
 	@$(RUN) -m export.engines.build --graphs "$$ARTIFACTS" --out "$$ENGINES"

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from export.preset_options import preset_named
-from export.to_onnx import export_preset
+from export.graphs.exporter import export_preset
+from export.presets import preset_named
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
 from pipeline.avatar.decoder import Decoder

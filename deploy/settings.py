@@ -38,7 +38,8 @@ def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
 
 
 def _check_preset(preset: str, artifacts: str, repo: Path) -> None:
-    if preset in PRESETS or (artifacts and artifacts != f"artifacts/{preset}"):
+    default = (f"artifacts/{preset}", f"build/artifacts/{preset}")
+    if preset in PRESETS or (artifacts and artifacts not in default):
         return  # of a folder that was named, the preset is no more than a name for plans
     is_name = preset not in ("", ".", "..") and "/" not in preset
     if not (is_name and (repo / "artifacts" / preset).is_dir()):

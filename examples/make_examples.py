@@ -7,8 +7,6 @@ All results are committed; this script is for whoever wants other faces or anoth
 faces are of the test split: the demo avatar has never seen them, nor heard the voice.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tempfile

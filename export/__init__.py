@@ -1,0 +1,1 @@
+"""Released weights in; graphs, engines and a model repository out."""

@@ -6,8 +6,6 @@ The layers are `transformers`' own; only the walk through them is written here, 
 return every hidden state and to be exported.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

@@ -4,8 +4,6 @@ A actors   C audio width   T video frames of a block   F latent frames of a bloc
 latent frame   D width
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 L tokens   K cache tokens   N heads   d head size   D width
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +16,8 @@ from networks.layers import Projections, attend, modulated_norm, rotate, write_c
 class Sight:
     """Where queries and keys stand, RoPE tables [1, tokens, d/2], and which keys are seen.
 
-    `seen` [1, 1, L, K] bool; None: all that are there, for which a `CacheView` counts the write's
-    own rows alone (prefill).
+    `seen` [1, 1, L, K] bool; None: all keys. With a `CacheView` None means the tokens' own keys and
+    nothing else of the cache (prefill).
     """
 
     cos_q: Tensor

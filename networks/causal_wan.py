@@ -8,8 +8,6 @@ a cache, which training differentiates: bidirectional or under a mask. `velocity
 shares; `networks.wan_stream` has the uses with a cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

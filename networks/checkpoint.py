@@ -1,7 +1,5 @@
 """Safetensors to modules and back, strictly; seeded fresh weights."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence

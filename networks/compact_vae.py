@@ -11,8 +11,6 @@ Time as in the Wan VAE: latent 0 is frame 0 alone, latent k frames 4k - 3 .. 4k;
 the start of a stream; the decoder goes over a clip at once or block by block with equal results.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -168,8 +166,11 @@ class CompactVAE(CausalVAE):
         self.register_buffer("latent_mean", torch.zeros(config.z_dim))
         self.register_buffer("latent_std", torch.ones(config.z_dim))
 
-    def _statistics(self, _: Tensor) -> tuple[Tensor, Tensor]:
-        return self.latent_mean.view(-1, 1, 1, 1), self.latent_std.view(-1, 1, 1, 1)
+    def _mean(self, _: Tensor) -> Tensor:
+        return self.latent_mean.view(-1, 1, 1, 1)
+
+    def _deviation(self, _: Tensor) -> Tensor:
+        return self.latent_std.view(-1, 1, 1, 1)
 
     def _encoded(self, x: Tensor, memory: Memory, num_frames: int | None) -> Tensor:
         height, width = x.shape[2:]

@@ -1,7 +1,5 @@
 """Widths, depths and heads of one network each; the sets of them that exist are in `presets`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -8,8 +8,6 @@ names and shapes of the exported graphs. The others are its `casual_audio_encode
 and `networks.transformer` (`dit_text`).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

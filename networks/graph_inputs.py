@@ -1,7 +1,5 @@
 """Names and shapes of the transformer graphs' inputs and outputs, for whoever feeds them."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 import torch

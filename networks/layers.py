@@ -5,8 +5,6 @@ B batch   L tokens   K cache tokens   N heads   d head size   D = N * d width
 Activations are [L, D]: the served batch is 1 and a matrix times a weight is then a single Gemm.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 r rank   out, in sizes of the layer: W [out, in], A [r, in], B [out, r]
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -84,11 +82,11 @@ def _misfits(a: str, b: str, lora: Mapping[str, Shape], weight: Shape, rank: int
     if len(weight) != 2:
         return [f"{a}: updates a weight {list(weight)} that is no matrix"]
     wanted = {a: (rank, weight[1]), b: (weight[0], rank)}
-    problems = []
-    for key, shape in wanted.items():
-        if lora[key] != shape:
-            problems.append(f"{key}: is {list(lora[key])}, wanted {list(shape)} at rank {rank}")
-    return problems
+    return [
+        f"{key}: is {list(lora[key])}, wanted {list(shape)} at rank {rank}"
+        for key, shape in wanted.items()
+        if lora[key] != shape
+    ]
 
 
 def merged(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:

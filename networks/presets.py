@@ -4,8 +4,6 @@ The numbers of the schedule, the caches and the wire stand in
 `pipeline.config.avatar.PipelineConfig`; a `Preset` checks that they agree with the networks' own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The presets of text-to-video streams: which networks belong together, and with which stream."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 B batch   L tokens, padding included
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """What both transformers share: text, timesteps, a fresh one's weights, a prompt's K and V."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

@@ -6,8 +6,6 @@ Encoder and decoder run over a whole clip at once; the decoder also goes block b
 state as an explicit list of tensors. Both give the same frames.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from itertools import pairwise
 
@@ -138,8 +136,7 @@ class CausalVAE(nn.Module, ABC):
 
     def normalised(self, latent: Tensor) -> Tensor:
         """Raw latents [B, C, t, h, w] with the training data's mean and deviation taken out."""
-        mean, deviation = self._statistics(latent)
-        return (latent - mean) / deviation
+        return (latent - self._mean(latent)) / self._deviation(latent)
 
     def decode(
         self, latent: Tensor, state: list[Tensor] | None = None
@@ -151,13 +148,17 @@ class CausalVAE(nn.Module, ABC):
         """
         batch = latent.shape[0]
         memory = Memory(batch, state)
-        mean, deviation = self._statistics(latent)
-        frames = self._decoded(frames_first(latent * deviation + mean), memory)
+        raw = latent * self._deviation(latent) + self._mean(latent)
+        frames = self._decoded(frames_first(raw), memory)
         return frames_third(frames, batch), memory.next
 
     @abstractmethod
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of raw latents, each [C, 1, 1, 1]."""
+    def _mean(self, like: Tensor) -> Tensor:
+        """Of raw latents, [C, 1, 1, 1]."""
+
+    @abstractmethod
+    def _deviation(self, like: Tensor) -> Tensor:
+        """Of raw latents, [C, 1, 1, 1]."""
 
     @abstractmethod
     def _encoded(self, x: Tensor, memory: Memory, num_frames: int | None) -> Tensor:
@@ -183,9 +184,11 @@ class VAE(CausalVAE):
         self.conv2 = Conv3d(config.z_dim, config.z_dim, (1, 1, 1))
         self.decoder = Decoder(config)
 
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, deviation = (like.new_tensor(v).view(-1, 1, 1, 1) for v in (LATENT_MEAN, LATENT_STD))
-        return mean, deviation
+    def _mean(self, like: Tensor) -> Tensor:
+        return like.new_tensor(LATENT_MEAN).view(-1, 1, 1, 1)
+
+    def _deviation(self, like: Tensor) -> Tensor:
+        return like.new_tensor(LATENT_STD).view(-1, 1, 1, 1)
 
     def _encoded(self, x: Tensor, memory: Memory, num_frames: int | None) -> Tensor:
         return self.conv1(self.encoder(x, memory, num_frames), memory.batch)

@@ -7,8 +7,6 @@ t. A step in time is then a slice of whole rows, every convolution is two-dimens
 is transposed. Weights keep the five-dimensional shapes of the checkpoint.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -9,8 +9,6 @@ planned by integers (`pipeline.rolling.plan`). In eager PyTorch B may be any, fo
 a plan; graphs are exported with B = 1.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -34,9 +32,6 @@ class WanPass(nn.Module):
         super().__init__()
         self.wan = wan
         self.frames_per_block = frames_per_block
-
-    def texts(self, layers: dict[str, Tensor], num_layers: int) -> list[KeysValues]:
-        return [text_of(layers, i) for i in range(num_layers)]
 
 
 class WanWindow(WanPass):
@@ -65,7 +60,7 @@ class WanWindow(WanPass):
             return torch.cat([seen_k, k], 2), torch.cat([seen_v, v], 2)
 
         sight = sight_of(cos, sin, cos_history, sin_history)
-        texts = self.texts(layers, self.wan.config.num_layers)
+        texts = [text_of(layers, i) for i in range(self.wan.config.num_layers)]
         return self.wan.velocity(latent, modulation, head_modulation, sight, texts, recall)
 
 
@@ -106,7 +101,7 @@ class WanClean(WanPass):
             return kept[0], kept[1]
 
         sight = sight_of(cos, sin, cos_history, sin_history, stored, self.frames_per_block)
-        texts = self.texts(layers, self.wan.config.num_layers - 1)
+        texts = [text_of(layers, i) for i in range(self.wan.config.num_layers - 1)]
         self.wan.store(latent, modulation, sight, texts, recall)
         return tuple(presents)
 

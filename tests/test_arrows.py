@@ -21,6 +21,19 @@ ARROWS = {  # folder: what it must not import
     "deploy": OURS - {"deploy"},
 }
 
+EXPORT = {  # part of export: the other parts that it may import
+    "commands": set(),
+    "presets": {"commands"},
+    "checkpoint": {"commands", "presets", "repository"},
+    "repository": set(),
+    "graphs": {"presets", "checkpoint", "repository"},
+    "to_onnx": {"commands", "presets", "graphs"},
+    "engines": {"commands", "repository"},
+    "checks": {"commands", "presets", "checkpoint", "repository", "graphs", "engines"},
+}
+WITHOUT_TORCH = ("engines", "repository")
+"""Of export: what the image runs, which has neither torch nor the networks."""
+
 
 def imports(file: Path) -> set[str]:
     """Every module a file imports, at any depth of its code, with full dotted names."""
@@ -104,8 +117,9 @@ def test_networks_know_only_the_config_of_the_pipeline() -> None:
     "path",
     [
         "deploy",
-        "export/repository/assemble.py",
-        "export/repository/pbtxt.py",
+        "export/repository",
+        "pipeline/config",
+        "pipeline/engines/manifest.py",
         "pipeline/identity/file_hashes.py",
     ],
 )
@@ -115,7 +129,30 @@ def test_what_runs_before_the_environment_needs_the_standard_library_only(path: 
     files = [root] if root.is_file() else sorted(root.rglob("*.py"))
     allowed = set(sys.stdlib_module_names) | {"deploy", "__future__"}
     names = {name for file in files for name in imports(file)}
-    checked_itself = ("export.repository.pbtxt", "pipeline.identity.file_hashes")
+    checked_itself = ("export.repository", "pipeline.config", "pipeline.engines.manifest")
+    checked_itself += ("pipeline.identity.file_hashes",)
     ours = {name for name in names if name.startswith(checked_itself)}
     found = {name.split(".")[0] for name in names - ours} - allowed
     assert found == set()
+
+
+@pytest.mark.parametrize("part", sorted(EXPORT))
+def test_the_parts_of_export_follow_their_arrows(part: str) -> None:
+    """A circle, or torch on the machine that builds the engines."""
+    path = REPO / "export" / part
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    forbidden = {f"export.{other}" for other in EXPORT.keys() - EXPORT[part] - {part}}
+    forbidden |= {"torch", "networks"} if part in WITHOUT_TORCH else set()
+    found = {
+        f"{file.relative_to(REPO)} imports {name}"
+        for file in files
+        for name in imports(file)
+        if name.split(".")[0] in forbidden or ".".join(name.split(".")[:2]) in forbidden
+    }
+    assert found == set()
+
+
+def test_every_part_of_export_has_its_arrows() -> None:
+    """A new one would be held to none."""
+    parts = {path.stem for path in (REPO / "export").glob("[!_]*") if path.suffix in ("", ".py")}
+    assert parts == set(EXPORT)

@@ -5,8 +5,6 @@ several requests of one sequence may be open together; a client that leaves is n
 through an open request.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Names of files in messages, and the system's words for what is wrong with them."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

@@ -3,8 +3,6 @@
 Plain numbers and queues; `Exchange` guards them with its lock.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import deque
 from dataclasses import dataclass, field

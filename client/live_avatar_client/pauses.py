@@ -3,8 +3,6 @@
 Plain numbers; `Exchange` owns the clock and sends what is due.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

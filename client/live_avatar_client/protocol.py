@@ -7,8 +7,6 @@ Letters: n blocks of a request, T video frames, H W picture size, F latent frame
 h w latent size, A actors.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field

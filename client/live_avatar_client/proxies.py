@@ -1,7 +1,5 @@
 """Proxies that the environment names: none on the way to this machine, said when one is in it."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 from urllib.request import proxy_bypass

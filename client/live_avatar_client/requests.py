@@ -1,7 +1,5 @@
 """What a caller hands to a session, checked and turned into the tensors of START and of audio."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from numbers import Integral

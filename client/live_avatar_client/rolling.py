@@ -3,8 +3,6 @@
 The owner of the tensors is `model_repository/rolling_forcing/config.pbtxt`; a test compares.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import queue
@@ -90,7 +88,7 @@ class VideoStream:
         self._ended = False
         self._num_blocks = self._num_frames = 0
 
-    def __enter__(self) -> VideoStream:
+    def __enter__(self) -> "VideoStream":
         self.open()
         return self
 

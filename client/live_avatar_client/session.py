@@ -1,7 +1,5 @@
 """A session with the avatar: audio goes up in requests, blocks of video come down meanwhile."""
 
-from __future__ import annotations
-
 import functools
 import threading
 import weakref
@@ -79,7 +77,7 @@ class Session:
         )
         self._exchange: Exchange | None = None
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> "Session":
         self.open()
         return self
 

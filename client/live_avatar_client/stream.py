@@ -4,8 +4,6 @@
 when the server ends a stream in good order, and a cancelled stream leaves a thread behind.
 """
 
-from __future__ import annotations
-
 import contextlib
 import queue
 import threading

@@ -127,26 +127,23 @@ class PickledWeights:
             new_format = zipfile.is_zipfile(self.path)  # the old one has to be read whole
             self._tensors = _unpickle(self.path, map_location="cpu", mmap=new_format)
         tensor = self._tensors[key]
-        yield from tensor.split(rows_per_chunk(self.infos[key])) if tensor.dim() else (tensor,)
+        yield from (
+            torch.split(tensor, rows_per_chunk(self.infos[key])) if tensor.dim() else [tensor]
+        )
 
 
 def _unpickle(path: Path, **options: Any) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, weights_only=True, **options)
+        state: object = torch.load(path, weights_only=True, **options)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: refused, it is not plain tensors: {reason}") from None
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not a readable PyTorch file: {error}") from None
-    others = [k for k, v in state.items() if not isinstance(v, Tensor)] if _is_dict(state) else []
-    if not _is_dict(state) or others:
-        what = ", ".join(map(str, others)) or type(state).__name__
-        raise ValueError(f"{path}: wanted a flat dict of tensors, it has {what}")
-    return state
-
-
-def _is_dict(state: object) -> bool:
-    return isinstance(state, dict)
+    found: dict[str, Any] = state if isinstance(state, dict) else {type(state).__name__: None}
+    if others := [str(key) for key, value in found.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"{path}: wanted a flat dict of tensors, it has {', '.join(others)}")
+    return found
 
 
 def open_weights(folder: Path, stem: str) -> SafetensorsWeights:

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from export.checkpoint.cli import failing_in_words
 from export.checkpoint.files import Weights
 from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, open_lora, summary
-from export.checkpoint.released import COMPONENTS, RELEASED_DTYPES, TOKENIZER, check_config
-from export.preset_options import preset_named
-from networks.presets import PRESETS, Preset
+from export.checkpoint.released import (
+    COMPONENTS,
+    RELEASED_DTYPES,
+    check_config,
+    missing_tokenizer,
+)
+from export.commands import Alpha, LoraFile, Rank, ReleaseFolder, failing_in_words
+from export.presets import AvatarName, preset_named
+from networks.presets import Preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +52,17 @@ def inspect_checkpoint(
     for component in COMPONENTS:
         weights, problems = component.fitting(folder, preset)
         notes = [] if weights is None else _notes(component.name, weights)
-        if weights is not None and (unused := _unused(weights, component.rename)):
+        if weights is not None and (unused := component.unused(weights)):
             notes.append(f"{len(unused)} not used here: {', '.join(unused)}")
         if component.name == "dit":
             problems += check_config(folder, preset)
         finding = Finding(name=component.name, weights=weights, notes=notes, problems=problems)
         findings.append(finding)
-    if preset.pipeline.tokenizer != "bytes" and not (folder / TOKENIZER).is_file():
-        problem = f"tokenizer: {folder / TOKENIZER} is missing"
-        findings.append(Finding(name="tokenizer", weights=None, notes=[], problems=[problem]))
+    if missing := missing_tokenizer(folder, preset):
+        findings.append(Finding(name="tokenizer", weights=None, notes=[], problems=missing))
     if lora is not None:
         findings.append(_inspect_lora(lora, findings[0].weights, rank, alpha))
     return findings
-
-
-def _unused(weights: Weights, rename: object) -> list[str]:
-    assert callable(rename)
-    return [key for key in weights.infos if rename(key) is None]
 
 
 def _notes(name: str, weights: Weights) -> list[str]:
@@ -129,13 +127,13 @@ def say_findings(findings: list[Finding]) -> None:
         raise typer.Exit(1)
 
 
-@failing_in_words
+@failing_in_words()
 def main(
-    folder: Annotated[Path, typer.Argument(help="the released folder, Wan2.2-S2V-14B")],
-    lora: Annotated[Path | None, typer.Option(help="LoRA file, liveavatar.safetensors")] = None,
-    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(PRESETS))] = "14b",
-    rank: Annotated[int, typer.Option(help="of the LoRA")] = RELEASED_RANK,
-    alpha: Annotated[float, typer.Option(help="of its training")] = RELEASED_ALPHA,
+    folder: ReleaseFolder,
+    lora: LoraFile = None,
+    preset: AvatarName = "14b",
+    rank: Rank = RELEASED_RANK,
+    alpha: Alpha = RELEASED_ALPHA,
 ) -> None:
     """Compare the released files with the networks; nothing is loaded."""
     if not folder.is_dir():

@@ -13,19 +13,13 @@ from typing import Annotated
 import typer
 from torch import Tensor
 
-from export.checkpoint.cli import failing_in_words, tensor_progress
-from export.checkpoint.files import (
-    SafetensorsWeights,
-    Weights,
-    open_weights,
-    read,
-    read_header,
-)
+from export.checkpoint.files import SafetensorsWeights, Weights, open_weights, read, read_header
 from export.checkpoint.writer import Shard, write_component
+from export.commands import Alpha, Rank, failing_in_words, progress
 from networks.lora import LoraPlan, merged, plan_lora
 
 RELEASED_RANK, RELEASED_ALPHA = 128, 64.0
-"""Of `liveavatar.safetensors`; the file itself does not hold alpha (spec/live_avatar 11)."""
+"""Of `liveavatar.safetensors`; the file itself does not hold alpha (docs/method.md section 7)."""
 STEMS = ("dit", "diffusion_pytorch_model")
 """How a DiT's files begin: as prepared here, as released."""
 
@@ -75,7 +69,7 @@ def merge_lora(
     lora: Lora,
     out: Path,
     stem: str = "dit",
-    on_tensor: Callable[[str], None] = lambda key: None,
+    on_tensor: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write the merged network into `out`, parted into shards as `base` is; returns the files."""
     return write_component(
@@ -112,19 +106,19 @@ def summary(lora: Lora) -> str:
     return "\n".join(lines)
 
 
-@failing_in_words
+@failing_in_words()
 def main(
     folder: Annotated[Path, typer.Argument(help="folder of the DiT's safetensors")],
     lora: Annotated[Path, typer.Option(help="LoRA file")],
     out: Annotated[Path, typer.Option(help="folder for the merged dit*.safetensors")],
-    rank: Annotated[int, typer.Option(help="of the LoRA")] = RELEASED_RANK,
-    alpha: Annotated[float, typer.Option(help="of its training")] = RELEASED_ALPHA,
+    rank: Rank = RELEASED_RANK,
+    alpha: Alpha = RELEASED_ALPHA,
 ) -> None:
     """Merge a LoRA into the DiT's weights."""
     base = open_dit(folder)
     opened = open_lora(lora, base, rank=rank, alpha=alpha)
     typer.echo(summary(opened))
-    with tensor_progress("merging", len(base.infos)) as advance:
+    with progress("merging", len(base.infos)) as advance:
         files = merge_lora(base, opened, out, on_tensor=advance)
     size = sum(path.stat().st_size for path in files)
     typer.echo(f"{out}: {len(files)} files, {size / 1e9:.2f} GB")

@@ -12,10 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from export.checkpoint.cli import failing_in_words, tensor_progress
 from export.checkpoint.files import SafetensorsWeights, TensorInfo, Weights
 from export.checkpoint.lora import (
     RELEASED_ALPHA,
@@ -26,10 +24,17 @@ from export.checkpoint.lora import (
     open_lora,
     summary,
 )
-from export.checkpoint.released import COMPONENTS, TOKENIZER, Component, check_config
+from export.checkpoint.released import (
+    COMPONENTS,
+    TOKENIZER,
+    Component,
+    check_config,
+    missing_tokenizer,
+)
 from export.checkpoint.writer import link_component, shards_of, write_component
-from export.preset_options import preset_named
-from networks.presets import PRESETS, Preset
+from export.commands import Alpha, LoraFile, Rank, ReleaseFolder, failing_in_words, progress
+from export.presets import AvatarName, preset_named
+from networks.presets import Preset
 
 OnTensor = Callable[[str], None]
 
@@ -38,9 +43,7 @@ def open_release(folder: Path, preset: Preset) -> dict[str, Weights]:
     """Every component's tensors, none read; ValueError names all that does not fit `preset`."""
     opened = {part.name: part.fitting(folder, preset) for part in COMPONENTS}
     problems = [line for _, lines in opened.values() for line in lines]
-    problems += check_config(folder, preset)
-    if preset.pipeline.tokenizer != "bytes" and not (folder / TOKENIZER).is_file():
-        problems.append(f"tokenizer: {folder / TOKENIZER} is missing")
+    problems += check_config(folder, preset) + missing_tokenizer(folder, preset)
     if problems:
         raise ValueError(f"{folder}: {len(problems)} problems\n" + "\n".join(problems))
     return {name: weights for name, (weights, _) in opened.items() if weights is not None}
@@ -48,8 +51,7 @@ def open_release(folder: Path, preset: Preset) -> dict[str, Weights]:
 
 def used_keys(part: Component, weights: Weights, preset: Preset) -> dict[str, TensorInfo]:
     """The tensors that the component's network at `preset`'s depth has; others are not used."""
-    with torch.device("meta"):
-        wanted = part.build(preset).state_dict()
+    wanted = part.build(preset).state_dict()
     return {key: weights.infos[key] for key in sorted(weights.infos) if part.rename(key) in wanted}
 
 
@@ -59,7 +61,7 @@ def prepare_component(
     preset: Preset,
     out: Path,
     merge: Lora | None = None,
-    on_tensor: OnTensor = lambda key: None,
+    on_tensor: OnTensor = lambda _: None,
 ) -> list[Path]:
     """Write a component under the release's keys, without tensors that its network does not have;
     the DiT with `merge` in it. `preset` may have fewer layers than the weights.
@@ -77,14 +79,14 @@ def prepare_component(
     return write_component(out, part.name, shards, weights.chunks, on_tensor)
 
 
-@failing_in_words
+@failing_in_words()
 def main(
-    folder: Annotated[Path, typer.Argument(help="the released folder, Wan2.2-S2V-14B")],
+    folder: ReleaseFolder,
     out: Annotated[Path, typer.Option(help="folder to be written")],
-    lora: Annotated[Path | None, typer.Option(help="LoRA file, liveavatar.safetensors")] = None,
-    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(PRESETS))] = "14b",
-    rank: Annotated[int, typer.Option(help="of the LoRA")] = RELEASED_RANK,
-    alpha: Annotated[float, typer.Option(help="of its training")] = RELEASED_ALPHA,
+    lora: LoraFile = None,
+    preset: AvatarName = "14b",
+    rank: Rank = RELEASED_RANK,
+    alpha: Alpha = RELEASED_ALPHA,
 ) -> None:
     """Turn the released files into one set of safetensors per component."""
     if out.resolve() == folder.resolve():
@@ -93,14 +95,13 @@ def main(
     release = open_release(folder, chosen)
     merge = None if lora is None else open_lora(lora, release["dit"], rank=rank, alpha=alpha)
     out.mkdir(parents=True, exist_ok=True)
-    with tensor_progress("preparing", sum(len(w.infos) for w in release.values())) as advance:
+    with progress("preparing", sum(len(w.infos) for w in release.values())) as advance:
         for part in COMPONENTS:
             weights = release[part.name]
             files = prepare_component(part, weights, chosen, out, merge, advance)
             size = sum(path.stat().st_size for path in files)
             typer.echo(f"{part.name}: {len(files)} files, {size / 1e9:.2f} GB")
-            unused = [key for key in weights.infos if part.rename(key) is None]
-            if unused:
+            if unused := part.unused(weights):
                 typer.echo(f"{part.name}: left out, not used here: {', '.join(unused)}")
     if merge is not None:
         typer.echo(f"LoRA: {summary(merge)}")

@@ -1,6 +1,6 @@
 """Where the released folder keeps each component, and the network each has to fit.
 
-The folder is `Wan2.2-S2V-14B/` as published (spec/live_avatar section 11).
+The folder is `Wan2.2-S2V-14B/` as published (docs/method.md section 7).
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from export.checkpoint.files import (
     read_header,
 )
 from export.checkpoint.fit import Rename, misfits
+from export.presets import builders
 from networks import audio_encoder, text_encoder
-from networks.compact_vae import build_vae
-from networks.dit import DiT
 from networks.presets import Preset
 
 DIT_STEM = "diffusion_pytorch_model"
@@ -46,8 +45,12 @@ class Component:
     """Stem of its safetensors file once prepared."""
     open: Callable[[Path], Weights]
     """The release's folder -> its tensors; ValueError or OSError if they cannot be read."""
-    build: Callable[[Preset], nn.Module]
     rename: Rename = lambda key: key
+
+    def build(self, preset: Preset) -> nn.Module:
+        """Its network on the meta device: names and shapes."""
+        with torch.device("meta"):
+            return builders(preset)[self.name]()
 
     def fitting(self, folder: Path, preset: Preset) -> tuple[Weights | None, list[str]]:
         """The component's tensors, None if unreadable, and what is wrong with them."""
@@ -55,9 +58,12 @@ class Component:
             weights = self.open(folder)
         except (ValueError, OSError) as error:
             return None, [f"{self.name}: {error}"]
-        with torch.device("meta"):
-            module = self.build(preset)
-        return weights, [f"{self.name}: {line}" for line in misfits(module, weights, self.rename)]
+        lines = misfits(self.build(preset), weights, self.rename)
+        return weights, [f"{self.name}: {line}" for line in lines]
+
+    def unused(self, weights: Weights) -> list[str]:
+        """Keys of tensors that no network here has."""
+        return [key for key in weights.infos if self.rename(key) is None]
 
 
 def _open_audio(folder: Path) -> Weights:
@@ -69,28 +75,14 @@ def _open_audio(folder: Path) -> Weights:
 
 
 COMPONENTS = (
-    Component(
-        name="dit",
-        open=lambda folder: open_weights(folder, DIT_STEM),
-        build=lambda preset: DiT(preset.dit),
-    ),
-    Component(
-        name="vae",
-        open=lambda folder: PickledWeights(folder / VAE_FILE),
-        build=lambda preset: build_vae(preset.vae),
-    ),
+    Component(name="dit", open=lambda folder: open_weights(folder, DIT_STEM)),
+    Component(name="vae", open=lambda folder: PickledWeights(folder / VAE_FILE)),
     Component(
         name="text_encoder",
         open=lambda folder: PickledWeights(folder / TEXT_FILE),
-        build=lambda preset: text_encoder.TextEncoder(preset.text),
         rename=text_encoder.module_key,
     ),
-    Component(
-        name="audio_encoder",
-        open=_open_audio,
-        build=lambda preset: audio_encoder.AudioEncoder(preset.audio),
-        rename=audio_encoder.module_key,
-    ),
+    Component(name="audio_encoder", open=_open_audio, rename=audio_encoder.module_key),
 )
 
 
@@ -129,3 +121,10 @@ def config_of(preset: Preset) -> dict[str, Any]:
         "enable_framepack": True,
         "framepack_drop_mode": "padd",
     }
+
+
+def missing_tokenizer(folder: Path, preset: Preset) -> list[str]:
+    """What is to be said if the preset needs a tokenizer's file and the release lacks it."""
+    path = folder / TOKENIZER
+    needs = preset.pipeline.tokenizer != "bytes" and not path.is_file()
+    return [f"tokenizer: {path} is missing"] if needs else []

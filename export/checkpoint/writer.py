@@ -7,14 +7,14 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from export.checkpoint.files import TensorInfo, index_path
+from export.repository.folders import link_or_copy
 from networks.checkpoint import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -44,7 +44,7 @@ def write_component(
     stem: str,
     shards: Sequence[Shard],
     chunks: Chunks,
-    on_tensor: Callable[[str], None] = lambda key: None,
+    on_tensor: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write `<stem>.safetensors`, or shards with an index if there are several; returns the files.
 
@@ -57,13 +57,11 @@ def write_component(
         raise ValueError(
             f"{folder}: {stem} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free"
         )
-    with _scratch(folder, stem) as scratch:
-        names = shard_names(stem, len(shards))
-        for name, shard in zip(names, shards, strict=True):
-            _write_file(scratch / name, shard, chunks, on_tensor)
-        if len(shards) > 1:
-            write_index(scratch, stem, dict(zip(names, shards, strict=True)))
-        return install(scratch, folder, stem)
+
+    def write(path: Path, number: int) -> None:
+        _write_file(path, shards[number], chunks, on_tensor)
+
+    return _install(folder, stem, shards, write)
 
 
 def link_component(
@@ -71,21 +69,30 @@ def link_component(
 ) -> list[Path]:
     """Have `files`, which hold `shards`, in `folder` under the component's names, unchanged."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _scratch(folder, stem) as scratch:
-        names = shard_names(stem, len(files))
-        for name, file in zip(names, files, strict=True):
-            link_or_copy(file, scratch / name)
-        if len(files) > 1:
-            write_index(scratch, stem, dict(zip(names, shards, strict=True)))
-        return install(scratch, folder, stem)
+    return _install(folder, stem, shards, lambda path, number: link_or_copy(files[number], path))
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link: runtimes refuse weights behind a symbolic one."""
+def _install(
+    folder: Path, stem: str, shards: Sequence[Shard], write: Callable[[Path, int], None]
+) -> list[Path]:
+    """Have every shard written, and its place taken when all are; older versions are removed."""
+    scratch = folder / f".{stem}.new-{os.getpid()}"
+    scratch.mkdir()
     try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
+        names = shard_names(stem, len(shards))
+        for number, name in enumerate(names):
+            write(scratch / name, number)
+        if len(shards) > 1:
+            write_index(scratch, stem, dict(zip(names, shards, strict=True)))
+        made = sorted(path.name for path in scratch.iterdir())
+        for name in made:
+            (scratch / name).replace(folder / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    for old in component_files(folder, stem):
+        if old.name not in made:
+            old.unlink()
+    return [folder / name for name in made]
 
 
 def shard_names(stem: str, count: int) -> list[str]:
@@ -102,34 +109,14 @@ def write_index(folder: Path, stem: str, shards: Mapping[str, Shard]) -> None:
     index_path(folder, stem).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def install(source: Path, folder: Path, stem: str) -> list[Path]:
-    """Move a component's files to `folder` and remove what an earlier version left there."""
-    names = {path.name for path in source.iterdir()}
-    for path in sorted(source.iterdir()):
-        path.replace(folder / path.name)
-    for old in component_files(folder, stem):
-        if old.name not in names:
-            old.unlink()
-    return sorted(folder / name for name in names)
-
-
 def component_files(folder: Path, stem: str) -> list[Path]:
     """All files that belong to a component: the single one, shards, index."""
     patterns = (f"{stem}.safetensors", f"{stem}-*-of-*.safetensors", f"{stem}.safetensors.index.*")
     return sorted(path for pattern in patterns for path in folder.glob(pattern))
 
 
-@contextmanager
-def _scratch(folder: Path, stem: str) -> Iterator[Path]:
-    path = folder / f".{stem}.new-{os.getpid()}"
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _write_file(path: Path, shard: Shard, chunks: Chunks, on_tensor: Callable[[str], None]) -> None:
+def header_of(shard: Shard) -> tuple[list[str], bytes]:
+    """The keys of a safetensors file in the order of their numbers, and what comes before these."""
     # Wide types first, so that every tensor begins at a multiple of its element's size.
     order = sorted(shard, key=lambda key: (-shard[key].dtype.itemsize, key))
     header: dict[str, object] = {}
@@ -143,8 +130,22 @@ def _write_file(path: Path, shard: Shard, chunks: Chunks, on_tensor: Callable[[s
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    return order, struct.pack("<Q", len(text)) + text
+
+
+def write_zeros(path: Path, shard: Shard) -> Path:
+    """A safetensors file whose numbers are all zero: it takes no room on the disk."""
+    _, header = header_of(shard)
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(header)
+        file.truncate(len(header) + sum(info.num_bytes for info in shard.values()))
+    return path
+
+
+def _write_file(path: Path, shard: Shard, chunks: Chunks, on_tensor: Callable[[str], None]) -> None:
+    order, header = header_of(shard)
+    with path.open("wb") as file:
+        file.write(header)
         for key in order:
             written = 0
             for chunk in chunks(key):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,10 +25,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from export.checks.slice import slice_of, write_zeros
+from export.checkpoint.files import TensorInfo
+from export.checkpoint.writer import write_zeros
+from export.commands import failing_in_words
 from export.engines.packages import install
-from networks.presets import PRESETS, Preset
-from networks.rolling_presets import ROLLING_PRESETS, RollingPreset
+from export.presets import AnyPreset, any_preset, builders, init_weights, slice_of
+from networks.rolling_presets import RollingPreset
 
 Capability = tuple[int, int]
 Result = dict[str, Any]
@@ -52,7 +53,7 @@ class Case:
         return f"{self.preset} {self.precision} sm{major}{minor}"
 
 
-SLICED = ("14b", "rolling-1.3b")
+SLICED, SLICE_LAYERS = ("14b", "rolling-1.3b"), 2
 ALL = ("dit", "vae", "audio_encoder", "text_encoder")
 CASES = (
     Case(preset="14b", precision="bf16", components=("dit",)),
@@ -67,30 +68,30 @@ CASES = (
 
 def export_case(case: Case, folder: Path) -> list[str]:
     """Write the case's graphs to `folder`; returns their names."""
-    from export.graphs.rolling import export_rolling_preset
-    from export.init_weights import init_weights
-    from export.to_onnx import export_preset
+    from export.graphs.exporter import export_preset
 
-    weights = folder
+    weights, names = folder, list[str]()
     folder.mkdir(parents=True)
-    presets: dict[str, Preset | RollingPreset] = {**PRESETS, **ROLLING_PRESETS}
-    preset = presets[case.preset]
+    preset = any_preset(case.preset)
     if case.preset in SLICED:
-        preset = slice_of(preset)
-        write_zeros(preset, folder)
+        preset = slice_of(preset, SLICE_LAYERS)
+        write_slice(preset, folder)
     else:
         weights = folder / "float32"
         weights.mkdir()
         init_weights(preset, weights, seed=0)
-    names: list[str] = []
-    places, chosen = (weights, folder, names.append), case.components
-    if isinstance(preset, RollingPreset):
-        export_rolling_preset(preset, *places, dtype=case.precision, components=chosen)
-    else:
-        fp8 = case.precision == "fp8"
-        dtype = "bf16" if fp8 else case.precision
-        export_preset(preset, *places, dtype=dtype, fp8=fp8, components=chosen)
+    places = (weights, folder, names.append)
+    export_preset(preset, *places, dtype=case.precision, components=case.components)
     return names
+
+
+def write_slice(preset: AnyPreset, folder: Path) -> Path:
+    """The transformer's safetensors in bfloat16, all weights zero."""
+    name = "wan" if isinstance(preset, RollingPreset) else "dit"
+    with torch.device("meta"):
+        state = builders(preset)[name]().state_dict()
+    infos = {k: TensorInfo(dtype=torch.bfloat16, shape=tuple(t.shape)) for k, t in state.items()}
+    return write_zeros(folder / f"{name}.safetensors", infos)
 
 
 def build_graphs(names: Sequence[str], folder: Path, capability: Capability) -> dict[str, Result]:
@@ -152,6 +153,7 @@ def _line(graph: str, result: Result) -> str:
     return f"{graph:<20} FAILED: {result['error']}"
 
 
+@failing_in_words(RuntimeError)
 def main(
     only: Annotated[list[str] | None, typer.Option(help="cases such as 'demo bf16'")] = None,
     workers: Annotated[int, typer.Option(help="cases at a time")] = 2,
@@ -160,11 +162,7 @@ def main(
     cases = tuple(c for c in CASES if not only or any(c.name.startswith(o) for o in only))
     if not cases:
         raise typer.BadParameter(f"no such case, there are {', '.join(c.name for c in CASES)}")
-    try:
-        install()
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    install()
     start = time.monotonic()
     found = run_all(cases, workers)
     results = [result for case in found.values() for result in case.values()]

@@ -9,134 +9,216 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
-from export.checks.rolling_estimate import rolling_row
+from export.commands import Size, failing_in_words
 from export.engines.build import STREAMED
+from export.engines.profiles import pass_ranges
 from export.graphs.fp8 import fp8_layers
-from export.init_weights import builders
-from export.preset_options import SIZE_HELP, preset_named
-from export.repository.memory import EngineSize, check_fits, format_table, memory_table
+from export.presets import AnyName, AnyPreset, any_preset, builders
+from export.repository.deployment import LARGER_GPU
+from export.repository.memory import (
+    MAKES_ROOM,
+    EngineSize,
+    GpuMemory,
+    avatar_memory,
+    check_fits,
+    format_table,
+    rolling_memory,
+)
 from export.repository.placement import place
-from export.repository.rolling import MAKES_ROOM
+from networks import graph_inputs
 from networks.compact_vae import CompactVAE, build_vae
-from networks.dit import DiT
-from networks.graph_inputs import audio_inputs, prefill_inputs, step_inputs, text_inputs
 from networks.presets import Preset
-from networks.rolling_presets import ROLLING_PRESETS
+from networks.rolling_presets import RollingPreset
 from networks.vae import VAE
 
-WIDE = 2
-"""Bytes of bfloat16 and float16."""
+Sizes = dict[str, EngineSize]
+"""By graph name."""
+Shapes = Mapping[str, tuple[int, ...]]
+WIDE, SINGLE = 2, 4
+"""Bytes of bfloat16 and float16, and of float32."""
+TIME = ("time_embedding.", "time_projection.")
+"""Parts of a transformer whose results are in a table beside the graphs."""
+PROMPT = ("text_embedding.", ".cross_attn.k.", ".cross_attn.v.", ".cross_attn.norm_k.")
+"""Parts of names of what `dit_text` alone runs."""
+AUDIO = "casual_audio_encoder."
+"""What `audio_tokens` alone runs."""
 ONLY_PREFILL = ("frame_packer.",)
 ONLY_STEP = ("audio_injector.", "head.", "cond_encoder.")
-AUDIO, TEXT = "casual_audio_encoder.", "text_embedding."
-"""Parts that `audio_tokens` and `dit_text` alone run."""
-NEITHER = ("time_embedding.", "time_projection.")
-"""Their results are in timesteps.safetensors."""
-TEXT_KV = (".cross_attn.k.", ".cross_attn.v.", ".cross_attn.norm_k.")
-"""Parts of every block that `dit_text` alone runs."""
+KEPT = ("cache_", "text_")
+"""Inputs that stay on the device."""
 
 
-def sizes_of(preset: Preset, precision: str) -> dict[str, EngineSize]:
-    """By graph name; `precision` is bf16, fp16 or fp8 (of the DiT's linear layers)."""
-    if precision not in ("bf16", "fp16", "fp8"):
-        raise ValueError(f"precision is {precision!r}, wanted bf16, fp16 or fp8")
-    return {**_dit_sizes(preset, precision == "fp8"), **_vae_sizes(preset), **_encoders(preset)}
+def sizes_of(preset: AnyPreset, precision: str) -> Sizes:
+    """Every engine of a preset; `precision` is bf16, fp16 or the avatar's fp8 (linear layers)."""
+    is_rolling = isinstance(preset, RollingPreset)
+    known = ("bf16", "fp16") if is_rolling else ("bf16", "fp16", "fp8")
+    if precision not in known:
+        names = ", ".join(known)
+        raise ValueError(f"precision is {precision!r}, {preset.name} has graphs in {names}")
+    transformer = (
+        _wan_sizes(preset)
+        if isinstance(preset, RollingPreset)
+        else _dit_sizes(preset, precision == "fp8")
+    )
+    return {**transformer, **_vae_sizes(preset), **_encoder_sizes(preset)}
 
 
-def _dit_sizes(preset: Preset, narrow: bool) -> dict[str, EngineSize]:
-    with torch.device("meta"):
-        dit = DiT(preset.dit)
-    narrow_keys = {f"{name}.weight" for name in fp8_layers(dit)} if narrow else set()
-    weights = {
-        key: tensor.numel() * (1 if key in narrow_keys else WIDE)
-        for key, tensor in dit.state_dict().items()
-        if not key.startswith(NEITHER)
-    }
-    audio = _share(weights, lambda key: key.startswith(AUDIO))
-    prompt = _share(weights, _is_text)
-    others = {k: n for k, n in weights.items() if not _is_text(k) and not k.startswith(AUDIO)}
-    step = _share(others, lambda key: not key.startswith(ONLY_PREFILL))
-    prefill = _share(others, lambda key: not key.startswith(ONLY_STEP))
+def _dit_sizes(preset: Preset, narrow: bool) -> Sizes:
     c, d = preset.pipeline, preset.dit
-    shapes = step_inputs(c)
-    cache, text = (_elements(shapes, name) * WIDE for name in ("cache_", "text_"))
+    share = _shares(_network(preset, "dit"), narrow)
+    shapes, filled = graph_inputs.step_inputs(c), graph_inputs.prefill_inputs(c)
     queries, keys = c.tokens_per_block, c.cache_len
     # Rotated keys of a layer, the mask, the widest activation twice.
     scratch = keys * d.dim * WIDE + queries * keys + 2 * queries * d.ffn_dim * WIDE
-    wire = {n: s for n, s in shapes.items() if not n.startswith(("cache_", "text_"))}
-    filled = {n: s for n, s in prefill_inputs(c).items() if not n.startswith(("cache_", "text_"))}
+
+    def passes(without: tuple[str, ...]) -> int:
+        return share(lambda key: not (key.startswith((AUDIO, *without)) or _is_prompt(key)))
+
     return {
         "dit_step": EngineSize(
-            weights=step,
+            weights=passes(ONLY_PREFILL),
             scratch=scratch,
-            shared=text,
-            state=cache,
-            binding=_elements(wire) * 4,
+            shared=_elements(shapes, "text_") * WIDE,
+            state=_elements(shapes, "cache_") * WIDE,
+            binding=_wire(shapes),
         ),
-        "dit_prefill": EngineSize(weights=prefill, scratch=scratch, binding=_elements(filled) * 4),
+        "dit_prefill": EngineSize(
+            weights=passes(ONLY_STEP), scratch=scratch, binding=_wire(filled)
+        ),
         "dit_text": EngineSize(
-            weights=prompt,
+            weights=share(_is_prompt),
             scratch=3 * c.text_len * d.dim * WIDE,
-            binding=_elements(text_inputs(c)) * 4,
+            binding=_elements(graph_inputs.text_inputs(c)) * SINGLE,
         ),
-        "audio_tokens": EngineSize(weights=audio, scratch=2 * _elements(audio_inputs(c)) * 4),
+        "audio_tokens": EngineSize(
+            weights=share(lambda key: key.startswith(AUDIO)),
+            scratch=2 * _elements(graph_inputs.audio_inputs(c)) * SINGLE,
+        ),
     }
 
 
-def _is_text(key: str) -> bool:
-    return key.startswith(TEXT) or any(part in key for part in TEXT_KV)
+def _wan_sizes(preset: RollingPreset) -> Sizes:
+    c, ranges = preset.stream, pass_ranges(preset.stream)
+    most = {graph: {axis: sizes[2] for axis, sizes in r.items()} for graph, r in ranges.items()}
+    window, clean, again = (most[f"dit_{name}"] for name in ("window", "clean", "recache"))
+    share = _shares(_network(preset, "wan"))
+    passes = share(lambda key: not _is_prompt(key))
+    without_head = passes - share(lambda key: key.startswith("head."))
+    shapes = {
+        "dit_window": graph_inputs.window_inputs(
+            c, window["frames"] // c.frames_per_block, window["history"]
+        ),
+        "dit_clean": graph_inputs.clean_inputs(c, clean["history"]),
+        "dit_recache": graph_inputs.clean_inputs(
+            c, again["history"], again["frames"] // c.frames_per_block, again["stored_blocks"]
+        ),
+    }
+    sizes = {
+        name: EngineSize(
+            weights=without_head, scratch=_wan_scratch(preset, inputs), binding=_wire(inputs)
+        )
+        for name, inputs in shapes.items()
+    }
+    held = shapes["dit_window"]
+    sizes["dit_window"] = dataclasses.replace(
+        sizes["dit_window"],
+        weights=passes,
+        state=_elements(held, "cache_") * WIDE,
+        shared=_elements(held, "text_") * WIDE,
+        binding=_wire(held) + math.prod(held["latent"]) * SINGLE,
+    )
+    text = math.prod(graph_inputs.text_inputs(c)["text"]) * SINGLE
+    sizes["dit_text"] = EngineSize(weights=share(_is_prompt), scratch=text, binding=text)
+    return sizes
 
 
-def _share(weights: dict[str, int], holds: Callable[[str], bool]) -> int:
-    return sum(size for key, size in weights.items() if holds(key))
+def _wan_scratch(preset: RollingPreset, inputs: Shapes) -> int:
+    """Two layers' worth of the seen keys, K and V, and the widest activation twice."""
+    c = preset.stream
+    queries = inputs["cos"][0] * c.tokens_per_frame
+    keys = queries + inputs["cos_history"][0] * c.tokens_per_block
+    return (4 * keys * preset.wan.dim + 2 * queries * preset.wan.ffn_dim) * WIDE
 
 
-def _elements(shapes: dict[str, tuple[int, ...]], prefix: str = "") -> int:
+def _vae_sizes(preset: AnyPreset) -> Sizes:
+    c = preset.stream if isinstance(preset, RollingPreset) else preset.pipeline
+    assert preset.vae is not None
+    first = c.latent_shape
+    if isinstance(preset, Preset):  # motion latents warm it up
+        first = (*first[:2], preset.pipeline.warmup_frames, *first[3:])
+    with torch.device("meta"):
+        vae: VAE | CompactVAE = build_vae(preset.vae)
+        state = sum(tensor.numel() for tensor in vae.decode(torch.zeros(first))[1]) * WIDE
+    share = _shares(vae)
+    pixels = c.frames_per_block * c.temporal_stride * c.height * c.width
+    # Three frames side by side before the widest convolution, with its input and its result.
+    scratch = 5 * preset.vae.dim * pixels * WIDE
+    start = EngineSize(weights=share(lambda key: key.startswith("decoder.")), scratch=scratch)
+    frames = 3 * pixels + SINGLE * math.prod(c.latent_shape)
+    return {
+        "vae_decoder": dataclasses.replace(start, state=2 * state, binding=frames),
+        "vae_decoder_warmup": start,
+        "vae_decoder_first": start,
+        "vae_encoder": EngineSize(
+            weights=share(lambda key: key.startswith("encoder.")), scratch=scratch
+        ),
+    }
+
+
+def _encoder_sizes(preset: AnyPreset) -> Sizes:
+    names = {"audio_encoder", "text_encoder"} & set(builders(preset))
+    return {
+        name: EngineSize(weights=_shares(_network(preset, name))(bool), scratch=0) for name in names
+    }
+
+
+def _network(preset: AnyPreset, component: str) -> nn.Module:
+    with torch.device("meta"):
+        return builders(preset)[component]()
+
+
+def _shares(network: nn.Module, narrow: bool = False) -> Callable[[Callable[[str], bool]], int]:
+    """What counts the bytes of the parameters whose names it is asked for."""
+    eight = {f"{name}.weight" for name in fp8_layers(network)} if narrow else set()
+    weights = {
+        key: tensor.numel() * (1 if key in eight else WIDE)
+        for key, tensor in network.named_parameters()
+        if not key.startswith(TIME)
+    }
+    return lambda holds: sum(size for key, size in weights.items() if holds(key))
+
+
+def _is_prompt(key: str) -> bool:
+    return any(part in key for part in PROMPT)
+
+
+def _elements(shapes: Shapes, prefix: str | tuple[str, ...] = "") -> int:
     return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))
 
 
-def _vae_sizes(preset: Preset) -> dict[str, EngineSize]:
-    c = preset.pipeline
-    with torch.device("meta"):
-        vae: VAE | CompactVAE = build_vae(preset.vae)
-        h, w = c.latent_height, c.latent_width
-        motion = torch.zeros(1, c.latent_channels, c.warmup_frames, h, w)
-        state = sum(tensor.numel() for tensor in vae.decode(motion)[1]) * WIDE
-    parts = {
-        name: sum(p.numel() for n, p in vae.named_parameters() if n.startswith(name)) * WIDE
-        for name in ("encoder.", "decoder.")
-    }
-    # Three frames side by side before the widest convolution, with its input and its result.
-    pixels = c.video_frames_per_block * c.height * c.width
-    scratch = 5 * preset.vae.dim * pixels * WIDE
-    frames = 3 * pixels + 4 * math.prod(c.latent_shape)
-    decoder = EngineSize(
-        weights=parts["decoder."], scratch=scratch, state=2 * state, binding=frames
-    )
-    warmup = EngineSize(weights=parts["decoder."], scratch=scratch)
-    encoder = EngineSize(weights=parts["encoder."], scratch=scratch)
-    return {"vae_decoder": decoder, "vae_decoder_warmup": warmup, "vae_encoder": encoder}
+def _wire(shapes: Shapes) -> int:
+    """Bytes of what comes with every call."""
+    return SINGLE * (_elements(shapes) - _elements(shapes, KEPT))
 
 
-def _encoders(preset: Preset) -> dict[str, EngineSize]:
-    made = {}
-    for name in ("audio_encoder", "text_encoder"):
-        with torch.device("meta"):
-            network = builders(preset)[name]()
-        weights = sum(p.numel() for p in network.parameters()) * WIDE
-        made[name] = EngineSize(weights=weights, scratch=0)
-    return made
+def memory_of(preset: AnyPreset, sizes: Sizes, gpus: int | None, capacity: int) -> list[GpuMemory]:
+    """A row for each GPU; None is one for each step and one for the VAE."""
+    if isinstance(preset, RollingPreset):
+        return [rolling_memory(preset.stream, sizes, capacity)]
+    placement = place(preset.pipeline.num_steps, gpus or preset.pipeline.num_steps + 1)
+    return avatar_memory(placement, sizes, capacity)
 
 
+@failing_in_words()
 def main(
-    preset: Annotated[str, typer.Option(help="which sizes")] = "14b",
+    preset: AnyName = "14b",
     precision: Annotated[str, typer.Option(help="bf16, fp16 or fp8")] = "bf16",
     gpus: Annotated[int | None, typer.Option(help="how many; else one each")] = None,
     gpu_memory_gb: Annotated[float, typer.Option(help="memory of each")] = 80,
@@ -145,39 +227,19 @@ def main(
         bool,
         typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
     ] = False,
-    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    size: Size = None,
 ) -> None:
     """Print the memory table; exit code 1 if the sessions do not fit."""
-    if preset in ROLLING_PRESETS:
-        _plan_rolling(preset, precision, gpus, int(gpu_memory_gb * 1e9), sessions, stream_weights)
-        return
-    chosen = preset_named(preset, size)
-    try:
-        sizes = sizes_of(chosen, precision)
-        if stream_weights:
-            sizes |= {name: dataclasses.replace(sizes[name], weights=0) for name in STREAMED}
-        placement = place(chosen.pipeline.num_steps, gpus or chosen.pipeline.num_steps + 1)
-        rows = memory_table(placement, sizes, int(gpu_memory_gb * 1e9))
-        print(format_table(rows))
-        check_fits(rows, sessions)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-
-
-def _plan_rolling(
-    preset: str, precision: str, gpus: int | None, capacity: int, sessions: int, streams: bool
-) -> None:
-    """The same for text-to-video streams, which run on one GPU."""
-    try:
-        if gpus not in (None, 1) or streams:
-            raise ValueError(f"{preset} runs on 1 GPU, with its weights in its memory")
-        rows = [rolling_row(ROLLING_PRESETS[preset], precision, capacity)]
-        print(format_table(rows))
-        check_fits(rows, sessions, MAKES_ROOM)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    chosen = any_preset(preset, size)
+    is_rolling = isinstance(chosen, RollingPreset)
+    if is_rolling and (gpus not in (None, 1) or stream_weights):
+        raise ValueError(f"{preset} runs on 1 GPU, with its weights in its memory")
+    sizes = sizes_of(chosen, precision)
+    if stream_weights:
+        sizes |= {name: dataclasses.replace(sizes[name], weights=0) for name in STREAMED}
+    rows = memory_of(chosen, sizes, gpus, int(gpu_memory_gb * 1e9))
+    typer.echo(format_table(rows))
+    check_fits(rows, sessions, LARGER_GPU if is_rolling else MAKES_ROOM)
 
 
 if __name__ == "__main__":

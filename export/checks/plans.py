@@ -8,8 +8,8 @@ from pathlib import Path
 from export.checks.sides import EngineSide, Side
 from export.checks.verify import Program
 from export.engines.build import EngineBuilder, Target, build_all
+from export.graphs.exporter import export_preset
 from export.graphs.graph import Graph
-from export.to_onnx import export_preset
 from networks.presets import Preset
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.tensorrt import TensorRTEngine

@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from export.checkpoint.cli import failing_in_words, tensor_progress
 from export.checkpoint.files import Weights
 from export.checkpoint.inspect import inspect_checkpoint, say_findings
 from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, Lora, open_lora
@@ -21,9 +20,20 @@ from export.checkpoint.prepare import open_release, prepare_component, used_keys
 from export.checkpoint.released import COMPONENTS as RELEASED
 from export.checks.plans import tensorrt_program
 from export.checks.verify import LIMIT, NUM_BLOCKS, Program, onnx_runtime, report, verify
-from export.preset_options import SIZE_HELP, preset_named, slice_of
-from export.to_onnx import COMPONENTS, export_preset
-from networks.presets import PRESETS, Preset
+from export.commands import (
+    Alpha,
+    LoraFile,
+    Rank,
+    ReleaseFolder,
+    Size,
+    check_choices,
+    failing_in_words,
+    progress,
+    say_exported,
+)
+from export.graphs.exporter import export_preset
+from export.presets import AvatarName, builders, preset_named, slice_of
+from networks.presets import Preset
 
 SIDES = 2
 """PyTorch and ONNX Runtime hold the weights at the same time."""
@@ -75,7 +85,7 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     parts = [part for part in RELEASED if part.name in components]
     total = sum(len(used_keys(part, release[part.name], preset)) for part in parts)
-    with tensor_progress("preparing", total) as advance:
+    with progress("preparing", total) as advance:
         for part in parts:
             prepare_component(part, release[part.name], preset, out, merge, advance)
 
@@ -89,28 +99,27 @@ def programs_here(preset: Preset, out: Path, components: Sequence[str]) -> list[
         return []
 
 
-@failing_in_words
+@failing_in_words()
 def main(
-    folder: Annotated[Path, typer.Argument(help="the released folder, Wan2.2-S2V-14B")],
-    lora: Annotated[Path | None, typer.Option(help="LoRA file, liveavatar.safetensors")] = None,
+    folder: ReleaseFolder,
+    lora: LoraFile = None,
     out: Annotated[Path, typer.Option(help="folder for weights and graphs")] = Path("build/verify"),
-    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(PRESETS))] = "14b",
-    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    preset: AvatarName = "14b",
+    size: Size = None,
     layers: Annotated[int | None, typer.Option(help="compare the first layers alone")] = None,
     component: Annotated[
-        list[str] | None, typer.Option(help="of " + ", ".join(COMPONENTS) + "; all if not given")
+        list[str] | None, typer.Option(help="such as dit or vae; all if not given")
     ] = None,
-    rank: Annotated[int, typer.Option(help="of the LoRA")] = RELEASED_RANK,
-    alpha: Annotated[float, typer.Option(help="of its training")] = RELEASED_ALPHA,
+    rank: Rank = RELEASED_RANK,
+    alpha: Alpha = RELEASED_ALPHA,
     limit: Annotated[float, typer.Option(help="error over an output's largest number")] = LIMIT,
 ) -> None:
     """Prove that released files become graphs that compute what the networks do."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder")
-    parts = component or list(COMPONENTS)
-    if unknown := sorted(set(parts) - set(COMPONENTS)):
-        raise ValueError(f"no component {unknown[0]!r}, there are {', '.join(COMPONENTS)}")
     full = preset_named(preset, size)
+    parts = component or list(builders(full))
+    check_choices("component", parts, builders(full))
     say_findings(inspect_checkpoint(folder, full, lora, rank=rank, alpha=alpha))
     chosen = full if layers is None else slice_of(full, layers)
     release = open_release(folder, full)
@@ -123,10 +132,6 @@ def main(
     depth = "" if layers is None else f", first {layers} layers"
     found = list(verify(chosen, graphs, programs, parts))
     report(f"{folder.name}{depth}: against PyTorch, {NUM_BLOCKS} blocks", found)
-
-
-def say_exported(graph: str) -> None:
-    typer.echo(f"exported {graph}", err=True)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from export.checkpoint.cli import failing_in_words
 from export.checks.sides import Arrays, OnnxSide, Side, TorchSide
+from export.commands import failing_in_words
+from export.graphs.exporter import components_of
 from export.graphs.graph import Graph
-from export.preset_options import preset_named
-from export.to_onnx import COMPONENTS
-from networks.presets import PRESETS, Preset
+from export.presets import AvatarName, preset_named
+from networks.presets import Preset
 
 NUM_BLOCKS = 3
 LIMIT = 1e-4
@@ -133,11 +133,12 @@ def verify(
     preset: Preset,
     folder: Path,
     programs: Sequence[Program],
-    components: Sequence[str] = tuple(COMPONENTS),
+    components: Sequence[str] | None = None,
 ) -> Iterator[Difference]:
     """The worst output of each graph in `folder` in each program, component by component."""
-    for component in components:
-        for graph in COMPONENTS[component](preset, folder):
+    graphs = components_of(preset)
+    for component in components or graphs:
+        for graph in graphs[component](folder):
             for program in programs:
                 found = compare(graph, program, preset)
                 yield max(found, key=lambda each: (not each.fits, each.share / each.limit))
@@ -157,10 +158,10 @@ def report(title: str, found: Sequence[Difference]) -> None:
         raise typer.Exit(1)
 
 
-@failing_in_words
+@failing_in_words()
 def main(
     artifacts: Annotated[Path, typer.Option(help="folder of graphs and their safetensors")],
-    preset: Annotated[str, typer.Option(help="which sizes: " + ", ".join(PRESETS))] = "demo",
+    preset: AvatarName = "demo",
     limit: Annotated[float, typer.Option(help="error over an output's largest number")] = LIMIT,
 ) -> None:
     """Compare every graph with its network."""

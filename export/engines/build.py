@@ -21,16 +21,15 @@ from typing import Annotated, Any
 
 import typer
 
-from export.engines.callbacks import Progress, kept_log, progress_monitor
+from export.commands import failing_in_words
+from export.engines.callbacks import Progress, kept_log, progress_monitor, shown_progress
 from export.engines.network import (
     check_fused,
     check_log,
-    element_types,
-    input_shapes,
-    output_shapes,
     parse,
     precision,
     read_model,
+    shapes_of,
     sources,
     specs,
     weight_bytes,
@@ -90,7 +89,7 @@ class EngineBuilder:
         files = sources(graph, model)
         streams = self.target.stream_weights and graph.stem in STREAMED
         ranges = ranges_of(graph.stem, config)
-        settings = self._settings(input_shapes(model), ranges, plan.parent, streams)
+        settings = self._settings(shapes_of(model.graph.input), ranges, plan.parent, streams)
         cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
         try:
             with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed
@@ -149,7 +148,6 @@ class EngineBuilder:
         streams: bool,
         seconds: float,
     ) -> Manifest:
-        types = element_types(model)
         flags = ["STRONGLY_TYPED", *(["WEIGHT_STREAMING"] if streams else [])]
         return Manifest(
             graph=plan.stem,
@@ -163,8 +161,8 @@ class EngineBuilder:
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
             build_seconds=round(seconds, 2),
-            inputs=specs(input_shapes(model), types, ranges),
-            outputs=specs(output_shapes(model), types, ranges),
+            inputs=specs(model.graph.input, ranges),
+            outputs=specs(model.graph.output, ranges),
             streams_weights=streams,
         )
 
@@ -205,10 +203,7 @@ def capability(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def say_progress(phase: str, step: int, steps: int) -> None:
-    print(f"\r  {phase[:60]}: {step}/{steps}\x1b[K", end="", file=sys.stderr, flush=True)
-
-
+@failing_in_words(RuntimeError)
 def main(
     graphs: Annotated[Path, typer.Option(help="folder of the exported graphs")],
     out: Annotated[Path, typer.Option(help="folder of the plans")],
@@ -223,17 +218,12 @@ def main(
     ] = False,
 ) -> None:
     """Build TensorRT plans and their manifests."""
-    try:
-        target = Target(
-            rtx=rtx,
-            compute_capabilities=tuple(map(capability, compute_capability or ())),
-            stream_weights=stream_weights,
-        )
-        progress = say_progress if sys.stderr.isatty() else lambda *_: None
-        build_all(EngineBuilder(target, progress), graphs, out, only)
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    target = Target(
+        rtx=rtx,
+        compute_capabilities=tuple(map(capability, compute_capability or ())),
+        stream_weights=stream_weights,
+    )
+    build_all(EngineBuilder(target, shown_progress()), graphs, out, only)
 
 
 if __name__ == "__main__":

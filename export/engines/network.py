@@ -10,12 +10,14 @@ piece but has no fused kernel for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.helper
 
+from export.engines.profiles import Range, sizes_of
 from pipeline.engines.manifest import TensorSpec
 from pipeline.identity.file_hashes import HASHES, read_hashes, sha256_of, short
 
@@ -73,13 +75,9 @@ def check_log(warnings: list[str], name: str) -> None:
         raise ValueError(f"{name}: {'; '.join(ignored)}")
 
 
-def input_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
-    """Name -> sizes, or names of axes that are open."""
-    return {value.name: _shape(value) for value in model.graph.input}
-
-
-def output_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
-    return {value.name: _shape(value) for value in model.graph.output}
+def shapes_of(values: Iterable[onnx.ValueInfoProto]) -> dict[str, list[int | str]]:
+    """Name of an input or output -> sizes, or names of axes that are open."""
+    return {value.name: _shape(value) for value in values}
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -87,35 +85,19 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
     return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in sizes]
 
 
-TYPES: Mapping[int, str] = {
-    onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.FLOAT16: "float16",
-    onnx.TensorProto.BFLOAT16: "bfloat16",
-    onnx.TensorProto.INT64: "int64",
-    onnx.TensorProto.INT32: "int32",
-    onnx.TensorProto.UINT8: "uint8",
-    onnx.TensorProto.BOOL: "bool",
-}
-
-
-def element_types(model: onnx.ModelProto) -> dict[str, str]:
-    """Name of every input and output -> its element type."""
-    values = (*model.graph.input, *model.graph.output)
-    return {value.name: TYPES[value.type.tensor_type.elem_type] for value in values}
+def type_of(value: onnx.ValueInfoProto) -> str:
+    """The element type, as NumPy calls it."""
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
 
 
 def specs(
-    shapes: Mapping[str, list[int | str]],
-    types: Mapping[str, str],
-    ranges: Mapping[str, tuple[int, int, int]],
+    values: Iterable[onnx.ValueInfoProto], ranges: Mapping[str, Range]
 ) -> dict[str, TensorSpec]:
     """Inputs or outputs as a manifest names them, open axes at their smallest and largest."""
     made = {}
-    for name, shape in shapes.items():
-        low, high = (
-            tuple(ranges[d][i] if isinstance(d, str) else d for d in shape) for i in (0, 2)
-        )
-        made[name] = TensorSpec(dtype=types[name], smallest=low, largest=high)
+    for value in values:
+        low, high = (sizes_of(_shape(value), ranges, end) for end in (0, 2))
+        made[value.name] = TensorSpec(dtype=type_of(value), smallest=low, largest=high)
     return made
 
 

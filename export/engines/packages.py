@@ -18,6 +18,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from export.commands import failing_in_words
+
 REPO = Path(__file__).resolve().parents[2]
 LOCK = REPO / "requirements" / "engines.lock"
 PACKAGES = REPO / "build" / "engines" / "packages"
@@ -88,14 +92,11 @@ def load_tensorrt(rtx: bool, folder: Path = PACKAGES) -> Any:
     return tensorrt_rtx_bindings
 
 
-def main() -> int:
-    try:
-        install()
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+@failing_in_words(RuntimeError)
+def main() -> None:
+    """Install TensorRT-RTX, unless it is there."""
+    install()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

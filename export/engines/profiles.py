@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from export.engines.rolling_profiles import Range, pass_ranges
+from export.repository.catalogue import AVATAR, ROLLING, system_in
 from pipeline.avatar.audio import FIELD, HOP
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import served_rules
+from pipeline.rolling.plan import Pass, RollingPlan
 
 Config = PipelineConfig | RollingConfig
+Range = tuple[int, int, int]
+"""Smallest, most frequent and largest size of an axis."""
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def load_config(graphs: Path) -> Config:
     """Of the folder of a preset's graphs: the avatar's, or that of text-to-video streams."""
-    rolling = graphs / "rolling.json"
-    if rolling.is_file():
-        return RollingConfig.load(rolling)
-    return PipelineConfig.load(graphs / "pipeline.json")
+    if system_in(graphs) is ROLLING:
+        return RollingConfig.load(graphs / ROLLING.config)
+    return PipelineConfig.load(graphs / AVATAR.config)
 
 
 def ranges_of(graph: str, config: Config) -> dict[str, Range]:
@@ -30,7 +34,7 @@ def ranges_of(graph: str, config: Config) -> dict[str, Range]:
 
 
 def axis_ranges(config: PipelineConfig) -> dict[str, Range]:
-    """Name of a dynamic axis -> its range.
+    """Name of a dynamic axis of the avatar's graphs -> its range.
 
     The window of samples grows while a stream is young, and is longest with a whole context, a
     block and the look-ahead. The wire carries one speaker.
@@ -46,6 +50,52 @@ def axis_ranges(config: PipelineConfig) -> dict[str, Range]:
     }
 
 
+def pass_ranges(config: RollingConfig) -> dict[str, dict[str, Range]]:
+    """Graph of a text-to-video stream -> dynamic axis -> its range: exactly what plans can ask for,
+    under every set of rules that the graphs can run.
+
+    The most frequent sizes are those of the last pass of a long stream, whose history no longer
+    grows: under the deployed rules, or, if they never run the graph, those with the longest cache.
+    """
+    others = sorted(served_rules(config).values(), key=lambda rules: rules.cache_blocks)
+    sizes: defaultdict[str, list[dict[str, int]]] = defaultdict(list)
+    for rules in (*others, config):
+        for each in _passes(rules):
+            sizes[each.graph].append(
+                {
+                    "frames": len(each.blocks) * config.frames_per_block,
+                    "history": len(each.history),
+                    "stored_blocks": len(each.stored),
+                }
+            )
+    return {
+        graph: {
+            axis: (min(s[axis] for s in found), found[-1][axis], max(s[axis] for s in found))
+            for axis in found[0]
+        }
+        for graph, found in sizes.items()
+    }
+
+
+def _passes(rules: RollingConfig) -> Iterator[Pass]:
+    """Of short streams, of streams with a new prompt at every tick, and of a long one."""
+    full = rules.window_blocks + 2 * rules.cache_blocks
+    for num_blocks in range(1, full):
+        yield from _stream(rules, RollingPlan(rules).num_ticks(num_blocks), num_blocks)
+    for switch in range(full):
+        yield from _stream(rules, switch + 1, switch=switch)
+    yield from _stream(rules, full)
+
+
+def _stream(
+    rules: RollingConfig, num_ticks: int, num_blocks: int | None = None, switch: int = -1
+) -> Iterator[Pass]:
+    plan = RollingPlan(rules)
+    for number in range(num_ticks):
+        tick = (plan.switch_tick if number == switch else plan.tick)(number, num_blocks)
+        yield from (tick.denoise if tick.store is None else (tick.store, *tick.denoise))
+
+
 def profile(
     inputs: Mapping[str, Sequence[int | str]], ranges: Mapping[str, Range]
 ) -> dict[str, Shapes]:
@@ -55,13 +105,16 @@ def profile(
     """
     shapes: dict[str, Shapes] = {}
     for name, shape in inputs.items():
-        for axis in shape:
-            if isinstance(axis, str) and axis not in ranges:
+        opened = [axis for axis in shape if isinstance(axis, str)]
+        for axis in opened:
+            if axis not in ranges:
                 raise ValueError(f"input {name}: no range for axis {axis!r}, see {__name__}")
-        if any(isinstance(axis, str) for axis in shape):
-            low, usual, high = (
-                tuple(ranges[axis][i] if isinstance(axis, str) else axis for axis in shape)
-                for i in range(3)
-            )
+        if opened:
+            low, usual, high = (sizes_of(shape, ranges, i) for i in range(3))
             shapes[name] = (low, usual, high)
     return shapes
+
+
+def sizes_of(shape: Sequence[int | str], ranges: Mapping[str, Range], end: int) -> tuple[int, ...]:
+    """The shape with its open axes at the smallest (end 0), usual (1) or largest (2) size."""
+    return tuple(ranges[axis][end] if isinstance(axis, str) else axis for axis in shape)

@@ -1,19 +1,22 @@
-"""The DiT's four graphs and the modulation vectors of its timesteps."""
+"""The graphs of the avatar's DiT, and the timesteps that a server may need of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from export.graphs.graph import Graph, keys_under
+from export.checkpoint.files import Weights
+from export.checkpoint.fit import check_fits
+from export.graphs.fp8 import make_fp8
+from export.graphs.graph import Graph, examples, network_graph
+from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT, DiTPrefill, DiTStep
 from networks.graph_inputs import (
     audio_inputs,
-    dtype_of,
     prefill_inputs,
     present_outputs,
     step_inputs,
@@ -29,72 +32,46 @@ WEIGHTS = "dit.safetensors"
 ACTORS = {0: "actors"}
 
 
-def load_dit(preset: Preset, weights_dir: Path) -> DiT:
-    return load_checkpoint(DiT(preset.dit), weights_dir / WEIGHTS)
-
-
-def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
-    """Graphs with the weights of `weights_dir/dit.safetensors`."""
-    return graphs_of(load_dit(preset, weights_dir), preset)
+def graphs(preset: Preset, weights_dir: Path, *, narrow: bool = False) -> list[Graph]:
+    """Graphs with the weights of `weights_dir/dit.safetensors`; `narrow` are linear layers in e4m3,
+    of fake tensors.
+    """
+    dit = DiT(preset.dit)
+    if narrow:
+        make_fp8(dit.eval().requires_grad_(False))
+        check_fits(dit, weights_dir, "dit")
+    else:
+        load_checkpoint(dit, weights_dir / WEIGHTS)
+    return graphs_of(dit, preset)
 
 
 def graphs_of(dit: DiT, preset: Preset) -> list[Graph]:
     """`audio_tokens` once per block, `dit_text` once per prompt, `dit_prefill`, `dit_step`."""
-    config = preset.pipeline
-    audio, text = dit.casual_audio_encoder, TextKeysValues(dit)
-    step, prefill = DiTStep(dit), DiTPrefill(dit)
+    config, audio = preset.pipeline, dit.casual_audio_encoder
+    actors = {"audio_local": ACTORS, "audio_global": ACTORS}
+    step, filled = examples(step_inputs(config, num_actors=2)), examples(prefill_inputs(config))
+    text, speakers = examples(text_inputs(config)), {**actors, "actor_mask": ACTORS}
+    graph = partial(network_graph, weights_file=WEIGHTS)
     return [
         Graph(
             name="audio_tokens",
             module=audio,
-            inputs=_examples(audio_inputs(config, num_actors=2)),
-            output_names=["audio_local", "audio_global"],
+            inputs=examples(audio_inputs(config, num_actors=2)),
+            output_names=list(actors),
             dynamic={"audio_features": ACTORS},
-            output_axes={"audio_local": ACTORS, "audio_global": ACTORS},
+            output_axes=actors,
             weights_file=WEIGHTS,
             key_of={name: f"casual_audio_encoder.{name}" for name in audio.state_dict()},
         ),
-        Graph(
-            name="dit_text",
-            module=text,
-            inputs=_examples(text_inputs(config)),
-            output_names=text_outputs(config),
-            weights_file=WEIGHTS,
-            key_of=keys_under(text, "network"),
-        ),
-        Graph(
-            name="dit_step",
-            module=step,
-            inputs=_examples(step_inputs(config, num_actors=2)),
-            output_names=step_outputs(config),
-            dynamic={"audio_local": ACTORS, "audio_global": ACTORS, "actor_mask": ACTORS},
-            weights_file=WEIGHTS,
-            key_of=keys_under(step, "dit"),
-        ),
-        Graph(
-            name="dit_prefill",
-            module=prefill,
-            inputs=_examples(prefill_inputs(config)),
-            output_names=present_outputs(config),
-            weights_file=WEIGHTS,
-            key_of=keys_under(prefill, "dit"),
-        ),
+        graph("dit_text", TextKeysValues(dit), "network", text, text_outputs(config)),
+        graph("dit_step", DiTStep(dit), "dit", step, step_outputs(config), dynamic=speakers),
+        graph("dit_prefill", DiTPrefill(dit), "dit", filled, present_outputs(config)),
     ]
 
 
-def _examples(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    return {name: torch.zeros(shape, dtype=dtype_of(name)) for name, shape in shapes.items()}
-
-
-def timestep_tables(dit: DiT, shift: float) -> dict[str, Tensor]:
-    """What a stage needs of the time MLP: `timesteps` [T] with `modulation` [T, 6, D] and
-    `head_modulation` [T, D], for every step of every schedule and for the sink's 0.0.
-    """
-    timesteps = torch.from_numpy(known_timesteps(shift))
-    with torch.inference_mode():
-        modulation, head_modulation = dit.modulations(timesteps)
-    return {
-        "timesteps": timesteps,
-        "modulation": modulation.contiguous(),
-        "head_modulation": head_modulation.contiguous(),
-    }
+def tables(preset: Preset, weights: Weights) -> dict[str, Tensor]:
+    """The time MLP at every step of every schedule, and at the sink's 0.0."""
+    with torch.device("meta"):
+        dit = DiT(preset.dit)
+    timesteps = torch.from_numpy(known_timesteps(preset.pipeline.shift))
+    return timestep_tables(load_time_mlp(dit, weights), timesteps)

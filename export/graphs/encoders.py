@@ -16,10 +16,6 @@ from networks.presets import Preset
 from networks.text_encoder import TextEncoder
 
 
-def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
-    return [audio_graph(preset, weights_dir), text_graph(preset, weights_dir)]
-
-
 def audio_graph(preset: Preset, weights_dir: Path) -> Graph:
     """Any number of samples and of frames."""
     path = weights_dir / "audio_encoder.safetensors"
@@ -52,11 +48,12 @@ def audio_graph(preset: Preset, weights_dir: Path) -> Graph:
 
 
 def text_graph(preset: Preset, weights_dir: Path) -> Graph:
+    """As `text_graph_of`, for an avatar's preset."""
     return text_graph_of(preset.text, preset.pipeline.text_len, weights_dir)
 
 
 def text_graph_of(config: TextEncoderConfig, text_len: int, weights_dir: Path) -> Graph:
-    """A prompt of up to `text_len` tokens."""
+    """A prompt of up to `text_len` tokens, for either system."""
     path = weights_dir / "text_encoder.safetensors"
     with torch.device("meta"):
         encoder = TextEncoder(config)

@@ -1,4 +1,4 @@
-"""The DiT's linear layers in 8-bit floats, e4m3 (spec/live_avatar section 11).
+"""The DiT's linear layers in 8-bit floats, e4m3 (arXiv 2209.05433; docs/method.md section 7).
 
 One scale per tensor: fixed for a weight, measured at every call for its input. In the graph these
 are QuantizeLinear and DequantizeLinear around each matrix product, which an engine fuses.
@@ -6,7 +6,7 @@ are QuantizeLinear and DequantizeLinear around each matrix product, which an eng
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -45,10 +45,12 @@ def dequantize(x: Tensor, scale: Tensor) -> Tensor:
     return x.to(scale.dtype) * scale
 
 
-def _symbolic(name: str, inputs: list[Tensor], dtype: torch.dtype, attributes: dict) -> Tensor:
+def _symbolic(
+    name: str, inputs: list[Tensor], dtype: torch.dtype, attributes: Mapping[str, int]
+) -> Tensor:
     shape = inputs[0].shape
     return torch.onnx.ops.symbolic(
-        name, inputs, attributes, dtype=dtype, shape=shape, version=OPSET
+        name, inputs, dict(attributes), dtype=dtype, shape=shape, version=OPSET
     )
 
 

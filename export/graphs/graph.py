@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from networks.graph_inputs import Shape, dtype_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
@@ -59,3 +61,29 @@ def keys_under(module: nn.Module, prefix: str) -> dict[str, str]:
     """key_of for a module whose child `prefix` is the checkpoint's network: strips the prefix."""
     start = f"{prefix}."
     return {name: name[len(start) :] for name in module.state_dict() if name.startswith(start)}
+
+
+def network_graph(
+    name: str,
+    module: nn.Module,
+    child: str,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    weights_file: str,
+    **axes: Mapping[str, Mapping[int, str]],
+) -> Graph:
+    """A graph whose module has the checkpoint's network as its `child`."""
+    return Graph(
+        name=name,
+        module=module,
+        inputs=inputs,
+        output_names=outputs,
+        weights_file=weights_file,
+        key_of=keys_under(module, child),
+        **axes,
+    )
+
+
+def examples(shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
+    """Example inputs of a transformer's graph."""
+    return {name: torch.zeros(shape, dtype=dtype_of(name)) for name, shape in shapes.items()}

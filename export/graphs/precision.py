@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,24 @@ from export.graphs.graph import Graph
 from networks.layers import PatchEmbedding
 from pipeline.engines.manifest import ON_DEVICE
 
-TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-"""fp32 and fp16 for ONNX Runtime, bf16 and fp16 for TensorRT."""
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """The element type of weights and arithmetic."""
+
+    dtype: torch.dtype
+    narrow: bool = False
+    """The DiT's linear layers are e4m3."""
+
+
+PRECISIONS = {
+    "fp32": Precision(torch.float32),
+    "fp16": Precision(torch.float16),
+    "bf16": Precision(torch.bfloat16),
+    "fp8": Precision(torch.bfloat16, narrow=True),
+    "fp8-fp16": Precision(torch.float16, narrow=True),
+}
+"""fp32, fp16 and fp8-fp16 for ONNX Runtime; all but fp32 for TensorRT."""
 EULER = ("latent", "dsigma")
 """Inputs of `dit_step` that the Euler step takes as they are."""
 

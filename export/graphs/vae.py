@@ -1,4 +1,9 @@
-"""The VAE's three graphs: picture to motion latents, the decoder's warm-up, blocks to frames."""
+"""The VAE's graphs of both systems.
+
+The avatar's decoder is warmed up with motion latents and has whole blocks ever after. A
+text-to-video stream begins with nothing: its first latent frame is one video frame, so that the
+first block gives three frames less than those that follow.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export.graphs.graph import Graph, keys_under
+from export.graphs.graph import Graph, network_graph
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig, VAEConfig
 from networks.presets import Preset
 from networks.vae import VAE
+from pipeline.config.rolling import RollingConfig
 
 WEIGHTS = "vae.safetensors"
 
@@ -42,14 +48,14 @@ class Warmup(nn.Module):
 
 
 class Decode(nn.Module):
-    """Decode one block that follows on `state_*` to 8-bit frames [T, H, W, 3]."""
+    """Decode one block to 8-bit frames [T, H, W, 3]; without `state_*` the first of a stream."""
 
     def __init__(self, vae: VAE | CompactVAE) -> None:
         super().__init__()
         self.vae = vae
 
     def forward(self, latent: Tensor, **states: Tensor) -> tuple[Tensor, ...]:
-        video, next_states = self.vae.decode(latent, list(states.values()))
+        video, next_states = self.vae.decode(latent, list(states.values()) or None)
         return (to_uint8(video[0].permute(1, 2, 3, 0)), *next_states)
 
 
@@ -58,48 +64,57 @@ def to_uint8(frames: Tensor) -> Tensor:
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def state_shapes(config: VAEConfig | CompactVAEConfig, motion: torch.Size) -> list[torch.Size]:
-    """Shapes of the decoder's state after the warm-up on `motion`; nothing is computed."""
-    with FakeTensorMode():
-        return [state.shape for state in build_vae(config).decode(torch.zeros(motion))[1]]
+def example_states(vae: VAE | CompactVAE, first: torch.Size) -> dict[str, Tensor]:
+    """Zeros in the shapes of the state that latents of shape `first` leave; nothing is computed."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        shapes = [state.shape for state in vae.decode(torch.zeros(first))[1]]
+    return {f"state_{j}": torch.zeros(shape) for j, shape in enumerate(shapes)}
 
 
 def graphs(preset: Preset, weights_dir: Path) -> list[Graph]:
-    """`vae_encoder`, `vae_decoder_warmup` and `vae_decoder` of a preset."""
+    """The avatar's `vae_encoder`, `vae_decoder_warmup` and `vae_decoder`."""
     vae = load_checkpoint(build_vae(preset.vae), weights_dir / WEIGHTS)
     config = preset.pipeline
-    channels, height, width = config.latent_channels, config.latent_height, config.latent_width
     num_frames = 1 + config.temporal_stride * (config.motion_frames - 1)
-    motion = torch.zeros(1, channels, config.warmup_frames, height, width)
-    states = {
-        f"state_{j}": torch.zeros(shape)
-        for j, shape in enumerate(state_shapes(preset.vae, motion.shape))
-    }
+    height, width = config.latent_height, config.latent_width
+    motion = torch.zeros(1, config.latent_channels, config.warmup_frames, height, width)
+    states = example_states(vae, motion.shape)
+    image = torch.zeros(1, 3, config.height, config.width)
     next_states = [f"next_{name}" for name in states]
-    encode, warmup, decode = Encode(vae, num_frames), Warmup(vae), Decode(vae)
+    warmup = {"motion": motion}
     return [
-        Graph(
-            name="vae_encoder",
-            module=encode,
-            inputs={"image": torch.zeros(1, 3, config.height, config.width)},
-            output_names=["motion"],
-            key_of=keys_under(encode, "vae"),
-            weights_file=WEIGHTS,
+        network_graph(
+            "vae_encoder", Encode(vae, num_frames), "vae", {"image": image}, ["motion"], WEIGHTS
         ),
-        Graph(
-            name="vae_decoder_warmup",
-            module=warmup,
-            inputs={"motion": motion},
-            output_names=next_states,
-            key_of=keys_under(warmup, "vae"),
-            weights_file=WEIGHTS,
-        ),
-        Graph(
-            name="vae_decoder",
-            module=decode,
-            inputs={"latent": torch.zeros(config.latent_shape), **states},
-            output_names=["frames", *next_states],
-            key_of=keys_under(decode, "vae"),
-            weights_file=WEIGHTS,
-        ),
+        network_graph("vae_decoder_warmup", Warmup(vae), "vae", warmup, next_states, WEIGHTS),
+        _decoder("vae_decoder", vae, torch.zeros(config.latent_shape), states, next_states),
     ]
+
+
+def rolling_graphs(
+    sizes: VAEConfig | CompactVAEConfig, config: RollingConfig, weights_dir: Path
+) -> list[Graph]:
+    """As `rolling_graphs_of`, with the weights of `weights_dir/vae.safetensors`."""
+    return rolling_graphs_of(load_checkpoint(build_vae(sizes), weights_dir / WEIGHTS), config)
+
+
+def rolling_graphs_of(vae: VAE | CompactVAE, config: RollingConfig) -> list[Graph]:
+    """`vae_decoder_first` and `vae_decoder`; `vae` bears the weights of vae.safetensors."""
+    latent = torch.zeros(config.latent_shape)
+    states = example_states(vae, latent.shape)
+    next_states = [f"next_{name}" for name in states]
+    return [
+        _decoder("vae_decoder_first", vae, latent, {}, next_states),
+        _decoder("vae_decoder", vae, latent, states, next_states),
+    ]
+
+
+def _decoder(
+    name: str,
+    vae: VAE | CompactVAE,
+    latent: Tensor,
+    states: dict[str, Tensor],
+    next_states: list[str],
+) -> Graph:
+    inputs, outputs = {"latent": latent, **states}, ["frames", *next_states]
+    return network_graph(name, Decode(vae), "vae", inputs, outputs, WEIGHTS)

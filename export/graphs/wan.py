@@ -7,19 +7,23 @@ mask (at 1.3B a mask would be 23 400 x 32 760). An engine gives each pair a prof
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from export.graphs.graph import Graph, keys_under
+from export.checkpoint.files import Weights, open_weights
+from export.checkpoint.fit import renamed
+from export.graphs.graph import Graph, examples, network_graph
+from export.graphs.time_mlp import load_time_mlp, timestep_tables
 from networks.causal_wan import CausalWan, wan_key
-from networks.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from networks.checkpoint import load_checkpoint
 from networks.graph_inputs import (
     clean_inputs,
-    dtype_of,
     present_outputs,
     text_inputs,
     text_outputs,
@@ -29,11 +33,10 @@ from networks.rolling_presets import RollingPreset
 from networks.transformer import TextKeysValues
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.config.rolling import RollingConfig
+from pipeline.config.rules import served_rules
 from pipeline.denoising.schedule import NoiseTable
 
 WEIGHTS = "wan.safetensors"
-TIMESTEPS = "window_timesteps.safetensors"
-CONFIG = "rolling.json"
 ACADEMIC = ("rolling-1.3b",)
 """Presets whose released weights are licensed for academic use only."""
 
@@ -51,34 +54,16 @@ def load_wan(preset: RollingPreset, path: Path) -> CausalWan:
     return load_checkpoint(CausalWan(preset.wan), path, rename=wan_key)
 
 
-def export_inputs(preset: RollingPreset, wan: CausalWan, out_dir: Path) -> list[Graph]:
-    """Write what the graphs need beside them (weights, timesteps, rolling.json); return them."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    preset.stream.save(out_dir / CONFIG)
-    save_checkpoint(wan, out_dir / WEIGHTS)
-    save_tensors(timestep_tables(wan, preset.stream), out_dir / TIMESTEPS)
-    return graphs_of(wan, preset.stream)
-
-
-def graphs_of(wan: CausalWan, config: RollingConfig) -> list[Graph]:
-    """`dit_window`, `dit_clean`, `dit_text`, and `dit_recache` where the stream uses it."""
-    graphs = [_window(wan, config), _clean(wan, config), _text(wan, config)]
-    return graphs + ([_recache(wan, config)] if config.recache != "none" else [])
-
-
-def timestep_tables(wan: CausalWan, config: RollingConfig) -> dict[str, Tensor]:
-    """`timesteps` [levels + 1], `modulation` [levels + 1, 6, D], `head_modulation` [levels + 1, D]:
-    the levels in their order and then the clean pass's.
-    """
-    levels = NoiseTable(config.shift).shifted(config.denoising_steps)
-    timesteps = torch.tensor([*levels.tolist(), config.context_timestep])
-    with torch.inference_mode():
-        modulation, head_modulation = wan.modulations(timesteps)
-    return {
-        "timesteps": timesteps,
-        "modulation": modulation.contiguous(),
-        "head_modulation": head_modulation.contiguous(),
-    }
+def graphs(preset: RollingPreset, weights_dir: Path) -> list[Graph]:
+    """The graphs of a server, with the weights of `weights_dir/wan.safetensors`."""
+    # The pass that runs a cache again is for rules that a session may choose.
+    config = dataclasses.replace(preset.stream, recache="keep_sink")
+    keys = renamed(open_weights(weights_dir, "wan").infos, wan_key)
+    return [
+        # As the file spells them: the release's keys have a prefix.
+        dataclasses.replace(graph, key_of={n: keys[key] for n, key in graph.key_of.items()})
+        for graph in graphs_of(load_wan(preset, weights_dir / WEIGHTS), config)
+    ]
 
 
 _HISTORY: dict[str, Mapping[int, str]] = {
@@ -90,61 +75,43 @@ _FRAMES: dict[str, Mapping[int, str]] = {
 }
 
 
-def _window(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = WanWindow(wan, config.frames_per_block)
-    return Graph(
-        name="dit_window",
-        module=module,
-        inputs=_examples(wan, window_inputs(config, num_blocks=2, num_history=3)),
-        output_names=["velocity"],
-        dynamic={**_FRAMES, "head_modulation": {0: "frames"}, **_HISTORY},
-        output_axes={"velocity": {2: "frames"}},
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "wan"),
-    )
+def graphs_of(wan: CausalWan, config: RollingConfig) -> list[Graph]:
+    """`dit_window`, `dit_clean`, `dit_text`, and `dit_recache` where the stream uses it."""
+    window = examples(window_inputs(config, num_blocks=2, num_history=3))
+    clean = examples(clean_inputs(config, num_history=3))
+    again = examples(clean_inputs(config, num_history=3, num_blocks=4, num_stored=2))
+    stored, text = present_outputs(config), examples(text_inputs(config))
+    frames, graph = config.frames_per_block, partial(network_graph, weights_file=WEIGHTS)
+    graphs = [
+        graph(
+            "dit_window",
+            WanWindow(wan, frames),
+            "wan",
+            window,
+            ["velocity"],
+            dynamic={**_FRAMES, "head_modulation": {0: "frames"}, **_HISTORY},
+            output_axes={"velocity": {2: "frames"}},
+        ),
+        graph("dit_clean", WanClean(wan, frames), "wan", clean, stored, dynamic=_HISTORY),
+        graph("dit_text", TextKeysValues(wan), "network", text, text_outputs(config)),
+    ]
+    if config.recache == "none":
+        return graphs
+    axes = {**_FRAMES, **_HISTORY, "stored": {0: "stored_blocks"}}
+    recache = graph("dit_recache", WanClean(wan, frames), "wan", again, stored, dynamic=axes)
+    return [*graphs, recache]
 
 
-def _clean(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = WanClean(wan, config.frames_per_block)
-    return Graph(
-        name="dit_clean",
-        module=module,
-        inputs=_examples(wan, clean_inputs(config, num_history=3)),
-        output_names=present_outputs(config),
-        dynamic=_HISTORY,
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "wan"),
-    )
+def timesteps_of(config: RollingConfig) -> Tensor:
+    """[levels + 1]: the levels in their order, then the clean pass's."""
+    levels = NoiseTable(config.shift).shifted(config.denoising_steps)
+    return torch.tensor([*levels.tolist(), config.context_timestep])
 
 
-def _recache(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = WanClean(wan, config.frames_per_block)
-    shapes = clean_inputs(config, num_history=3, num_blocks=4, num_stored=2)
-    return Graph(
-        name="dit_recache",
-        module=module,
-        inputs=_examples(wan, shapes),
-        output_names=present_outputs(config),
-        dynamic={**_FRAMES, **_HISTORY, "stored": {0: "stored_blocks"}},
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "wan"),
-    )
-
-
-def _text(wan: CausalWan, config: RollingConfig) -> Graph:
-    module = TextKeysValues(wan)
-    return Graph(
-        name="dit_text",
-        module=module,
-        inputs=_examples(wan, text_inputs(config)),
-        output_names=text_outputs(config),
-        weights_file=WEIGHTS,
-        key_of=keys_under(module, "network"),
-    )
-
-
-def _examples(wan: CausalWan, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    floating = wan.patch_embedding.weight.dtype
-    return {
-        name: torch.zeros(shape, dtype=dtype_of(name, floating)) for name, shape in shapes.items()
-    }
+def tables(preset: RollingPreset, weights: Weights) -> dict[str, Tensor]:
+    """The time MLP at the timesteps of every set of rules that the graphs can run, each once."""
+    with torch.device("meta"):
+        wan = CausalWan(preset.wan)
+    found = [timesteps_of(rules) for rules in served_rules(preset.stream).values()]
+    timesteps = torch.unique(torch.cat(found), sorted=True)
+    return timestep_tables(load_time_mlp(wan, weights, wan_key), timesteps)

@@ -10,9 +10,10 @@ import torch
 
 from export.checkpoint.files import SafetensorsWeights, Weights
 from export.checkpoint.lora import as_stored
-from export.checkpoint.writer import component_files, link_or_copy, write_component
+from export.checkpoint.writer import component_files, write_component
 from export.graphs.fp8 import SCALE, Fp8Weights
 from export.graphs.precision import RoundedWeights
+from export.repository.folders import link_or_copy
 
 
 def in_types(stored: Weights, dtype: torch.dtype, layers: Sequence[str] = ()) -> Weights:

@@ -11,66 +11,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from export.repository.catalogue import (
+    AVATAR,
+    TOKENIZER,
+    Model,
+    Role,
+    folder_of,
+    kind_of,
+    system_in,
+    system_of,
+)
+from export.repository.folders import Folder, why_not_written, write_repository
 from export.repository.pbtxt import is_stage, parse_steps, stage_names, with_steps
 from pipeline.identity.file_hashes import HASHES
 
 REPO = Path(__file__).resolve().parents[2]
-PIPELINE_CONFIG = "pipeline.json"  # every Python model reads it
-TIMESTEPS, WINDOW_TIMESTEPS = "timesteps.safetensors", "window_timesteps.safetensors"
-TABLES = (TIMESTEPS, WINDOW_TIMESTEPS)  # what a deployment on plans reads too
-MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
-
-# what each model loads from the artifacts; dit_stage stands for dit_stage_0, dit_stage_1, ...
-MODEL_FILES: dict[str, tuple[str, ...]] = {
-    "live_avatar": (),
-    "conditioning": (),
-    "audio_encoder": ("audio_encoder.onnx", "audio_encoder.safetensors"),
-    "audio_tokens": ("audio_tokens.onnx", "dit.safetensors"),
-    "text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
-    "vae_encoder": ("vae_encoder.onnx", "vae.safetensors"),
-    "vae_decoder": ("vae_decoder.onnx", "vae_decoder_warmup.onnx", "vae.safetensors"),
-    "dit_stage": (
-        *("dit_step.onnx", "dit_prefill.onnx", "dit_text.onnx"),
-        *("dit.safetensors", TIMESTEPS),
-    ),
-    "rolling_forcing": (),
-    "rolling_text_encoder": ("text_encoder.onnx", "text_encoder.safetensors"),
-    "rolling_vae_decoder": ("vae_decoder_first.onnx", "vae_decoder.onnx", "vae.safetensors"),
-    "dit_window": (
-        *("dit_window.onnx", "dit_clean.onnx", "dit_text.onnx", "dit_recache.onnx"),
-        *("wan.safetensors", WINDOW_TIMESTEPS),
-    ),
-}
-OPTIONAL_FILES: dict[str, tuple[str, ...]] = {
-    "live_avatar": ("tokenizer.json",),
-    "rolling_forcing": ("tokenizer.json",),
-}
-ROLLING_CONFIG = "rolling.json"  # what the models of text-to-video streams read instead
-ROLLING_MODELS = ("rolling_forcing", "rolling_text_encoder", "rolling_vae_decoder", "dit_window")
 
 
 class Deployment(Protocol):
-    """What a deployment on GPUs has in place of the graphs (`export.repository.deployment`)."""
+    """Plans on GPUs in the place of graphs (`export.repository.deployment`)."""
 
     def models(self) -> list[str]:
         """Models of the repository."""
 
-    def is_python(self, model: str) -> bool:
-        """Whether the model's `model.py` is served; False where Triton runs a plan by itself."""
-
-    def config(self, model: str, text: str) -> str:
-        """The model's config.pbtxt, from that of the sources."""
-
-    def files(self, model: str) -> dict[str, Path]:
-        """Name in the model's version folder -> file that becomes it."""
+    def folder(self, name: str, model: Model, artifacts: Path) -> Folder:
+        """The folder of one of them."""
 
 
 def assemble(
@@ -93,70 +63,60 @@ def assemble(
     `ValueError` names what is missing; `out` is then as it was before. A repository is built
     beside `out` and renamed at the end, so a server never loads half of one.
     """
-    folders = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
-    names = _chosen(sources, deployment.models() if deployment else models, folders)
-    if deployment is None:
-        names, placed = _placed(names, steps, _source_of("live_avatar", folders), models is None)
-    else:
-        placed = []  # the deployment knows
-    for folder in folders:
-        own = [name for name in names if _source_of(name, folders) == folder]
-        _check_artifacts(folder, sources, own, deployment)
-    _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
-    try:
-        for name in names:
-            folder = _source_of(name, folders)
-            _assemble_model(sources / name, fresh / name, folder, pipeline, deployment)
-            for config in (fresh / name).rglob("*.pbtxt") if placed else ():
-                config.write_text(with_steps(name, config.read_text(), placed))
-        (fresh / MARK).touch()
-        _replace(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    given = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
+    names = _chosen(sources, deployment.models() if deployment else models, given)
+    placed: list[list[int]] = []  # a deployment has its own
+    if deployment is None and any(map(is_stage, names)):
+        names, placed = _placed(names, steps, folder_of(AVATAR.denoiser, given), models is None)
+    folders = []
+    for name, model in names.items():
+        source = folder_of(model, given)
+        if deployment is not None:
+            folders.append(deployment.folder(name, model, source))
+        else:
+            folders.append(_graphs_folder(name, model, source, placed))
+    for folder in given:
+        _check_artifacts(folder, folders)
+    write_repository(folders, out, sources=sources, pipeline=pipeline)
     return out
 
 
-def _is_rolling(folder: Path) -> bool:
-    """Whether these are the artifacts of text-to-video streams."""
-    return (folder / ROLLING_CONFIG).is_file() and not (folder / PIPELINE_CONFIG).is_file()
-
-
-def _source_of(model: str, folders: Sequence[Path]) -> Path:
-    """The folder whose files a model reads; if there is none the first, to be found wanting."""
-    rolling = model in ROLLING_MODELS
-    return next((f for f in folders if _is_rolling(f) == rolling), folders[0])
-
-
-def _chosen(sources: Path, models: Sequence[str] | None, folders: Sequence[Path]) -> list[str]:
-    present = sorted(path.parent.name for path in sources.glob("*/config.pbtxt"))
-    tenants = {_is_rolling(folder) for folder in folders}
-    theirs = [name for name in present if (name in ROLLING_MODELS) in tenants]
-    names = theirs if models is None else list(models)
+def _chosen(
+    sources: Path, models: Sequence[str] | None, folders: Sequence[Path]
+) -> dict[str, Model]:
+    """Name of every model to be assembled -> what the catalogue says of it."""
+    present = {
+        path.parent.name: kind_of(path.parent.name) for path in sources.glob("*/config.pbtxt")
+    }
+    systems = [system_in(folder) for folder in folders]
+    theirs = [name for name, kind in present.items() if kind is None or system_of(kind) in systems]
+    names = sorted(theirs) if models is None else list(models)
     if not names:
         raise ValueError(f"no models: {sources} has no folder with a config.pbtxt")
+    chosen = {}
     for name in names:
         if name not in present:
-            raise ValueError(f"no model {name!r} in {sources}; there are {', '.join(present)}")
-        if _kind(name) not in MODEL_FILES:
+            there = ", ".join(sorted(present))
+            raise ValueError(f"no model {name!r} in {sources}; there are {there}")
+        if (kind := present[name]) is None:
             raise ValueError(
-                f"model {name!r} is not in MODEL_FILES of {Path(__file__).name}: "
-                "say there which artifacts it loads"
+                f"model {name!r} is not in export/repository/catalogue.py: say there which "
+                "artifacts it loads"
             )
-    return names
+        chosen[name] = kind
+    return chosen
 
 
 def _placed(
-    names: list[str], steps: str, artifacts: Path, may_leave_out: bool
-) -> tuple[list[str], list[list[int]]]:
+    names: dict[str, Model], steps: str, artifacts: Path, may_leave_out: bool
+) -> tuple[dict[str, Model], list[list[int]]]:
     """The models without stages that own no step, and the steps of those that do."""
-    stages = [name for name in names if is_stage(name)]
-    if not stages or not (artifacts / PIPELINE_CONFIG).is_file():
-        return names, []
-    num_steps = json.loads((artifacts / PIPELINE_CONFIG).read_text())["num_steps"]
+    config = artifacts / AVATAR.config
+    if not config.is_file():
+        return names, []  # which is missed in a moment
+    num_steps = json.loads(config.read_text())["num_steps"]
     placed = parse_steps(steps, num_steps)
-    wanted = stage_names(placed)
+    stages, wanted = [name for name in names if is_stage(name)], stage_names(placed)
     if missing := [name for name in wanted if name not in stages]:
         raise ValueError(
             f"{num_steps} steps want {', '.join(missing)}, which is not there; fold steps onto "
@@ -164,40 +124,32 @@ def _placed(
         )
     if extra := [name for name in stages if name not in wanted and not may_leave_out]:
         raise ValueError(f"no step is left for {', '.join(extra)}; leave it out of --models")
-    return [name for name in names if not is_stage(name) or name in wanted], placed
+    return {n: model for n, model in names.items() if not is_stage(n) or n in wanted}, placed
 
 
-def _kind(model: str) -> str:
-    return re.sub(r"_\d+$", "", model)
+def _graphs_folder(name: str, model: Model, artifacts: Path, steps: list[list[int]]) -> Folder:
+    """A model served from its graphs, on a CPU."""
+    is_python = model.role is not Role.ENSEMBLE
+    wanted = [system_of(model).config, HASHES, *model.files_in(artifacts)] if is_python else []
+    if model.role is Role.PUBLIC and (artifacts / TOKENIZER).exists():
+        wanted.append(TOKENIZER)
+    return Folder(
+        name=name,
+        model=model,
+        files={file: artifacts / file for file in wanted},
+        is_python=is_python,
+        config=lambda text: with_steps(name, text, steps) if steps else text,
+    )
 
 
-def _is_python(source: Path, deployment: Deployment | None) -> bool:
-    if deployment is not None and not deployment.is_python(source.name):
-        return False
-    return (source / "1" / "model.py").exists()  # an ensemble has no code
-
-
-def _files(source: Path, artifacts: Path, deployment: Deployment | None) -> list[str]:
-    """The artifacts of one model, those it cannot do without first checked by the caller."""
-    kind = _kind(source.name)
-    wanted = list(MODEL_FILES[kind])
-    if deployment is not None:  # the weights are in the plans
-        wanted = [name for name in wanted if name in TABLES]
-    wanted += [name for name in OPTIONAL_FILES.get(kind, ()) if (artifacts / name).exists()]
-    config = ROLLING_CONFIG if kind in ROLLING_MODELS else PIPELINE_CONFIG
-    return [config, HASHES, *wanted] if _is_python(source, deployment) else wanted
-
-
-def _check_artifacts(
-    artifacts: Path, sources: Path, names: Sequence[str], deployment: Deployment | None
-) -> None:
+def _check_artifacts(artifacts: Path, folders: Sequence[Folder]) -> None:
     if not artifacts.is_dir():
         raise ValueError(f"there is no folder {artifacts}. Export writes it: make export")
     missing: dict[str, list[str]] = {}
-    for name in names:
-        for file in _files(sources / name, artifacts, deployment):
-            if not (artifacts / file).is_file():
-                missing.setdefault(file, []).append(name)
+    for folder in folders:
+        for path in folder.files.values():
+            if path.parent == artifacts and not path.is_file():
+                missing.setdefault(path.name, []).append(folder.name)
     if list(missing) == [HASHES]:
         raise ValueError(without_hashes(artifacts))
     if missing:
@@ -214,67 +166,8 @@ def without_hashes(artifacts: Path) -> str:
     )
 
 
-def _check_replaceable(out: Path) -> None:
-    """Refuse to replace a folder that was not assembled here, such as the sources."""
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ValueError(f"{out} is not a folder; it is not replaced")
-    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
-        raise ValueError(f"{out} was not assembled by this command (no {MARK}): not replaced")
-
-
-def _assemble_model(
-    source: Path, target: Path, artifacts: Path, pipeline: Path, deployment: Deployment | None
-) -> None:
-    ignored = ["__pycache__", "*.pyc", ".gitkeep"]
-    if deployment is not None:  # no graphs for a CPU in here
-        ignored += ["configs", *([] if _is_python(source, deployment) else ["model.py"])]
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*ignored))
-    version = target / "1"
-    version.mkdir(exist_ok=True)  # Triton wants it for an ensemble too; git keeps no empty folder
-    if _is_python(source, deployment):
-        for module in sorted(pipeline.rglob("*.py")):
-            copy = version / "pipeline" / module.relative_to(pipeline)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(module, copy)  # a link would change under a server when edited
-    for name in _files(source, artifacts, deployment):
-        _link_or_copy(artifacts / name, version / name)
-    if deployment is not None:
-        config = target / "config.pbtxt"
-        config.write_text(deployment.config(source.name, config.read_text()))
-        for name, path in deployment.files(source.name).items():
-            _link_or_copy(path, version / name)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)  # the file itself, where the artifact is a symbolic link
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
-
-
-def _replace(fresh: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
-    if out.exists():
-        out.rename(old)
-    try:
-        fresh.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def why_not_written(error: Exception, out: Path) -> str:
-    """Why the repository `out` was not written, in one line."""
-    if isinstance(error, shutil.Error):  # of a copied folder: a list of files and words
-        error = OSError(error.args[0][0][2])
-    if isinstance(error, OSError):
-        return f"{out} is not written ({error}): make room and rights, or name another REPOSITORY="
-    return str(error)
-
-
 def main() -> int:
+    """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description="Assemble the Triton model repository.")
     parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")

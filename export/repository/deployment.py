@@ -2,18 +2,103 @@
 
     python -m export.repository.deployment --artifacts DIR --engines DIR --gpus 2 --sessions 1
 
-Prints the memory of each GPU; what does not fit is refused. Standard library only.
+The configurations in model_repository/ are written for a GPU per stage. Here they are set to a
+placement: which GPUs, which steps, how many sessions. Only these values change. Prints the memory
+of each GPU; what does not fit is refused. Standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from export.repository.assemble import REPO, ROLLING_CONFIG, assemble, why_not_written
-from export.repository.avatar import Deployment, plan_deployment
-from export.repository.rolling import RollingDeployment, plan_rolling_deployment
+from export.repository.assemble import REPO, assemble, without_hashes
+from export.repository.catalogue import ROLLING, Model, Role, System, system_in
+from export.repository.folders import Folder, why_not_written
+from export.repository.memory import (
+    GpuMemory,
+    avatar_memory,
+    check_fits,
+    engine_size,
+    format_table,
+    rolling_memory,
+)
+from export.repository.pbtxt import stage_names, with_gpu, with_parameter, with_steps
+from export.repository.placement import Placement, place
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
+from pipeline.engines.manifest import Machine, Manifest, check_sources, manifest_path
+from pipeline.identity.file_hashes import HASHES, read_hashes
+
+PLAN = "model.plan"
+"""What Triton's own TensorRT backend looks for."""
+LARGER_GPU = "a larger GPU makes room, and a server of its own on another one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Plans, where they go, and for how many sessions."""
+
+    system: System
+    engines: Path
+    """Folder of the plans and their manifests."""
+    placement: Placement
+    """All steps of a text-to-video stream stand on one GPU."""
+    sessions: int
+    machine: Machine
+    """What the plans were built on."""
+    memory: Sequence[GpuMemory]
+    """A row for each GPU."""
+
+    def __str__(self) -> str:
+        machine = self.machine
+        where = "GPU 0: all models" if self.system is ROLLING else str(self.placement)
+        return (
+            f"{where}\nplans for {machine.gpu}, sm {machine.compute_capability}, "
+            f"{machine.library} {machine.tensorrt}; {self.sessions} sessions\n"
+            f"{format_table(self.memory)}"
+        )
+
+    def models(self) -> list[str]:
+        """Models of the repository: as many stages as the placement has."""
+        stages = [self.system.denoiser.name]
+        if self.system is not ROLLING:
+            stages = stage_names(self.placement.steps)
+        others = [m.name for m in self.system.models if m.role is not Role.DENOISER]
+        return [*others, *stages]
+
+    def folder(self, name: str, model: Model, artifacts: Path) -> Folder:
+        """The model's folder: plans and their manifests in the place of graphs and weights."""
+        is_python = model.role not in (Role.ENSEMBLE, Role.ENCODER)
+        wanted = [self.system.config, HASHES, *filter(None, [model.table])] if is_python else []
+        files = {file: artifacts / file for file in wanted}
+        for graph in model.graphs:
+            plan = self.engines / f"{graph}.plan"
+            served = Path(PLAN if model.role is Role.ENCODER else plan.name)
+            files |= {served.name: plan, manifest_path(served).name: manifest_path(plan)}
+        return Folder(
+            name=name,
+            model=model,
+            files=files,
+            is_python=is_python,
+            config=lambda text: self._config(name, model, text),
+            for_gpus=True,
+        )
+
+    def _config(self, name: str, model: Model, text: str) -> str:
+        """config.pbtxt of a model, set to this deployment."""
+        text = with_steps(name, text, self.placement.steps)
+        if model.role is Role.DENOISER:
+            number = name.rpartition("_")[2]
+            text = with_gpu(text, int(number) if number.isdigit() else 0)
+        elif model.role in (Role.DECODER, Role.ENCODER):
+            text = with_gpu(text, self.placement.vae_gpu)
+        if model.holds_sessions:
+            text = with_parameter(text, "max_sessions", str(self.sessions))
+        return text
 
 
 def plan(
@@ -23,20 +108,72 @@ def plan(
     num_gpus: int | None,
     sessions: int,
     gpu_memory_bytes: int | None = None,
-) -> Deployment | RollingDeployment:
-    """The deployment of what lies in `artifacts`; ValueError says what does not fit."""
-    is_rolling = (artifacts / ROLLING_CONFIG).is_file()
-    planned = plan_rolling_deployment if is_rolling else plan_deployment
-    return planned(
-        artifacts,
-        engines,
-        num_gpus=num_gpus,
+) -> Deployment:
+    """The deployment of what lies in `artifacts`: the plans are checked against each other and the
+    artifacts, the GPUs' memory against the sessions.
+
+    num_gpus: None is one for each step and one for the VAE, of text-to-video streams one.
+    gpu_memory_bytes: None takes that of the GPU the plans were built on. ValueError says in numbers
+    what does not fit.
+    """
+    system = system_in(artifacts)
+    config: PipelineConfig | RollingConfig
+    if system is ROLLING:
+        config = RollingConfig.load(artifacts / system.config)
+        if num_gpus not in (None, 1):
+            raise ValueError(
+                f"{num_gpus} GPUs, wanted 1: a text-to-video stream runs on one device"
+            )
+        placement = place(config.window_blocks, 1)
+    else:
+        config = PipelineConfig.load(artifacts / system.config)
+        placement = place(config.num_steps, num_gpus or config.num_steps + 1)
+    manifests = load_manifests(engines, system)
+    if not (artifacts / HASHES).is_file():
+        raise ValueError(without_hashes(artifacts))
+    check_sources(manifests.values(), read_hashes(artifacts), str(artifacts))
+    sizes = {name: engine_size(manifest) for name, manifest in manifests.items()}
+    first = manifests[system.graphs[0]]
+    if not (capacity := gpu_memory_bytes or first.gpu_memory_bytes):
+        raise ValueError("the plans name no GPU memory; say --gpu-memory-gb")
+    if isinstance(config, RollingConfig):
+        rows = [rolling_memory(config, sizes, capacity)]
+        check_fits(rows, sessions, LARGER_GPU)
+    else:
+        rows = avatar_memory(placement, sizes, capacity)
+        check_fits(rows, sessions)
+    return Deployment(
+        system=system,
+        engines=engines,
+        placement=placement,
         sessions=sessions,
-        gpu_memory_bytes=gpu_memory_bytes,
+        machine=first.machine,
+        memory=rows,
     )
 
 
+def load_manifests(engines: Path, system: System) -> Mapping[str, Manifest]:
+    """Of all plans; ValueError if one is missing or was built on another machine."""
+    names = system.graphs
+    missing = [name for name in names if not (engines / f"{name}.plan").is_file()]
+    if missing:
+        raise ValueError(
+            f"no plans of {', '.join(missing)} in {engines}; build them on this machine's GPU: "
+            "make engines"
+        )
+    manifests = {name: Manifest.load(manifest_path(engines / f"{name}.plan")) for name in names}
+    first = manifests[names[0]]
+    for name, manifest in manifests.items():
+        if manifest.machine != first.machine:
+            raise ValueError(
+                f"{name}.plan was built for {manifest.machine}, {names[0]}.plan for "
+                f"{first.machine}: build all on one machine"
+            )
+    return manifests
+
+
 def main() -> int:
+    """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description="Assemble a repository of plans for GPUs.")
     parser.add_argument("--artifacts", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from export.repository.catalogue import SYSTEMS, TOKENIZER
 from pipeline.identity.file_hashes import HASHED, HASHES, read_hashes, sha256_of
 
-CONFIGS = ("pipeline.json", "rolling.json")
+CONFIGS = tuple(system.config for system in SYSTEMS)
 """Not hashed: who runs a server may edit them, in all models alike."""
 
 
@@ -28,7 +29,10 @@ def write_hashes(folder: Path, names: Iterable[str]) -> Path:
     leaves it as it was.
     """
     path = folder / HASHES
-    known = _known(folder)
+    try:
+        known = read_hashes(folder)
+    except ValueError:  # missing or damaged
+        known = {}
     hashes = {name: sha256 for name, sha256 in known.items() if (folder / name).is_file()}
     wanted = sorted(set(names) - {HASHES, *CONFIGS})
     hashes |= {name: sha256_of(folder / name) for name in wanted}
@@ -40,20 +44,13 @@ def write_hashes(folder: Path, names: Iterable[str]) -> Path:
         fresh.unlink(missing_ok=True)
 
 
-def _known(folder: Path) -> dict[str, str]:
-    """What the folder's list says, nothing if it is missing or damaged."""
-    try:
-        return read_hashes(folder)
-    except ValueError:
-        return {}
-
-
 def main() -> int:
+    """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description="Write the hashes of exported files.")
     parser.add_argument("folder", type=Path, help="of graphs and weights")
     folder = parser.parse_args().folder
     names = [path.name for path in folder.glob("*") if path.name.endswith(HASHED)]
-    names += [path.name for path in folder.glob("tokenizer.json")]
+    names += [path.name for path in folder.glob(TOKENIZER)]
     if not names:
         print(f"error: {folder} has no graphs and no weights", file=sys.stderr)
         return 1

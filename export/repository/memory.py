@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from export.repository.catalogue import AVATAR, ROLLING, SYSTEMS, Model, Role
 from export.repository.placement import Placement
+from pipeline.config.rolling import RollingConfig
 from pipeline.engines.manifest import ON_DEVICE, Manifest, TensorSpec
 
 PROCESS_BYTES = 500_000_000
 """A CUDA context with TensorRT's libraries in one process: an allowance, not a measurement."""
-STAGE_ENGINES = ("dit_step", "dit_prefill", "dit_text")
-VAE_ENGINES = (
-    *("vae_decoder", "vae_decoder_warmup"),
-    *("vae_encoder", "audio_encoder", "audio_tokens", "text_encoder"),
-)
-HOLDERS = ("dit_step", "dit_window")
+CACHES = tuple(system.denoiser.graphs[0] for system in SYSTEMS)
 """Engines that stand for a session's KV caches and text K/V, which others share with them."""
-VAE_PROCESSES = 2
-"""The decoder's, and the server's own with the encoders."""
+STATES = tuple(system.decoder.graphs[0] for system in SYSTEMS)
+"""Engines that stand for a session's decoder state, which is there twice: read and written."""
 GB = 1e9
 HEAD = (
     *("GPU", "holds", "weights", "scratch", "processes"),
@@ -46,17 +43,14 @@ def engine_size(manifest: Manifest) -> EngineSize:
     text = _bytes(manifest.inputs, ("text_k_", "text_v_"))
     every = sum(spec.num_bytes for spec in (*manifest.inputs.values(), *manifest.outputs.values()))
     kept = _bytes({**manifest.inputs, **manifest.outputs}, ON_DEVICE)
+    holds_caches = manifest.graph in CACHES
     return EngineSize(
         weights=0 if manifest.streams_weights else max(manifest.plan_bytes, manifest.weights_bytes),
         scratch=manifest.scratch_bytes,
-        shared=text if manifest.graph in HOLDERS else 0,
-        state=states if manifest.graph in HOLDERS else _decoder_state(manifest, states),
+        shared=text if holds_caches else 0,
+        state=states * (1 if holds_caches else 2 if manifest.graph in STATES else 0),
         binding=every - kept,
     )
-
-
-def _decoder_state(manifest: Manifest, states: int) -> int:
-    return 2 * states if manifest.graph == "vae_decoder" else 0
 
 
 def _bytes(specs: Mapping[str, TensorSpec], prefixes: tuple[str, ...]) -> int:
@@ -94,7 +88,7 @@ class GpuMemory:
         return max(self.capacity - self.fixed, 0) // max(self.per_session, 1)
 
 
-def memory_table(
+def avatar_memory(
     placement: Placement, sizes: Mapping[str, EngineSize], capacity: int
 ) -> list[GpuMemory]:
     """One row per GPU of `capacity` bytes; `sizes` by graph name."""
@@ -102,36 +96,56 @@ def memory_table(
     for gpu in range(placement.num_gpus):
         steps = placement.steps[gpu] if gpu < len(placement.steps) else ()
         is_vae = gpu == placement.vae_gpu
-        stage = [sizes[name] for name in STAGE_ENGINES] if steps else []
-        vae = [sizes[name] for name in VAE_ENGINES] if is_vae else []
-        names = [f"steps {','.join(map(str, steps))}"] if steps else []
-        rows.append(
-            GpuMemory(
-                gpu=gpu,
-                holds=" + ".join(names + ["VAE, encoders"] * is_vae),
-                capacity=capacity,
-                weights=sum(size.weights for size in (*stage, *vae)),
-                scratch=_scratch(stage, vae),
-                processes=PROCESS_BYTES * (bool(steps) + VAE_PROCESSES * is_vae),
-                caches=len(steps) * sum(s.state for s in stage) + sum(s.shared for s in stage),
-                vae_state=sum(size.state for size in vae),
-                bindings=_stage_bindings(stage, len(steps))
-                + 2 * (sizes["vae_decoder"].binding if is_vae else 0),
-            )
-        )
+        names = [f"steps {','.join(map(str, steps))}"] * bool(steps) + ["VAE, encoders"] * is_vae
+        models = [AVATAR.denoiser] * bool(steps) + [AVATAR.decoder, *AVATAR.encoders] * is_vae
+        rows.append(_row(gpu, " + ".join(names), capacity, sizes, models, caches=len(steps)))
     return rows
 
 
-def _stage_bindings(stage: Sequence[EngineSize], num_steps: int) -> int:
-    """The first engine is bound for every step, the others once."""
-    return sum(size.binding * (num_steps if i == 0 else 1) for i, size in enumerate(stage))
+def rolling_memory(
+    config: RollingConfig, sizes: Mapping[str, EngineSize], capacity: int
+) -> GpuMemory:
+    """The one GPU's row.
+
+    A stream binds its window's plan once for each number of blocks that a window may have.
+    """
+    models = [ROLLING.denoiser, ROLLING.decoder, *ROLLING.encoders]
+    holds, bound = "windows, VAE, text encoder", config.window_blocks
+    return _row(0, holds, capacity, sizes, models, caches=1, bound=bound)
 
 
-def _scratch(stage: Sequence[EngineSize], vae: Sequence[EngineSize]) -> int:
-    """A stage's engines share theirs, and so do the decoder's two; the encoders have their own."""
-    own = max((size.scratch for size in stage), default=0)
-    decoder = max((size.scratch for size in vae[:2]), default=0)
-    return own + decoder + sum(size.scratch for size in vae[2:])
+def _row(
+    gpu: int,
+    holds: str,
+    capacity: int,
+    sizes: Mapping[str, EngineSize],
+    models: Sequence[Model],
+    *,
+    caches: int,
+    bound: int | None = None,
+) -> GpuMemory:
+    """What `models` take on one GPU: the engines of one model share their scratch memory.
+
+    caches: how many of a session. bound: how often the denoiser's first engine is bound for a
+    session, None: once for each cache. Its other engines are bound once, the decoder's twice.
+    """
+    denoiser = [sizes[g] for m in models if m.role is Role.DENOISER for g in m.graphs]
+    decoder = [sizes[g] for m in models if m.role is Role.DECODER for g in m.graphs]
+    encoders = any(model.role is Role.ENCODER for model in models)
+    own = sum(model.role is not Role.ENCODER for model in models)
+    counts = [caches if bound is None else bound, *[1] * len(denoiser)]
+    return GpuMemory(
+        gpu=gpu,
+        holds=holds,
+        capacity=capacity,
+        weights=sum(sizes[graph].weights for model in models for graph in model.graphs),
+        scratch=sum(max(sizes[graph].scratch for graph in model.graphs) for model in models),
+        processes=PROCESS_BYTES * (own + encoders),
+        caches=sum(caches * size.state + size.shared for size in denoiser),
+        vae_state=sum(size.state for size in decoder),
+        bindings=sum(n * size.binding for n, size in zip(counts, denoiser, strict=False))
+        + sum(2 * size.binding for size in decoder[:1]),
+    )
 
 
 def format_table(rows: Sequence[GpuMemory]) -> str:
@@ -143,12 +157,10 @@ def format_table(rows: Sequence[GpuMemory]) -> str:
         fits = (f"{row.capacity / GB:.1f}", str(row.sessions))
         lines.append((str(row.gpu), row.holds, *cells, *fits))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(map(_justified, line, widths, range(len(HEAD)))) for line in lines]
+    sides = ["<" if title == "holds" else ">" for title in HEAD]
+    form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    text = [form.format(*line) for line in lines]
     return "\n".join([*text, "(GB; a session needs a place on every GPU)"])
-
-
-def _justified(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 1 else cell.rjust(width)
 
 
 MAKES_ROOM = "more GPUs, 8-bit weights or --stream-weights make room"

@@ -4,8 +4,6 @@ Three clocks meet here: video frames (25 per second), the DiT's feature clock of
 wav2vec2's hidden frames, one per HOP samples (50 per second). (docs/method.md section 4)
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from dataclasses import dataclass

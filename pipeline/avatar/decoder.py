@@ -5,8 +5,6 @@ finds a past (docs/method.md section 5). The state is read from one set of buffe
 second one; the two swap roles from block to block, nothing is copied.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The calls that make an avatar's video, whatever carries them to the models."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ For tests, experiments and evaluation. The same executor, stages, decoder, order
 served; only the messages between them are missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@
 The audio models have a station of their own: one block is heard at a time, ahead of stage 0.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ A bad value is a ValueError that says which input, what came and what was wanted
 client as it stands.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,7 +42,7 @@ class Options:
     leads the sound by 120 ms."""
 
     @classmethod
-    def parse(cls, raw: bytes, config: PipelineConfig) -> Options:
+    def parse(cls, raw: bytes, config: PipelineConfig) -> "Options":
         """Read UTF-8 JSON; empty means all defaults."""
         known = ("sink_distance", "recalibrate", "picture_fit", "drop_first_frames")
         values = read_options(raw, known)

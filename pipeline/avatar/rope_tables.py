@@ -6,8 +6,6 @@ nothing in the cache changes.
 K tokens of the cache, Q tokens of a block, S tokens of a latent frame, d channels of a head.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.config.avatar import PipelineConfig

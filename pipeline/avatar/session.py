@@ -3,8 +3,6 @@
 Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import deque
 from dataclasses import dataclass, field

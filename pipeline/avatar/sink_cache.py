@@ -9,8 +9,6 @@ position is a number in a table and the video may be endless (docs/method.md sec
     [S|0 . . .]    [S|0 1 2 .]          [S|4 5 2 3]
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pipeline.config.avatar import PipelineConfig

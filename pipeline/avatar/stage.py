@@ -9,8 +9,6 @@ dsigma. What does not depend on the step is computed once per session: the promp
 sink's, of which every cache gets a copy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +38,7 @@ class StepConstants:
 class StepSession:
     """One session's cache at one step; `text` is shared by the session's steps."""
 
-    def __init__(self, stage: Stage, constants: StepConstants, text: Buffers) -> None:
+    def __init__(self, stage: "Stage", constants: StepConstants, text: Buffers) -> None:
         self.constants = constants
         self.plan = SinkCache(stage.config).plan
         self.rope = RopeTables(stage.config)

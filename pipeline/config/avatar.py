@@ -5,8 +5,6 @@ from its own version folder. Widths and depths of the networks belong to `networ
 stands here is what the schedule, the caches and the wire need.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

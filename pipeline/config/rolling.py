@@ -10,8 +10,6 @@ clean K/V (docs/method.md section 8):
     LongLive, inf.  sequential 12    3     adjacent       True             keep_sink | new_sink
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ one set of graphs serves them all, each session under its own. A checkpoint is d
 them; the others run, at another quality.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

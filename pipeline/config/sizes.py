@@ -1,25 +1,39 @@
-"""What both configurations share: the sizes of picture and transformer, checks, and the file."""
-
-from __future__ import annotations
+"""What both configurations share: sizes of picture and transformer, checks, and the file."""
 
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 
-class LatentSizes:
-    """What follows from the sizes of a configuration: shapes of latents, numbers of tokens."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """The fields of every stream. A subclass adds its own and checks them all."""
 
-    __slots__ = ()
+    FILE: ClassVar[str]
+    """Its name beside the graphs; every model reads it when it loads."""
+    FIRST_IN_FILE: ClassVar[tuple[str, ...]] = ()
+    """Fields that the file begins with; the others follow in the order of their declaration."""
+
+    preset: str
     height: int
+    """Video height in pixels, a multiple of `spatial_stride * patch_size`."""
     width: int
-    latent_channels: int
-    spatial_stride: int
-    temporal_stride: int
-    patch_size: int
-    frames_per_block: int
+    latent_channels: int = 16
+    spatial_stride: int = 8
+    temporal_stride: int = 4
+    """Video frames per latent frame."""
+    patch_size: int = 2
+    """Side of the transformer's square patch in latent pixels."""
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    text_len: int
+    """Rows of the text conditioning, padding included."""
+    text_dim: int
+    if TYPE_CHECKING:  # declared by each subclass, at its own place in the file
+        frames_per_block: int
 
     @property
     def latent_height(self) -> int:
@@ -52,33 +66,6 @@ class LatentSizes:
     @property
     def video_frames_per_block(self) -> int:
         return self.frames_per_block * self.temporal_stride
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamConfig(LatentSizes):
-    """The fields of every stream. A subclass adds its own and checks them all."""
-
-    FILE: ClassVar[str]
-    """Its name beside the graphs; every model reads it when it loads."""
-    FIRST_IN_FILE: ClassVar[tuple[str, ...]] = ()
-    """Fields that the file begins with; the others follow in the order of their declaration."""
-
-    preset: str
-    height: int
-    """Video height in pixels, a multiple of `spatial_stride * patch_size`."""
-    width: int
-    latent_channels: int = 16
-    spatial_stride: int = 8
-    temporal_stride: int = 4
-    """Video frames per latent frame."""
-    patch_size: int = 2
-    """Side of the transformer's square patch in latent pixels."""
-    num_layers: int
-    num_heads: int
-    head_dim: int
-    text_len: int
-    """Rows of the text conditioning, padding included."""
-    text_dim: int
 
     def check_sizes(self, multiple: int, reason: str) -> None:
         """ValueError if the picture is no `multiple` of pixels, or RoPE cannot pair a head's

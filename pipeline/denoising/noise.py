@@ -4,8 +4,6 @@ So a session gives the same video whatever else the server does, whichever stage
 stream can be resumed at any block.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

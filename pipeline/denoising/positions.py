@@ -4,8 +4,6 @@ Adjacent channels (2j, 2j+1) form a complex pair that is turned by angle_j * pos
 a head are split in three: temporal, rows, columns.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -7,8 +7,6 @@ predicts the clean latent and adds fresh noise, or follows the velocity
 (docs/method.md section 8).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias

@@ -6,11 +6,10 @@ input `cache_x` and as output `present_x` is the same memory, so the graph write
 other output has one buffer that is reused from run to run. (docs/design.md, Engines)
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Collection, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,47 +20,73 @@ Buffers = dict[str, Any]
 """Named memory that graphs read and write: arrays on a CPU, `DeviceBuffer`s on a GPU."""
 
 
-class BoundGraph(Protocol):
-    """A graph on one set of buffers."""
+class LoadedGraph(ABC):
+    """A graph, loaded once per process and shared by its sessions. One thread calls it at a time.
 
-    def run(self, inputs: Arrays) -> Buffers:
-        """Run with the inputs that are not bound; the outputs hold until the next run.
+    `inputs` and `outputs` are name -> (shape, element type).
+    """
 
-        ValueError if an input is missing, unknown, or of another shape or type.
-        """
-
-
-class LoadedGraph(Protocol):
-    """What a stage or a decoder asks of an engine."""
-
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """Of every input its name, with sizes and element type."""
+    path: Path
+    inputs: Mapping[str, tuple[Any, Any]]
+    outputs: Mapping[str, tuple[Any, Any]]
 
     def new_buffers(self, *prefixes: str) -> Buffers:
         """Zeroed memory for every input whose name starts with one of `prefixes`."""
+        return {
+            name: self.allocate(shape, dtype)
+            for name, (shape, dtype) in self.inputs.items()
+            if name.startswith(prefixes)
+        }
 
-    def bind(self, reads: Buffers, writes: Buffers) -> BoundGraph:
+    def check(self, name: str, array: Array) -> Array:
+        """The array as this graph takes it (contiguous); ValueError if it is not that input."""
+        if name not in self.inputs:
+            raise ValueError(f"{self.path.name} has no input {name!r}, it has {list(self.inputs)}")
+        self.check_fit(name, array)
+        return np.ascontiguousarray(array)
+
+    @abstractmethod
+    def allocate(self, shape: Any, dtype: Any) -> Any:
+        """Zeroed memory where this graph reads it."""
+
+    @abstractmethod
+    def check_fit(self, name: str, array: Array) -> None:
+        """ValueError if the array is not of the input's shape and element type."""
+
+    @abstractmethod
+    def bind(self, reads: Buffers, writes: Buffers) -> "BoundGraph":
         """Bind `reads` as inputs and `writes` as outputs for as long as the result lives."""
 
+    @abstractmethod
     def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
         """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
 
 
+class BoundGraph(ABC):
+    """A graph on one set of buffers."""
+
+    def __init__(self, engine: LoadedGraph, reads: Buffers) -> None:
+        self.name = engine.path.name
+        self._check, self._fed = engine.check, [n for n in engine.inputs if n not in reads]
+
+    def run(self, inputs: Arrays) -> Buffers:
+        """Run with the inputs that are not bound; the outputs hold until the next run.
+
+        ValueError if an input is missing, unknown, or of another shape or element type.
+        """
+        if sorted(inputs) != sorted(self._fed):
+            raise ValueError(
+                f"{self.name}: got inputs {sorted(inputs)}, wanted {sorted(self._fed)}"
+            )
+        return self.run_checked({n: self._check(n, array) for n, array in inputs.items()})
+
+    @abstractmethod
+    def run_checked(self, inputs: Arrays) -> Buffers:
+        """`run`, once its inputs are known to fit."""
+
+
 EngineLoader = Callable[[Path, int], LoadedGraph]
 """From the path of a graph and the cores that may run it: `Engine`, or a loader of plans."""
-
-
-def check_fed(graph: str, given: Collection[str], wanted: Collection[str]) -> None:
-    """ValueError unless a run of `graph` is given exactly the inputs that are not bound."""
-    if sorted(given) != sorted(wanted):
-        raise ValueError(f"{graph}: got inputs {sorted(given)}, wanted {sorted(wanted)}")
-
-
-def check_name(graph: str, name: str, inputs: Collection[str]) -> None:
-    """ValueError unless `graph` has an input of this name."""
-    if name not in inputs:
-        raise ValueError(f"{graph} has no input {name!r}, it has {list(inputs)}")
 
 
 def misfit(where: str, array: Array, dtype: np.dtype[Any], shape: object) -> ValueError:

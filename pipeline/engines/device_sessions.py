@@ -4,8 +4,6 @@ The orchestrator keeps one block queued ahead, sent by a second thread, so block
 moment before block n. It is refused with `OutOfOrder`, and its sender tries again.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -3,8 +3,6 @@
 None of this has run on a GPU: tests drive it with a stand-in for both libraries.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib
 import logging
@@ -151,7 +149,7 @@ class Gpu:
         self.upload(pinned, buffer)
         self.wait()
 
-    def capture(self, start: Callable[[], None]) -> CapturedGraph:
+    def capture(self, start: Callable[[], None]) -> "CapturedGraph":
         """What `start` puts on the stream, recorded instead of run."""
         mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self.call("cudaStreamBeginCapture", self.stream, mode)

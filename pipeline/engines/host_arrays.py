@@ -1,7 +1,5 @@
 """Numbers of a device in arrays of the host, also of the types that numpy lacks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,8 @@ def wire_type(dtype: str) -> np.dtype[Any]:
     return np.dtype("float32" if dtype == "bfloat16" else dtype)
 
 
-def check_within(spec: TensorSpec, array: Array, where: str) -> Array:
-    """The array, contiguous; ValueError if it is not within `spec`. `where` begins the message."""
+def check_within(spec: TensorSpec, array: Array, where: str) -> None:
+    """ValueError if the array is not within `spec`; `where` begins the message."""
     fits = len(array.shape) == len(spec.smallest) and all(
         low <= size <= high
         for low, size, high in zip(spec.smallest, array.shape, spec.largest, strict=True)
@@ -32,7 +30,6 @@ def check_within(spec: TensorSpec, array: Array, where: str) -> Array:
         if spec.smallest != spec.largest:
             shape += f" to {list(spec.largest)}"
         raise misfit(where, array, wire_type(spec.dtype), shape)
-    return np.ascontiguousarray(array)
 
 
 def narrowed(array: Array, dtype: str) -> Array:

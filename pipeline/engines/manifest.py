@@ -4,8 +4,6 @@ A plan runs on the GPU architecture and the TensorRT version it was built with, 
 The manifest says so in words before TensorRT says it in a number. (docs/deploy.md, GPUs)
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -88,7 +86,7 @@ class Manifest:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> Manifest:
+    def load(cls, path: Path) -> "Manifest":
         """ValueError names the file and what is wrong with it."""
         if not path.is_file():
             raise FileNotFoundError(f"manifest {path} is missing; `make engines` writes it")
@@ -98,7 +96,7 @@ class Manifest:
             raise ValueError(f"{path}: {error}; build the engines anew: make engines") from error
 
     @classmethod
-    def _read(cls, values: dict[str, Any]) -> Manifest:
+    def _read(cls, values: dict[str, Any]) -> "Manifest":
         known = dataclasses.fields(cls)
         needed = {field.name for field in known if field.default is dataclasses.MISSING}
         if lacking := sorted(needed - set(values)):
@@ -116,11 +114,10 @@ class Manifest:
 
     def check(self, machine: Machine) -> None:
         """ValueError that names every difference to the machine that loads the plan."""
-        wanted, found = dataclasses.asdict(self.machine), dataclasses.asdict(machine)
         wrong = [
-            f"{name} {wanted[name]} (here: {found[name]})"
-            for name in wanted
-            if wanted[name] != found[name]
+            f"{name} {wanted} (here: {getattr(machine, name)})"
+            for name, wanted in dataclasses.asdict(self.machine).items()
+            if wanted != getattr(machine, name)
         ]
         if wrong:
             raise ValueError(

@@ -1,14 +1,12 @@
 """ONNX Runtime on a CPU behind the interface of `pipeline.engines.base`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from pipeline.engines.base import Array, Arrays, Buffers, check_fed, check_name, misfit
+from pipeline.engines.base import Array, Arrays, BoundGraph, Buffers, LoadedGraph, misfit
 
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -19,8 +17,8 @@ _DTYPES: dict[str, type[np.generic]] = {
 }
 
 
-class Engine:
-    """A graph, loaded once per process and shared by its sessions. Runs on one thread at a time."""
+class Engine(LoadedGraph):
+    """A graph of ONNX Runtime on a CPU."""
 
     def __init__(self, path: Path, num_threads: int = 1) -> None:
         """Load `path`; its weights lie beside it. `num_threads` is the cores this process owns."""
@@ -36,27 +34,20 @@ class Engine:
         self.inputs = {i.name: (i.shape, _DTYPES[i.type]) for i in self.session.get_inputs()}
         self.outputs = {o.name: (o.shape, _DTYPES[o.type]) for o in self.session.get_outputs()}
 
-    def new_buffers(self, *prefixes: str) -> Buffers:
-        """Zeroed memory for every input whose name starts with one of `prefixes`."""
-        return {
-            name: np.zeros(shape, dtype)
-            for name, (shape, dtype) in self.inputs.items()
-            if name.startswith(prefixes)
-        }
+    def allocate(self, shape: Sequence[int], dtype: type[np.generic]) -> Array:
+        return np.zeros(shape, dtype)
 
-    def bind(self, reads: Buffers, writes: Buffers) -> Binding:
-        """Bind `reads` as inputs and `writes` as outputs for as long as the Binding lives."""
+    def bind(self, reads: Buffers, writes: Buffers) -> "Binding":
         return Binding(self, reads, writes)
 
     def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
-        """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
         for name, array in source.items():
             target[name][:, :, :num_rows] = array[:, :, :num_rows]
 
     def run(self, inputs: Arrays) -> Buffers:
         """Run a stateless graph; shapes may differ from call to call."""
-        names = list(self.outputs)
-        return dict(zip(names, self.session.run(names, self.check_all(inputs)), strict=True))
+        names, checked = list(self.outputs), {n: self.check(n, a) for n, a in inputs.items()}
+        return dict(zip(names, self.session.run(names, checked), strict=True))
 
     def warm_up(self, **sizes: int) -> None:
         """Run a stateless graph once on zeros; `sizes` are those of its dynamic axes, by name."""
@@ -67,27 +58,21 @@ class Engine:
             }
         )
 
-    def check_all(self, inputs: Arrays) -> dict[str, Array]:
-        """`check` for every input."""
-        return {name: self.check(name, array) for name, array in inputs.items()}
-
-    def check(self, name: str, array: Array) -> Array:
-        """The array as this graph takes it (contiguous); ValueError if it is not that input."""
-        check_name(self.path.name, name, self.inputs)
+    def check_fit(self, name: str, array: Array) -> None:
         shape, dtype = self.inputs[name]
         if array.dtype != dtype or not _fits(array.shape, shape):
             raise misfit(f"{self.path.name}: {name}", array, np.dtype(dtype), shape)
-        return np.ascontiguousarray(array)
 
 
-class Binding:
-    """One graph on one set of buffers."""
+class Binding(BoundGraph):
+    """An ONNX Runtime graph on one set of arrays."""
 
     def __init__(self, engine: Engine, reads: Buffers, writes: Buffers) -> None:
-        self.engine = engine
+        super().__init__(engine, reads)
+        self.session = engine.session
         self._io = engine.session.io_binding()
         self._bound: list[object] = []  # memory that the binding points to
-        self._inputs: dict[str, Array] = {}  # inputs of the run under way, kept alive
+        self._inputs: Arrays = {}  # inputs of the run under way, kept alive
         for name, array in reads.items():
             assert engine.check(name, array) is array, f"{name} must be contiguous"
             self._io.bind_ortvalue_input(name, self._share(array))
@@ -97,7 +82,6 @@ class Binding:
             if name not in writes:
                 self.outputs[name] = array
             self._io.bind_ortvalue_output(name, self._share(array))
-        self._fed = [name for name in engine.inputs if name not in reads]
 
     def _share(self, array: Array) -> ort.OrtValue:
         value = ort.OrtValue.ortvalue_from_numpy(array)
@@ -105,13 +89,11 @@ class Binding:
         self._bound += [array, value]
         return value
 
-    def run(self, inputs: Arrays) -> Buffers:
-        """Run with the inputs that are not bound; the outputs hold until the next run."""
-        check_fed(self.engine.path.name, inputs, self._fed)
-        self._inputs = self.engine.check_all(inputs)
-        for name, array in self._inputs.items():
+    def run_checked(self, inputs: Arrays) -> Buffers:
+        self._inputs = inputs
+        for name, array in inputs.items():
             self._io.bind_cpu_input(name, array)
-        self.engine.session.run_with_iobinding(self._io)
+        self.session.run_with_iobinding(self._io)
         return self.outputs
 
 

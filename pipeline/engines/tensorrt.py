@@ -7,8 +7,6 @@ stay outside the capture. The contexts of a process run one after another and sh
 scratch memory.
 """
 
-from __future__ import annotations
-
 import mmap
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engines.base import Array, Arrays, Buffers, check_fed, check_name
+from pipeline.engines.base import Array, Arrays, BoundGraph, Buffers, LoadedGraph
 from pipeline.engines.gpu import CapturedGraph, DeviceBuffer, Gpu, Shape
 from pipeline.engines.host_arrays import check_within, narrowed, widened
 from pipeline.engines.manifest import Manifest, manifest_path
@@ -35,8 +33,11 @@ _DTYPES = {
 """TensorRT's names of element types -> ours, numpy's where numpy has the type."""
 
 
-class TensorRTEngine:
-    """A plan, loaded once per process and shared by its sessions."""
+class TensorRTEngine(LoadedGraph):
+    """A plan on a GPU; shapes are the largest of its profile."""
+
+    inputs: dict[str, tuple[Shape, str]]
+    outputs: dict[str, tuple[Shape, str]]
 
     def __init__(self, path: Path, gpu: Gpu) -> None:
         """Load `path` once its manifest agrees with the machine; ValueError names what differs."""
@@ -71,15 +72,10 @@ class TensorRTEngine:
             )
         return found
 
-    def new_buffers(self, *prefixes: str) -> Buffers:
-        """Zeroed memory on the GPU for every input whose name starts with one of `prefixes`."""
-        return {
-            name: self.gpu.allocate(shape, dtype)
-            for name, (shape, dtype) in self.inputs.items()
-            if name.startswith(prefixes)
-        }
+    def allocate(self, shape: Shape, dtype: str) -> DeviceBuffer:
+        return self.gpu.allocate(shape, dtype)
 
-    def bind(self, reads: Buffers, writes: Buffers) -> TensorRTBinding:
+    def bind(self, reads: Buffers, writes: Buffers) -> "TensorRTBinding":
         """Bind device buffers as inputs and outputs. Arrays in `reads` are brought along anew for
         every run, since their owner may have changed them; arrays in `writes` are filled by it.
         """
@@ -91,20 +87,19 @@ class TensorRTEngine:
         for name, buffer in source.items():
             self.gpu.copy_rows(buffer, target[name], num_rows)
 
-    def check(self, name: str, array: Array) -> Array:
-        """The array as this plan takes it (contiguous); ValueError if it is not that input."""
-        check_name(self.path.name, name, self.inputs)
-        return check_within(self.manifest.inputs[name], array, f"{self.path.name}: {name}")
+    def check_fit(self, name: str, array: Array) -> None:
+        check_within(self.manifest.inputs[name], array, f"{self.path.name}: {name}")
 
     def refused(self, what: str) -> RuntimeError:
         """An error with TensorRT's last words; its calls return False or None, not more."""
         return RuntimeError(f"{self.path.name}: {what}: {self.gpu.log.last}")
 
 
-class TensorRTBinding:
+class TensorRTBinding(BoundGraph):
     """One plan on one set of buffers, with its own context and captured graph."""
 
     def __init__(self, engine: TensorRTEngine, reads: Buffers, writes: Buffers) -> None:
+        super().__init__(engine, reads)
         self.engine, gpu = engine, engine.gpu
         strategy = gpu.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._context = engine.engine.create_execution_context(strategy)
@@ -112,9 +107,8 @@ class TensorRTBinding:
             raise engine.refused("no execution context")
         self._bound: dict[str, DeviceBuffer] = {}
         self._mirrored = {n: a for n, a in reads.items() if isinstance(a, np.ndarray)}
-        self._fed = [name for name in engine.inputs if name not in reads]
         self._check_aliases(reads, writes)
-        self._filled = {n: a for n, a in writes.items() if isinstance(a, np.ndarray)}
+        self._filled: Arrays = {n: a for n, a in writes.items() if isinstance(a, np.ndarray)}
         for names, buffers in ((engine.inputs, reads), (engine.outputs, writes)):
             for name in names:
                 buffer = buffers.get(name)
@@ -139,7 +133,7 @@ class TensorRTBinding:
         buffer = buffer or engine.gpu.allocate(shape, dtype)
         if (buffer.shape, buffer.dtype) != (shape, dtype):
             raise ValueError(
-                f"{engine.path.name}: {name} is bound to {buffer.dtype}{list(buffer.shape)}, "
+                f"{self.name}: {name} is bound to {buffer.dtype}{list(buffer.shape)}, "
                 f"wanted {dtype}{list(shape)}"
             )
         self._bound[name] = buffer
@@ -150,8 +144,9 @@ class TensorRTBinding:
         """Of an output in host memory: its largest, or that of the array that it fills."""
         if (array := self._filled.get(name)) is None:
             return self.engine.outputs[name][0]
-        where = f"{self.engine.path.name}: what {name} is to fill"
-        return check_within(self.engine.manifest.outputs[name], array, where).shape
+        where = f"{self.name}: what {name} is to fill"
+        check_within(self.engine.manifest.outputs[name], array, where)
+        return array.shape
 
     def _set_scratch(self) -> None:
         num_bytes = self.engine.scratch_bytes
@@ -171,22 +166,22 @@ class TensorRTBinding:
             bound = holder.get(id(writes[name])) if name in writes else None
             if planned != bound:
                 raise ValueError(
-                    f"{self.engine.path.name}: {name} is written in place of {planned}, "
+                    f"{self.name}: {name} is written in place of {planned}, "
                     f"but is bound to the buffer of {bound}"
                 )
 
-    def run(self, inputs: Arrays) -> Buffers:
-        """Run with the inputs that are not bound; the outputs hold until the next run."""
-        check_fed(self.engine.path.name, inputs, self._fed)
-        gpu = self.engine.gpu
-        for name, array in {**inputs, **self._mirrored}.items():
-            self._feed(name, self.engine.check(name, array))
+    def run_checked(self, inputs: Arrays) -> Buffers:
+        gpu, engine = self.engine.gpu, self.engine
+        for name, array in inputs.items():
+            self._feed(name, array)
+        for name, array in self._mirrored.items():
+            self._feed(name, engine.check(name, array))
         self._start()
         for name, pinned in self.outputs.items():
             gpu.download(self._bound[name], pinned)
         gpu.wait()
         self._is_warm = True
-        results = {n: widened(p, self.engine.outputs[n][1]) for n, p in self.outputs.items()}
+        results = {n: widened(p, engine.outputs[n][1]) for n, p in self.outputs.items()}
         for name, array in self._filled.items():
             array[...] = results.pop(name)
         return results

@@ -4,8 +4,6 @@ Models load side by side and can't call each other before they have, so the publ
 thread of its own, as soon as all are there. No session starts before the answer.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

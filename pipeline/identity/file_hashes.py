@@ -5,8 +5,6 @@ files with it when it loads. A flipped bit, or a graph with another export's wei
 wrong: nothing else would say so.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -4,8 +4,6 @@ A stage with another schedule, another limit or another export's weights runs, a
 wrong. So every holder tells what it is, and the public model compares. Integers and strings only.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +34,7 @@ class Identity:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> Identity:
+    def from_json(cls, text: bytes) -> "Identity":
         """ValueError if it is none, such as that of another version of this code."""
         try:
             values = json.loads(text)

@@ -1,7 +1,5 @@
 """WebP, AVIF and GIF files: what the decoder needs of them, all that could break it left out."""
 
-from __future__ import annotations
-
 import re
 import struct
 

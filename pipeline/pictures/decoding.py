@@ -1,7 +1,5 @@
 """Encoded pictures become RGB, bounded in time and memory, or one error in words."""
 
-from __future__ import annotations
-
 import io
 import math
 import warnings

@@ -1,7 +1,5 @@
 """Formats of encoded pictures: which are taken, how the others are told apart, errors in words."""
 
-from __future__ import annotations
-
 MAX_PIXELS = {
     "PNG": 16_000_000,
     "JPEG": 50_000_000,  # decoded row by row, smaller if it is large

@@ -5,8 +5,6 @@ be read from its markers alone: the decoder fills up in silence. So `files` are 
 several ends. If all decode to the same pixels, none depended on what is missing.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import struct

@@ -1,7 +1,5 @@
 """Decoded pictures of any mode become upright RGB over black, band by band, in little memory."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 

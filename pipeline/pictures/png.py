@@ -5,8 +5,6 @@ there is checked by unpacking them once in small pieces, because the decoder wou
 missing ones black.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Reference pictures: encoded bytes or RGB arrays in, the VAE encoder's image out."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

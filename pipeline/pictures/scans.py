@@ -1,7 +1,5 @@
 """Scans of a JPEG file: where they end, whether any is missing, and what could have followed."""
 
-from __future__ import annotations
-
 import random
 import re
 from dataclasses import dataclass, field

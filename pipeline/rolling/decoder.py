@@ -5,8 +5,6 @@ than those that follow (12). State is read from one set of buffers and written t
 two swap roles from block to block.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

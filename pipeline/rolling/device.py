@@ -4,8 +4,6 @@ What comes with a tick holds from that tick on: another prompt, the stream's len
 a function of its ticks' tensors, whenever they arrive.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The calls that make a text-to-video stream, whatever carries them to the models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Text-to-video streams in one process: the models' code without a server."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.config.rolling import RollingConfig

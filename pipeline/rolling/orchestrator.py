@@ -5,8 +5,6 @@
 Nothing is made that nobody has asked for.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

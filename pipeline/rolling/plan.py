@@ -19,8 +19,6 @@ A tick begins with the clean pass of the block finished before it. So no clean p
 K/V nobody will read, though nobody knows when a stream ends.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pipeline.config.rolling import RollingConfig

@@ -1,7 +1,5 @@
 """What a client of `rolling_forcing` may ask: one request's tensors, checked and named."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +30,7 @@ class RollingOptions:
     """Schedule and cache, by their name in `pipeline.config.rules`."""
 
     @classmethod
-    def parse(cls, raw: bytes, config: RollingConfig, rules: Iterable[str]) -> RollingOptions:
+    def parse(cls, raw: bytes, config: RollingConfig, rules: Iterable[str]) -> "RollingOptions":
         """Read UTF-8 JSON; empty means all defaults. `rules` are those that are served."""
         values = read_options(raw, ("blocks", "seconds", "rules"))
         if "blocks" in values and "seconds" in values:

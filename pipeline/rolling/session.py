@@ -7,8 +7,6 @@ What comes with a request (a prompt, the end) holds from its first block's tick 
 depends on when a request arrives, nor on those after it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import deque
 from dataclasses import dataclass, field

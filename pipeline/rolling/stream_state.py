@@ -1,7 +1,5 @@
 """What one text-to-video stream owns on a device: caches, prompt, blocks in flight, its place."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

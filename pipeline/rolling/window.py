@@ -5,8 +5,6 @@ in integers what a tick computes. It runs the graph of clean passes for the bloc
 before, then the window's graph, then adds noise for the next level (docs/method.md section 8).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -45,7 +43,7 @@ class WindowStage:
     @classmethod
     def load(
         cls, folder: Path, num_threads: int = 1, load_engine: EngineLoader = Engine
-    ) -> WindowStage:
+    ) -> "WindowStage":
         """Load rolling.json, window_timesteps.safetensors and the graphs."""
         config = RollingConfig.load(folder / "rolling.json")
         names = ["dit_window", "dit_clean", "dit_text"]

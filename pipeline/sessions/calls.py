@@ -5,8 +5,6 @@ A model either answers each call for itself (`call`), or it holds sessions: `ope
 `LocalCalls` in one process.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar

@@ -1,8 +1,6 @@
 """Inputs that requests of both systems carry, checked. ValueError says which, what came, what was
 wanted; it reaches the client as it stands."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ One thread owns all state and reads events from a queue; it decides with integer
 for a model. What the sessions compute stands in `pipeline.sessions.orchestrator`.
 """
 
-from __future__ import annotations
-
 import logging
 import queue
 import threading

@@ -1,7 +1,5 @@
 """Why sessions are not open any more, for requests that come too late."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 MAX_ENDINGS = 4096

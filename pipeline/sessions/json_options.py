@@ -1,7 +1,5 @@
 """The JSON object of the `options` input: read strictly, refused in one short line."""
 
-from __future__ import annotations
-
 import json
 import reprlib
 from collections.abc import Sequence

@@ -5,8 +5,6 @@
 A subclass names the stations and says what a session's next piece of work is.
 """
 
-from __future__ import annotations
-
 import time
 from abc import abstractmethod
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A piece of work goes from station to station. Two lanes per station: while one b
 the next is already queued there, so a model never idles between two blocks.
 """
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable

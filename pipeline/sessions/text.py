@@ -1,7 +1,5 @@
 """Prompts to token ids, and given text rows to the length the DiT wants."""
 
-from __future__ import annotations
-
 import html
 from pathlib import Path
 

@@ -5,8 +5,6 @@ StageModel        denoising steps and their caches        (START, block n, END)
 DecoderModel      the VAE decoder and its state           (START, block n, END)
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipeline.avatar.decoder import Decoder

@@ -3,8 +3,6 @@
 A session's id is the correlation id of every request; START and END are Triton's sequence flags.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

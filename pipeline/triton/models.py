@@ -12,8 +12,6 @@ of the backend that frees Python objects without holding the interpreter's lock:
 3.12, a race before.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

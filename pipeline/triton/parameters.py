@@ -3,8 +3,6 @@
 Numbers of instances are here too: all that a configuration can say and be wrong.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 A model's process is a child of the server's.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

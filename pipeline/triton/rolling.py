@@ -6,8 +6,6 @@ RollingDecoderModel   the VAE decoder and its state           (START, block n, E
 RollingTextModel      prompts to text rows
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipeline.config.rolling import RollingConfig

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifacts folder of the `golden` preset, RoPE tables rounded as in the release."""
-    from export.to_onnx import export_preset
+    from export.graphs.exporter import export_preset
 
     folder = tmp_path_factory.mktemp("golden")
     write_weights(folder / "weights")

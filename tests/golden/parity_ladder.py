@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.to_onnx import COMPONENTS, export_preset
+from export.graphs.exporter import components_of, export_preset
 from pipeline.avatar.local import local_executor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest
@@ -84,7 +84,8 @@ def climb(folder: Path) -> list[BlockErrors]:
 
 def torch_loader(weights: Path) -> EngineLoader:
     """PyTorch modules in the place of the graphs of stages and decoder."""
-    parts = [COMPONENTS[name](fixtures.preset(), weights) for name in ("dit", "vae")]
+    graphs = components_of(fixtures.preset())
+    parts = [graphs[name](weights) for name in ("dit", "vae")]
     engines = {graph.name: TorchEngine(graph) for graphs in parts for graph in graphs}
     return lambda path, num_threads: engines[path.stem]
 

@@ -17,18 +17,10 @@ from networks.rolling_presets import ROLLING_PRESETS, rolling_preset
 from networks.transformer import TextKeysValues
 from networks.wan_stream import WanClean, WanWindow
 from pipeline.denoising.positions import grid, tables
+from tests.support.tiny_sizes import TINY
 from tests.support.wan_masks import block_causal
 
-CONFIG = WanConfig(
-    dim=24,
-    ffn_dim=32,
-    freq_dim=16,
-    num_heads=2,
-    num_layers=2,
-    channels=4,
-    text_dim=8,
-    text_len=5,
-)
+CONFIG = WanConfig(**TINY, ffn_dim=32, num_layers=2)
 TOLERANCE = 1e-5
 """Float32 sums in another order."""
 FRAMES = 3

@@ -14,23 +14,16 @@ import pytest
 from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
 from export.repository.deployment import plan
-from pipeline.engines.manifest import manifest_path
-from tests.export.repository import test_deployment as avatar
-from tests.export.repository import test_rolling_deployment as rolling
+from tests.support.plans import DEMO, ROLLING_DEMO, write_plans
 
 pytestmark = pytest.mark.triton
 NO_BACKEND = "unable to find backend library for backend 'tensorrt'"
-AVATAR = (avatar.DEMO, avatar.describe, (*avatar.STAGE_ENGINES, *avatar.VAE_ENGINES))
-ROLLING = (rolling.DEMO, rolling.describe, tuple(rolling.GRAPHS))
 ON_GPU = re.compile(r"kind: KIND_GPU, count: 1, gpus: \[ (\d) \]")
 
 
-def repository(tenant: tuple, folder: Path, num_gpus: int) -> Path:
+def repository(artifacts: Path, folder: Path, num_gpus: int) -> Path:
     """The tenant's GPU deployment of plans that are no plans."""
-    artifacts, describe, graphs = tenant
-    for name in graphs:
-        (folder / f"{name}.plan").touch()
-        describe(name).save(manifest_path(folder / f"{name}.plan"))
+    write_plans(folder, artifacts)
     deployment = plan(artifacts, folder, num_gpus=num_gpus, sessions=1)
     return assemble(artifacts, folder / "repository", deployment=deployment)
 
@@ -45,9 +38,9 @@ def refusals(models: Path, log_dir: Path) -> dict[str, str]:
     return dict(found)
 
 
-@pytest.mark.parametrize(("tenant", "num_gpus"), [(AVATAR, 5), (AVATAR, 2), (ROLLING, 1)])
+@pytest.mark.parametrize(("tenant", "num_gpus"), [(DEMO, 5), (DEMO, 2), (ROLLING_DEMO, 1)])
 def test_only_the_hardware_and_its_backend_are_missing(
-    tenant: tuple, num_gpus: int, tmp_path: Path
+    tenant: Path, num_gpus: int, tmp_path: Path
 ) -> None:
     """A mistake in a configuration would show up on the GPU machine, in front of its owner."""
     models = repository(tenant, tmp_path, num_gpus)
@@ -72,8 +65,8 @@ def without_gpus(models: Path) -> list[str]:
     return changed
 
 
-@pytest.mark.parametrize("tenant", [AVATAR, ROLLING])
-def test_the_python_models_start_and_ask_for_cuda(tenant: tuple, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tenant", [DEMO, ROLLING_DEMO])
+def test_the_python_models_start_and_ask_for_cuda(tenant: Path, tmp_path: Path) -> None:
     """Past the GPU's number: inputs, outputs and parameters are accepted, and our code runs."""
     models = repository(tenant, tmp_path, 1)
     python, found = without_gpus(models), refusals(models, tmp_path)
@@ -84,7 +77,7 @@ def test_the_python_models_start_and_ask_for_cuda(tenant: tuple, tmp_path: Path)
 
 def test_a_wrong_configuration_is_told_apart(tmp_path: Path) -> None:
     """The server's words for a fault of ours are others than those above."""
-    models = repository(ROLLING, tmp_path, 1)
+    models = repository(ROLLING_DEMO, tmp_path, 1)
     without_gpus(models)
     path = models / "rolling_vae_decoder" / "config.pbtxt"
     path.write_text(path.read_text().replace("dims: [ -1, -1, -1, 3 ]", "dims: [ -1, -2, -1, 3 ]"))

@@ -21,6 +21,8 @@ import onnxruntime as ort
 from pipeline.engines.manifest import Machine, Manifest, TensorSpec, manifest_path
 
 NAMES = {"float": "FLOAT", "float16": "HALF", "int64": "INT64", "uint8": "UINT8"}
+MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
+"""The one that the stand-ins below make up."""
 HOST = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "UINT8": "uint8"}
 
 

@@ -14,6 +14,7 @@ from networks.transformer import TextKeysValues
 from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
+from tests.support.tiny_sizes import TINY
 from train.network.batched_dit import Conditions
 
 
@@ -22,15 +23,10 @@ def tiny_preset(patch_size: int = 1, **pipeline: int) -> Preset:
     return preset_of(
         "tiny",
         dit=DiTConfig(
-            dim=24,
+            **TINY,
             ffn_dim=48,
-            freq_dim=16,
-            num_heads=2,
             num_layers=3,
-            channels=4,
             patch_size=patch_size,
-            text_dim=8,
-            text_len=5,
             audio_dim=6,
             audio_layers=3,
             inject_layers=(0, 2),

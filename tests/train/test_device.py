@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.init_weights import init_weights
+from export.presets import init_weights
 from pipeline.avatar.rope_tables import sink_grid
 from pipeline.denoising.positions import grid, tables
 from tests.support.drawn_clips import write_clips

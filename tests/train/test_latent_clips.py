@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.init_weights import init_weights
+from export.presets import init_weights
 from networks.audio_encoder import AudioFeatures
 from networks.checkpoint import load_tensors, save_tensors
 from networks.compact_vae import CompactVAE

@@ -1,7 +1,5 @@
 """What the command line was given, checked before anything is opened or connected."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """`live-avatar`: speech and a portrait, or a prompt in, a video out."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

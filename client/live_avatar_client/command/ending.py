@@ -3,8 +3,6 @@
 1 is an error, 2 a wrong option, 128 + n a signal (130 for Ctrl-C, 143 for SIGTERM).
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging

@@ -1,7 +1,5 @@
 """What a stream felt like to its viewer: time to the first frame, speed, and lateness."""
 
-from __future__ import annotations
-
 from live_avatar_client.protocol import FPS, Block
 
 

@@ -1,7 +1,5 @@
 """Sound from any file that FFmpeg opens, as the mono 16 kHz float32 chunks that a session takes."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import math

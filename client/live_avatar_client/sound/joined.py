@@ -3,8 +3,6 @@
 So each part is opened by itself. MP3 and AAC have a header in every frame and need none of this.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The books of a file that is decoded: what came out of it, and what did not."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Letters: C channels, S samples.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from live_avatar_client.protocol import SAMPLE_RATE, Array

@@ -3,8 +3,6 @@
 Letters: C channels, S samples.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A file that appears under its name only when it is whole."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import stat

@@ -3,8 +3,6 @@
 Letters: T frames, H W picture size.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
@@ -75,7 +73,7 @@ class VideoWriter:
         self.num_frames = 0
         self.kept = False  # whether the file has appeared
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> "VideoWriter":
         self.open()
         return self
 

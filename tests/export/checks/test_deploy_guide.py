@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from export.checks.estimate import sizes_of
-from export.checks.rolling_estimate import rolling_row
 from export.engines.build import STREAMED
-from export.repository.memory import memory_table
+from export.repository.memory import avatar_memory, rolling_memory
 from export.repository.placement import place
 from networks.graph_inputs import step_inputs, window_inputs
 from networks.presets import PRESETS
@@ -92,7 +91,8 @@ def test_a_text_to_video_sessions_memory_is_what_its_shapes_take() -> None:
 def test_what_gpu_plan_says_of_text_to_video_stands_in_the_guide() -> None:
     """Weights or decoder state would have been told before they grew."""
     (line,) = (s for s in GUIDE.splitlines() if s.startswith("`make gpu-plan PRESET=rolling-1.3b`"))
-    found = rolling_row(ROLLING_PRESETS["rolling-1.3b"], "bf16", int(80e9))
+    preset = ROLLING_PRESETS["rolling-1.3b"]
+    found = rolling_memory(preset.stream, sizes_of(preset, "bf16"), int(80e9))
     assert f"{found.weights / 1e9:.1f} GB of weights" in line
     assert f"{found.caches / 1e9:.1f} GB of K/V" in line
     assert f"{found.vae_state / 1e9:.1f} GB of decoder state" in line
@@ -110,7 +110,20 @@ def test_the_table_of_14b_says_what_gpu_plan_prints(precision: str, streams: str
     sizes, steps = sizes_of(PRESETS["14b"], precision), PRESETS["14b"].pipeline.num_steps
     if streams:
         sizes |= {name: dataclasses.replace(sizes[name], weights=0) for name in STREAMED}
-    tables = {n: memory_table(place(steps, n), sizes, int(80e9)) for n in range(5, 0, -1)}
+    tables = {n: avatar_memory(place(steps, n), sizes, int(80e9)) for n in range(5, 0, -1)}
     assert second == f"{tables[5][0].caches / 1e9:.1f} GB"
     assert first == f"{tables[5][0].weights / 1e9:.1f} GB"
     assert sessions == [str(min(row.sessions for row in rows)) for rows in tables.values()]
+
+
+@pytest.mark.parametrize("preset", ["rolling-1.3b", "rolling-demo"])
+def test_the_estimate_has_a_size_for_every_plan(preset: str) -> None:
+    """`make gpu-plan` before anything is built; K/V of 1.3B are 7 GB per stream."""
+    chosen = ROLLING_PRESETS[preset]
+    c = chosen.stream
+    row = rolling_memory(c, sizes_of(chosen, "bf16"), 80_000_000_000)
+    per_token = 2 * c.num_layers * c.num_heads * c.head_dim * 2
+    assert row.caches == (c.cache_len + c.text_len) * per_token
+    assert row.sessions * row.per_session + row.fixed <= row.capacity
+    with pytest.raises(ValueError, match="precision is 'fp8'"):
+        sizes_of(chosen, "fp8")

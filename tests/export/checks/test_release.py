@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from export.checkpoint.files import open_weights
 from export.checks import release as verify_release
+from export.checks.compile import write_slice
 from export.checks.plans import program_of
-from export.checks.slice import write_zeros
 from export.checks.verify import compare
 from export.graphs import dit as dit_graphs
 from export.graphs import vae as vae_graphs
-from export.preset_options import slice_of
+from export.presets import slice_of
 from networks.presets import PRESETS
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine
@@ -120,7 +120,7 @@ def test_files_that_do_not_fit_are_not_prepared(verify, release: Path, tmp_path:
 def test_the_14b_needs_what_its_parameters_take(tmp_path: Path) -> None:
     """The figures that a user is told, from the shapes of full-size files."""
     preset = PRESETS["14b"]
-    write_zeros(preset, tmp_path)
+    write_slice(preset, tmp_path)
     dit = verify_release.RELEASED[0]
     weights = open_weights(tmp_path, "dit")
     numbers = {

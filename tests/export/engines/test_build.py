@@ -13,10 +13,9 @@ from export.engines.build import Target, capability
 from export.engines.network import (
     check_fused,
     check_log,
-    element_types,
-    input_shapes,
     precision,
     read_model,
+    shapes_of,
     sources,
 )
 from export.engines.packages import LOCK, PACKAGES, is_installed, load_tensorrt
@@ -27,6 +26,7 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.manifest import Manifest, manifest_path
 from pipeline.identity.file_hashes import read_hashes
+from tests.support.plans import element_types
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 ROLLING = DEMO.parent / "rolling-demo"
@@ -85,7 +85,7 @@ def test_an_input_that_no_layer_reads_is_refused() -> None:
 def test_every_open_axis_of_every_graph_has_a_range() -> None:
     """A new axis would get a default that fits nothing."""
     for path in DEMO.glob("*.onnx"):
-        shapes = input_shapes(read_model(path))
+        shapes = shapes_of(read_model(path).graph.input)
         made = profile(shapes, axis_ranges(CONFIG))
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
         assert set(made) == opened
@@ -101,7 +101,7 @@ def test_every_window_has_its_place_in_a_profile() -> None:
     for path in ROLLING.glob("*.onnx"):
         assert load_config(path.parent) == config
         ranges = ranges_of(path.stem, config)
-        shapes = input_shapes(read_model(path))
+        shapes = shapes_of(read_model(path).graph.input)
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
         assert set(profile(shapes, ranges)) == opened
     frames = config.frames_per_block
@@ -192,13 +192,14 @@ def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
 def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     """A narrower one would not show that the kernels exist at the released sizes."""
     pytest.importorskip("torch")
-    from export.checks.slice import slice_of, write_zeros
+    from export.checks.compile import SLICE_LAYERS, write_slice
+    from export.presets import slice_of
 
-    made, full = slice_of(PRESETS["14b"]), PRESETS["14b"]
+    made, full = slice_of(PRESETS["14b"], SLICE_LAYERS), PRESETS["14b"]
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
     assert made.dit.num_layers == 2
-    path = write_zeros(made, tmp_path)
+    path = write_slice(made, tmp_path)
     assert path.stat().st_size > 2_000_000_000
     assert path.stat().st_blocks * 512 < 1_000_000  # a file of holes
 

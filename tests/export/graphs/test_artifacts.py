@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from export.to_onnx import export_preset
+from export.graphs.exporter import export_preset
 from networks.presets import PRESETS
-
-DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
+from networks.rolling_presets import ROLLING_PRESETS
+from tests.support.plans import DEMO, ROLLING_DEMO
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,14 @@ def test_a_fresh_export_gives_the_committed_graphs(fresh: Path) -> None:
     exported = {path.name: path.read_bytes() for path in sorted(fresh.iterdir())}
     assert sorted(exported) == sorted(committed)
     assert [name for name in committed if exported[name] != committed[name]] == []
+
+
+def test_a_fresh_export_gives_the_committed_graphs_of_text_to_video(tmp_path: Path) -> None:
+    """The same for the other system; the last digit of its table is the exporting machine's."""
+    export_preset(ROLLING_PRESETS["rolling-demo"], ROLLING_DEMO, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {p.name for p in ROLLING_DEMO.iterdir()}
+    graphs = sorted(ROLLING_DEMO.glob("*.onnx"))
+    assert [g.name for g in graphs if (tmp_path / g.name).read_bytes() != g.read_bytes()] == []
 
 
 def test_graphs_hold_no_paths_of_the_machine_that_made_them(fresh: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 import torch
 
 from export.checkpoint.files import TensorInfo, open_weights
-from export.checkpoint.writer import Shard, shard_names, shards_of, write_index
+from export.checkpoint.writer import shard_names, shards_of, write_index, write_zeros
 from networks.dit import DiT
 from networks.presets import PRESETS
 
@@ -24,7 +22,7 @@ LARGEST_GRAPH = 4_000_000
 EXPORT = """
 import re, sys, time
 from pathlib import Path
-from export.to_onnx import export_preset
+from export.graphs.exporter import export_preset
 from networks.presets import PRESETS
 folder, began = Path(sys.argv[1]), time.monotonic()
 export_preset(
@@ -42,19 +40,6 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 """
 
 
-def write_holes(path: Path, shard: Shard) -> None:
-    """A safetensors file of zeros that takes no room on the disk."""
-    header, end = {}, 0
-    for key, info in shard.items():
-        begin, end = end, end + info.num_bytes
-        entry = {"dtype": "BF16", "shape": list(info.shape)}
-        header[key] = {**entry, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The released DiT's tensors in four shards."""
@@ -66,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     names = shard_names("dit", len(shards))
     for name, shard in zip(names, shards, strict=True):
-        write_holes(folder / name, shard)
+        write_zeros(folder / name, shard)
     write_index(folder, "dit", dict(zip(names, shards, strict=True)))
     return folder
 

@@ -14,7 +14,7 @@ from export.checks.estimate import sizes_of
 from export.checks.verify import compare, onnx_runtime
 from export.graphs import dit as dit_graphs
 from export.graphs.onnx_file import export_graph
-from export.preset_options import deployed, preset_named
+from export.presets import deployed, preset_named
 from networks.checkpoint import save_checkpoint
 from networks.graph_inputs import prefill_inputs, step_inputs
 from networks.presets import PRESETS

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from export.repository.assemble import MODEL_FILES, REPO, ROLLING_MODELS, assemble
+from export.repository.assemble import REPO, assemble
+from export.repository.catalogue import KINDS, ROLLING, SYSTEMS, System
+from export.repository.folders import copy_code
+from tests.test_arrows import imports
 
 ARTIFACTS = sorted(
-    {name for files in MODEL_FILES.values() for name in files} | {"pipeline.json", "hashes.json"}
+    {name for model in KINDS.values() for name in model.files_in(Path("."))}
+    | {"pipeline.json", "hashes.json"}
 )
 
 
@@ -73,7 +77,7 @@ def workshop(tmp_path: Path) -> Workshop:
 
 
 CONFIGS = {"config.pbtxt", "configs/cpu.pbtxt"}
-CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/avatar/stage.py", "1/pipeline.json"}
+CODE = {"1/model.py", "1/pipeline/__init__.py", "1/pipeline/stage.py", "1/pipeline.json"}
 CODE |= {"1/hashes.json"}
 
 
@@ -111,7 +115,7 @@ def test_graphs_are_hard_links_and_code_is_copied(workshop: Workshop) -> None:
     workshop.assemble()
     stage = workshop.out / "dit_stage_0" / "1"
     assert stage.joinpath("dit.safetensors").samefile(workshop.artifacts / "dit.safetensors")
-    assert not stage.joinpath("pipeline/avatar/stage.py").samefile(workshop.pipeline / "stage.py")
+    assert not stage.joinpath("pipeline/stage.py").samefile(workshop.pipeline / "stage.py")
     assert not any(path.is_symlink() for path in workshop.out.rglob("*"))
 
 
@@ -162,7 +166,9 @@ def test_missing_artifact_is_named_and_nothing_changes(workshop: Workshop) -> No
 def test_artifacts_without_hashes_are_refused_with_the_fix(workshop: Workshop) -> None:
     """Their models could not tell a flipped bit, nor a file of another export."""
     (workshop.artifacts / "hashes.json").unlink()
-    with pytest.raises(ValueError, match=r"hashes\.json.*python -m export\.hash_files .*artifacts"):
+    with pytest.raises(
+        ValueError, match=r"hashes\.json.*python -m export\.repository\.hash_files .*artifacts"
+    ):
         workshop.assemble()
     assert not workshop.out.exists()
 
@@ -194,7 +200,7 @@ def test_unknown_models_are_named(workshop: Workshop) -> None:
     with pytest.raises(ValueError, match="no model 'vae_decodr'"):
         workshop.assemble(["vae_decodr"])
     workshop.write(workshop.sources / "upscaler" / "config.pbtxt", "")
-    with pytest.raises(ValueError, match="'upscaler' is not in MODEL_FILES"):
+    with pytest.raises(ValueError, match=r"'upscaler' is not in .*catalogue\.py"):
         workshop.assemble()
 
 
@@ -245,7 +251,31 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
     assert (out / "vae_decoder" / "1" / "vae.safetensors").read_text() == "avatar"
     assert (out / "rolling_vae_decoder" / "1" / "vae.safetensors").read_text() == "rolling"
     alone = assemble(rolling, tmp_path / "rolling_alone")
-    assert {path.parent.name for path in alone.glob("*/config.pbtxt")} == set(ROLLING_MODELS)
+    assert {path.parent.name for path in alone.glob("*/config.pbtxt")} == {
+        m.name for m in ROLLING.models
+    }
     names = {path.parent.name for path in out.glob("*/config.pbtxt")}
     assert names == {path.parent.name for path in REPO.glob("model_repository/*/config.pbtxt")}
-    assert {name.rstrip("_0123456789") for name in names} == set(MODEL_FILES)
+    assert {name.rstrip("_0123456789") for name in names} == set(KINDS)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.config)
+def test_a_models_code_is_whole_without_what_is_left_out(system: System, tmp_path: Path) -> None:
+    """A module that is missing in one model's folder is missed when the server starts."""
+    copy_code(REPO / "pipeline", tmp_path / "pipeline", system.without)
+    for part in system.without:
+        assert (REPO / "pipeline" / part).exists()
+        assert not (tmp_path / "pipeline" / part).exists()
+    for model in system.models:
+        codes = sorted(REPO.glob(f"model_repository/{model.name}*/1/model.py"))[:1]
+        waiting, seen = list(codes), set(codes)
+        while waiting:
+            file = waiting.pop()
+            found = {tmp_path.joinpath(*name.split(".")) for name in imports(file)}
+            for path in (path for path in found if path.parts[len(tmp_path.parts)] == "pipeline"):
+                module, package = path.with_suffix(".py"), path / "__init__.py"
+                is_name_of_module = path.parent.with_suffix(".py").is_file()
+                assert module.is_file() or package.is_file() or is_name_of_module, (file, path)
+                new = {each for each in (module, package) if each.is_file()} - seen
+                waiting += new
+                seen |= new

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import onnx
 import pytest
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-ROOT = Path(__file__).parents[3]
+from export.engines.network import read_model, shapes_of
+from export.repository.catalogue import AVATAR
+from tests.support.plans import DEMO, ROLLING_DEMO, ROOT, TYPES, element_types, read_config
+
 MODELS = sorted(path.parent for path in (ROOT / "model_repository").glob("*/config.pbtxt"))
 STAGES = [model for model in MODELS if model.name.startswith("dit_stage_")]
+ENCODERS = [model.name for model in AVATAR.encoders]
 HOLDERS = ["live_avatar", "vae_decoder", *(stage.name for stage in STAGES)]
 
 
 def config(model: Path, file: str = "config.pbtxt") -> model_config_pb2.ModelConfig:
-    return text_format.Parse((model / file).read_text(), model_config_pb2.ModelConfig())
+    return read_config(model / file)
 
 
 def cpu(name: str) -> model_config_pb2.ModelConfig:
@@ -99,3 +102,70 @@ def test_the_public_model_admits_more_candidates_than_sessions() -> None:
     assert read.sequence_batching.oldest.max_candidate_sequences > 100 * limit
     idle_us = float(read.parameters["idle_timeout_s"].string_value) * 1e6
     assert read.sequence_batching.max_sequence_idle_microseconds > 10 * idle_us
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("file", ["config.pbtxt", "configs/cpu.pbtxt"])
+def test_stateless_models_declare_what_their_graphs_have(name: str, file: str) -> None:
+    """Triton's TensorRT backend compares names, types and sizes when it loads a plan."""
+    declared_config = config(ROOT / "model_repository" / name, file)
+    model = read_model(DEMO / f"{name}.onnx")
+    types = element_types(model)
+    for declared, shapes in (
+        (declared_config.input, shapes_of(model.graph.input)),
+        (declared_config.output, shapes_of(model.graph.output)),
+    ):
+        assert {tensor.name for tensor in declared} == set(shapes)
+        for tensor in declared:
+            kind = model_config_pb2.DataType.Name(tensor.data_type)
+            assert kind == TYPES[types[tensor.name]]
+            for want, size in zip(tensor.dims, shapes[tensor.name], strict=True):
+                assert want == -1 or want == size
+
+
+def test_the_stages_of_the_decoder_and_the_dit_declare_their_blocks() -> None:
+    """Latents and frames on the wire are those of the graphs behind the models."""
+    for model, graph, pairs in (
+        ("dit_stage_0", "dit_step", {n: n for n in ("latent", "audio_local", "audio_global")}),
+        ("dit_stage_0", "dit_prefill", {"reference": "reference", "motion": "motion"}),
+        ("dit_stage_0", "dit_text", {"text": "text"}),
+        ("vae_decoder", "vae_decoder", {"latent": "latent", "frames": "frames"}),
+    ):
+        read = config(ROOT / "model_repository" / model)
+        declared = {tensor.name: tensor for tensor in (*read.output, *read.input)}
+        values = read_model(DEMO / f"{graph}.onnx").graph
+        shapes = {v.name: v for v in (*values.input, *values.output)}
+        for name, tensor in pairs.items():
+            kind = shapes[tensor].type.tensor_type
+            wanted = {onnx.TensorProto.FLOAT: "TYPE_FP32", onnx.TensorProto.UINT8: "TYPE_UINT8"}
+            assert (
+                model_config_pb2.DataType.Name(declared[name].data_type) == wanted[kind.elem_type]
+            )
+            assert len(declared[name].dims) == len(kind.shape.dim)
+
+
+@pytest.mark.parametrize("file", ["config.pbtxt", "configs/cpu.pbtxt"])
+@pytest.mark.parametrize(
+    ("model", "graph", "names"),
+    [
+        ("rolling_text_encoder", "text_encoder", {"token_ids", "token_mask", "text"}),
+        ("rolling_vae_decoder", "vae_decoder", {"latent", "frames"}),
+        ("dit_window", "dit_clean", {"latent"}),
+        ("dit_window", "dit_text", {"text"}),
+    ],
+)
+def test_models_declare_what_their_graphs_have(
+    file: str, model: str, graph: str, names: set[str]
+) -> None:
+    """A tensor of another type or rank would be refused block by block, or by the backend."""
+    served = config(ROOT / "model_repository" / model, file)
+    declared = {tensor.name: tensor for tensor in (*served.input, *served.output)}
+    read = read_model(ROLLING_DEMO / f"{graph}.onnx")
+    shapes, types = shapes_of([*read.graph.output, *read.graph.input]), element_types(read)
+    if model == "rolling_text_encoder":
+        assert set(declared) == set(shapes) == names
+    for name in names:
+        kind = model_config_pb2.DataType.Name(declared[name].data_type)
+        assert kind == TYPES[types[name]]
+        pairs = zip(declared[name].dims, shapes[name], strict=True)
+        assert all(want in (-1, size) for want, size in pairs)

@@ -163,6 +163,6 @@ class DiTStream:
 
 
 def reference_position(first_frame: int, sink_distance: int) -> int:
-    """Section 6.5: rests at 30, then always `sink_distance` ahead of the block."""
+    """docs/method.md section 2: rests at 30, then always `sink_distance` ahead of the block."""
     rest = preset().pipeline.sink_position
     return rest + max(0, first_frame - (rest - sink_distance))

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnxruntime import OrtValue
 
+from export.graphs.exporter import export_preset
 from export.graphs.fp8 import SCALE, make_fp8
-from export.to_onnx import export_preset
 from networks.checkpoint import load_tensors
 from networks.dit import DiT
 from tests.golden.avatar.dit_plays import play_forwards
@@ -44,7 +44,8 @@ def fp8(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(weights: Path, out: Path, dtype: str, fp8: bool) -> Path:
-    export_preset(preset(), weights, out, dtype=dtype, fp8=fp8, components=["dit"])
+    dtype = f"fp8-{dtype}" if fp8 else dtype
+    export_preset(preset(), weights, out, dtype=dtype, components=["dit"])
     return out
 
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from numpy.typing import NDArray
 
 from networks.causal_wan import CausalWan
+from networks.checkpoint import save_checkpoint, save_tensors
 from networks.rolling_presets import RollingPreset
 from pipeline.config.rolling import RollingConfig
 from pipeline.rolling.plan import Pass
 from pipeline.rolling.window import WindowStage
 from tests.golden.fixtures import GOLDEN_ROOT
 from tests.golden.presets import golden_rolling_preset
+
+if TYPE_CHECKING:
+    from export.graphs.graph import Graph
 
 ROLLING = GOLDEN_ROOT / "rolling_forcing"
 _ABSENT = f"no fixtures at {ROLLING}; set GOLDEN_ROOT"
@@ -111,23 +115,37 @@ def network(folder: str) -> CausalWan:
 
 def torch_stage(folder: str, **stream: Any) -> RecordingStage:
     """A stage whose graphs are eager PyTorch modules; `stream` differs from the fixture's rules."""
-    from export.graphs.wan import graphs_of, timestep_tables
+    from export.graphs.time_mlp import timestep_tables
+    from export.graphs.wan import graphs_of, timesteps_of
     from tests.golden.avatar.torch_engine import TorchEngine
 
     wan, config = network(folder), preset(folder, **stream).stream
     engines = {graph.name: TorchEngine(graph) for graph in graphs_of(wan, config)}
-    constants = {name: t.numpy() for name, t in timestep_tables(wan, config).items()}
+    constants = {name: t.numpy() for name, t in timestep_tables(wan, timesteps_of(config)).items()}
     return RecordingStage(config, engines, constants)
 
 
 def onnx_stage(folder: str, out: Path, **stream: Any) -> RecordingStage:
     """A stage on graphs exported into `out`, caches written in place."""
     from export.graphs.onnx_file import export_graph
-    from export.graphs.wan import export_inputs
 
     for graph in export_inputs(preset(folder, **stream), network(folder), out):
         export_graph(graph, out)
     return RecordingStage.load(out)
+
+
+def export_inputs(preset: RollingPreset, wan: CausalWan, out: Path) -> list[Graph]:
+    """Write what the graphs need beside them (weights, timesteps, rolling.json); return them."""
+    from export.graphs.time_mlp import timestep_tables
+    from export.graphs.wan import WEIGHTS, graphs_of, timesteps_of
+
+    out.mkdir(parents=True, exist_ok=True)
+    preset.stream.save(out / "rolling.json")
+    save_checkpoint(wan, out / WEIGHTS)
+    save_tensors(
+        timestep_tables(wan, timesteps_of(preset.stream)), out / "window_timesteps.safetensors"
+    )
+    return graphs_of(wan, preset.stream)
 
 
 class RecordingStage(WindowStage):

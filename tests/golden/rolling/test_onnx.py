@@ -9,7 +9,6 @@ from typing import Any
 import onnx
 import pytest
 
-from export.graphs.wan import export_inputs
 from tests.golden.fixtures import max_abs
 from tests.golden.rolling.fixtures import (
     ROLLING,
@@ -17,6 +16,7 @@ from tests.golden.rolling.fixtures import (
     TOLERANCE,
     RecordingStage,
     arrays,
+    export_inputs,
     facts,
     graph_groups,
     needs_rolling,

@@ -33,8 +33,8 @@ pytestmark = [pytest.mark.triton, needs_rolling]
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fixture's network as the export takes it, with its own prefix on every key."""
-    from export.graphs.rolling import export_rolling_preset
-    from export.init_weights import init_weights
+    from export.graphs.exporter import export_preset
+    from export.presets import init_weights
     from networks.configs import CompactVAEConfig, TextEncoderConfig
 
     folder, stream = tmp_path_factory.mktemp("rolling_golden"), main_stream()
@@ -49,7 +49,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     init_weights(served, folder / "weights", seed=0)
     (folder / "weights" / "wan.safetensors").write_bytes(weights(stream).read_bytes())
-    export_rolling_preset(served, folder / "weights", folder / "artifacts")
+    export_preset(served, folder / "weights", folder / "artifacts")
     return folder / "artifacts"
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from export.graphs.onnx_file import export_graph
-from export.graphs.rolling_vae import graphs_of
 from export.graphs.vae import WEIGHTS, to_uint8
+from export.graphs.vae import rolling_graphs_of as graphs_of
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.configs import VAEConfig
 from networks.rolling_presets import ROLLING_PRESETS

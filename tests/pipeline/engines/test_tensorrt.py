@@ -16,14 +16,13 @@ from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.host_arrays import from_bfloat16, to_bfloat16
-from pipeline.engines.manifest import Machine, Manifest, TensorSpec, manifest_path
+from pipeline.engines.manifest import Manifest, TensorSpec, manifest_path
 from pipeline.engines.onnx import Engine
 from pipeline.engines.tensorrt import TensorRTBinding, TensorRTEngine, plan_loader
-from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
+from tests.support.fake_gpu import MACHINE, FakeCuda, FakeTensorRT, write_plan
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
-MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +33,6 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pipeline.json", "timesteps.safetensors"):
         shutil.copy(DEMO / name, folder)
     return folder
-
-
-@pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
 
 
 @pytest.fixture

@@ -11,17 +11,15 @@ import pytest
 
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.gpu import Gpu
-from pipeline.engines.manifest import Machine
 from pipeline.engines.tensorrt import TensorRTEngine, plan_loader
 from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import GRAPHS, WindowDevice
-from tests.support.fake_gpu import FakeCuda, FakeTensorRT, write_plan
+from tests.support.fake_gpu import MACHINE, FakeCuda, FakeTensorRT, write_plan
 
 pytestmark = pytest.mark.long
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "rolling-demo"
 CONFIG = RollingConfig.load(DEMO / "rolling.json")
-MACHINE = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +31,6 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("rolling.json", "window_timesteps.safetensors"):
         shutil.copy(DEMO / name, folder)
     return folder
-
-
-@pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
 
 
 def device(plans: Path, cuda: FakeCuda) -> WindowDevice:

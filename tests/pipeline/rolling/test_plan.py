@@ -126,7 +126,7 @@ def test_every_clean_pass_is_read_and_happens_once(config: RollingConfig, num_bl
 
 
 def test_a_window_sees_the_sink_and_the_history_that_the_span_has_room_for() -> None:
-    """The table of spec section 4.1, in blocks: history and window of every tick."""
+    """The rule of docs/method.md section 8, in blocks: history and window of every tick."""
     shapes = [
         (tuple(key.block for key in each.history), tuple(each.blocks))
         for tick in ticks(ROLLING, 9)

@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("torch", reason="the window runs a network of torch")
 
-from export.graphs.wan import graphs_of, timestep_tables
+from export.graphs.time_mlp import timestep_tables
+from export.graphs.wan import graphs_of, timesteps_of
 from networks.causal_wan import CausalWan
 from networks.checkpoint import build_seeded
 from networks.configs import WanConfig
@@ -46,9 +47,14 @@ def wan() -> CausalWan:
     return build_seeded(lambda: CausalWan(CONFIG.wan), seed=1)
 
 
+def tables_of(wan: CausalWan, config: RollingConfig) -> dict[str, np.ndarray]:
+    tables = timestep_tables(wan, timesteps_of(config))
+    return {name: tensor.numpy() for name, tensor in tables.items()}
+
+
 def stage_of(wan: CausalWan, config: RollingConfig = STREAM) -> WindowStage:
     engines = {graph.name: TorchEngine(graph) for graph in graphs_of(wan, config)}
-    tables = {name: tensor.numpy() for name, tensor in timestep_tables(wan, config).items()}
+    tables = tables_of(wan, config)
     return WindowStage(config, engines, tables)
 
 
@@ -192,7 +198,7 @@ def test_a_step_after_the_end_is_refused(stage: WindowStage) -> None:
 
 def test_constants_of_another_schedule_are_refused(wan: CausalWan) -> None:
     """The network would be told wrong levels of noise, which looks like a bad network."""
-    tables = {name: tensor.numpy() for name, tensor in timestep_tables(wan, STREAM).items()}
+    tables = tables_of(wan, STREAM)
     other = dataclasses.replace(STREAM, shift=3.0)
     engines = {graph.name: TorchEngine(graph) for graph in graphs_of(wan, other)}
     with pytest.raises(ValueError, match="export it anew"):

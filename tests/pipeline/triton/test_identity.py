@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.engines.manifest import Manifest, manifest_path
 from pipeline.identity.holders import Identity
-from tests.export.repository.test_deployment import DEMO, describe
+from tests.support.plans import DEMO, describe
 
 START, END = 1, 2
 

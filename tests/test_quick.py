@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(
     path.parent for path in (ROOT / "tests").rglob("__init__.py") if "torch" in path.read_text()
 )

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import report
 from tests.support import programs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 NEEDY = (
     "train/test_data",
     "export/repository/test_deployment",

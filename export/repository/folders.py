@@ -1,0 +1,110 @@
+"""The folders of a model repository, written beside the old one and put in its place when whole.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.repository.catalogue import Model, system_of
+
+MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """The folder of one model as it is to be."""
+
+    name: str
+    model: Model
+    files: Mapping[str, Path]
+    """Name in the version folder -> file that becomes it."""
+    is_python: bool
+    """Whether the model's `model.py` is served; False where Triton runs a plan by itself."""
+    config: Callable[[str], str]
+    """Text of a configuration in the sources -> the one to be written."""
+    for_gpus: bool = False
+    """Without configurations for a CPU."""
+
+
+def write_repository(
+    folders: Sequence[Folder], out: Path, *, sources: Path, pipeline: Path
+) -> None:
+    """Write the models' folders to `out`, all or none; ValueError if something else lies there."""
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
+    try:
+        for each in folders:
+            _write(each, sources / each.name, fresh / each.name, pipeline)
+        (fresh / MARK).touch()
+        _replace(fresh, out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse to replace a folder that was not assembled here, such as the sources."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ValueError(f"{out} is not a folder; it is not replaced")
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise ValueError(f"{out} was not assembled by this command (no {MARK}): not replaced")
+
+
+def _write(folder: Folder, source: Path, target: Path, pipeline: Path) -> None:
+    ignored = ["__pycache__", "*.pyc", ".gitkeep"]
+    ignored += [] if folder.is_python else ["model.py"]
+    ignored += ["configs"] if folder.for_gpus else []
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*ignored))
+    version = target / "1"
+    version.mkdir(exist_ok=True)  # Triton wants it for an ensemble too; git keeps no empty folder
+    for config in target.rglob("*.pbtxt"):
+        config.write_text(folder.config(config.read_text()))
+    if folder.is_python:
+        copy_code(pipeline, version / "pipeline", system_of(folder.model).without)
+    for name, path in folder.files.items():
+        link_or_copy(path, version / name)
+
+
+def copy_code(pipeline: Path, target: Path, without: Sequence[str]) -> None:
+    """The modules of `pipeline` but for some; a link would change under a server when edited."""
+    for module in sorted(pipeline.rglob("*.py")):
+        path = module.relative_to(pipeline)
+        if not {path.as_posix(), path.parts[0]} & set(without):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(module, target / path)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link to the file itself: buckets and runtimes refuse weights behind symbolic ones."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _replace(fresh: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    if out.exists():
+        out.rename(old)
+    try:
+        fresh.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def why_not_written(error: Exception, out: Path) -> str:
+    """Why the repository `out` was not written, in one line."""
+    if isinstance(error, shutil.Error):  # of a copied folder: a list of files and words
+        error = OSError(error.args[0][0][2])
+    if isinstance(error, OSError):
+        return f"{out} is not written ({error}): make room and rights, or name another REPOSITORY="
+    return str(error)

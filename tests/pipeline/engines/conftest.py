@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fake_gpu import FakeCuda
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
