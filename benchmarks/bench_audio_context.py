@@ -10,8 +10,6 @@ window costs on one thread.
 The last line is one JSON object.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

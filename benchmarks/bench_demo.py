@@ -9,8 +9,6 @@ as the server takes it, then lateness with audio paced as a microphone paces it.
 The last line is one JSON object with ttff_ms, fps, realtime_factor, peak_rss_mb among others.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

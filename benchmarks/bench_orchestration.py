@@ -10,8 +10,6 @@ The last line is one JSON object: ratio, ratio_2, ratio_4 = period of all blocks
 with 1, 2, 4 sessions; hops = round trip of one message by payload.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

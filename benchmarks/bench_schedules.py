@@ -16,8 +16,6 @@ per schedule the median, and over repetitions the lowest and highest median, of 
 cpu_ms_per_block, gflop_per_block, gflop_per_cpu_s.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

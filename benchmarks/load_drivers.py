@@ -1,7 +1,5 @@
 """The two that put load on `live_avatar`: perf_analyzer, and our own client."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 import time

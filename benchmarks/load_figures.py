@@ -1,7 +1,5 @@
 """What a load test counts: sessions as their clients saw them, and the figures of a whole run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

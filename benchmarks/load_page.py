@@ -1,7 +1,5 @@
 """The figures of a load test as text, and docs/load-test.md, which tells how to read them."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

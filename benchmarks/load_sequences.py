@@ -4,8 +4,6 @@ perf_analyzer sends one list of steps per sequence, the first with START and the
 in each step those inputs alone that the step names: so the image goes out once.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections import defaultdict

@@ -7,8 +7,6 @@ time. A server started by `make serve` is used and left running, else one is sta
 The number of sessions and the time are bounded. The last line is one JSON object.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """What every benchmark prints: the machine, percentiles, a table."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -4,8 +4,6 @@ Work is counted from shapes: multiplications and additions of linear layers and 
 passes that the plan names. What the avatar hears is left out.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 What remains is what the pipeline itself costs: hops, queues, copies, scheduling.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

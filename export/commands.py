@@ -1,7 +1,5 @@
 """What the commands of `export` share: options, progress, and failures in one line."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

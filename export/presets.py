@@ -5,8 +5,6 @@
 writes random weights of sane scales for every network of the preset. Equal seeds give equal bytes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable

@@ -5,8 +5,6 @@ they point into, tables of timesteps, `pipeline.json` or `rolling.json`, and `ha
 whose element type already fits are not copied where A is B.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The real server, once for all tests that need it; the orchestrator on models that only count."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

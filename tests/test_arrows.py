@@ -1,7 +1,5 @@
 """Which of our packages may import which."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What contributors are told to do is there: hooks, goals, paths; one version."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import tomllib

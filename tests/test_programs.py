@@ -1,7 +1,5 @@
 """Tests that start other programs, on machines that lack them."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

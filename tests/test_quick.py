@@ -1,7 +1,5 @@
 """The quick tests hold what they promise: no torch, no server, and nobody forgets why."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

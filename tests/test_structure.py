@@ -1,7 +1,5 @@
 """What the documentation names is there: files, packages, modules, pages and their headings."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

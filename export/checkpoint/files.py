@@ -4,8 +4,6 @@ What is opened here reads headers only. Numbers are read in chunks of rows, so t
 gigabytes passes through megabytes of memory.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import pickle

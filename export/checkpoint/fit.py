@@ -1,7 +1,5 @@
 """Whether a checkpoint's tensors are those of a network, judged by names and shapes alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Reads headers and no numbers. Ends with status 1 if anything is missing, unexpec
 and names it all.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path

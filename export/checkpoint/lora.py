@@ -3,8 +3,6 @@
 Tensor by tensor, in memory of a few chunks. Whatever a LoRA file holds is used or is an error.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ The out folder gets one set of safetensors per component: `dit` (the LoRA merged
 `text_encoder`, `audio_encoder`, and the tokenizer. Element types stay as released.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from functools import partial

@@ -3,8 +3,6 @@
 The folder is `Wan2.2-S2V-14B/` as published (docs/method.md section 7).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

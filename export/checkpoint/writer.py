@@ -1,7 +1,5 @@
 """Safetensors files written tensor by tensor, in memory of one chunk, and all or nothing."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -10,8 +10,6 @@ The last line is one JSON object: {"<preset> <precision> sm<capability>": {graph
 cpu_seconds, bytes}}}. A green line says that a graph compiles, not that it runs, nor how fast.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import tempfile

@@ -5,8 +5,6 @@
 Weights and caches are exact; scratch memory is an estimate that only a built engine settles.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """TensorRT in a comparison: graphs in bfloat16, built on this machine's GPU and run there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ PyTorch with ONNX Runtime and, on a machine with a GPU, with TensorRT. Ends with
 fails or an output differs, and says in numbers what does not fit into memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated

@@ -3,8 +3,6 @@
 Each side carries its caches and decoder states on by itself, in its own precision.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Protocol
 

@@ -5,8 +5,6 @@ TensorRT where there are plans; caches and decoder states are carried on by each
 Ends with status 1 if an output differs. `export.checks.release` starts from released files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

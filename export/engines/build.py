@@ -9,8 +9,6 @@ capability, without a GPU, to see that it can be built. The timing cache is kept
 the plans.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import warnings

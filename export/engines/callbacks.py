@@ -1,7 +1,5 @@
 """What TensorRT's builder calls while it works: a log that is kept, and progress."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any

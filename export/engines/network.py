@@ -7,8 +7,6 @@ All of these are errors here. TensorRT itself refuses to build an attention that
 piece but has no fused kernel for.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path

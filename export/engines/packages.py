@@ -7,8 +7,6 @@ compiled by the same code on any machine. It is large (95 MB) and nothing else n
 a folder of its own and not in the virtual environment.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """The sizes an engine is built for: the shapes of the preset, and ranges where an axis is open."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The graphs of the avatar's DiT, and the timesteps that a server may need of it."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The graphs `audio_encoder` and `text_encoder`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -3,8 +3,6 @@
 No network is loaded: it is traced with fake tensors.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ One scale per tensor: fixed for a weight, measured at every call for its input. 
 are QuantizeLinear and DequantizeLinear around each matrix product, which an engine fuses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """What the exporter needs to know of one ONNX graph."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

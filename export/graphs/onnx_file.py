@@ -1,7 +1,5 @@
 """One graph to one `.onnx` file whose weights stay where they are, in safetensors files."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import warnings

@@ -5,8 +5,6 @@ float32 and are rounded inside. What lives on the device has the precision of th
 Euler step `latent + dsigma * velocity` is always taken in float32.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A transformer's time MLP out of a checkpoint of any size, and its vectors at given timesteps."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import torch

@@ -5,8 +5,6 @@ text-to-video stream begins with nothing: its first latent frame is one video fr
 first block gives three frames less than those that follow.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

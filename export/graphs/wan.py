@@ -5,8 +5,6 @@ dynamic axes, because each of the few pairs that occur then attends to exactly i
 mask (at 1.3B a mask would be 23 400 x 32 760). An engine gives each pair a profile.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A component's weights in the element types that its graphs compute in."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

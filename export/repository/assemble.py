@@ -7,8 +7,6 @@ and weights are hard links to the artifacts where the file system allows it (els
 export must therefore replace its files, never write into them. Standard library only.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -4,8 +4,6 @@ A model's folder holds its configuration, its code if it is served by Python, an
 CPU the graphs and the weights that they point into, on a GPU plans made from them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

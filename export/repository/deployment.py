@@ -7,8 +7,6 @@ placement: which GPUs, which steps, how many sessions. Only these values change.
 of each GPU; what does not fit is refused. Standard library only.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

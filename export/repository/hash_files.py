@@ -4,8 +4,6 @@ An export does it by itself. By hand it is for a folder from before there was on
 whatever lies there. Standard library only.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """What lies in each GPU's memory, and how many sessions fit beside it. Standard library only."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

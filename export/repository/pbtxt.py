@@ -1,7 +1,5 @@
 """Values of config.pbtxt that say where the denoising steps stand. Standard library only."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ are folded together: a stage that owns several steps runs them one after another
 the weights and a cache for each step. Standard library only.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

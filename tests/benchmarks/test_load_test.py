@@ -1,7 +1,5 @@
 """The load test: what is sent, how the answers are counted, and one short run of both drivers."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import json

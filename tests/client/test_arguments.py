@@ -1,7 +1,5 @@
 """What a command was given is checked before the server is asked; a mistake is one line."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sound files of any kind become mono 16 kHz float32 chunks."""
 
-from __future__ import annotations
-
 import itertools
 import time
 import wave

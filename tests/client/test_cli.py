@@ -1,7 +1,5 @@
 """The command line: results on stdout, progress on stderr, errors in one line."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Joined, damaged and cut files are read as far as they go, and what is missing is said once."""
 
-from __future__ import annotations
-
 import logging
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every end of a command is one line and an exit code, and the video so far is kept."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

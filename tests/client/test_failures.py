@@ -1,7 +1,5 @@
 """How a client's session fails and ends, against a stand-in server that speaks the wire."""
 
-from __future__ import annotations
-
 import gc
 import threading
 import time

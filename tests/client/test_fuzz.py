@@ -1,7 +1,5 @@
 """Damaged files give sound or one line, never a crash, and never take the machine along."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor

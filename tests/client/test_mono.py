@@ -1,7 +1,5 @@
 """Channels are averaged, and where that would leave nothing the louder one is taken, unheard."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A video appears when it is whole, and nothing of the user's is destroyed on the way."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

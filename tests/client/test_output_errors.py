@@ -1,7 +1,5 @@
 """A place that can't be written is told in the system's words, early, and is left as it was."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What a session does while the voice is silent: the arithmetic, and a stand-in server."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

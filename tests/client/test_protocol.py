@@ -1,7 +1,5 @@
 """The client's mirror of the wire equals the model's configuration."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

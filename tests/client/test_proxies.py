@@ -1,7 +1,5 @@
 """Calls when the environment names a proxy."""
 
-from __future__ import annotations
-
 import pytest
 
 from live_avatar_client import AvatarError, proxies

@@ -1,7 +1,5 @@
 """The client's session against a stand-in server that speaks the wire."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """Whatever FFmpeg can decode is taken: any channels, joined files, damage; and what is lost is
 said once."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

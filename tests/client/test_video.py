@@ -1,7 +1,5 @@
 """The video file holds the frames that were written, in size, number and colour, and the sound."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import av

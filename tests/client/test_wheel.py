@@ -1,7 +1,5 @@
 """The client's folder is a whole package: it builds, installs and runs by itself."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

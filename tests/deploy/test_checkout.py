@@ -1,7 +1,5 @@
 """Checkouts in odd folders, on disks that cannot be written, under odd settings."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The container's files, read only: no container runtime is in reach to build or start them."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import subprocess

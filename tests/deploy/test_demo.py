@@ -1,7 +1,5 @@
 """How `make demo` ends when it is told to, on a client that only stands in."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -113,7 +111,7 @@ def test_every_demo_has_a_log_folder_of_its_own(
             assert log_dir.is_dir()
             folders.append(log_dir)
 
-        def __enter__(self) -> Server:
+        def __enter__(self) -> "Server":
             return self
 
         def __exit__(self, *_: object) -> None:

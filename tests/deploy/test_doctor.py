@@ -1,7 +1,5 @@
 """The doctor: every finding names a fix, and nothing it cannot see makes it fall over."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

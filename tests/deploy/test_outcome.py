@@ -1,7 +1,5 @@
 """How the commands of the set-up end."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import subprocess

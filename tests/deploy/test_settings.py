@@ -1,7 +1,5 @@
 """What `make` is given: refused at once where it cannot be, passed on as it is where it can."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Locks, the interpreter check, the environment."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """How the commands of `export` end when they are given what is not there."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -5,8 +5,6 @@ artifacts of its own. Without a GPU the road ends at `make engines`, whose refus
 is tested then; `make repository` is run once more for a CPU. `make doctor` has tests of its own.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

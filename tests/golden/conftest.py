@@ -1,7 +1,5 @@
 """The fixtures' networks: loaded, and exported as they are served, once for all tests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +25,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vae() -> VAE:
+def vae() -> "VAE":
     """With the fixtures' weights; nothing changes them."""
     from networks.checkpoint import load_checkpoint
     from networks.vae import VAE
@@ -36,6 +34,6 @@ def vae() -> VAE:
 
 
 @pytest.fixture(scope="session")
-def io() -> dict[str, Tensor]:
+def io() -> "dict[str, Tensor]":
     """What the release's VAE took and gave."""
     return tensors("vae_io")

@@ -4,8 +4,6 @@ Every size comes from the manifest, so that another set of the same layout passe
 Whatever asks for data that isn't there skips its test with the reason.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -46,7 +44,7 @@ def preset() -> Preset:
 
 
 @functools.cache
-def tensors(name: str) -> dict[str, Tensor]:
+def tensors(name: str) -> "dict[str, Tensor]":
     """Tensors of `<name>.safetensors`, bfloat16 upcast to float32."""
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file

@@ -3,8 +3,6 @@
 A run, a sequential stream and a streamed decode are causal: the head of one is a whole one.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

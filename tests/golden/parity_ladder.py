@@ -8,8 +8,6 @@ is in float16, as it would be on a GPU; errors of a block are carried on by the 
 the re-calibrated sink, by every later block.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """The presets of the fixture sets, every size taken from what a set says of itself."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from networks.configs import (

@@ -1,7 +1,5 @@
 """Another fixture set of the same layout passes the same tests: nothing is tuned to this one."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

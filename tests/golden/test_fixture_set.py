@@ -1,7 +1,5 @@
 """That a fixture set holds something to compare: absent parts skip their tests, not all may."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The compact VAE: as a stream what it is as a clip, and everything in it can learn."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

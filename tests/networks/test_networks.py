@@ -1,7 +1,5 @@
 """Facts of presets, checkpoints and the DiT's parameters that need no fixtures."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The Wan transformer without fixtures: keys, batches, gradients, streaming against offline."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -4,8 +4,6 @@ What a model can see alone is refused when it loads, so several wrong ones fit i
 the public model asks the others is told together, too; a start for each kind is slow.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

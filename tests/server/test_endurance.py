@@ -1,7 +1,5 @@
 """An hour has no end either: a long session on the real server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A server whose models contradict each other, while it runs and when nobody waits for it."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

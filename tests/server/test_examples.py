@@ -1,7 +1,5 @@
 """The scripts of `examples/` run as they are, on the real server."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What the real server says to bad requests and vanished clients, and that others don't notice."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

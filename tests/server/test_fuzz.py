@@ -1,7 +1,5 @@
 """Damaged files, each given to a session of the real server: no place is lost, nobody crashes."""
 
-from __future__ import annotations
-
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -4,8 +4,6 @@ What it says shows how far it came: it reads a configuration, checks it, looks f
 the GPUs, and for a Python model starts our code.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Hostile options against the real server: words for the client, silence in the log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

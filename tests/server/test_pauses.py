@@ -1,7 +1,5 @@
 """A voice that speaks, thinks for longer than the idle limit and speaks again: the real server."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """After every failure of a client both places of the real server are free within a second."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A START that is refused, with audio sent behind it: every answer tells the true reason."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

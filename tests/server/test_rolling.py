@@ -1,7 +1,5 @@
 """`rolling_forcing` on the real server: what it streams, refuses, and survives."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """The shipped weights make the same video in torch, in ONNX Runtime and out of the real server."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A model that holds sessions, called directly: the order of its blocks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

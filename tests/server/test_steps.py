@@ -1,7 +1,5 @@
 """Another schedule behind the real server: as many stages as steps, from configuration alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sessions on the real server: what comes out depends on what went in and on nothing else."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The demo's artifacts with another pipeline.json."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path

@@ -4,8 +4,6 @@ A way takes the server's gRPC address, opens a session, fails, and returns when 
 with the moment of its failure on `time.monotonic`'s clock.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

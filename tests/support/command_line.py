@@ -1,7 +1,5 @@
 """`live-avatar` as a process of its own, or in this one; its exit code and what it says."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

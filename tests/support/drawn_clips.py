@@ -1,7 +1,5 @@
 """A folder of latent clips of drawn numbers, for tests of what learns from such folders."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Encoded pictures for tests: every format that is taken, and PNG files chunk by chunk."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -4,8 +4,6 @@ It answers every 7680 samples with 12 tiny frames whose value is the block's num
 what is left. Faults are switched on by constructor arguments.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from concurrent import futures

@@ -1,7 +1,5 @@
 """Stand-ins for the models and the wire, to test the orchestrator's decisions alone."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import time

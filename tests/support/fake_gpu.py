@@ -6,8 +6,6 @@ Every call is written to `calls`, and what is not freed stands in `memory`.
 """
 
 # ruff: noqa: N802, N815, the names are CUDA's and TensorRT's
-from __future__ import annotations
-
 import ctypes
 import enum
 import types
@@ -213,7 +211,7 @@ class FakeEngine:
         is_cache = name.startswith("present_") and self.trt.in_place
         return name.replace("present_", "cache_") if is_cache else None
 
-    def create_execution_context(self, strategy: Any) -> FakeContext:
+    def create_execution_context(self, strategy: Any) -> "FakeContext":
         assert strategy == "user"
         return FakeContext(self)
 

@@ -5,8 +5,6 @@ Run as a program it reads files as the client would, and says so line by line:
 `python -m tests.support.fuzz_files FOLDER NAME …`; a crash of it is seen by whoever started it.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import resource
 import sys

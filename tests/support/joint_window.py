@@ -3,8 +3,6 @@
 One stream, block by block as docs/method.md section 8 writes it: no plan, no batch.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

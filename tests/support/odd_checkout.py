@@ -1,7 +1,5 @@
 """Copies of the project in folders of any name, for tests that run its `make`."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

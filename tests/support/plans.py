@@ -1,7 +1,5 @@
 """Plans that are words, with the manifests they would have had they been built."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import onnx

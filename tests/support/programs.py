@@ -3,8 +3,6 @@
 python -m tests.support.programs      says what this machine lacks, and how to get it
 """
 
-from __future__ import annotations
-
 import platform
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """What `pytest --quick` runs, and what it refuses: torch, and the real server."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder

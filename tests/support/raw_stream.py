@@ -1,7 +1,5 @@
 """A bare gRPC stream to the real server, without the client's manners; and its free places."""
 
-from __future__ import annotations
-
 import os
 import queue
 import time

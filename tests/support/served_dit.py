@@ -1,7 +1,5 @@
 """The DiT as it is served, block by block, for tests that compare another form of it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

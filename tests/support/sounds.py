@@ -1,7 +1,5 @@
 """Sound files for the client's tests, in any format, channel count and order of formats."""
 
-from __future__ import annotations
-
 import wave
 from pathlib import Path
 

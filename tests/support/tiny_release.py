@@ -1,7 +1,5 @@
 """A folder laid out as the release's, of networks so small that a test can write it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -3,8 +3,6 @@
 F latent frames   S tokens of a frame   L = F * S tokens
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Clips on disk: a safetensors file holds a few, with what is said about them in its metadata."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import astuple

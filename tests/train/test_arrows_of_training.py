@@ -1,7 +1,5 @@
 """Which parts of training may import which."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The drawn world: what is called true in it is true in its pixels and sound."""
 
-from __future__ import annotations
-
 from dataclasses import astuple, replace
 from pathlib import Path
 

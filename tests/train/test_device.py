@@ -1,7 +1,5 @@
 """Training for a GPU, as far as a processor can tell: larger steps, prepared ahead."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from pathlib import Path

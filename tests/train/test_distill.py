@@ -1,7 +1,5 @@
 """Distillation on a network of a few thousand weights: roll-outs, both stages, going on."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from pathlib import Path

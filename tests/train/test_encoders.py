@@ -1,7 +1,5 @@
 """The frozen encoders are trained on what the server will give them, and saved as it loads them."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

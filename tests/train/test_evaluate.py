@@ -1,7 +1,5 @@
 """The evaluation on streams whose faults are known, and where streams come from."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sweeps of the evaluation: what is asked, kept, compared and reported."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The recipe as one command: what it runs, skips and goes on from."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import subprocess

@@ -1,7 +1,5 @@
 """The DiT's training clips: what is stored is what a live stream would have."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import astuple
 from pathlib import Path

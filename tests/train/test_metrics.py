@@ -1,7 +1,5 @@
 """The measures of generated video: what they see, and what they must not see."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

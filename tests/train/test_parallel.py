@@ -1,7 +1,5 @@
 """The clip in one pass against the served graphs, block by block."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The avatar with Rolling Forcing's joint window, against the served layers and its schedule."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Streams rolled out in torch against the served graphs, and what training needs of them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

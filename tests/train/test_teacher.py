@@ -1,7 +1,5 @@
 """The teacher's lessons and training on a few drawn numbers instead of clips."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

@@ -1,8 +1,6 @@
 """The VAE's training: losses, linear start, learning together; how its latents are normalised, and
 what its decoder has to see through."""
 
-from __future__ import annotations
-
 import copy
 import threading
 from collections.abc import Callable

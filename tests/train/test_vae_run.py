@@ -1,7 +1,5 @@
 """The VAE's trainer as a command: what it writes, and that it goes on where it stopped."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Iterator

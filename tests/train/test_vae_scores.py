@@ -1,7 +1,5 @@
 """The VAE's gate on reconstructions whose faults are known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the drawn world is made of: features that show, sounds that occur."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Installing perf_analyzer: idempotent, private, and clear where it can't be done."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Everything that talks to the server of this machine goes past the environment's proxies."""
 
-from __future__ import annotations
-
 import ast
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What is checked before a local Triton server starts, and what is said when it cannot."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

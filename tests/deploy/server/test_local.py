@@ -1,7 +1,5 @@
 """The life of the local Triton server, seen on the real one with tiny Python models."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

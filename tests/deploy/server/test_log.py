@@ -1,7 +1,5 @@
 """What a server's log says of its public models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from deploy.server.log import verdicts

@@ -1,7 +1,5 @@
 """A shell that allows few open files: `ulimit -n`."""
 
-from __future__ import annotations
-
 import os
 import resource
 import subprocess

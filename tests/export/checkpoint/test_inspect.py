@@ -1,7 +1,5 @@
 """What is found in a folder of released files before anything is loaded."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The merge's command line, and what it leaves behind when it fails."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from pathlib import Path

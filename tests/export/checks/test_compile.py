@@ -1,7 +1,5 @@
 """The gate of compilation: what must not pass it, and how it says so."""
 
-from __future__ import annotations
-
 import json
 import platform
 import shutil

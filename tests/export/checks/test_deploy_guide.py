@@ -1,7 +1,5 @@
 """The memory that docs/deploy.md tells, against the shapes it comes from."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

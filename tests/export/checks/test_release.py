@@ -1,7 +1,5 @@
 """The one command for released files: on a tiny folder of their layout, and its refusals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

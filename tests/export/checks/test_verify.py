@@ -1,7 +1,5 @@
 """The comparison of graphs with their networks finds what it is for."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

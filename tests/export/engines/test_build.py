@@ -1,7 +1,5 @@
 """The engine builder: what it refuses, what it writes down, and one real build without a GPU."""
 
-from __future__ import annotations
-
 import types
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What TensorRT-RTX builds of a linear layer in 8 and 4 bits: the table of docs/deploy.md."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

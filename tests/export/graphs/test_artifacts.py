@@ -1,7 +1,5 @@
 """The committed artifacts are what the sources export."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

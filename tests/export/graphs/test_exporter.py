@@ -1,7 +1,5 @@
 """What an export leaves in its folder, and what it never replaces."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

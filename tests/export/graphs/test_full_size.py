@@ -1,7 +1,5 @@
 """The released sizes through the exporter: 16 billion parameters, of which no number is read."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a deployment may choose and the release cannot: any size, other schedules, one device."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The assembled model repository: complete per model, whole or unchanged, never a stranger's."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

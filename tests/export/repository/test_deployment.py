@@ -1,7 +1,5 @@
 """The avatar's GPU deployment: plans that belong to the artifacts, configurations that load."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

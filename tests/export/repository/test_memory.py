@@ -1,7 +1,5 @@
 """What lies in the memory of a GPU, and how many sessions fit beside it."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """The configurations: what Triton is told, on GPUs and on CPUs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import onnx

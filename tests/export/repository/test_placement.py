@@ -1,7 +1,5 @@
 """Where the denoising steps go: each once, no GPU idle."""
 
-from __future__ import annotations
-
 import pytest
 
 from export.repository.placement import Placement, place

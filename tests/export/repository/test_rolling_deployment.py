@@ -1,7 +1,5 @@
 """The GPU deployment of text-to-video streams: one GPU, plans in place."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The two sequences of DiT calls in the fixtures, played on streams; errors come back by name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One stage of one stream as the fixtures call it, whichever driver computes it."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np

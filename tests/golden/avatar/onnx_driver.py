@@ -1,7 +1,5 @@
 """Drives the exported graphs in ONNX Runtime with the caches written in place."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The release's places of audio features: those of a whole file at once."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -5,8 +5,6 @@ refreshed after clip 0 with motion encoded anew from pixels, and a clip is decod
 behind all motion latents, instead of block by block.
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np

@@ -1,7 +1,5 @@
 """wav2vec2 and the choice of its frames against the release."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

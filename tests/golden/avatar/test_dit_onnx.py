@@ -1,7 +1,5 @@
 """The exported DiT graphs in ONNX Runtime, caches written in place, against the release."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import onnx

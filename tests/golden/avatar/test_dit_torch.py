@@ -1,7 +1,5 @@
 """The DiT in eager PyTorch against the release's forwards and its complete run."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

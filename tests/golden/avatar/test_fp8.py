@@ -1,7 +1,5 @@
 """8-bit linear layers against the release's bits, in PyTorch and in ONNX Runtime."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """LoRA merging against the release's, and what it refuses."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """From PyTorch over ONNX in float32 to float16: where on the way to a plan numbers drift."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

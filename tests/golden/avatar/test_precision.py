@@ -1,7 +1,5 @@
 """The DiT in 16 and 8 bits: ONNX Runtime against the release in float32, and against PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

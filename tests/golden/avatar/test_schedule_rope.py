@@ -1,7 +1,5 @@
 """Schedule and RoPE tables against the release's numbers."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

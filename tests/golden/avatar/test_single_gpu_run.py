@@ -1,7 +1,5 @@
 """The release's single-device run, in PyTorch and in ONNX Runtime, from picture to frames."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

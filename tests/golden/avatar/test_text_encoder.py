@@ -1,7 +1,5 @@
 """The umT5 encoder in PyTorch and in ONNX Runtime against the release."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -5,8 +5,6 @@ Noise, audio features, text rows and sink distances of the fixture are passed in
 repository's own work.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

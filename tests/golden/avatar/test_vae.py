@@ -1,7 +1,5 @@
 """The VAE in PyTorch and in ONNX Runtime against the release."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

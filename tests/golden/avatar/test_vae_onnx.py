@@ -3,8 +3,6 @@
 The served graphs answer in 8-bit frames; these are the same networks without the rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

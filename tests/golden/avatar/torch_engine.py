@@ -1,7 +1,5 @@
 """An engine's interface around an eager PyTorch module, so that drivers run on either."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,7 +25,7 @@ class TorchEngine:
             if name.startswith(prefixes)
         }
 
-    def bind(self, reads: Buffers, writes: Buffers) -> TorchBinding:
+    def bind(self, reads: Buffers, writes: Buffers) -> "TorchBinding":
         return TorchBinding(self, reads, writes)
 
     def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:

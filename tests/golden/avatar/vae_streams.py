@@ -1,7 +1,5 @@
 """The streamed clip of `vae_io`: its latents and frames block by block, however many there are."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from tests.golden.fixtures import numbered

@@ -3,8 +3,6 @@
 Every size comes from a set's config.json, so that another set of the same layout passes the tests.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 from pathlib import Path
@@ -113,7 +111,7 @@ def network(folder: str) -> CausalWan:
     return load_wan(preset(folder), weights(folder))
 
 
-def torch_stage(folder: str, **stream: Any) -> RecordingStage:
+def torch_stage(folder: str, **stream: Any) -> "RecordingStage":
     """A stage whose graphs are eager PyTorch modules; `stream` differs from the fixture's rules."""
     from export.graphs.time_mlp import timestep_tables
     from export.graphs.wan import graphs_of, timesteps_of
@@ -125,7 +123,7 @@ def torch_stage(folder: str, **stream: Any) -> RecordingStage:
     return RecordingStage(config, engines, constants)
 
 
-def onnx_stage(folder: str, out: Path, **stream: Any) -> RecordingStage:
+def onnx_stage(folder: str, out: Path, **stream: Any) -> "RecordingStage":
     """A stage on graphs exported into `out`, caches written in place."""
     from export.graphs.onnx_file import export_graph
 
@@ -134,7 +132,7 @@ def onnx_stage(folder: str, out: Path, **stream: Any) -> RecordingStage:
     return RecordingStage.load(out)
 
 
-def export_inputs(preset: RollingPreset, wan: CausalWan, out: Path) -> list[Graph]:
+def export_inputs(preset: RollingPreset, wan: CausalWan, out: Path) -> "list[Graph]":
     """Write what the graphs need beside them (weights, timesteps, rolling.json); return them."""
     from export.graphs.time_mlp import timestep_tables
     from export.graphs.wan import WEIGHTS, graphs_of, timesteps_of

@@ -1,7 +1,5 @@
 """The streams of the rolling-forcing fixtures, played on a stage; latents come back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The planner's integers against every network call that the release made."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

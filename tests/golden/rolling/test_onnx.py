@@ -1,7 +1,5 @@
 """The exported window graphs in ONNX Runtime, caches written in place, against the release."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

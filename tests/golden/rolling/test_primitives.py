@@ -1,7 +1,5 @@
 """Noise tables, sampler arithmetic, positions and sinusoids against the release."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Self-Forcing, LongLive and full-sequence forwards in eager PyTorch against the release."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

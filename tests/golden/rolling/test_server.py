@@ -4,8 +4,6 @@ Its noise and prompt rows are passed in; windows, caches, clean passes and the e
 are the repository's own work. The fixture has no VAE: a seeded one stands in its place.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rolling Forcing in eager PyTorch against the release: streams, windows, caches, and faults."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import re

@@ -1,7 +1,5 @@
 """The VAE as a text-to-video stream uses it: from its first latent frame, block by block."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

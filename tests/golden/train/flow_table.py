@@ -1,7 +1,5 @@
 """The releases' table of 1000 noise levels, which the golden tests compare with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -13,8 +13,6 @@ noisy passes of earlier ones (`grad_official` in the fixtures); that is not repr
 B batch   C channels   F latent frames of a block   N blocks   h, w latent size   d levels
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Distribution-matching losses against the release's, and against finite differences."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Flow-matching tables and conversions against the releases' numbers."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

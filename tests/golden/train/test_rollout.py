@@ -1,7 +1,5 @@
 """Roll-outs with gradients against the release's, and which blocks they supervise."""
 
-from __future__ import annotations
-
 import functools
 import json
 from typing import Any

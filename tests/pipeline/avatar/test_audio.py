@@ -1,7 +1,5 @@
 """Windows of a live sound: what belongs to which block, and that chunks leave no trace."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

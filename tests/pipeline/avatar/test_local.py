@@ -1,7 +1,5 @@
 """The demo preset's real graphs in one process: what must hold whoever calls them, and when."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The orchestrator's decisions, on models that only count."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

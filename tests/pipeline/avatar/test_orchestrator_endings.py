@@ -1,7 +1,5 @@
 """How sessions end: held STARTs, clients that are gone, true reasons for whoever comes late."""
 
-from __future__ import annotations
-
 import time
 
 from pipeline.avatar.orchestrator import AvatarOrchestrator

@@ -1,7 +1,5 @@
 """The orchestrator when clients, models and the wire misbehave."""
 
-from __future__ import annotations
-
 import threading
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """What the door says to requests that don't fit."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Facts of the RoPE tables of the avatar's cache that need no fixtures."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The sink cache's integers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """A stage computes once what its steps share: the prompt's K/V, and the sink's at each prefill."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Randomness is a function of seed, block and step."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.denoising.noise import block_noise, seeded_sink_distance

@@ -1,7 +1,5 @@
 """Facts of positions and their tables that need no fixtures."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.denoising.positions import axis_pairs, grid

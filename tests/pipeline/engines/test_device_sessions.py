@@ -1,7 +1,5 @@
 """Order and life of sessions on one device."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The engine's contract: caches in place, buffers reused, wrong inputs named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The TensorRT engine on a stand-in GPU: addresses, aliases, order of calls, errors, release."""
 
-from __future__ import annotations
-
 import gc
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Text-to-video streams on the stand-in GPU: windows whose number of frames varies."""
 
-from __future__ import annotations
-
 import gc
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """When the public model asks its models what they are, and what follows."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import threading

@@ -1,7 +1,5 @@
 """Files that are not those of their export are found when a model loads."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

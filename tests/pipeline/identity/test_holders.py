@@ -1,7 +1,5 @@
 """Which sets of models may serve together, decided with integers and strings."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Broken pictures: metadata never refuses one, missing pixels always do, nothing else escapes."""
 
-from __future__ import annotations
-
 import random
 import struct
 import time

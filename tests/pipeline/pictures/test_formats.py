@@ -1,7 +1,5 @@
 """Which pictures are taken, what becomes of their colours, and how others are refused."""
 
-from __future__ import annotations
-
 import io
 import struct
 

@@ -1,7 +1,5 @@
 """GIF files: the extensions in front of the picture are walked by structure and left out."""
 
-from __future__ import annotations
-
 import time
 import tracemalloc
 

@@ -1,7 +1,5 @@
 """JPEG files: cut ones with and without an end marker, thumbnails and EXIF in broken metadata."""
 
-from __future__ import annotations
-
 import struct
 import time
 

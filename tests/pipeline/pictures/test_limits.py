@@ -1,7 +1,5 @@
 """What a picture may cost: limits in pixels and bytes, memory and time of the worst ones taken."""
 
-from __future__ import annotations
-
 import struct
 import subprocess
 import sys

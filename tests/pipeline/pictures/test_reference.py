@@ -1,7 +1,5 @@
 """Reference pictures: their pixels, cover resize, the size rule."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

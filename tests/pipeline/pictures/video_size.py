@@ -1,7 +1,5 @@
 """The release's rule of video sizes. No deployment asks for it: each has one size."""
 
-from __future__ import annotations
-
 import math
 
 SIDE_MULTIPLE = 64

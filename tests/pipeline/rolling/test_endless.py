@@ -1,7 +1,5 @@
 """Two thousand blocks of one stream on a tiny network: nothing grows, nothing drifts away."""
 
-from __future__ import annotations
-
 import numpy as np
 import psutil
 import pytest

@@ -1,7 +1,5 @@
 """The rolling-demo preset's real graphs behind the orchestrator, in one process."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The plan of a text-to-video stream, checked against a cache that only remembers block numbers."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

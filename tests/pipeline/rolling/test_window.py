@@ -1,7 +1,5 @@
 """The streaming driver on a tiny network in eager PyTorch."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """What the door says to an `options` input that is hostile, broken or merely odd."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The phases of a session: what may follow what, and what each of them means."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """Prompts to token ids."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a holder of sessions tells of itself, on a stand-in for Triton's module."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import json

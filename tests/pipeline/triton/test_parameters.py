@@ -1,7 +1,5 @@
 """What a parameter of config.pbtxt may be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

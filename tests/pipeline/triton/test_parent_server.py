@@ -1,7 +1,5 @@
 """What a model sees of the server that runs it."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess
