@@ -1,8 +1,8 @@
 """How executors reach the models: the same recipes over Triton and within one process.
 
-A model either answers each call for itself (`call`), or it holds sessions: `open`, `step` after
-`step` with growing numbers, `close`. `pipeline.triton.calls` carries the calls in a server,
-`LocalCalls` in one process.
+A model either holds nothing (`call`), or it holds sessions: `open`, then one `step` for each block
+or tick in turn, then `close`. `pipeline.triton.calls` carries the calls in a server, `LocalCalls`
+in one process.
 """
 
 import time

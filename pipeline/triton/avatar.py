@@ -13,7 +13,7 @@ from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, parse_request
 from pipeline.avatar.stage import Stage
 from pipeline.identity.holders import Identity
-from pipeline.triton.calls import BlsCalls, Holder, tensors_of
+from pipeline.triton.calls import BlsCalls, StepTensors, tensors_of
 from pipeline.triton.models import PublicModel, SessionModel
 from pipeline.triton.parameters import names, seconds, steps
 
@@ -27,7 +27,8 @@ class LiveAvatarModel(PublicModel):
         stages = self.parameter("stages", names)
         idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         identity = self.identity(num_steps=self.config.num_steps)
-        holders = {**dict.fromkeys(stages, StageModel.holder), DECODER: DecoderModel.holder}
+        holders = dict.fromkeys(stages, StageModel.step_tensors)
+        holders[DECODER] = DecoderModel.step_tensors
         self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
         self.orchestrator = AvatarOrchestrator(
             self.config,
@@ -49,7 +50,7 @@ class LiveAvatarModel(PublicModel):
 class StageModel(SessionModel):
     """`dit_stage_N`; which denoising steps it owns is its parameter `steps`."""
 
-    holder = Holder("latent")
+    step_tensors = StepTensors("latent")
 
     def identity(self, **_: Any) -> Identity:
         return super().identity(steps=tuple(self.parameter("steps", steps)))
@@ -63,7 +64,7 @@ class StageModel(SessionModel):
 class DecoderModel(SessionModel):
     """`vae_decoder`."""
 
-    holder = Holder("frames")
+    step_tensors = StepTensors("frames")
 
     def device(self) -> Decoder:
         decoder = Decoder(self.folder, **self.engine_options())

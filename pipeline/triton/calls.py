@@ -1,9 +1,8 @@
-"""Between Triton and the pipeline: replies to clients, and calls of the other models (BLS).
+"""Calls of the other models of the repository, through BLS.
 
 A session's id is the correlation id of every request; START and END are Triton's sequence flags.
 """
 
-import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from pipeline.engines.device_sessions import OutOfOrder
 from pipeline.identity.examination import NOT_READY, Examination
 from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.calls import in_turn
-from pipeline.sessions.session import BlockFrames
 
 logger = logging.getLogger(__name__)
 
@@ -26,41 +24,10 @@ START = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
 END = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
 ALL_SESSIONS = 0
 """No session has this id; END of it closes all that a stage or the decoder holds."""
-FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
-class TritonReply:
-    """The response sender of one request."""
-
-    def __init__(self, request: Any) -> None:
-        self._sender = request.get_response_sender()
-        self._wanted = set(request.requested_output_names())
-        self.is_held = json.loads(request.parameters() or "{}").get("hold") is True
-
-    def send(self, block: BlockFrames) -> None:
-        outputs = {
-            "frames": block.frames,
-            "frame_index": np.array([block.frame_index], np.int64),
-            "block": np.array([block.block], np.int64),
-            "timings_ms": block.timings_ms,
-            "latent": block.latent,
-        }
-        tensors = [pb.Tensor(n, array) for n, array in outputs.items() if n in self._wanted]
-        self._sender.send(pb.InferenceResponse(tensors))
-
-    def finish(self) -> None:
-        self._sender.send(flags=FINAL)
-
-    def fail(self, message: str) -> None:
-        response = pb.InferenceResponse(error=pb.TritonError(message))
-        self._sender.send(response, flags=FINAL)
-
-    def cancelled(self) -> bool:
-        return bool(self._sender.is_cancelled())
-
-
-class Holder(NamedTuple):
-    """How a model that holds sessions is called."""
+class StepTensors(NamedTuple):
+    """Names of what a step of a model that holds sessions takes and gives."""
 
     output: str
     """What a step gives."""
@@ -76,7 +43,7 @@ class BlsCalls:
     """
 
     def __init__(
-        self, identity: Identity, holders: Mapping[str, Holder], stateless: Sequence[Identity]
+        self, identity: Identity, holders: Mapping[str, StepTensors], stateless: Sequence[Identity]
     ) -> None:
         self.holders = holders
         self.examination = Examination(identity, list(holders), self.ask, stateless)

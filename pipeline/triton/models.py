@@ -42,11 +42,11 @@ from pipeline.triton.calls import (
     END,
     START,
     BlsCalls,
-    Holder,
-    TritonReply,
+    StepTensors,
     tensors_of,
 )
 from pipeline.triton.parameters import check_one_instance, whole
+from pipeline.triton.reply import TritonReply
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class _TritonLog(logging.Handler):
         except Exception:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             line = text.replace("\n", "\\n").encode("ascii", "backslashreplace").decode()
-            sys.stderr.write(f'{now} {letter} {os.getpid()} serving.py:0] "{line}"\n')
+            sys.stderr.write(f'{now} {letter} {os.getpid()} models.py:0] "{line}"\n')
             sys.stderr.flush()
 
 
@@ -144,7 +144,7 @@ class GraphModel(Model):
 class SessionModel(Model):
     """A device with sessions; one request at a time."""
 
-    holder: Holder
+    step_tensors: StepTensors
     holds_sessions = True
 
     def engine_options(self) -> dict[str, Any]:
@@ -190,13 +190,13 @@ class SessionModel(Model):
             return pb.InferenceResponse(error=pb.TritonError(str(error)))
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
-        outputs = [] if result is None else [pb.Tensor(self.holder.output, result)]
+        outputs = [] if result is None else [pb.Tensor(self.step_tensors.output, result)]
         return pb.InferenceResponse(outputs)
 
     def _take(self, request: Any) -> Array | None:
         """Do what a request asks; a step gives a result."""
         session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
-        number = tensors.pop(self.holder.order, None)
+        number = tensors.pop(self.step_tensors.order, None)
         if flags & START and session == ALL_SESSIONS:
             return None  # opens nothing: asks what this model is
         if flags & START:
@@ -206,7 +206,7 @@ class SessionModel(Model):
         if flags & END:
             return self.worker.close(session).result()
         if number is None:
-            raise ValueError(f"request has no input {self.holder.order}")
+            raise ValueError(f"request has no input {self.step_tensors.order}")
         return self.worker.step(session, int(number[0]), tensors).result()
 
     def finalize(self) -> None:

@@ -16,7 +16,7 @@ from pipeline.rolling.device import WindowDevice
 from pipeline.rolling.executor import DECODER, TEXT, WINDOW, RollingExecutor
 from pipeline.rolling.orchestrator import RollingOrchestrator
 from pipeline.rolling.request import RollingRequest, parse_rolling_request
-from pipeline.triton.calls import BlsCalls, Holder, tensors_of
+from pipeline.triton.calls import BlsCalls, StepTensors, tensors_of
 from pipeline.triton.models import GraphModel, PublicModel, SessionModel
 from pipeline.triton.parameters import seconds, whole
 
@@ -36,7 +36,7 @@ class WindowModel(SessionModel):
     """`dit_window`; a tick that finishes no block is answered without a latent."""
 
     config_type = RollingConfig
-    holder = Holder("latent", order="tick")
+    step_tensors = StepTensors("latent", order="tick")
 
     def device(self) -> WindowDevice:
         window = WindowDevice(self.folder, **self.engine_options())
@@ -48,7 +48,7 @@ class RollingDecoderModel(SessionModel):
     """`rolling_vae_decoder`."""
 
     config_type = RollingConfig
-    holder = Holder("frames")
+    step_tensors = StepTensors("frames")
 
     def device(self) -> RollingDecoder:
         decoder = RollingDecoder(self.folder, **self.engine_options())
@@ -65,7 +65,7 @@ class RollingForcingModel(PublicModel):
         idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         identity = self.identity()
         self.rules = served_rules(self.config)
-        holders = {WINDOW: WindowModel.holder, DECODER: RollingDecoderModel.holder}
+        holders = {WINDOW: WindowModel.step_tensors, DECODER: RollingDecoderModel.step_tensors}
         self.calls = BlsCalls(identity, holders, self.stateless([TEXT]))
         self.orchestrator = RollingOrchestrator(
             self.rules,

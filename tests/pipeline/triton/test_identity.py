@@ -37,7 +37,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         TritonError=str,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
-    ours = ("pipeline.triton.calls", "pipeline.triton.models", "pipeline.triton.avatar")
+    ours = [f"pipeline.triton.{name}" for name in ("calls", "reply", "models", "avatar")]
     for name in ours:
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("pipeline.triton.avatar")

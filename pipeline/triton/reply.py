@@ -1,0 +1,41 @@
+"""Answers to clients, through Triton's response sender."""
+
+import json
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+from pipeline.sessions.session import BlockFrames
+
+FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+class TritonReply:
+    """The response sender of one request."""
+
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
+        self._wanted = set(request.requested_output_names())
+        self.is_held = json.loads(request.parameters() or "{}").get("hold") is True
+
+    def send(self, block: BlockFrames) -> None:
+        outputs = {
+            "frames": block.frames,
+            "frame_index": np.array([block.frame_index], np.int64),
+            "block": np.array([block.block], np.int64),
+            "timings_ms": block.timings_ms,
+            "latent": block.latent,
+        }
+        tensors = [pb.Tensor(n, array) for n, array in outputs.items() if n in self._wanted]
+        self._sender.send(pb.InferenceResponse(tensors))
+
+    def finish(self) -> None:
+        self._sender.send(flags=FINAL)
+
+    def fail(self, message: str) -> None:
+        response = pb.InferenceResponse(error=pb.TritonError(message))
+        self._sender.send(response, flags=FINAL)
+
+    def cancelled(self) -> bool:
+        return bool(self._sender.is_cancelled())
