@@ -65,13 +65,13 @@ class AvatarExecutor:
     def step(self, stage: int, session: int, block: int, **tensors: Any) -> Array:
         """Denoise; tensors as in `Stage.step`. Returns the latent."""
         latent = self.calls.step(self.stages[stage], session, block, tensors)
-        assert latent is not None
+        assert latent is not None, "a stage answered without a latent"
         return latent
 
     def decode(self, session: int, block: int, latent: Array) -> Array:
         """Frames uint8 [T, H, W, 3]."""
         frames = self.calls.step(DECODER, session, block, {"latent": latent})
-        assert frames is not None
+        assert frames is not None, "the decoder answered without frames"
         return frames
 
     def close(self, session: int) -> None:

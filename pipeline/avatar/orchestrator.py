@@ -113,7 +113,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
 
     def enter(self, session: AvatarSession) -> None:
         super().enter(session)
-        self._encode_next()
+        self.guard(None, self._encode_next)  # whose sound it is, is another's matter
 
     def next_work(self, session: AvatarSession) -> BlockWork:
         block, source = session.next_block, session.ready.popleft()

@@ -71,7 +71,10 @@ class SessionWorker:
         return self._thread.submit(self._close_all)
 
     def stop(self) -> None:
-        """End the thread after the calls that are queued, and close every session."""
+        """End the thread after the calls that are queued, and close every session.
+
+        A process that forgets to stop ends only when these are done.
+        """
         self._thread.submit(self._close_all)
         self._thread.shutdown()
 
@@ -106,7 +109,11 @@ class SessionWorker:
 
     def _close(self, session: int) -> None:
         self._next_block.pop(session, None)
-        self.device.close(session)
+        try:
+            self.device.close(session)
+        except Exception:
+            logger.exception("%s failed", self.name)
+            raise
 
     def _close_all(self) -> None:
         for session in list(self._next_block):

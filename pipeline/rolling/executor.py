@@ -47,7 +47,7 @@ class RollingExecutor:
     def decode(self, session: int, block: int, latent: Array) -> Array:
         """Frames uint8 [T, H, W, 3]."""
         frames = self.calls.step(DECODER, session, block, {"latent": latent})
-        assert frames is not None
+        assert frames is not None, "the decoder answered without frames"
         return frames
 
     def close(self, session: int) -> None:

@@ -113,8 +113,12 @@ class Orchestrator(Control[S], Generic[S, W]):
         session: S = work.session
         session.in_flight -= 1
         session.last_seen = time.monotonic()
-        if work.frames is not None and not session.phase.is_closing:
-            self.deliver(session, self.answer(work, work.frames))
+        frames, work.frames = work.frames, None  # a lane keeps its last work until the next
+        if frames is not None and not session.phase.is_closing:
+            self.guard(session, self._answer, work, frames)
+
+    def _answer(self, work: W, frames: Array) -> None:
+        self.deliver(work.session, self.answer(work, frames))
 
     def _on_dropped(self, number: int, work: W, failure: str | None) -> None:
         self._at_first -= number == 0

@@ -30,7 +30,7 @@ import triton_python_backend_utils as pb
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.sizes import StreamConfig
 from pipeline.engines.base import Array
-from pipeline.engines.device_sessions import Device, OutOfOrder, SessionWorker
+from pipeline.engines.device_sessions import Device, SessionWorker
 from pipeline.engines.manifest import Manifest, check_sources, manifest_path
 from pipeline.engines.onnx import Engine
 from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
@@ -184,9 +184,7 @@ class SessionModel(Model):
     def _answer(self, request: Any) -> Any:
         try:
             result = self._take(request)
-        except Exception as error:
-            if not isinstance(error, OutOfOrder):
-                logger.warning("%s: session %d: %s", self.name, request.correlation_id(), error)
+        except Exception as error:  # the worker has logged what is a fault of the device
             return pb.InferenceResponse(error=pb.TritonError(str(error)))
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])

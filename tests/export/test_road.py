@@ -5,7 +5,6 @@ artifacts of its own. Without a GPU the road ends at `make engines`, whose refus
 is tested then; `make repository` is run once more for a CPU. `make doctor` has tests of its own.
 """
 
-import os
 import re
 import shlex
 import subprocess
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 
 from export.checkpoint.lora import RELEASED_RANK
 from networks.presets import PRESETS
+from tests.support.odd_checkout import without_outer_make
 from tests.support.plans import ROOT
 from tests.support.programs import needs_program
 from tests.support.tiny_release import lora_state, write_release
@@ -69,11 +69,10 @@ def make(checkout: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
         if goal_of(command) == "prepare":
             words.append("PRESET=demo")  # the release's own is the default
         done = [word for goal in ENVIRONMENT for word in ("-o", goal)]
-        settings = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
         return subprocess.run(
             [words[0], *done, *words[1:]],
             cwd=checkout,
-            env={**settings, "COLUMNS": "200"},
+            env={**without_outer_make(), "COLUMNS": "200"},
             capture_output=True,
             text=True,
         )

@@ -23,12 +23,17 @@ def copy(folder: Path, *names: str) -> Path:
     return folder
 
 
-def make(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
-    """`make` in that folder, whatever `make` runs these tests; `before` is shell to run first."""
+def without_outer_make() -> dict[str, str]:
+    """The environment without what a `make` that runs these tests has put there."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
     for line in (REPO / "Makefile").read_text().splitlines():
-        environment.pop(line.split(" ?=")[0], None)  # as an outer make exports it
-    environment["PYTHON"] = sys.executable
+        environment.pop(line.split(" ?=")[0], None)
+    return environment
+
+
+def make(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """`make` in that folder, whatever `make` runs these tests; `before` is shell to run first."""
+    environment = {**without_outer_make(), "PYTHON": sys.executable}
     command = ["sh", "-c", f'{before}\nexec make "$@"', "sh", *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240

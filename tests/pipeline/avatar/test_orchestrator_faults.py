@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -230,3 +231,35 @@ def test_a_closing_session_cannot_be_opened_yet(executor: FakeExecutor) -> None:
     executor.start_gate.set()
     assert gone.wait() == "the last request was bad"
     avatar.stop()
+
+
+def test_a_block_that_cannot_be_answered_fails_its_session(
+    avatar: AvatarOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client would wait for as long as it stays connected."""
+
+    def broken(*_: object) -> BlockFrames:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(avatar, "answer", broken)
+    assert submit(avatar, 1, start=True, end=True, blocks=1).wait() == "no memory"
+    wait_until(lambda: not avatar.sessions)
+
+
+def test_frames_are_let_go_of_once_they_are_sent(
+    avatar: AvatarOrchestrator, executor: FakeExecutor
+) -> None:
+    """In the server they are memory that both processes share."""
+    frames: list[weakref.ref[np.ndarray]] = []
+
+    def decode(session: int, block: int, latent: np.ndarray) -> np.ndarray:
+        made = FakeExecutor.decode(executor, session, block, latent)
+        frames.append(weakref.ref(made))
+        return made
+
+    executor.decode = decode  # type: ignore[method-assign]
+    reply = submit(avatar, 1, start=True, end=True, blocks=4)
+    assert reply.wait() == ""
+    reply.blocks.clear()
+    assert len(frames) == 4
+    wait_until(lambda: all(frame() is None for frame in frames))

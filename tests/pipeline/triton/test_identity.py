@@ -122,6 +122,14 @@ def test_asking_opens_no_session(serving: ModuleType, folder: Path) -> None:
     model.finalize()
 
 
+def test_a_step_that_cannot_be_read_is_answered_in_words(serving: ModuleType, folder: Path) -> None:
+    """Triton takes text as a sequence id, and sends a traceback where an answer fails."""
+    model = stage(serving, folder)
+    for session in (7, "seven"):
+        assert answer(model, session, 0).error == "request has no input block"
+    model.finalize()
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
