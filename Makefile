@@ -140,7 +140,7 @@ gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_
 doctor: python  ## say what this machine has and lacks for a server, and how to fix it
 	@"$$PYTHON" -m deploy.doctor --engines "$$ENGINES"
 
-verify: setup-dev  ## compare artifacts/$PRESET with PyTorch; CKPT=folder [LORA=file LAYERS=2]: from released files
+verify: setup-dev  ## the parity ladder, then an avatar's artifacts/$PRESET against PyTorch; CKPT=folder [LORA=file LAYERS=2]: from released files
 	@$(RUN) -m $(VERIFY)
 
 parity-ladder: setup-dev  ## the release's run in PyTorch, ONNX fp32 and ONNX fp16, block by block
@@ -162,4 +162,4 @@ load-test: fetch repository  ## measure 1 and 2 sessions with perf_analyzer and 
 	@$(RUN) -m benchmarks.load_test
 
 clean: stop  ## remove what was built (build/, out/, caches), not .venv
-	rm -rf build out .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build client/build out .pytest_cache .ruff_cache .mypy_cache

@@ -14,7 +14,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompt", required=True, help="what the video shows")
     parser.add_argument("--then", required=True, help="what its second half shows")
-    parser.add_argument("--blocks", type=int, default=12, help="length; 12 frames each")
+    parser.add_argument(
+        "--blocks", type=int, default=12, help="length; 12 frames each, the first 9"
+    )
     parser.add_argument("--out", default="scene.mp4", help="the video to write (scene.mp4)")
     parser.add_argument("--url", default="127.0.0.1:8001", help="host:port of the server's gRPC")
     args = parser.parse_args()

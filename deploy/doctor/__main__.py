@@ -40,7 +40,7 @@ def examine(ports: Sequence[int], engines: Path, run: gpus.Run = gpus.run_comman
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Examine this machine.")
+    parser = argparse.ArgumentParser("python -m deploy.doctor", description="Examine this machine.")
     parser.add_argument("--ports", default=",".join(default_texts().values()))
     parser.add_argument("--engines", type=Path, default=REPO / "build" / "engines" / "demo")
     given = parser.parse_args()

@@ -93,7 +93,9 @@ def wait(log_dir: Path, timeout_s: float) -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A local Triton server.")
+    parser = argparse.ArgumentParser(
+        "python -m deploy.server", description="A local Triton server."
+    )
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("fetch", "check-none", "stop", "status"):

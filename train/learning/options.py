@@ -31,7 +31,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def parser(about: str, *names: str, **changed: Any) -> argparse.ArgumentParser:
     """A parser with these of the options; `changed`: defaults that differ from the table's."""
-    made = argparse.ArgumentParser(description=about)
+    spec = sys.modules["__main__"].__spec__  # None in a debugger
+    command = f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
+    made = argparse.ArgumentParser(command, description=about)
     for name in names:
         made.add_argument(f"--{name}", **OPTIONS[name])
     made.set_defaults(**changed)
