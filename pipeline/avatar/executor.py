@@ -10,24 +10,26 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.pictures.reference import read_picture
 from pipeline.sessions.calls import Calls
-from pipeline.sessions.text import Tokenizer, pad_text
+from pipeline.sessions.executor import Executor
+from pipeline.sessions.text import pad_text
 
 DECODER = "vae_decoder"
 
 
-class AvatarExecutor:
-    """Every call blocks and may come from any thread."""
+class AvatarExecutor(Executor):
+    """What `live_avatar` calls."""
+
+    decoder = DECODER
 
     def __init__(
         self, config: PipelineConfig, stages: Sequence[str], folder: Path, calls: Calls
     ) -> None:
         """`stages` are the models that own the denoising steps, in order; `folder` has the
         tokenizer."""
+        super().__init__(config, folder, calls)
         self.config = config
         self.stages = stages
         self.num_stages = len(stages)
-        self.tokenizer = Tokenizer(config, folder)
-        self.calls = calls
 
     def start(self, request: AvatarRequest) -> None:
         """Condition on picture and prompt, open the session at every stage and the decoder."""
@@ -67,17 +69,3 @@ class AvatarExecutor:
         latent = self.calls.step(self.stages[stage], session, block, tensors)
         assert latent is not None, "a stage answered without a latent"
         return latent
-
-    def decode(self, session: int, block: int, latent: Array) -> Array:
-        """Frames uint8 [T, H, W, 3]."""
-        frames = self.calls.step(DECODER, session, block, {"latent": latent})
-        assert frames is not None, "the decoder answered without frames"
-        return frames
-
-    def close(self, session: int) -> None:
-        """Free the session everywhere; never raises."""
-        self.calls.close(session)
-
-    def stop(self) -> None:
-        """End what carries the calls."""
-        self.calls.stop()

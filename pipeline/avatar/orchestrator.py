@@ -45,6 +45,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     """The orchestrator of `live_avatar`; `submit` may be called from any thread."""
 
     name = "live_avatar"
+    executor: AvatarExecutor
 
     def __init__(
         self,
@@ -56,7 +57,6 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     ) -> None:
         super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
         self.config = config
-        self.executor = executor
         self._encoding = False
         self._last_stage = executor.num_stages - 1
         self._audio = Station(

@@ -8,19 +8,21 @@ from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.rolling.request import RollingRequest
 from pipeline.sessions.calls import Calls
-from pipeline.sessions.text import Tokenizer, pad_text
+from pipeline.sessions.executor import Executor
+from pipeline.sessions.text import pad_text
 
 WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"
 
 
-class RollingExecutor:
-    """Every call blocks and may come from any thread."""
+class RollingExecutor(Executor):
+    """What `rolling_forcing` calls."""
+
+    decoder = DECODER
 
     def __init__(self, config: RollingConfig, folder: Path, calls: Calls) -> None:
         """`folder` has the tokenizer."""
+        super().__init__(config, folder, calls)
         self.config = config
-        self.tokenizer = Tokenizer(config, folder)
-        self.calls = calls
 
     def start(self, request: RollingRequest) -> None:
         """Encode the prompt, open the session at the window and the decoder."""
@@ -43,17 +45,3 @@ class RollingExecutor:
     def tick(self, session: int, tick: int, **tensors: Array) -> Array | None:
         """Tensors as in `WindowDevice.step`. Returns a finished block's latent."""
         return self.calls.step(WINDOW, session, tick, tensors)
-
-    def decode(self, session: int, block: int, latent: Array) -> Array:
-        """Frames uint8 [T, H, W, 3]."""
-        frames = self.calls.step(DECODER, session, block, {"latent": latent})
-        assert frames is not None, "the decoder answered without frames"
-        return frames
-
-    def close(self, session: int) -> None:
-        """Free the session everywhere; never raises."""
-        self.calls.close(session)
-
-    def stop(self) -> None:
-        """End what carries the calls."""
-        self.calls.stop()

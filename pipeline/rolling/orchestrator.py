@@ -38,6 +38,7 @@ class RollingOrchestrator(Orchestrator[RollingSession, Tick]):
     """The orchestrator of `rolling_forcing`; `submit` may be called from any thread."""
 
     name = "rolling_forcing"
+    executor: RollingExecutor
 
     def __init__(
         self,
@@ -50,7 +51,6 @@ class RollingOrchestrator(Orchestrator[RollingSession, Tick]):
         """`rules` by name, as `pipeline.config.rules.served_rules` gives them."""
         super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
         self.rules = rules
-        self.executor = executor
         self.add_station("window", self._tick)
         self.add_station("decoder", self._decode)
         self.run()

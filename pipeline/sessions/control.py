@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pipeline.sessions.endings import Endings, ended
+from pipeline.sessions.executor import Executor
 from pipeline.sessions.session import BlockFrames, OpenRequest, Phase, Reply, ServedSession
 from pipeline.sessions.stations import spawn
 
@@ -23,16 +24,6 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.05
 """How often it is looked whether clients are still there."""
 S = TypeVar("S", bound=ServedSession)
-
-
-class Executor(Protocol):
-    """Runs the models. Every call blocks and may come from any thread."""
-
-    def start(self, request: Any) -> None:
-        """Condition on what START brought, and open the session at every model that holds it."""
-
-    def close(self, session: int) -> None:
-        """Free the session everywhere; never raises."""
 
 
 class Control(ABC, Generic[S]):
@@ -47,7 +38,7 @@ class Control(ABC, Generic[S]):
         self.sessions: dict[int, S] = {}
         self.endings = Endings()
         self.turns: deque[S] = deque()
-        self._opener = executor
+        self.executor = executor
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._control, name="control", daemon=True)
 
@@ -98,14 +89,14 @@ class Control(ABC, Generic[S]):
     def _start(self, session: S) -> None:
         failure = None
         try:
-            self._opener.start(session.request)
+            self.executor.start(session.request)
         except Exception as error:
             failure = str(error)
         self.post(self._on_started, session, failure)
 
     def _close(self, session: S) -> None:
         try:
-            self._opener.close(session.id)
+            self.executor.close(session.id)
         finally:
             self.post(self._on_closed, session)
 
@@ -270,7 +261,7 @@ class Control(ABC, Generic[S]):
         for session in list(self.sessions.values()):
             for reply in session.take_replies():
                 reply.fail("the server is shutting down")
-            self._opener.close(session.id)
+            self.executor.close(session.id)
         self.sessions.clear()
         self.end()
         self._events.put(None)
