@@ -215,3 +215,25 @@ def test_ctrl_c_while_the_libraries_load_is_one_line(after_s: float) -> None:
         _, said = process.communicate(timeout=20)
     assert b"Traceback" not in said or b"<frozen site>" in said
     assert said.count(b"\n") <= 1 or b"<frozen site>" in said
+
+
+def test_ctrl_c_in_a_finaliser_of_the_imports_is_not_lost() -> None:
+    """An exception raised there is printed and forgotten: the command went on to its end."""
+    code = """
+import os, signal, sys
+class Interrupted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        sum(range(9))
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.endswith("command.cli"):
+            Interrupted()
+sys.meta_path.insert(0, Finder())
+from live_avatar_client.command import main
+main()
+"""
+    command = [sys.executable, "-c", code, "health", "--url", "127.0.0.1:9"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, env=environment, timeout=20, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"stopped\n")
