@@ -12,7 +12,7 @@ the plans.
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ from export.engines.network import (
     weight_bytes,
 )
 from export.engines.packages import load_tensorrt
-from export.engines.profiles import Config, Range, load_config, profile, ranges_of
+from export.engines.profiles import Config, Ranges, load_config, profile, ranges_of
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine, Manifest, manifest_path
 
@@ -86,8 +86,8 @@ class EngineBuilder:
         check_fused(network, model, graph.name)
         files = sources(graph, model)
         streams = self.target.stream_weights and graph.stem in STREAMED
-        ranges = ranges_of(graph.stem, config)
-        settings = self._settings(shapes_of(model.graph.input), ranges, plan.parent, streams)
+        profiles = ranges_of(graph.stem, config)
+        settings = self._settings(shapes_of(model.graph.input), profiles, plan.parent, streams)
         cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
         try:
             with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed
@@ -102,24 +102,25 @@ class EngineBuilder:
         plan.parent.mkdir(parents=True, exist_ok=True)
         plan.write_bytes(built)
         seconds = time.monotonic() - start
-        manifest = self._describe(files, model, plan, ranges, streams, seconds)
+        manifest = self._describe(files, model, plan, profiles, streams, seconds)
         manifest.save(manifest_path(plan))
         return manifest
 
     def _settings(
         self,
         inputs: dict[str, list[int | str]],
-        ranges: Mapping[str, Range],
+        profiles: Sequence[Ranges],
         out: Path,
         streams: bool,
     ) -> Any:
         from polygraphy.backend import trt as polygraphy_trt
 
-        shapes = polygraphy_trt.Profile()
-        for name, (low, usual, high) in profile(inputs, ranges).items():
-            shapes.add(name, min=low, opt=usual, max=high)
+        made = [polygraphy_trt.Profile() for _ in profiles]
+        for shapes, ranges in zip(made, profiles, strict=True):
+            for name, (low, usual, high) in profile(inputs, ranges).items():
+                shapes.add(name, min=low, opt=usual, max=high)
         options: dict[str, Any] = {
-            "profiles": [shapes],
+            "profiles": made,
             "weight_streaming": streams or None,
             "progress_monitor": progress_monitor(self.trt, self.on_progress),
         }
@@ -142,7 +143,7 @@ class EngineBuilder:
         files: dict[str, str],
         model: Any,
         plan: Path,
-        ranges: Mapping[str, Range],
+        profiles: Sequence[Ranges],
         streams: bool,
         seconds: float,
     ) -> Manifest:
@@ -159,8 +160,8 @@ class EngineBuilder:
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
             build_seconds=round(seconds, 2),
-            inputs=specs(model.graph.input, ranges),
-            outputs=specs(model.graph.output, ranges),
+            inputs=specs(model.graph.input, profiles),
+            outputs=specs(model.graph.output, profiles),
             streams_weights=streams,
         )
 

@@ -8,14 +8,14 @@ piece but has no fused kernel for.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.helper
 
-from export.engines.profiles import Range, sizes_of
+from export.engines.profiles import Ranges, hull, sizes_of
 from pipeline.engines.manifest import TensorSpec
 from pipeline.identity.file_hashes import HASHES, read_hashes, sha256_of, short
 
@@ -89,10 +89,10 @@ def type_of(value: onnx.ValueInfoProto) -> str:
 
 
 def specs(
-    values: Iterable[onnx.ValueInfoProto], ranges: Mapping[str, Range]
+    values: Iterable[onnx.ValueInfoProto], profiles: Sequence[Ranges]
 ) -> dict[str, TensorSpec]:
     """Inputs or outputs as a manifest names them, open axes at their smallest and largest."""
-    made = {}
+    made, ranges = {}, hull(profiles)
     for value in values:
         low, high = (sizes_of(_shape(value), ranges, end) for end in (0, 2))
         made[value.name] = TensorSpec(dtype=type_of(value), smallest=low, largest=high)

@@ -84,11 +84,12 @@ def test_every_open_axis_of_every_graph_has_a_range() -> None:
     """A new axis would get a default that fits nothing."""
     for path in DEMO.glob("*.onnx"):
         shapes = shapes_of(read_model(path).graph.input)
-        made = profile(shapes, axis_ranges(CONFIG))
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
-        assert set(made) == opened
-        for low, usual, high in made.values():
-            assert all(a <= b <= c for a, b, c in zip(low, usual, high, strict=True))
+        for ranges in ranges_of(path.stem, CONFIG):
+            made = profile(shapes, ranges)
+            assert set(made) == opened
+            for low, usual, high in made.values():
+                assert all(a <= b <= c for a, b, c in zip(low, usual, high, strict=True))
     with pytest.raises(ValueError, match="input x: no range for axis 'batch'"):
         profile({"x": ["batch", 2]}, axis_ranges(CONFIG))
 
@@ -98,16 +99,17 @@ def test_every_window_has_its_place_in_a_profile() -> None:
     config = RollingConfig.load(ROLLING / "rolling.json")
     for path in ROLLING.glob("*.onnx"):
         assert load_config(path.parent) == config
-        ranges = ranges_of(path.stem, config)
+        (ranges,) = ranges_of(path.stem, config)
         shapes = shapes_of(read_model(path).graph.input)
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
         assert set(profile(shapes, ranges)) == opened
     frames = config.frames_per_block
-    window = ranges_of("dit_window", config)
+    (window,), (clean,), (again,) = (
+        ranges_of(f"dit_{name}", config) for name in ("window", "clean", "recache")
+    )
     assert window["frames"] == (frames, 5 * frames, 5 * frames)
     assert window["history"] == (0, 2, config.span_blocks - 1)  # a last block sees six
-    assert ranges_of("dit_clean", config)["history"] == (0, 6, 6)
-    again = ranges_of("dit_recache", config)
+    assert clean["history"] == (0, 6, 6)
     assert again["frames"] == (2 * frames, 8 * frames, 8 * frames)
     assert again["stored_blocks"] == (2, 7, 8)
     assert again["history"] == (0, 1, 1)  # the sink, where its K/V stay
