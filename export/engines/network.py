@@ -21,6 +21,8 @@ from pipeline.identity.file_hashes import HASHES, read_hashes, sha256_of, short
 
 FUSED = {"Attention": "ATTENTION_OUTPUT", "TensorScatter": "KV_CACHE_UPDATE"}
 """ONNX operator -> the layer of TensorRT that does it in one piece."""
+WIDEST_FUSED = 256
+"""No kernel holds a wider head: the released VAE's single one has 384 numbers."""
 WRITTEN_OUT = "Softmax"
 """ONNX operator that no graph of ours has but as a part of an attention."""
 IGNORED_INPUT = "Unused Input"
@@ -36,7 +38,17 @@ def parse(trt: Any, log: Any, path: Path) -> tuple[Any, Any, Any]:
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         words = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
         raise ValueError(f"{path.name} is refused: {'; '.join(words)}")
+    _let_wide_heads_come_apart(trt, network)
     return builder, network, parser
+
+
+def _let_wide_heads_come_apart(trt: Any, network: Any) -> None:
+    """TensorRT refuses an attention without a fused kernel, unless it may take it apart."""
+    for layer in map(network.get_layer, range(network.num_layers)):
+        is_attention = layer.type == trt.LayerType.ATTENTION_OUTPUT
+        if is_attention and layer.get_output(0).shape[-1] > WIDEST_FUSED:
+            layer.__class__ = trt.IAttentionOutputLayer  # the bindings give every layer as ILayer
+            layer.attention.decomposable = True
 
 
 def _flags(trt: Any) -> int:

@@ -199,7 +199,7 @@ def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
     assert made.dit.num_layers == 2
-    path = write_slice(made, tmp_path)
+    path = write_slice(made, tmp_path, "dit")
     assert path.stat().st_size > 2_000_000_000
     assert path.stat().st_blocks * 512 < 1_000_000  # a file of holes
 
