@@ -77,17 +77,26 @@ class EngineBuilder:
 
     def build(self, graph: Path, plan: Path, config: Config) -> Manifest:
         """Write `plan` and its manifest; ValueError names what TensorRT refuses or leaves out."""
+        start, model = time.monotonic(), read_model(graph)
+        files, profiles = sources(graph, model), ranges_of(graph.stem, config)
+        streams = self.target.stream_weights and graph.stem in STREAMED
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        settings = self._settings(shapes_of(model.graph.input), profiles, plan.parent, streams)
+        self._compile(graph, model, plan, settings)
+        seconds = time.monotonic() - start
+        manifest = self._describe(files, model, plan, profiles, streams, seconds)
+        manifest.save(manifest_path(plan))
+        return manifest
+
+    def _compile(self, graph: Path, model: Any, plan: Path, settings: Any) -> None:
+        """Write the plan; the network and its weights are gone from memory afterwards."""
         from polygraphy.backend.trt import engine_bytes_from_network
         from polygraphy.logger import G_LOGGER
 
         G_LOGGER.module_severity, G_LOGGER.colors = G_LOGGER.WARNING, False
-        start, model, log = time.monotonic(), read_model(graph), kept_log(self.trt)
+        log = kept_log(self.trt)
         builder, network, parser = parse(self.trt, log, graph)
         check_fused(network, model, graph.name)
-        files = sources(graph, model)
-        streams = self.target.stream_weights and graph.stem in STREAMED
-        profiles = ranges_of(graph.stem, config)
-        settings = self._settings(shapes_of(model.graph.input), profiles, plan.parent, streams)
         cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
         try:
             with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed
@@ -99,12 +108,7 @@ class EngineBuilder:
             reasons = "; ".join(log.errors) or str(error)
             raise ValueError(f"{graph.name} cannot be built: {reasons}") from error
         check_log(log.warnings, graph.name)
-        plan.parent.mkdir(parents=True, exist_ok=True)
         plan.write_bytes(built)
-        seconds = time.monotonic() - start
-        manifest = self._describe(files, model, plan, profiles, streams, seconds)
-        manifest.save(manifest_path(plan))
-        return manifest
 
     def _settings(
         self,
@@ -156,7 +160,7 @@ class EngineBuilder:
             precision=precision(model),
             sources=files,
             weights_bytes=sum(map(weight_bytes, model.graph.initializer)),
-            scratch_bytes=self._scratch_bytes(plan),
+            scratch_bytes=self._scratch_bytes(plan, streams),
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
             build_seconds=round(seconds, 2),
@@ -165,12 +169,9 @@ class EngineBuilder:
             streams_weights=streams,
         )
 
-    def _scratch_bytes(self, plan: Path) -> int:
+    def _scratch_bytes(self, plan: Path, streams: bool) -> int:
         """Activation memory, which only a loaded engine knows; 0 without a GPU."""
-        if self.gpu is None:
-            return 0
-        engine = self.gpu.runtime.deserialize_cuda_engine(plan.read_bytes())
-        return int(engine.device_memory_size_v2)
+        return int(self.gpu.load(plan, streams).device_memory_size_v2) if self.gpu else 0
 
 
 def build_all(

@@ -5,10 +5,11 @@ None of this has run on a GPU: tests drive it with a stand-in for both libraries
 
 import contextlib
 import ctypes
-import importlib
+import importlib.util
 import logging
 import math
 import mmap
+import sys
 import threading
 import weakref
 from collections import deque
@@ -224,9 +225,19 @@ def _bytes_of(shape: Shape, dtype: str) -> int:
     return max(BYTES[dtype] * math.prod(shape), 1)
 
 
+def import_tensorrt() -> Any:
+    """The module `tensorrt`, for all who import it afterwards; ImportError if it is not here.
+
+    The wheel of its bindings calls it `tensorrt_bindings`.
+    """
+    if importlib.util.find_spec("tensorrt") is None:
+        sys.modules["tensorrt"] = importlib.import_module("tensorrt_bindings")
+    return importlib.import_module("tensorrt")
+
+
 def _library(name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        return import_tensorrt() if name == "tensorrt" else importlib.import_module(name)
     except ImportError as error:
         raise RuntimeError(
             f"engine 'tensorrt' needs the module {name} ({error}): serve from the image of "

@@ -1,7 +1,9 @@
 """The engine builder: what it refuses, what it writes down, and one real build without a GPU."""
 
+import json
 import types
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -22,8 +24,10 @@ from networks.presets import PRESETS
 from pipeline.avatar.audio import FIELD, num_hidden_frames
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Manifest, manifest_path
 from pipeline.identity.file_hashes import read_hashes
+from tests.support.fake_gpu import FakeCuda, FakeTensorRT
 from tests.support.plans import element_types
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
@@ -221,6 +225,42 @@ def test_a_graph_is_built_without_a_gpu(tmp_path: Path) -> None:
     assert made.plan_bytes == plan.stat().st_size > 0
     assert (made.machine.library, made.machine.compute_capability) == ("tensorrt_rtx", "8.9")
     assert made.inputs["samples"].smallest[0] == FIELD < made.inputs["samples"].largest[0]
+
+
+def builder_on_gpu(graph: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """TensorRT-RTX parses, Polygraphy locks its timing cache; GPU and plan are the stand-in's."""
+    from export.engines.build import EngineBuilder
+
+    builder, cuda = EngineBuilder(Target(rtx=True, compute_capabilities=((8, 9),))), FakeCuda()
+    builder.target, builder.gpu = Target(stream_weights=True), Gpu(0, cuda, FakeTensorRT(cuda))
+    from polygraphy import util
+    from polygraphy.backend import trt as polygraphy_trt
+
+    def built(_network: Any, *, config: Any, save_timing_cache: str) -> bytes:
+        with util.LockFile(save_timing_cache):
+            rows = [{"num_samples": [s[0] for s in p["samples"]]} for p in config.profiles]
+            return json.dumps({"graph": str(graph), "profiles": rows}).encode()
+
+    monkeypatch.setattr(polygraphy_trt, "engine_bytes_from_network", built)
+    return builder
+
+
+@needs_rtx
+def test_a_gpu_build_needs_no_folder_and_loads_its_plan_as_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build of hours died at its end, and scratch memory was that of weights on the GPU."""
+    graph = small_graph(tmp_path / "dit_text.onnx")
+    builder, plan = builder_on_gpu(graph, monkeypatch), tmp_path / "new" / "demo" / "dit_text.plan"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read as a whole"))
+        made = builder.build(graph, plan, CONFIG)
+    assert made.streams_weights
+    assert made.scratch_bytes == 5120
+    assert made.gpu_memory_bytes == builder.gpu.memory()[1]
+    builder.gpu.trt.refuses.add("deserialize")
+    with pytest.raises(RuntimeError, match=r"dit_text.plan: TensorRT cannot load it"):
+        builder.build(graph, plan, CONFIG)
 
 
 @needs_rtx

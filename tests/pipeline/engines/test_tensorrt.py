@@ -1,9 +1,11 @@
 """The TensorRT engine on a stand-in GPU: addresses, aliases, order of calls, errors, release."""
 
 import gc
+import importlib.machinery
 import shutil
 import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
-from pipeline.engines.gpu import Gpu
+from pipeline.engines.gpu import Gpu, import_tensorrt
 from pipeline.engines.host_arrays import from_bfloat16, to_bfloat16
 from pipeline.engines.manifest import Manifest, TensorSpec, manifest_path
 from pipeline.engines.onnx import Engine
@@ -288,6 +290,22 @@ def test_without_the_libraries_the_fix_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(RuntimeError, match=r"engine 'tensorrt' needs .*configs/cpu.pbtxt"):
         plan_loader(0)
+
+
+def test_tensorrt_is_found_under_the_name_of_its_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image's wheel has `tensorrt_bindings`, and Polygraphy imports `tensorrt`."""
+    wheel = types.ModuleType("tensorrt_bindings")
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt_bindings", wheel)
+    try:
+        assert import_tensorrt() is wheel
+        assert importlib.import_module("tensorrt") is wheel
+    finally:
+        sys.modules.pop("tensorrt", None)
+    installed = types.ModuleType("tensorrt")
+    installed.__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", installed)
+    assert import_tensorrt() is installed
 
 
 def test_bfloat16_is_rounded_to_even_and_back() -> None:
