@@ -47,8 +47,7 @@ PROMPT = ("text_embedding.", ".cross_attn.k.", ".cross_attn.v.", ".cross_attn.no
 """Parts of names of what `dit_text` alone runs."""
 AUDIO = "casual_audio_encoder."
 """What `audio_tokens` alone runs."""
-ONLY_PREFILL = ("frame_packer.",)
-ONLY_STEP = ("audio_injector.", "head.", "cond_encoder.")
+EMBEDDINGS = ("patch_embedding.", "cond_encoder.", "frame_packer.", "trainable_cond_mask.")
 KEPT = ("cache_", "text_")
 """Inputs that stay on the device."""
 
@@ -71,25 +70,28 @@ def sizes_of(preset: AnyPreset, precision: str) -> Sizes:
 def _dit_sizes(preset: Preset, narrow: bool) -> Sizes:
     c, d = preset.pipeline, preset.dit
     share = _shares(_network(preset, "dit"), narrow)
-    shapes, filled = graph_inputs.step_inputs(c), graph_inputs.prefill_inputs(c)
-    queries, keys = c.tokens_per_block, c.cache_len
-    # Rotated keys of a layer, the mask, the widest activation twice.
-    scratch = keys * d.dim * WIDE + queries * keys + 2 * queries * d.ffn_dim * WIDE
-
-    def passes(without: tuple[str, ...]) -> int:
-        return share(lambda key: not (key.startswith((AUDIO, *without)) or _is_prompt(key)))
-
+    shapes = graph_inputs.step_inputs(c)
+    passes = share(lambda key: not (key.startswith((AUDIO, *EMBEDDINGS)) or _is_prompt(key)))
     return {
         "dit_step": EngineSize(
-            weights=passes(ONLY_PREFILL),
-            scratch=scratch,
+            weights=passes,
+            # Rotated keys and seen values of a layer, the widest activation twice.
+            scratch=2 * (c.cache_len * d.dim + c.tokens_per_block * d.ffn_dim) * WIDE,
             shared=_elements(shapes, "text_") * WIDE,
             state=_elements(shapes, "cache_") * WIDE,
             binding=_wire(shapes),
         ),
-        "dit_prefill": EngineSize(
-            weights=passes(ONLY_STEP), scratch=scratch, binding=_wire(filled)
-        ),
+        **{
+            name: EngineSize(
+                weights=share(lambda key: key.startswith(EMBEDDINGS)),
+                scratch=0,
+                binding=_wire(inputs),
+            )
+            for name, inputs in (
+                ("dit_embed", graph_inputs.embed_inputs(c)),
+                ("dit_sink", graph_inputs.sink_inputs(c)),
+            )
+        },
         "dit_text": EngineSize(
             weights=share(_is_prompt),
             scratch=3 * c.text_len * d.dim * WIDE,

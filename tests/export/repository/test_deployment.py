@@ -79,7 +79,8 @@ def test_every_model_has_its_plans_and_no_graph(repository: tuple[Placement, Pat
     assert stage == {
         *("model.py", "pipeline", "pipeline.json", "hashes.json", "timesteps.safetensors"),
         *("dit_step.plan", "dit_step.manifest.json"),
-        *("dit_prefill.plan", "dit_prefill.manifest.json"),
+        *("dit_embed.plan", "dit_embed.manifest.json"),
+        *("dit_sink.plan", "dit_sink.manifest.json"),
         *("dit_text.plan", "dit_text.manifest.json"),
     }
     assert list(out.rglob("*.onnx")) == []
@@ -126,7 +127,7 @@ def other_export(folder: Path, *changed: str) -> Path:
 @pytest.mark.parametrize(
     ("file", "plans"),
     [
-        ("dit.safetensors", ["audio_tokens", "dit_step", "dit_prefill", "dit_text"]),
+        ("dit.safetensors", ["audio_tokens", "dit_step", "dit_sink", "dit_text"]),
         ("dit_step.onnx", ["dit_step"]),
         ("vae.safetensors", ["vae_encoder", "vae_decoder", "vae_decoder_warmup"]),
         ("text_encoder.safetensors", ["text_encoder"]),

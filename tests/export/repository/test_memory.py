@@ -65,9 +65,9 @@ def test_the_cache_is_counted_as_the_graph_declares_it() -> None:
 
 def test_weights_that_stay_in_host_memory_are_not_counted() -> None:
     """At 14B in bfloat16 this decides whether a session fits on 80 GB at all."""
-    manifest = dataclasses.replace(describe("dit_prefill"), streams_weights=True)
+    manifest = dataclasses.replace(describe("dit_text"), streams_weights=True)
     assert engine_size(manifest).weights == 0
-    assert engine_size(describe("dit_prefill")).weights == 2_001_000_000
+    assert engine_size(describe("dit_text")).weights == 2_001_000_000
 
 
 def test_a_table_without_rows_that_fall_short_passes(manifests: dict[str, Manifest]) -> None:
