@@ -19,6 +19,7 @@ from typing import Any
 import typer
 
 from export.commands import failing_in_words
+from pipeline.engines.gpu import import_tensorrt
 
 REPO = Path(__file__).resolve().parents[2]
 LOCK = REPO / "requirements" / "engines.lock"
@@ -71,13 +72,12 @@ def load_tensorrt(rtx: bool, folder: Path = PACKAGES) -> Any:
     """
     if not rtx:
         try:
-            import tensorrt
+            return import_tensorrt()
         except ImportError as error:
             raise RuntimeError(
                 f"TensorRT is not here ({error}); build inside the image of deploy/Dockerfile, "
                 "or try the graphs without a GPU: --rtx"
             ) from None
-        return tensorrt
     if not is_installed(folder):
         raise RuntimeError("TensorRT-RTX is not here: python -m export.engines.packages")
     if str(folder) not in sys.path:

@@ -118,7 +118,7 @@ def test_files_that_do_not_fit_are_not_prepared(verify, release: Path, tmp_path:
 def test_the_14b_needs_what_its_parameters_take(tmp_path: Path) -> None:
     """The figures that a user is told, from the shapes of full-size files."""
     preset = PRESETS["14b"]
-    write_slice(preset, tmp_path)
+    write_slice(preset, tmp_path, "dit")
     dit = verify_release.RELEASED[0]
     weights = open_weights(tmp_path, "dit")
     numbers = {
