@@ -45,6 +45,8 @@ TIME = ("time_embedding.", "time_projection.")
 """Parts of a transformer whose results are in a table beside the graphs."""
 PROMPT = ("text_embedding.", ".cross_attn.k.", ".cross_attn.v.", ".cross_attn.norm_k.")
 """Parts of names of what `dit_text` alone runs."""
+SUSTAINED = {"bf16": 470.0, "fp16": 470.0, "fp8": 620.0}
+"""TFLOP/s of an H100 in a denoising step: an estimate that no GPU has confirmed."""
 AUDIO = "casual_audio_encoder."
 """What `audio_tokens` alone runs."""
 EMBEDDINGS = ("patch_embedding.", "cond_encoder.", "frame_packer.", "trainable_cond_mask.")
@@ -195,6 +197,11 @@ def _shares(network: nn.Module, narrow: bool = False) -> Callable[[Callable[[str
     return lambda holds: sum(size for key, size in weights.items() if holds(key))
 
 
+def host_bytes(sizes: Sizes) -> int:
+    """What building the largest plan holds: the network's weights and the plan."""
+    return 2 * max(size.weights for size in sizes.values())
+
+
 def _is_prompt(key: str) -> bool:
     return any(part in key for part in PROMPT)
 
@@ -208,12 +215,26 @@ def _wire(shapes: Shapes) -> int:
     return SINGLE * (_elements(shapes) - _elements(shapes, KEPT))
 
 
-def memory_of(preset: AnyPreset, sizes: Sizes, gpus: int | None, capacity: int) -> list[GpuMemory]:
-    """A row for each GPU; None is one for each step and one for the VAE."""
+def memory_of(
+    preset: AnyPreset, sizes: Sizes, gpus: int | None, capacity: int, flops: float
+) -> list[GpuMemory]:
+    """A row for each GPU, which does `flops` operations a second; `gpus` None is one for each step
+    and one for the VAE. How busy a GPU is with text to video is not known."""
     if isinstance(preset, RollingPreset):
         return [rolling_memory(preset.stream, sizes, capacity)]
-    placement = place(preset.pipeline.num_steps, gpus or preset.pipeline.num_steps + 1)
-    return avatar_memory(placement, sizes, capacity)
+    c = preset.pipeline
+    placement = place(c.num_steps, gpus or c.num_steps + 1)
+    step_share = step_flop(preset) / flops * c.fps / c.video_frames_per_block
+    return avatar_memory(placement, sizes, capacity, step_share)
+
+
+def step_flop(preset: Preset) -> int:
+    """Floating-point operations of a denoising step on a full cache: matrix products and attention
+    to cache, prompt and audio."""
+    c, d = preset.pipeline, preset.dit
+    products = d.num_layers * (6 * d.dim + 2 * d.ffn_dim) + len(d.inject_layers) * 2 * d.dim
+    attended = d.num_layers * (c.cache_len + c.text_len)
+    return 2 * c.tokens_per_block * d.dim * (products + 2 * attended)
 
 
 @failing_in_words()
@@ -223,6 +244,9 @@ def main(
     gpus: Annotated[int | None, typer.Option(help="how many; else one each")] = None,
     gpu_memory_gb: Annotated[float, typer.Option(help="memory of each")] = 80,
     sessions: Annotated[int, typer.Option(help="how many must fit")] = 1,
+    tflops: Annotated[
+        float | None, typer.Option(help="what a GPU sustains; else estimated for an H100")
+    ] = None,
     stream_weights: Annotated[
         bool,
         typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
@@ -237,8 +261,10 @@ def main(
     sizes = sizes_of(chosen, precision)
     if stream_weights:
         sizes |= {name: dataclasses.replace(sizes[name], weights=0) for name in STREAMED}
-    rows = memory_of(chosen, sizes, gpus, int(gpu_memory_gb * 1e9))
+    flops = 1e12 * (SUSTAINED[precision] if tflops is None else tflops)
+    rows = memory_of(chosen, sizes, gpus, int(gpu_memory_gb * 1e9), flops)
     typer.echo(format_table(rows))
+    typer.echo(f"host memory to build: about {host_bytes(sizes) / 1e9:.0f} GB")
     check_fits(rows, sessions, LARGER_GPU if is_rolling else MAKES_ROOM)
 
 
