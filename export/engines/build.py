@@ -37,8 +37,8 @@ from export.engines.profiles import Config, Ranges, load_config, profile, ranges
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine, Manifest, manifest_path
 
-STREAMED = ("dit_prefill", "dit_text")
-"""Graphs that run once per session and may leave their weights in host memory."""
+STREAMED = ("dit_text",)
+"""Graphs that run once per prompt and may leave their weights in host memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ BYTES = {
     "bool": 1,
     "float8": 1,
 }
-ON_DEVICE = ("cache_", "present_", "text_k_", "text_v_", "state_", "next_state_")
+ON_DEVICE = ("cache_", "present_", "text_k_", "text_v_", "state_", "next_state_", "tokens")
 """How the names of inputs and outputs begin that never leave the device."""
 
 

@@ -132,8 +132,6 @@ class TensorRTBinding(BoundGraph):
         self._context = engine.engine.create_execution_context(strategy)
         if self._context is None:
             raise engine.refused("no execution context")
-        self._mirrored = {n: a for n, a in reads.items() if isinstance(a, np.ndarray)}
-        reads = {n: buffer for n, buffer in reads.items() if n not in self._mirrored}
         self._check_aliases(reads, writes)
         number = engine.profile_of(reads)
         if not self._context.set_optimization_profile_async(number, int(gpu.stream)):
@@ -150,7 +148,7 @@ class TensorRTBinding(BoundGraph):
             self._set_shape(name, buffer.shape)
         self._staging = {
             name: gpu.allocate_pinned(self._bound[name].shape, self._bound[name].dtype)
-            for name in (*self._fed, *self._mirrored)
+            for name in self._fed
         }
         self.outputs: Buffers = {
             name: gpu.allocate_pinned(self._bound[name].shape, self._bound[name].dtype)
@@ -209,8 +207,6 @@ class TensorRTBinding(BoundGraph):
         gpu, engine = self.engine.gpu, self.engine
         for name, array in inputs.items():
             self._feed(name, array)
-        for name, array in self._mirrored.items():
-            self._feed(name, engine.check(name, array))
         self._start()
         for name, pinned in self.outputs.items():
             gpu.download(self._bound[name], pinned)

@@ -26,7 +26,7 @@ def describe(name: str, folder: Path = DEMO, weights_bytes: int = 2_000_000_000)
     return Manifest(
         graph=name,
         machine=MACHINE,
-        gpu_memory_bytes=24_000_000_000,
+        gpu_memory_bytes=32_000_000_000,
         opset=24,
         precision="bf16",
         sources=sources(folder / f"{name}.onnx", model),

@@ -26,7 +26,7 @@ from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, wri
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 GRAPHS = {
-    *("audio_tokens", "dit_text", "dit_prefill", "dit_step"),
+    *("audio_tokens", "dit_text", "dit_sink", "dit_embed", "dit_step"),
     *("vae_encoder", "vae_decoder_warmup", "vae_decoder", "audio_encoder", "text_encoder"),
 }
 

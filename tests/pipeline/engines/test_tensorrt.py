@@ -7,10 +7,12 @@ import sys
 import threading
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from export.engines.profiles import ranges_of
 from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
@@ -23,13 +25,17 @@ from tests.support.fake_gpu import MACHINE, FakeCuda, FakeTensorRT, write_plan
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
+STEP, FILL = 0, 1
+"""The profiles of `dit_step`."""
 
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plans")
-    for name in ("dit_step", "dit_prefill", "dit_text", "vae_decoder", "vae_decoder_warmup"):
-        write_plan(DEMO / f"{name}.onnx", folder, MACHINE, {"actors": 2})
+    for name in ("dit_step", "dit_embed", "dit_sink", "dit_text", "vae_decoder"):
+        profiles = [dict(ranges) for ranges in ranges_of(name, CONFIG)]
+        write_plan(DEMO / f"{name}.onnx", folder, MACHINE, profiles=profiles)
+    write_plan(DEMO / "vae_decoder_warmup.onnx", folder, MACHINE)
     for name in ("pipeline.json", "timesteps.safetensors"):
         shutil.copy(DEMO / name, folder)
     return folder
@@ -41,21 +47,26 @@ def gpu(cuda: FakeCuda) -> Gpu:
 
 
 @pytest.fixture
-def prefill(plans: Path, gpu: Gpu) -> TensorRTEngine:
-    return TensorRTEngine(plans / "dit_prefill.plan", gpu)
+def trunk(plans: Path, gpu: Gpu) -> TensorRTEngine:
+    return TensorRTEngine(plans / "dit_step.plan", gpu)
 
 
-def bound(engine: TensorRTEngine) -> TensorRTBinding:
-    cache = engine.new_buffers("cache_")
-    return engine.bind(cache, {n.replace("cache_", "present_"): b for n, b in cache.items()})
+def bound(engine: TensorRTEngine, written: dict[str, Any] | None = None) -> TensorRTBinding:
+    """The trunk as it fills a sink; `written` are other buffers than the caches'."""
+    cache, tokens = engine.new_buffers("cache_"), engine.profiles[FILL]["tokens"]
+    written = written or {n.replace("cache_", "present_"): b for n, b in cache.items()}
+    velocity = np.zeros((*tokens.largest[:2], engine.outputs["velocity"][0][-1]), np.float32)
+    reads = {**cache, "tokens": engine.allocate(tokens.largest, tokens.dtype)}
+    return engine.bind(reads, {**written, "velocity": velocity})
 
 
-def feeds(engine: TensorRTEngine) -> dict[str, np.ndarray]:
+def feeds(engine: TensorRTEngine, profile: int = 1) -> dict[str, np.ndarray]:
+    """What is not bound, at its smallest in a profile."""
     rng = np.random.default_rng(1)
     made = {
-        name: rng.standard_normal(shape).astype(dtype)
-        for name, (shape, dtype) in engine.inputs.items()
-        if not name.startswith("cache_")
+        name: rng.standard_normal(spec.smallest).astype(spec.dtype)
+        for name, spec in engine.profiles[profile].items()
+        if not name.startswith(("cache_", "tokens"))
     }
     return {**made, "write_index": np.zeros(1, np.int64)}
 
@@ -80,15 +91,16 @@ def stream(stage: Stage, num_blocks: int) -> list[np.ndarray]:
 
 
 def test_a_stage_on_plans_equals_a_stage_on_onnx_runtime(plans: Path, cuda: FakeCuda) -> None:
-    """Wrong bytes at a wrong address give a picture, and a wrong one. Three blocks: one that is run
-    and captured, and two launches."""
+    """Wrong bytes at a wrong address give a picture, and a wrong one. Six blocks: the keys grow in
+    four of them, and then a step launches what it has captured."""
     load = plan_loader(0, cuda, FakeTensorRT(cuda))
-    wanted = stream(Stage(DEMO, [0, 1]), 3)
-    found = stream(Stage(plans, [0, 1], load_engine=load), 3)
+    wanted = stream(Stage(DEMO, [0, 1]), 6)
+    found = stream(Stage(plans, [0, 1], load_engine=load), 6)
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert cuda.count()["cudaGraphInstantiate"] == 2 + 2  # both steps, prefill and text
-    assert cuda.count()["cudaGraphLaunch"] == 2 * 2
+    sessions, growing, blocks = ["dit_text", "dit_sink", "prefill"], 2 * 4, 2 * 6
+    assert cuda.count()["cudaGraphInstantiate"] == len(sessions) + growing + len(["dit_embed"])
+    assert cuda.count()["cudaGraphLaunch"] == (blocks - growing) + (blocks - len(["dit_embed"]))
 
 
 def test_a_decoder_on_plans_equals_one_on_onnx_runtime(plans: Path, cuda: FakeCuda) -> None:
@@ -135,10 +147,10 @@ def test_nothing_is_allocated_while_blocks_are_denoised(plans: Path, cuda: FakeC
     assert all(after[call] == before[call] for call in addresses)
 
 
-def test_a_cache_and_its_successor_have_one_address(prefill: TensorRTEngine) -> None:
+def test_a_cache_and_its_successor_have_one_address(trunk: TensorRTEngine) -> None:
     """A copy of 12 GB per block otherwise, or none and a cache that never fills."""
-    context = bound(prefill)._context
-    caches = [name for name in prefill.inputs if name.startswith("cache_")]
+    context = bound(trunk)._context
+    caches = [name for name in trunk.inputs if name.startswith("cache_")]
     assert caches
     for name in caches:
         assert context.addresses[name] == context.addresses[name.replace("cache_", "present_")]
@@ -159,87 +171,80 @@ def test_calls_come_in_order(plans: Path, gpu: Gpu, cuda: FakeCuda) -> None:
         assert cuda.calls == [*started, *fetched, "cudaStreamSynchronize"]
 
 
-def test_a_new_shape_is_told_to_the_context_and_captured_anew(plans: Path, gpu: Gpu) -> None:
+def test_a_new_shape_is_told_to_the_context_and_captured_anew(trunk: TensorRTEngine) -> None:
     """A captured graph would go on with the old shape."""
-    engine = TensorRTEngine(plans / "dit_step.plan", gpu)
-    cache = engine.new_buffers("cache_", "text_")
+    cache, tokens = trunk.new_buffers("cache_", "text_"), trunk.profiles[STEP]["tokens"]
     written = {n.replace("cache_", "present_"): b for n, b in cache.items() if n[0] == "c"}
-    binding = engine.bind(cache, written)
-    for actors in (1, 1, 2):
-        inputs = {
-            name: np.zeros([actors, *shape[1:]] if name in DYNAMIC else shape, dtype)
-            for name, (shape, dtype) in engine.inputs.items()
-            if name not in cache
-        }
-        binding.run({**inputs, "valid_tokens": np.ones(1, np.int64)})
-    calls = gpu.cuda.calls
-    assert calls.count("set_input_shape audio_local") == 2
+    written["velocity"] = trunk.allocate((*tokens.largest[:2], 16), "float32")
+    reads = {**cache, "tokens": trunk.allocate(tokens.largest, tokens.dtype)}
+    binding = trunk.bind(reads, written)
+    inputs = {name: array for name, array in feeds(trunk, STEP).items() if name not in cache}
+    seen = inputs["cos_k"].shape[1]
+    for num_keys in (seen, seen, seen + 5):
+        rows = np.zeros((1, num_keys, inputs["cos_k"].shape[2]), np.float32)
+        binding.run({**inputs, "cos_k": rows, "sin_k": rows})
+    calls = trunk.gpu.cuda.calls
+    assert calls.count("set_input_shape cos_k") == 2
     assert calls.count("cudaGraphInstantiate") == 2
     assert calls.count("cudaGraphExecDestroy") == 1
-
-
-DYNAMIC = ("audio_local", "audio_global", "actor_mask")
 
 
 def test_a_plan_that_does_not_write_in_place_is_refused(plans: Path, cuda: FakeCuda) -> None:
     """It would read a cache while it overwrites it."""
     trt = FakeTensorRT(cuda)
     trt.in_place = False
-    engine = TensorRTEngine(plans / "dit_prefill.plan", Gpu(0, cuda, trt))
+    engine = TensorRTEngine(plans / "dit_step.plan", Gpu(0, cuda, trt))
     with pytest.raises(ValueError, match="present_k_0 is written in place of None"):
         bound(engine)
 
 
-def test_a_cache_bound_to_two_buffers_is_refused(prefill: TensorRTEngine) -> None:
+def test_a_cache_bound_to_two_buffers_is_refused(trunk: TensorRTEngine) -> None:
     """What a block writes would be lost before the next one."""
-    cache, other = prefill.new_buffers("cache_"), prefill.new_buffers("cache_")
-    written = {name.replace("cache_", "present_"): b for name, b in other.items()}
+    other = trunk.new_buffers("cache_")
     with pytest.raises(ValueError, match="in place of cache_k_0, but is bound to the buffer of No"):
-        prefill.bind(cache, written)
+        bound(trunk, {name.replace("cache_", "present_"): b for name, b in other.items()})
 
 
 def test_too_little_memory_is_told_in_numbers(plans: Path) -> None:
     """An operator needs to know how much is missing."""
     cuda = FakeCuda(total_bytes=2_000_000)
-    engine = TensorRTEngine(plans / "dit_prefill.plan", Gpu(0, cuda, FakeTensorRT(cuda)))
+    engine = TensorRTEngine(plans / "dit_step.plan", Gpu(0, cuda, FakeTensorRT(cuda)))
     with pytest.raises(RuntimeError, match=r"out of memory \(error 2\); wanted .* GB, .* of 0.002"):
         engine.new_buffers("cache_")
 
 
-def test_an_error_of_the_device_is_told_in_its_words(
-    prefill: TensorRTEngine, cuda: FakeCuda
-) -> None:
+def test_an_error_of_the_device_is_told_in_its_words(trunk: TensorRTEngine, cuda: FakeCuda) -> None:
     """A session that failed must not look like one that went well."""
-    binding = bound(prefill)
+    binding = bound(trunk)
     cuda.failing["cudaStreamSynchronize"] = 700
     with pytest.raises(RuntimeError, match=r"GPU 0: cudaStreamSynchronize failed: an illegal"):
-        binding.run(feeds(prefill))
+        binding.run(feeds(trunk))
 
 
-def test_a_refused_execution_is_an_error(prefill: TensorRTEngine, gpu: Gpu) -> None:
+def test_a_refused_execution_is_an_error(trunk: TensorRTEngine, gpu: Gpu) -> None:
     """TensorRT says False, not more."""
-    binding = bound(prefill)
+    binding = bound(trunk)
     gpu.trt.refuses.add("execute_async_v3")
-    with pytest.raises(RuntimeError, match=r"dit_prefill.plan: TensorRT failed"):
-        binding.run(feeds(prefill))
+    with pytest.raises(RuntimeError, match=r"dit_step.plan: TensorRT failed"):
+        binding.run(feeds(trunk))
 
 
-def test_a_failed_capture_leaves_the_stream_usable(prefill: TensorRTEngine, gpu: Gpu) -> None:
+def test_a_failed_capture_leaves_the_stream_usable(trunk: TensorRTEngine, gpu: Gpu) -> None:
     """A stream in capture mode refuses everything, for every session."""
-    binding = bound(prefill)
+    binding = bound(trunk)
     gpu.trt.during_capture = lambda: gpu.trt.refuses.add("execute_async_v3")
-    binding.run(feeds(prefill))
+    binding.run(feeds(trunk))
     assert gpu.cuda.count()["cudaStreamEndCapture"] == 1
     assert gpu.cuda.recording is None
 
 
-def test_wrong_inputs_are_named(prefill: TensorRTEngine) -> None:
+def test_wrong_inputs_are_named(trunk: TensorRTEngine) -> None:
     """The same words as ONNX Runtime's engine."""
-    binding, right = bound(prefill), feeds(prefill)
-    with pytest.raises(ValueError, match=r"dit_prefill.plan: motion is float32\[1, 2\], wanted fl"):
-        binding.run({**right, "motion": np.zeros((1, 2), np.float32)})
-    with pytest.raises(ValueError, match="reference is float64"):
-        binding.run({**right, "reference": right["reference"].astype(np.float64)})
+    binding, right = bound(trunk), feeds(trunk)
+    with pytest.raises(ValueError, match=r"dit_step.plan: cos_q is float32\[1, 2\], wanted fl"):
+        binding.run({**right, "cos_q": np.zeros((1, 2), np.float32)})
+    with pytest.raises(ValueError, match="sin_q is float64"):
+        binding.run({**right, "sin_q": right["sin_q"].astype(np.float64)})
     del right["modulation"]
     with pytest.raises(ValueError, match=r"got inputs .* wanted .*'modulation'"):
         binding.run(right)
@@ -258,8 +263,8 @@ def test_every_thread_chooses_its_device(gpu: Gpu, cuda: FakeCuda) -> None:
 def test_a_plan_of_another_machine_is_refused_with_both_values(plans: Path, gpu: Gpu) -> None:
     """TensorRT's own words name a number, not what to do."""
     path = plans / "other.plan"
-    shutil.copy(plans / "dit_prefill.plan", path)
-    text = manifest_path(plans / "dit_prefill.plan").read_text()
+    shutil.copy(plans / "dit_step.plan", path)
+    text = manifest_path(plans / "dit_step.plan").read_text()
     manifest_path(path).write_text(text.replace("11.0.0", "10.9.0").replace('"9.0"', '"12.0"'))
     words = r"compute_capability 12.0 \(here: 9.0\), tensorrt 10.9.0 \(here: 11.0.0\)"
     with pytest.raises(ValueError, match=words):
@@ -268,7 +273,7 @@ def test_a_plan_of_another_machine_is_refused_with_both_values(plans: Path, gpu:
 
 def test_a_manifest_is_read_as_it_was_written(plans: Path, tmp_path: Path) -> None:
     """The server would compare with something else than the builder wrote."""
-    manifest = Manifest.load(plans / "dit_prefill.manifest.json")
+    manifest = Manifest.load(plans / "dit_step.manifest.json")
     manifest.save(tmp_path / "again.json")
     assert Manifest.load(tmp_path / "again.json") == manifest
     (tmp_path / "again.json").write_text("{}")
@@ -327,9 +332,9 @@ def test_a_tensor_of_an_unknown_type_is_named() -> None:
         TensorSpec(dtype="float3", smallest=(1,), largest=(1,))
 
 
-def test_both_engines_answer_to_the_same_calls(prefill: TensorRTEngine) -> None:
+def test_both_engines_answer_to_the_same_calls(trunk: TensorRTEngine) -> None:
     """A stage does not know which one it has."""
-    other = Engine(DEMO / "dit_prefill.onnx")
+    other = Engine(DEMO / "dit_step.onnx")
     for name in ("new_buffers", "bind", "check", "inputs", "outputs", "path"):
-        assert hasattr(prefill, name), name
+        assert hasattr(trunk, name), name
         assert hasattr(other, name), name
