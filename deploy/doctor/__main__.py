@@ -33,6 +33,7 @@ def examine(ports: Sequence[int], engines: Path, run: gpus.Run = gpus.run_comman
         *gpus.check_bindings(gpus.BINDINGS, bool(found)),
         machine.check_triton(version, bool(found), REPO / "build" / "tritonserver"),
         machine.check_disk(REPO),
+        machine.check_memory(engines),
         machine.check_shm(),
         *map(machine.check_port, ports),
         *gpus.check_plans(engines, found),

@@ -17,7 +17,10 @@ from deploy.doctor.findings import NOTE, OK, PROBLEM, Finding, judged
 MIN_DRIVER = 580
 """First driver of CUDA 13, which images from 25.08 on are built with."""
 MIN_TENSORRT = 11
-BINDINGS = ("tensorrt", "cuda.bindings.runtime")
+NVINFER = ("libnvinfer.so", "libnvinfer.so.11", ctypes.util.find_library("nvinfer"))
+"""Names of TensorRT's library; the first is there only with its development files."""
+BINDINGS = (("tensorrt", "tensorrt_bindings"), ("cuda.bindings.runtime",))
+"""Python modules, each with its other names."""
 Run = Callable[[Sequence[str]], str | None]
 """Runs a command; its output, or None where it is missing or fails."""
 
@@ -87,7 +90,7 @@ def check_peers(gpus: list[GpuFacts], run: Run) -> list[Finding]:
 
 def tensorrt_version() -> tuple[int, int, int] | None:
     """Of the libnvinfer that the loader finds."""
-    for name in ("libnvinfer.so", "libnvinfer.so.11", ctypes.util.find_library("nvinfer")):
+    for name in NVINFER:
         try:
             number = int(ctypes.CDLL(name).getInferLibVersion()) if name else 0
         except (OSError, AttributeError):
@@ -108,18 +111,22 @@ def check_tensorrt(version: tuple[int, int, int] | None, has_gpu: bool) -> Findi
     return Finding(PROBLEM, "TensorRT", f"{text}, {wanted}", fix)
 
 
-def check_bindings(names: Sequence[str], has_gpu: bool) -> list[Finding]:
+def check_bindings(modules: Sequence[Sequence[str]], has_gpu: bool) -> list[Finding]:
     """The Python modules that call CUDA and TensorRT, as this interpreter sees them."""
     findings = []
-    for name in names:
-        try:
-            found = importlib.util.find_spec(name) is not None
-        except ModuleNotFoundError:  # of the package that it is in
-            found = False
+    for names in modules:
+        found = any(map(_is_installed, names))
         text = "here" if found else f"not in {sys.executable}"
         fix = "use the image of deploy/Dockerfile, and its python3"
-        findings.append(judged(found, f"module {name}", text, fix, needed=has_gpu))
+        findings.append(judged(found, f"module {names[0]}", text, fix, needed=has_gpu))
     return findings
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
 
 
 def check_plans(engines: Path, gpus: list[GpuFacts]) -> list[Finding]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
-from deploy.doctor.findings import OK, PROBLEM, Finding, judged
+from deploy.doctor.findings import NOTE, OK, PROBLEM, Finding, judged
 from deploy.server.ports import why_taken
 
 MIN_TRITON = (2, 75)
 """26.11: earlier ones stop a gRPC stream under backpressure in silence."""
 MIN_DISK_GB = 5.0
+MIN_MEMORY_GB = 4.0
+"""Ten Python processes with their libraries, and a little room."""
 MIN_SHM_MB = 256
 """Ten Python processes of some megabytes each, and room for frames."""
 
@@ -35,6 +39,22 @@ def check_disk(folder: Path, wanted_gb: float = MIN_DISK_GB) -> Finding:
         return Finding(OK, "disk", f"{free:.0f} GB free in {folder}")
     text = f"{free:.1f} GB free in {folder}, wanted {wanted_gb:.0f}"
     return Finding(PROBLEM, "disk", text, "make clean, or another disk")
+
+
+def check_memory(engines: Path, meminfo: Path = Path("/proc/meminfo")) -> Finding:
+    """Memory of the host, where every stage keeps the weights of plans that stream them."""
+    found = re.search(r"MemAvailable: +(\d+) kB", meminfo.read_text() if meminfo.exists() else "")
+    if found is None:
+        return Finding(NOTE, "memory", f"unknown: {meminfo} does not tell")
+    plans = [json.loads(path.read_text()) for path in engines.glob("*.manifest.json")]
+    streamed = sum(p["weights_bytes"] for p in plans if p.get("streams_weights")) / 1e9
+    free, wanted = int(found[1]) / 1e6, MIN_MEMORY_GB + streamed
+    text = f"{free:.0f} GB free"
+    if free >= wanted:
+        return Finding(OK, "memory", text)
+    text += f", wanted {wanted:.0f}" + f": {streamed:.0f} for streamed weights" * bool(streamed)
+    fix = "more memory for the host or its container" + ", no --stream-weights" * bool(streamed)
+    return Finding(PROBLEM, "memory", text, fix)
 
 
 def check_shm(folder: Path = Path("/dev/shm"), wanted_mb: int = MIN_SHM_MB) -> Finding:
