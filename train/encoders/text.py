@@ -20,23 +20,20 @@ from networks.checkpoint import save_checkpoint
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.sessions.text import Tokenizer
-from train.world import palettes
 from train.world.captions import article, caption, clothes, looks
 from train.world.clips import identity_seed
 from train.world.identity import Identity, identity
 from train.world.motion import MOODS
+from train.world.palettes import COLOURS, TABLES, WEIGHTS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mood": tuple(MOODS),
-    "hair_name": tuple(palettes.HAIRS),
-    "cut": palettes.CUTS,
-    "glasses": palettes.GLASSES,
-    "beard": palettes.BEARDS,
-    "garment": palettes.GARMENTS,
-    "cloth_name": tuple(palettes.CLOTH),
-    "cloth_pattern": palettes.CLOTH_PATTERNS,
-    "wall_name": tuple(palettes.WALL),
-    "background": palettes.BACKGROUNDS,
+    **{name: tuple(WEIGHTS[name]) for name in ("hair_name", "cut", "glasses", "beard")},
+    "garment": tuple(TABLES["garment"]),
+    "cloth_name": tuple(COLOURS["cloth_name"]),
+    "cloth_pattern": tuple(WEIGHTS["cloth_pattern"]),
+    "wall_name": tuple(COLOURS["wall_name"]),
+    "background": tuple(WEIGHTS["background"]),
 }
 """What a prompt can say. What it does not say counts as one more value, the last."""
 NOUNS = ("person", "man", "woman", "character", "face", "avatar")

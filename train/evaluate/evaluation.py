@@ -13,8 +13,9 @@ from train.evaluate.run import RunScore
 from train.evaluate.settings import Setting, Sweep
 from train.evaluate.sources import Source
 from train.evaluate.store import Key, Store
-from train.evaluate.takes import Take, frames_of, take
 from train.evaluate.video import read_sound
+from train.world.clips import Take, take
+from train.world.motion import FPS
 
 FRAME_MS = {"truth": 1.0, "vae": 9.0, "served": 30.0}
 STEP_MS, DECODE_MS, METRICS_MS = 8.0, 3.0, 16.0
@@ -116,7 +117,7 @@ class Evaluation:
         """Takes are shared by settings of equal length, sound and mood."""
         key = (face, setting.seconds, setting.kind, setting.mood)
         if key not in self._takes:
-            audio, num_frames = None, frames_of(setting.seconds)
+            audio, num_frames = None, setting.seconds * FPS
             if setting.kind == "given":
                 assert self.human is not None
                 audio, num_frames = self.human, min(num_frames, len(self.human) // 640)

@@ -8,10 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluate.metrics import BY_NAME, METRICS, Metric, worst_face
+from train.evaluate.metrics import (
+    BY_NAME,
+    METRICS,
+    UNKNOWN,
+    Estimate,
+    Metric,
+    Runs,
+    bootstrap,
+    by_face,
+    mean,
+    ratio,
+    worst_face,
+)
 from train.evaluate.run import HORIZONS_S
 from train.evaluate.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, Pair
-from train.evaluate.statistics import UNKNOWN, Estimate, Runs, bootstrap, by_face, mean, ratio
 
 Results = Mapping[str, Runs]
 """Setting -> (face, seed) -> figures."""

@@ -9,8 +9,13 @@ from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
 from train.evaluate.settings import Setting, Sweep
-from train.evaluate.sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
-from train.evaluate.torch_source import TorchSource
+from train.evaluate.sources import (
+    ArtifactsSource,
+    ReconstructionSource,
+    Source,
+    TorchSource,
+    TruthSource,
+)
 from train.latents.frozen import FrozenNetworks
 from train.network import quick_layers
 from train.network.stream_network import RolloutOptions
@@ -18,15 +23,13 @@ from train.preset import PRESET
 
 ROOT = Path(__file__).parents[2]
 MEASURING = (
-    *("train/world", "train/vae/video.py", "train/evaluate/metrics.py"),
-    *(f"train/evaluate/metrics_{name}.py" for name in ("change", "mouth", "picture")),
-    *(f"train/evaluate/{name}.py" for name in ("run", "sources", "takes")),
+    *("train/world", "train/vae/video.py", "train/evaluate/run.py", "train/evaluate/sources.py"),
+    *(f"train/evaluate/metrics{name}.py" for name in ("", "_change", "_mouth", "_picture")),
 )
 """Code whose change makes old figures worthless."""
 ROLLING_OUT = (
-    *("train/network", "train/evaluate/torch_source.py", "train/latents/frozen.py"),
-    *("train/encoders/features.py", "pipeline/rolling/plan.py"),
-    "pipeline/denoising/schedule.py",
+    *("train/network", "train/latents/frozen.py", "train/encoders/features.py"),
+    *("pipeline/rolling/plan.py", "pipeline/denoising/schedule.py"),
 )
 """The same for streams made in torch."""
 

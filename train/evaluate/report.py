@@ -10,9 +10,8 @@ from pathlib import Path
 from train.evaluate import report_plots
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import Gate, Results, compare, says
-from train.evaluate.metrics import METRICS
+from train.evaluate.metrics import LEVEL, METRICS, Estimate
 from train.evaluate.settings import CAP, HUMAN, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH
-from train.evaluate.statistics import LEVEL, Estimate
 
 PAGE = string.Template(Path(__file__).with_name("report.html").read_text())
 STRIPS = 3

@@ -19,7 +19,7 @@ from train.evaluate.metrics_picture import (
     likeness,
     sharpness,
 )
-from train.evaluate.takes import Take
+from train.world.clips import Take
 from train.world.measure import find_pose, read_mood, read_mouth
 from train.world.motion import FPS, Mouth, Pose, part
 

@@ -1,6 +1,6 @@
-"""Where frames come from that are to be judged: the truth, the VAE, or the served pipeline.
+"""Where frames come from that are to be judged: the truth, the VAE, a DiT, or the served pipeline.
 
-B takes side by side   T frames   S the picture's side
+B takes side by side   T frames   S the picture's side   C channels   h w latent size
 """
 
 import queue
@@ -10,18 +10,28 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from networks.compact_vae import CompactVAE
+from networks.dit import DiT
 from networks.vae import VAE
+from pipeline.avatar.audio import StreamingAudio
 from pipeline.avatar.executor import AvatarExecutor
 from pipeline.avatar.local import local_executor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.sessions.session import BlockFrames
-from train.evaluate.takes import Take
-from train.vae.video import to_frames, to_video
+from train.encoders.features import block_features
+from train.latents.frozen import FrozenNetworks
+from train.network.batched_dit import Conditions
+from train.network.stream import stream
+from train.network.stream_network import RolloutOptions
+from train.vae.video import decoded, to_frames, to_video
+from train.world.clips import Take
 
 Array = np.ndarray
+WINDOWS = 32
+"""Audio windows encoded together."""
 
 
 class Source(Protocol):
@@ -42,7 +52,7 @@ class Source(Protocol):
 
 def sampling_seed(take: Take, seed: int) -> int:
     """The session seed of a take: faces must not share their noise, nor their luck."""
-    return 1000 * take.face + seed
+    return 1000 * take.seed + seed
 
 
 class TruthSource(Source):
@@ -97,6 +107,47 @@ class ReconstructionSource(Source):
             latent = self.vae.encode(frames(start - before - 1, start + size))
             made, state = self.vae.decode(latent[:, :, 1 + before // 4 :], state)
             yield to_frames(made)[:, : length - start]
+
+
+@torch.no_grad()
+def conditions_of(networks: FrozenNetworks, takes: Sequence[Take]) -> Conditions:
+    """The encoders' outputs, cut as the server cuts them."""
+    pictures = to_video(np.stack([take.reference for take in takes])[:, None])
+    motion = networks.vae.encode(pictures, networks.still_frames)
+    return Conditions(
+        reference=motion[:, :, :1],
+        motion=motion,
+        text=torch.cat([networks.text_rows(take.caption) for take in takes]),
+        audio=torch.stack([_heard(networks, take.audio) for take in takes]),
+    )
+
+
+def _heard(networks: FrozenNetworks, samples: Array) -> Tensor:
+    """[layers, C, frames of all blocks]."""
+    stream = StreamingAudio(networks.config)
+    stream.append(samples)
+    stream.finish()
+    windows = list(iter(stream.next_window, None))
+    groups = [windows[i : i + WINDOWS] for i in range(0, len(windows), WINDOWS)]
+    features = [block_features(networks.audio, group) for group in groups]
+    return torch.cat(list(torch.cat(features)), -1)
+
+
+class TorchSource(Source):
+    """A checkpoint with the options of its rollout."""
+
+    def __init__(
+        self, dit: DiT, networks: FrozenNetworks, options: RolloutOptions, *, batch: int = 8
+    ) -> None:
+        self.dit, self.networks, self.options, self.batch = dit, networks, options, batch
+
+    @torch.no_grad()
+    def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
+        conditions = conditions_of(self.networks, takes)
+        still = conditions.motion[:, :, : self.networks.config.warmup_frames]
+        seeds = [sampling_seed(take, seed) for take in takes]  # whoever else is in the batch
+        latents = stream(self.dit, conditions, self.options, seeds)
+        yield from decoded(self.networks.vae, still, latents)
 
 
 class _Answers:

@@ -91,7 +91,7 @@ class Voice:
 Curves = TypeVar("Curves", Pose, Expression, Mouth)
 
 
-def part(curves: Curves, rows: slice) -> Curves:
+def part(curves: Curves, rows: slice | Array) -> Curves:
     """The rows of every curve."""
     return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
 
