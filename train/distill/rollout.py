@@ -21,8 +21,8 @@ from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
 from train.network import batched_dit
-from train.network.attention import WindowAttention
 from train.network.batched_dit import Conditions, KeysValues
+from train.network.parallel import WindowAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +41,8 @@ class Surroundings:
         return Schedule(self.config.num_steps, self.config.shift)
 
 
-Later = tuple[int, list[KeysValues]] | None
-"""A block of the clip, and the sink that is seen from there on."""
-
-
 class History(WindowAttention):
-    """Attention to earlier blocks as to a cache: constant, noisy, and with a sink that may change.
+    """Attention to earlier blocks as to a cache: constant, and noisy.
 
     `spread` [B, n]: standard deviation of the noise on each block as history.
     """
@@ -54,21 +50,13 @@ class History(WindowAttention):
     def __init__(
         self,
         around: Surroundings,
-        sink: list[KeysValues] | None,
+        sinks: Sequence[list[KeysValues] | None],
         starts: Sequence[int],
-        num_blocks: int,
         spread: Tensor,
         generator: torch.Generator,
-        later: Later = None,
     ) -> None:
-        distance = batched_dit.sink_distance_of(around.config, None)
-        super().__init__(around.config, sink, starts, num_blocks, distance, spread.device)
-        self.spread, self.generator, self.later = spread, generator, later
-        self.corrupts = around.corruption > 0
-
-    def with_sink(self, layer: int, block: int, seen: list[KeysValues]) -> list[KeysValues]:
-        sink = self.later[1] if self.later and block >= self.later[0] else self.sink
-        return seen if sink is None else [*seen, self.turned(sink, layer, block)]
+        super().__init__(around.config, sinks, starts, spread.device)
+        self.spread, self.generator, self.corrupts = spread, generator, around.corruption > 0
 
     def past(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         kept = [block.detach() for block in super().past(blocks)]
@@ -84,66 +72,49 @@ def corrupted(kept: Tensor, spread: Tensor, generator: torch.Generator) -> Tenso
     return kept + noise * (spread * kept.std())[:, None, None, None]
 
 
-class Rollout:
-    """Clips of B streams by one network; all but the last step of each block is constant."""
+def rollout(
+    dit: DiT,
+    conditions: Conditions,
+    starts: Sequence[int],
+    around: Surroundings,
+    generator: torch.Generator,
+    noise: Tensor,
+    exit_step: int,
+    recalibrated_from: int | None = None,
+) -> Tensor:
+    """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to.
 
-    def __init__(
-        self,
-        dit: DiT,
-        conditions: Conditions,
-        starts: Sequence[int],
-        around: Surroundings,
-        generator: torch.Generator,
-    ) -> None:
-        """`generator` draws the corruption. Text and sink are constant too, as in `stream`."""
-        self.dit, self.conditions, self.starts = dit, conditions, starts
-        self.around, self.generator = around, generator
-        schedule = around.schedule
-        self.sigmas = schedule.sigmas.tolist()
-        with torch.no_grad():
-            self.text = batched_dit.text_keys_values(dit, conditions.text)
-            self.sink = self._sink(conditions.reference) if around.sink else None
+    From block `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None: it
+    stays. `generator` draws the corruption. All but the last step of each block is constant, text
+    and sink too, as in `stream`.
+    """
+    config, schedule = around.config, around.schedule
+    timesteps = torch.from_numpy(schedule.timesteps).to(noise.device)
+    sigmas = [*schedule.sigmas[: exit_step + 1].tolist(), 0.0]
+    with torch.no_grad():
+        text = batched_dit.text_keys_values(dit, conditions.text)
 
-    def clean(self, noise: Tensor, exit_step: int, recalibrated_from: int | None = None) -> Tensor:
-        """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to.
+    @torch.no_grad()
+    def sink_of(reference: Tensor) -> list[KeysValues]:
+        return batched_dit.sink_keys_values(dit, reference, conditions.motion, text, config)
 
-        From block `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None:
-        it stays.
-        """
-        config = self.around.config
-        num_blocks = noise.shape[2] // config.frames_per_block
-        later = None
-        if recalibrated_from is not None and recalibrated_from < num_blocks and self.around.sink:
-            with torch.no_grad():  # the first block depends on no other: it runs ahead, alone
-                first = self._levels(noise[:, :, : config.frames_per_block], exit_step)
-                later = (recalibrated_from, self._sink(first[:, :, :1]))
-        return self._levels(noise, exit_step, later)
-
-    def _levels(self, latents: Tensor, exit_step: int, later: Later = None) -> Tensor:
-        num_blocks = latents.shape[2] // self.around.config.frames_per_block
-        size = (len(latents), num_blocks)
-        spread = torch.rand(size, generator=self.generator, device=latents.device)
-        spread = spread * self.around.corruption
-        of = (self.around, self.sink, self.starts, num_blocks, spread, self.generator)
-        attention = History(*of, later)
+    def denoised(latents: Tensor, sinks: Sequence[list[KeysValues] | None]) -> Tensor:
+        size = (len(latents), len(sinks))
+        spread = torch.rand(size, generator=generator, device=latents.device) * around.corruption
+        attention = History(around, sinks, starts, spread, generator)
+        audio = conditions.audio[..., : latents.shape[2] * config.temporal_stride]
         for step in range(exit_step + 1):
-            last = step == exit_step
-            with torch.set_grad_enabled(last and torch.is_grad_enabled()):
-                velocity = self._velocity(latents, step, attention)
-                reached = 0.0 if last else self.sigmas[step + 1]
-                latents = latents + (reached - self.sigmas[step]) * velocity
+            with torch.set_grad_enabled(step == exit_step and torch.is_grad_enabled()):
+                modulations = dit.modulations(timesteps[step : step + 1])
+                velocity = batched_dit.velocity(dit, latents, modulations, attention, text, audio)
+                latents = latents + (sigmas[step + 1] - sigmas[step]) * velocity
         return latents
 
-    def _velocity(self, latents: Tensor, step: int, attention: History) -> Tensor:
-        timestep = torch.from_numpy(self.around.schedule.timesteps[step : step + 1])
-        modulation, head = self.dit.modulations(timestep.to(latents.device))
-        video_frames = latents.shape[2] * self.around.config.temporal_stride
-        audio = self.conditions.audio[..., :video_frames]
-        tokens = batched_dit.embed(self.dit, latents)
-        x = batched_dit.run_blocks(self.dit, tokens, modulation, attention, self.text, audio)
-        return batched_dit.velocity_of(self.dit, x, head, latents.shape)
-
-    def _sink(self, reference: Tensor) -> list[KeysValues]:
-        clean, _ = self.dit.modulations(reference.new_zeros(1))
-        motion, config = self.conditions.motion, self.around.config
-        return batched_dit.sink_keys_values(self.dit, reference, motion, self.text, clean, config)
+    sinks = [sink_of(conditions.reference) if around.sink else None]
+    sinks *= noise.shape[2] // config.frames_per_block
+    if around.sink and recalibrated_from is not None and recalibrated_from < len(sinks):
+        with torch.no_grad():  # the first block depends on no other: it runs ahead, alone
+            first = denoised(noise[:, :, : config.frames_per_block], sinks[:1])
+        later = len(sinks) - recalibrated_from
+        sinks[recalibrated_from:] = [sink_of(first[:, :, :1])] * later
+    return denoised(noise, sinks)

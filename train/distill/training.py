@@ -25,7 +25,7 @@ from train.distill.data import (
 from train.distill.dmd import critic_loss, generator_loss, score_timesteps
 from train.distill.recipe import Recipe
 from train.distill.rolling import rolling_rollout
-from train.distill.rollout import Rollout
+from train.distill.rollout import rollout
 from train.latents.clips import LatentClips
 from train.learning.device import device_of, moved_to
 from train.learning.learner import Figures, Learner, averaged, move_average
@@ -112,7 +112,7 @@ class Distillation(Learner):
             return rolling_rollout(*of, noise, offset, recalibrate=recipe.recalibrate), scene
         last = min(recipe.around.config.recalibrate_block, recipe.blocks - 1)
         change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
-        return Rollout(*of).clean(noise, int(rng.integers(recipe.num_exits)), change), scene
+        return rollout(*of, noise, int(rng.integers(recipe.num_exits)), change), scene
 
     def _improve_student(self, clips: LatentClips, turn: int) -> Figures:
         latents, scene = self.roll_out(clips, 2)

@@ -88,10 +88,32 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns).flatten(-2)
 
 
-def embed(dit: DiT, latents: Tensor) -> Tensor:
-    """Noisy latents [B, C, T, h, w], without a pose -> tokens [B, T * S, D]."""
+def velocity(
+    dit: DiT,
+    latents: Tensor,
+    modulations: tuple[Tensor, Tensor],
+    self_attention: SelfAttention,
+    text: list[KeysValues],
+    audio: Tensor,
+) -> Tensor:
+    """Velocity of noisy latents [B, C, T, h, w], without a pose.
+
+    `modulations` of blocks and head: [B or 1, 6, D] and [B or 1, D], or of every token, see
+    `by_token`. `audio` as in `Conditions`, of the video frames that the latents are.
+    """
+    modulation, head_modulation = modulations
     x = _patches(dit.patch_embedding, latents)
-    return x + (dit.cond_encoder.bias + dit.trainable_cond_mask.weight[NOISY])
+    x = x + (dit.cond_encoder.bias + dit.trainable_cond_mask.weight[NOISY])
+    x = _run_blocks(dit, x, modulation, self_attention, text, audio)
+    head = dit.head
+    if head_modulation.dim() == 2:
+        head_modulation = head_modulation[:, None]
+    shift, scale = (head.modulation[:, :, None] + head_modulation[:, None]).unbind(1)
+    x = head.head(_modulated_norm(x, shift, scale, head.eps))
+    batch, channels, frames, height, width = latents.shape
+    p = head.patch
+    x = x.reshape(batch, frames, height // p, width // p, p, p, channels)
+    return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(latents.shape)
 
 
 def _patches(embedding: PatchEmbedding, x: Tensor) -> Tensor:
@@ -118,10 +140,10 @@ def sink_keys_values(
     reference: Tensor,
     motion: Tensor,
     text: list[KeysValues],
-    modulation: Tensor,
     config: PipelineConfig,
 ) -> list[KeysValues]:
-    """K and V of the sink in every layer; `modulation` [1, 6, D] is that of timestep 0."""
+    """K and V of the sink in every layer, as of timestep 0."""
+    clean, _ = dit.modulations(reference.new_zeros(1))
     kinds = dit.trainable_cond_mask.weight
     packed = torch.stack([dit.frame_packer(clip[None]) for clip in motion])
     parts = [_patches(dit.patch_embedding, reference) + kinds[REFERENCE], packed + kinds[MOTION]]
@@ -132,11 +154,11 @@ def sink_keys_values(
         kept.append((k, v))
         return attend(rotate(q, turns), rotate(k, turns), v)
 
-    run_blocks(dit, torch.cat(parts, dim=1), modulation, among_themselves, text)
+    _run_blocks(dit, torch.cat(parts, dim=1), clean, among_themselves, text)
     return kept
 
 
-def run_blocks(
+def _run_blocks(
     dit: DiT,
     x: Tensor,
     modulation: Tensor,
@@ -144,11 +166,7 @@ def run_blocks(
     text: list[KeysValues],
     audio: Tensor | None = None,
 ) -> Tensor:
-    """All transformer blocks on x [B, L, D] with modulation [B or 1, 6, D], or [B or 1, 6, L, D]
-    of every token.
-
-    `audio` as in `Conditions`, of the video frames that the L tokens are; None for the sink.
-    """
+    """All transformer blocks on x [B, L, D]; the sink has no `audio`."""
     tokens = None if audio is None else _audio_tokens(dit, audio)
     if modulation.dim() == 3:
         modulation = modulation[:, :, None]
@@ -217,17 +235,3 @@ def _projected(attention: Projections, attended: Tensor) -> Tensor:
 
 def _modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
-
-
-def velocity_of(dit: DiT, x: Tensor, head_modulation: Tensor, shape: torch.Size) -> Tensor:
-    """Tokens [B, L, D] and modulation [B or 1, D], or [B or 1, L, D] of every token, -> velocity
-    [B, C, T, h, w] = `shape`."""
-    head = dit.head
-    if head_modulation.dim() == 2:
-        head_modulation = head_modulation[:, None]
-    shift, scale = (head.modulation[:, :, None] + head_modulation[:, None]).unbind(1)
-    x = head.head(_modulated_norm(x, shift, scale, head.eps))
-    batch, channels, frames, height, width = shape
-    p = head.patch
-    x = x.reshape(batch, frames, height // p, width // p, p, p, channels)
-    return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(shape)

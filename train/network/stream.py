@@ -29,8 +29,6 @@ from train.network.batched_dit import Conditions, KeysValues
 from train.network.stream_network import RolloutOptions, StreamNetwork
 from train.preset import PRESET
 
-__all__ = ["CleanHistory", "RolloutOptions", "stream"]
-
 Noise = Callable[[int, int], Tensor]
 """Block and level -> the noise [B, C, F, h, w] that enters there."""
 

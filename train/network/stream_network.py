@@ -135,17 +135,11 @@ class StreamNetwork:
                 attended.append(attend(query, torch.cat(keys, 2), torch.cat(values, 2)))
             return torch.cat(attended, 2)
 
-        modulation, head = self.dit.modulations(timesteps)
+        modulations = self.dit.modulations(timesteps)
         if len(blocks) > 1:
-            modulation, head = (
-                batched_dit.by_token(rows, c.tokens_per_block) for rows in (modulation, head)
-            )
-        noisy = self._branches(latents)
-        x = batched_dit.embed(self.dit, noisy)
-        x = batched_dit.run_blocks(
-            self.dit, x, modulation, attention, self.text, self._heard(blocks)
-        )
-        return self._guided(batched_dit.velocity_of(self.dit, x, head, noisy.shape)), own
+            modulations = tuple(batched_dit.by_token(m, c.tokens_per_block) for m in modulations)
+        of = (self._branches(latents), modulations, attention, self.text, self._heard(blocks))
+        return self._guided(batched_dit.velocity(self.dit, *of)), own
 
     def finished(self, block: int, latent: Tensor) -> None:
         """Look at a block that is done: the first one's first frame is a later reference."""
@@ -154,11 +148,8 @@ class StreamNetwork:
 
     @torch.no_grad()
     def _sink(self, reference: Tensor) -> Sink:
-        clean, _ = self.dit.modulations(reference.new_zeros(1))
-        reference = self._branches(reference)
-        return batched_dit.sink_keys_values(
-            self.dit, reference, self.motion, self.text, clean, self.config
-        )
+        shown = (self._branches(reference), self.motion)
+        return batched_dit.sink_keys_values(self.dit, *shown, self.text, self.config)
 
     def _seen_sink(self, block: int) -> tuple[Sink, Tensor] | None:
         """What a block sees of the sink, and its turns."""
