@@ -12,7 +12,7 @@ from live_avatar_client import Session, read_audio
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
 from train.evaluate.sources import ArtifactsSource, Source, TorchSource, sampling_seed
-from train.latents.frozen import FrozenNetworks
+from train.latents.takes import FrozenNetworks
 from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 from train.world.clips import Take, take

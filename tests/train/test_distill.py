@@ -15,9 +15,8 @@ from tests.support.served_dit import random_conditions, random_dit, tiny_preset
 from train.distill import run as distill
 from train.distill.__main__ import parser
 from train.distill.data import Scene, Trajectories, trajectory
-from train.distill.recipe import Recipe
 from train.distill.rollout import History, Surroundings, rollout
-from train.distill.training import Distillation
+from train.distill.training import Distillation, Recipe
 from train.latents.clips import LatentBatch
 from train.network.stream import RolloutOptions, stream
 

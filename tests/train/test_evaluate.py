@@ -179,7 +179,7 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     from networks.dit import DiT
     from networks.text_encoder import TextEncoder
     from train.evaluate.sources import TorchSource
-    from train.latents.frozen import FrozenNetworks
+    from train.latents.takes import FrozenNetworks
     from train.network.stream_network import RolloutOptions
     from train.preset import PRESET
 

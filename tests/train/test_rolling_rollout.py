@@ -16,8 +16,7 @@ from pipeline.denoising.schedule import Schedule
 from tests.support.joint_window import joint_stream
 from tests.support.served_dit import random_conditions, random_dit, tiny_preset
 from tests.train.test_rollout import noise_of, rolled, rows
-from train.distill.rolling import Windows, rolling_rollout
-from train.distill.rollout import Surroundings, rollout
+from train.distill.rollout import Surroundings, Windows, rolling_rollout, rollout
 from train.network.batched_dit import Conditions
 from train.network.stream import RolloutOptions, stream
 from train.network.stream_network import StreamNetwork

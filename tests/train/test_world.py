@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from train.world import palettes
+from train.world import identity as characters
 from train.world.identity import Identity, identity
 from train.world.lips import mouth_curve
 from train.world.motion import (
@@ -36,10 +36,10 @@ def drawn(who: Identity, expression: Expression | None = None, mouth: Mouth | No
     return seen.frames[0].astype(int), seen.regions[0]
 
 
-NAMES = {part: palettes.WEIGHTS[part] for part in
+NAMES = {part: characters.WEIGHTS[part] for part in
          ("glasses", "beard", "cut", "background", "cloth_pattern")}  # fmt: skip
 CHANGES = [
-    *({part: name} for part, names in {**NAMES, "garment": palettes.TABLES["garment"]}.items()
+    *({part: name} for part, names in {**NAMES, "garment": characters.TABLES["garment"]}.items()
       for name in names if name != getattr(PLAIN, part)),
     {"freckles": True}, {"earrings": True}, {"lashes": True}, {"eye_dots": True},
     {"outline": 0.025}, {"iris": (0.1, 0.6, 0.2)}, {"hair": (0.9, 0.5, 0.7)},

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from train.distill.recipe import CHOICES, Recipe
 from train.distill.run import distil
+from train.distill.training import CHOICES, Recipe
 from train.learning import options
 
 

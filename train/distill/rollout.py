@@ -1,8 +1,14 @@
-"""The student on its own history, all blocks of a clip at once.
+"""The student on its own history.
 
-Timestep forcing lets a roll-out run level by level instead of block by block: at a step, a block
-attends to earlier blocks' inputs of that same step, and all of these are known once the step before
-has run over the whole clip. `train.network.stream` gives the same latents, one block at a time.
+Timestep forcing lets a roll-out run level by level instead of block by block (`rollout`): at a
+step, a block attends to earlier blocks' inputs of that same step, and all of these are known once
+the step before has run over the whole clip. `train.network.stream` gives the same latents.
+
+In Rolling Forcing's joint window (`rolling_rollout`, arXiv 2509.25161) history is clean. Of the
+windows of a clip every d-th learns, d the number of levels: so each block is predicted once with a
+gradient, at the level it has in that window (docs/method.md section 9). Windows between them, and
+the clean passes that fill the cache, are constant. Unlike in the paper every roll-out rolls, and
+steps are Euler's, without fresh noise.
 
 History corruption (Live Avatar, arXiv 2512.04677; docs/method.md section 9) is noise on the cached
 K and V of earlier blocks, in training alone: the student must not trust its own history too much.
@@ -19,10 +25,13 @@ from torch import Tensor
 
 from networks.dit import DiT
 from pipeline.config.avatar import PipelineConfig
-from pipeline.denoising.schedule import Schedule
+from pipeline.denoising.schedule import Schedule, clean_of
+from pipeline.rolling.plan import Pass
 from train.network import batched_dit
 from train.network.batched_dit import Conditions, KeysValues
 from train.network.parallel import WindowAttention
+from train.network.stream import CleanHistory, given_noise
+from train.network.stream_network import RolloutOptions, StreamNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,3 +127,77 @@ def rollout(
         later = len(sinks) - recalibrated_from
         sinks[recalibrated_from:] = [sink_of(first[:, :, :1])] * later
     return denoised(noise, sinks)
+
+
+def rolling_rollout(
+    dit: DiT,
+    conditions: Conditions,
+    starts: Sequence[int],
+    around: Surroundings,
+    generator: torch.Generator,
+    noise: Tensor,
+    offset: int,
+    *,
+    recalibrate: bool = True,
+) -> Tensor:
+    """noise [B, C, n * F, h, w] -> clean latents, block b's predicted at level (offset - b) % d.
+
+    `offset` in 0..d-1 chooses the windows, `generator` draws the corruption of what is cached.
+    """
+    options = RolloutOptions(
+        num_steps=around.config.num_steps,
+        schedule="rolling",
+        history="clean",
+        sink=around.sink,
+        recalibrate=recalibrate,
+    )
+    network = StreamNetwork(dit, conditions, options, around.config, starts)
+    windows = Windows(network, noise, offset, around.corruption, generator)
+    num_blocks = noise.shape[2] // around.config.frames_per_block
+    for _ in windows.blocks(num_blocks):
+        if len(windows.made) == num_blocks:
+            break
+    return torch.cat(windows.made, 2)
+
+
+class Windows(CleanHistory):
+    """Every d-th window learns; what it predicts is kept in `made`."""
+
+    def __init__(
+        self,
+        network: StreamNetwork,
+        noise: Tensor,
+        offset: int,
+        corruption: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(network, given_noise(noise, network.config.frames_per_block))
+        self.corruption, self.generator = corruption, generator
+        self.offset, self.learns = offset, False
+        self.made: list[Tensor] = []
+
+    def differentiates(self, _: Sequence[int]) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled(self.learns and torch.is_grad_enabled())
+
+    def advance(self, block: int, level: int, latent: Tensor, velocity: Tensor) -> Tensor:
+        if self.learns:
+            self.made.append(clean_of(latent, velocity, self.sigmas[level]))
+        return super().advance(block, level, latent, velocity)
+
+    def _denoise(self, each: Pass) -> None:
+        assert each.levels is not None
+        tick = each.blocks.start + each.levels[0]
+        self.learns = tick % self.num_levels == self.offset
+        super()._denoise(each)
+
+    def _store(self, each: Pass) -> None:
+        super()._store(each)
+        if not self.corruption:
+            return
+        (block,) = each.blocks
+        generator, audio = self.generator, self.network.audio
+        spread = self.corruption * torch.rand(len(audio), generator=generator, device=audio.device)
+        self.cache[block] = [
+            (corrupted(k, spread, generator), corrupted(v, spread, generator))
+            for k, v in self.cache[block]
+        ]

@@ -10,9 +10,8 @@ from rich.progress import track
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.dit import DiT
 from train.distill.data import Trajectories
-from train.distill.recipe import Recipe
 from train.distill.rollout import Surroundings
-from train.distill.training import Distillation
+from train.distill.training import Distillation, Recipe
 from train.latents.clips import LatentClips
 from train.learning.device import chosen
 from train.learning.learner import Figures

@@ -20,11 +20,19 @@ from networks.checkpoint import save_checkpoint
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.sessions.text import Tokenizer
-from train.world.captions import article, caption, clothes, looks
 from train.world.clips import identity_seed
-from train.world.identity import Identity, identity
+from train.world.identity import (
+    COLOURS,
+    TABLES,
+    WEIGHTS,
+    Identity,
+    article,
+    caption,
+    clothes,
+    identity,
+    looks,
+)
 from train.world.motion import MOODS
-from train.world.palettes import COLOURS, TABLES, WEIGHTS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mood": tuple(MOODS),

@@ -18,14 +18,13 @@ from pathlib import Path
 
 import torch
 
-from train.evaluate.evaluation import Evaluation
+from train.evaluate.evaluation import Evaluation, Store
 from train.evaluate.gates import Gate, Results, compare, gates, says
 from train.evaluate.metrics import METRICS, Estimate, Runs, bootstrap, by_face, mean
 from train.evaluate.metrics_picture import COLOURED
 from train.evaluate.models import Models
 from train.evaluate.run import HORIZONS_S, RunScore
 from train.evaluate.settings import FULL, HUMAN, QUICK, Sweep
-from train.evaluate.store import Store
 from train.evaluate.video import read_sound, read_video
 from train.learning import options
 from train.preset import SIZE

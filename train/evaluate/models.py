@@ -16,7 +16,7 @@ from train.evaluate.sources import (
     TorchSource,
     TruthSource,
 )
-from train.latents.frozen import FrozenNetworks
+from train.latents.takes import FrozenNetworks
 from train.network import quick_layers
 from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
@@ -28,7 +28,7 @@ MEASURING = (
 )
 """Code whose change makes old figures worthless."""
 ROLLING_OUT = (
-    *("train/network", "train/latents/frozen.py", "train/encoders/features.py"),
+    *("train/network", "train/latents/takes.py", "train/encoders/features.py"),
     *("pipeline/rolling/plan.py", "pipeline/denoising/schedule.py"),
 )
 """The same for streams made in torch."""

@@ -22,7 +22,7 @@ from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.sessions.session import BlockFrames
 from train.encoders.features import block_features
-from train.latents.frozen import FrozenNetworks
+from train.latents.takes import FrozenNetworks
 from train.network.batched_dit import Conditions
 from train.network.stream import stream
 from train.network.stream_network import RolloutOptions

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from networks.presets import Preset
 from train.encoders.features import block_features
-from train.latents.frozen import FrozenNetworks
-from train.latents.takes import draw_take, tensors
+from train.latents.takes import FrozenNetworks, draw_take, tensors
 from train.preset import PRESET
 
 CLIPS_PER_SHARD = 8

@@ -7,15 +7,18 @@ sound that are missing, places far into a stream, and history that is not quite 
 B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
 from train.latents.clips import LatentBatch, LatentClips
+from train.learning.device import joined, moved_to
 from train.network.batched_dit import Conditions
 from train.network.flow import add_noise, shifted
 from train.preset import PRESET
@@ -204,3 +207,35 @@ def weighted_error(velocity: Tensor, lesson: Lesson) -> Tensor:
 
 def _generator(rng: Random) -> torch.Generator:
     return torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+MOST_STEPS = 10**9
+
+
+class _Parts(Dataset[list[Lesson]]):
+    def __init__(self, parts: Sequence[Lessons]) -> None:
+        self.parts = parts
+
+    def __getitem__(self, step: int) -> list[Lesson]:
+        return [part.lesson(step) for part in self.parts]
+
+
+class LessonsAhead:
+    """Like one `Lessons`; `lesson` must be called with successive steps from `first` on."""
+
+    def __init__(
+        self, parts: Sequence[Lessons], first: int, workers: int, device: torch.device
+    ) -> None:
+        """`parts`: lessons of equal shape in a step. `workers`: processes, 0 for none."""
+        loader = DataLoader(
+            _Parts(parts),
+            batch_size=None,
+            sampler=range(first, MOST_STEPS),
+            num_workers=workers,
+            collate_fn=joined,
+            multiprocessing_context="fork" if workers else None,
+        )
+        self.lessons, self.device = iter(loader), device
+
+    def lesson(self, _: int) -> Lesson:
+        return moved_to(self.device, next(self.lessons))

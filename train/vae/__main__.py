@@ -18,7 +18,7 @@ import torch
 from train.learning import options
 from train.preset import SIZE
 from train.vae.loss import LossWeights
-from train.vae.run import TEST_CLIPS, test, train
+from train.vae.training import TEST_CLIPS, test, train
 
 
 def main() -> None:

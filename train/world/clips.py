@@ -13,8 +13,7 @@ import numpy as np
 
 from train.preset import SIZE
 from train.world import motion
-from train.world.captions import caption
-from train.world.identity import Identity, identity
+from train.world.identity import Identity, caption, identity
 from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.motion import Expression, Mouth, Pose, part
 from train.world.render import render

@@ -10,8 +10,7 @@ import numpy as np
 
 from train.world.body import paint_body, paint_wall
 from train.world.hair import haircut
-from train.world.identity import Identity
-from train.world.palettes import Colour, mix
+from train.world.identity import Colour, Identity, mix
 from train.world.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
 
 HEAD_REST = (0.0, -0.07)

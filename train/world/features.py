@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from train.world.face import EYE_Y, INK, MOUTH_Y, WHITE, ink_of
-from train.world.identity import Identity
+from train.world.identity import Colour, Identity, mix
 from train.world.motion import Mood
-from train.world.palettes import Colour, mix
 
 Stroke = tuple[Tensor, Colour]
 

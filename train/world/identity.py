@@ -1,14 +1,28 @@
-"""Who is drawn: every choice that makes one face, from one seed.
+"""Who is drawn, every choice of one face from one seed, and the sentence that says what is seen.
 
 Lengths are in picture units (the picture is two units wide). Colours are RGB in [0, 1].
 """
 
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from train.world.palettes import COLOURS, TABLES, WEIGHTS, Colour, mix
+Colour = tuple[float, float, float]
+"""RGB in [0, 1], as everything is painted."""
+
+TABLES = tomllib.loads(Path(__file__).with_name("palettes.toml").read_text())
+"""What characters are put together from."""
+COLOURS, WEIGHTS, WORDS = (TABLES[kind] for kind in ("colours", "weights", "words"))
+"""By fields of `Identity` and their values."""
+
+
+def mix(a: Colour, b: Colour, weight: float) -> Colour:
+    """`weight` of b, the rest of a."""
+    r, g, bl = (x + (y - x) * weight for x, y in zip(a, b, strict=True))
+    return (r, g, bl)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,3 +163,41 @@ def identity(seed: int) -> Identity:
         outline=c.between(0.018, 0.030) * c.of(0.18),
         shading=c.between(0.35, 1.0),
     )
+
+
+def article(words: str) -> str:
+    """The words with "a" or "an" before them."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def looks(who: Identity) -> list[str]:
+    """Hair first, then what is on the face."""
+    parts = [WORDS["cut"][who.cut].format(who.hair_name)]
+    if who.glasses != "none":
+        parts.append(f"{who.glasses} glasses")
+    if who.beard != "none":
+        parts.append(who.beard if who.beard == "stubble" else article(who.beard))
+    if who.freckles:
+        parts.append("freckles")
+    return parts
+
+
+def clothes(who: Identity) -> str:
+    plain = who.cloth_pattern == "plain" or who.garment == "jacket"
+    pattern = "" if plain else f"{who.cloth_pattern} "
+    return article(f"{pattern}{who.cloth_name} {who.garment}")
+
+
+def caption(who: Identity, mood: str, seed: int) -> str:
+    """What is visible, in one of a few orders of words."""
+    orders = TABLES["sentences"]
+    order = orders[int(np.random.default_rng([seed, 0xCA]).integers(len(orders)))]
+    wall = article(WORDS["background"][who.background].format(who.wall_name))
+    words = order.format(
+        mood=article(mood), looks=_joined(looks(who)), clothes=clothes(who), wall=wall
+    )
+    return words[0].upper() + words[1:]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from train.world.palettes import Colour
+from train.world.identity import Colour
 
 EXTENT = 1.32
 """A canvas spans [-EXTENT, EXTENT] in both directions."""
