@@ -22,8 +22,7 @@ SHARES = {"vae": 0.30, "audio": 0.05, "text": 0.03, "teacher": 0.40, "student": 
 """Of the hours. The decoder goes on alone in the end, to see through what the student leaves of its
 noise: latents, and all that is learned in them, stay valid."""
 CLIPS_PER_HOUR, DEV_CLIPS = 500, 16
-GPU_CLIPS_PER_HOUR, GPU_PARTS = 20_000, 16
-"""A GPU learns faster, from the lessons of so many learners at once."""
+GPU_CLIPS_PER_HOUR, GPU_PARTS = 20_000, 16  # it learns faster, of many learners' lessons at once
 CHANGE = ["--change-weight", "128"]
 ALONE = [*CHANGE, "--rate", "0.5", "--leftover", "0.1"]
 SINK = ["--sink-dropout", "0.05"]
@@ -37,8 +36,7 @@ class Stage:
 
     name: str
     command: list[str]
-    state: Path | None = None
-    """What a stopped run goes on from, with `--resume`; None: the command sees for itself."""
+    state: Path | None = None  # what `--resume` goes on from; None: the command sees for itself
     prepare: Callable[[], object] = lambda: None
 
 

@@ -18,8 +18,7 @@ from train.network.flow import SigmaOf, add_noise, clean_from, exact_sigma, over
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """Noisy latents and their timesteps [B] -> velocity as latents; conditioning is bound in."""
-LOWEST, HIGHEST = 20.0, 980.0
-"""Timesteps at which scores are compared: neither end has a signal."""
+LOWEST, HIGHEST = 20.0, 980.0  # timesteps at which scores are compared: neither end has a signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

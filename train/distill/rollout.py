@@ -38,12 +38,9 @@ from train.network.stream_network import RolloutOptions, StreamNetwork
 class Surroundings:
     """What a block attends to beside itself; the ablations of serving and training."""
 
-    config: PipelineConfig
-    """Levels, window and sink of the stream."""
-    sink: bool = True
-    """False: reference and motion are not seen."""
-    corruption: float = 0.0
-    """Largest standard deviation of the noise on history, in units of K's and V's own."""
+    config: PipelineConfig  # levels, window and sink of the stream
+    sink: bool = True  # False: reference and motion are not seen
+    corruption: float = 0.0  # largest deviation of the noise on history, in K's and V's own
 
     @property
     def schedule(self) -> Schedule:

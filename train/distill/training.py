@@ -30,26 +30,22 @@ from train.learning.device import device_of, moved_to
 from train.learning.learner import Figures, Learner, averaged, move_average
 from train.network.flow import over_latent
 
-ODE, DMD = 2, 3
-"""Tell apart the draws of the two stages."""
-CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}
-"""Of fields of `Recipe`."""
+ODE, DMD = 2, 3  # tell apart the draws of the two stages
+CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}  # of `Recipe`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Numbers of both stages; rates and updates as the papers' where a small network allows."""
 
-    blocks: int = 5
-    """Blocks of a clip."""
+    blocks: int = 5  # blocks of a clip
     around: Surroundings
     schedule: str = "sequential"
     """Of roll-outs, as in `RolloutOptions`: by timestep forcing, or `rolling`: in the joint window
     on clean history."""
     ode_batch: int = 4
     ode_rate: float = 5e-4
-    ode_target: str = "clean"
-    """What a step is taught to reach: `clean`, as in the papers, or the student's `next` level."""
+    ode_target: str = "clean"  # what a step has to reach: `clean` as in the papers, or the `next`
     ode_guidance: float = 1.0
     """Of the teacher's trajectories, on sound; 1 is none, anything else doubles their cost."""
     dmd_batch: int = 3
@@ -58,14 +54,10 @@ class Recipe:
     last step weighs its velocity with 0.009: nothing would be learned there."""
     generator_rate: float = 1e-4
     critic_rate: float = 2e-4
-    critic_updates: int = 5
-    """Per update of the student."""
-    critic_lead: int = 10
-    """Updates of the critic before the student's first."""
-    rollouts: int = 2
-    """Kept for the critic; each meets several of its updates, with other noise."""
-    guidance: float = 1.5
-    """Of the teacher as the real score, on sound; 1 is none."""
+    critic_updates: int = 5  # per update of the student
+    critic_lead: int = 10  # updates of the critic before the student's first
+    rollouts: int = 2  # kept for the critic; each meets several of its updates, with other noise
+    guidance: float = 1.5  # of the teacher as the real score, on sound; 1 is none
     recalibrate: bool = True
     """From a random block on, the reference is the roll-out's own first frame; in the joint window
     from the served block on, when the first one is done."""

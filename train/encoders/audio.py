@@ -30,21 +30,15 @@ from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.speech import sound
 
 SHAPES = ("opening", "width", "roundness", "stress", "lean", "sway")
-SPREAD = torch.tensor([0.25, 0.12, 0.15, 0.2, 1.0, 1.0])
-"""About the standard deviations of the six: errors count in these."""
+SPREAD = torch.tensor([0.25, 0.12, 0.15, 0.2, 1.0, 1.0])  # their deviations: errors count in these
 KINDS = {"speech": 0.64, "speech in noise": 0.12, "speech over music": 0.1, "silence": 0.06,
          "noise": 0.04, "music": 0.04}  # fmt: skip
-NUM_FRAMES = 204
-"""Of a sound: 16 blocks and room for the lookahead."""
+NUM_FRAMES = 204  # of a sound: 16 blocks and room for the lookahead
 FIRST_SOUNDS, MOST_SOUNDS, STEPS_PER_SOUND = 24, 64, 2
-WANDER_SHARE, WANDER_DECIBELS = 0.3, 6
-"""Share of the sounds whose level wanders, and how far."""
-FULL_SHARE = 0.7
-"""Share of steps whose windows have all their context; the others are near a stream's start."""
-BATCH_FRAMES = 520
-"""Video frames of a batch: 8 full windows, more of the short ones."""
-CONTEXT_WEIGHT, LAYER_WEIGHT = 0.5, 0.3
-"""Of the frames before the block, and of the layers' own predictions, in the loss."""
+WANDER_SHARE, WANDER_DECIBELS = 0.3, 6  # share of the sounds whose level wanders, and how far
+FULL_SHARE = 0.7  # of steps whose windows have all their context; the others are near a start
+BATCH_FRAMES = 520  # video frames of a batch: 8 full windows, more of the short ones
+CONTEXT_WEIGHT, LAYER_WEIGHT = 0.5, 0.3  # frames before the block, layers' own predictions
 DEV_SOUNDS = {"speech": 12, "speech in noise": 2, "silence": 3}
 
 
@@ -52,10 +46,8 @@ DEV_SOUNDS = {"speech": 12, "speech in noise": 2, "silence": 3}
 class Sound:
     """A waveform and the curves that it asks for."""
 
-    samples: np.ndarray
-    """float32 [640 * NUM_FRAMES]."""
-    curves: np.ndarray
-    """float32 [NUM_FRAMES, 6], see SHAPES."""
+    samples: np.ndarray  # float32 [640 * NUM_FRAMES]
+    curves: np.ndarray  # float32 [NUM_FRAMES, 6], see SHAPES
 
 
 def draw_sound(seed: int, split: str, kind: str | None = None) -> Sound:
@@ -76,14 +68,10 @@ def draw_sound(seed: int, split: str, kind: str | None = None) -> Sound:
 class Windows:
     """Windows of equal length."""
 
-    samples: Tensor
-    """[B, S], normalised."""
-    index: Tensor
-    """int64 [B, T], hidden frame of each video frame."""
-    weight: Tensor
-    """[B, T] of the hidden frame after it."""
-    curves: Tensor
-    """[B, T, 6], the truth."""
+    samples: Tensor  # [B, S], normalised
+    index: Tensor  # int64 [B, T], hidden frame of each video frame
+    weight: Tensor  # [B, T] of the hidden frame after it
+    curves: Tensor  # [B, T, 6], the truth
 
 
 def cut(sounds: list[tuple[Sound, int]], config: PipelineConfig) -> Windows:

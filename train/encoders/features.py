@@ -17,8 +17,7 @@ from networks.audio_encoder import AudioEncoder
 from pipeline.avatar.audio import AudioWindow, StreamingAudio
 from pipeline.config.avatar import PipelineConfig
 
-BATCH = 8
-"""Windows at a time; more of them no longer fit into the processor's cache."""
+BATCH = 8  # windows at a time; more of them no longer fit into the processor's cache
 
 
 def stream_windows(samples: np.ndarray, blocks: range, config: PipelineConfig) -> list[AudioWindow]:

@@ -45,8 +45,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """What a prompt can say. What it does not say counts as one more value, the last."""
 NOUNS = ("person", "man", "woman", "character", "face", "avatar")
-UNSAID = {"glasses": "none", "beard": "none", "cloth_pattern": "plain"}
-"""Values that captions have no words for."""
+UNSAID = {"glasses": "none", "beard": "none", "cloth_pattern": "plain"}  # has no words
 BATCH = 16
 CAPTION_SHARE = 0.5
 DEV_CAPTIONS = 256
@@ -54,8 +53,7 @@ DEV_CAPTIONS = 256
 NEARNESS = (((0.5, 9.0), (0.15, 0.15)), ((0.1, 0.5), (0.3, 0.3)))
 """Per layer and head: how much attention falls per byte of distance, before and after, at first."""
 
-Said = dict[str, str]
-"""Attribute -> its value in the prompt; attributes that it does not mention are missing."""
+Said = dict[str, str]  # attribute -> its value in the prompt; what it does not mention is missing
 ANYONE = identity(0)
 
 

@@ -14,8 +14,7 @@ from train.preset import PRESET
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3
 STUDIED_LOOKAHEADS = range(5)
-Lesson = AudioLesson | TextLesson
-"""A network as `model`, its loss at a step, its scores, and what is kept of it."""
+Lesson = AudioLesson | TextLesson  # a network as `model`, its loss at a step, its scores, its files
 
 
 class Training(AveragedLearner):

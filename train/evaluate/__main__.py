@@ -30,8 +30,7 @@ from train.learning import options
 from train.preset import SIZE
 from train.world.clips import SPLITS, take
 
-NUM_OTHERS = 4
-"""Characters and sounds that a single video is compared with."""
+NUM_OTHERS = 4  # characters and sounds that a single video is compared with
 
 
 def as_json(value: Estimate) -> dict[str, float | int | None]:

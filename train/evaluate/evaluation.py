@@ -24,11 +24,9 @@ from train.evaluate.video import read_sound
 from train.world.clips import Take, take
 from train.world.motion import FPS
 
-Key = tuple[int, int]
-"""Face and seed."""
+Key = tuple[int, int]  # face and seed
 FRAME_MS = {"truth": 1.0, "vae": 9.0, "served": 30.0}
-STEP_MS, DECODE_MS, METRICS_MS = 8.0, 3.0, 16.0
-"""Rough cost per frame on one core of an AMD EPYC, for the estimate at the start."""
+STEP_MS, DECODE_MS, METRICS_MS = 8.0, 3.0, 16.0  # roughly, a frame on one EPYC core
 
 
 class Store:

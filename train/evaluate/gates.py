@@ -24,11 +24,9 @@ from train.evaluate.metrics import (
 from train.evaluate.run import HORIZONS_S
 from train.evaluate.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, Pair
 
-Results = Mapping[str, Runs]
-"""Setting -> (face, seed) -> figures."""
+Results = Mapping[str, Runs]  # setting -> (face, seed) -> figures
 
-ALLOWED = 0.05
-"""Share by which the student may be worse than the many-step teacher."""
+ALLOWED = 0.05  # share by which the student may be worse than the many-step teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,7 @@ class Gate:
 
     name: str
     low: float
-    high: float
-    """Both ends are allowed."""
+    high: float  # both ends are allowed
     found: Estimate
 
     @property

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 Array = np.ndarray
-Runs = Mapping[tuple[int, int], Mapping[str, float]]
-"""Figures of every run by (face, seed)."""
+Runs = Mapping[tuple[int, int], Mapping[str, float]]  # figures of every run by (face, seed)
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -79,8 +78,7 @@ class Metric:
 
     name: str
     title: str
-    better: str
-    """high, low, one (a ratio that should be 1) or zero."""
+    better: str  # high, low, one (a ratio that should be 1) or zero
     figure: str
     over: str | None = None
     scale: float | None = None

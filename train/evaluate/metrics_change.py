@@ -10,10 +10,8 @@ import numpy as np
 
 Array = np.ndarray
 
-LATENT, BLOCK = 4, 12
-"""Frames."""
-SETTLED = 4
-"""Frames at the start of a stream that are left out."""
+LATENT, BLOCK = 4, 12  # frames
+SETTLED = 4  # frames at the start of a stream that are left out
 
 
 class ChangeMeter:

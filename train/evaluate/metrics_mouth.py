@@ -13,13 +13,10 @@ from train.world.measure import STILL, correlation
 
 Array = np.ndarray
 
-LARGEST_LAG = 10
-"""Frames, 400 ms, that the best lag is searched within."""
-SETTLED_SILENCE = 3
-"""Frames that a true mouth is closed before and after one that counts as silence."""
+LARGEST_LAG = 10  # frames, 400 ms, that the best lag is searched within
+SETTLED_SILENCE = 3  # frames that a mouth is closed before and after one that counts as silence
 FEWEST_SILENT = 12
-CLOSED = 0.1
-"""Opening below which lips look closed."""
+CLOSED = 0.1  # opening below which lips look closed
 
 
 def lag_curve(made: Array, true: Array, at: Array) -> Array:

@@ -19,26 +19,19 @@ from train.world.render import REGIONS, render
 Array = np.ndarray
 
 COLOURED = ("background", "clothes", "skin", "hair")
-RIM = 1 / 64
-"""Of the picture's side: what is left out along a region's border."""
-SQUARE = 2 / 64
-"""Of the picture's side: half the side of the squares that differences are averaged over."""
-FEWEST = 3e-3
-"""Share of the picture below which a region is not judged."""
-HIDDEN = 3
-"""Grey levels by which a blink or a raised brow changes what is left out."""
+RIM = 1 / 64  # of the picture's side: what is left out along a region's border
+SQUARE = 2 / 64  # of the picture's side: half the side of the squares of averaged differences
+FEWEST = 3e-3  # share of the picture below which a region is not judged
+HIDDEN = 3  # grey levels by which a blink or a raised brow changes what is left out
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """The character as it should look in each frame."""
 
-    frames: Array
-    """float32 [T, S, S, 3]."""
-    regions: Array
-    """uint8 [T, S, S]."""
-    known: Array
-    """bool [T, S, S]: what does not depend on eyes and brows."""
+    frames: Array  # float32 [T, S, S, 3]
+    regions: Array  # uint8 [T, S, S]
+    known: Array  # bool [T, S, S]: what does not depend on eyes and brows
 
 
 def drawing(who: Identity, mood: str, pose: Pose, mouth: Mouth, size: int) -> Drawing:

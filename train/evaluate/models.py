@@ -60,17 +60,14 @@ class Models:
     weights: Path | None = None
     """Folder with vae, audio_encoder and text_encoder.safetensors; the VAE alone will do for the
     cap."""
-    checkpoints: dict[str, Path] = field(default_factory=dict)
-    """DiT files: student, teacher, sinkless, uncorrupted."""
+    checkpoints: dict[str, Path] = field(default_factory=dict)  # student, teacher, sinkless, …
     artifacts: Path | None = None
     human: Path | None = None
-    guidance: float = 1.0
-    """Of the teacher, as its history; see `RolloutOptions`."""
+    guidance: float = 1.0  # of the teacher, as its history; see `RolloutOptions`
     teacher_history: str = "own level"
     batch: int = 8
     num_threads: int = 1
-    products: str = "float32"
-    """Type of factors in a DiT's matrix products; see `train.network.quick_layers`."""
+    products: str = "float32"  # of a DiT's matrix products; see `train.network.quick_layers`
     _networks: FrozenNetworks | None = None
     _dits: dict[str, DiT] = field(default_factory=dict)
 

@@ -14,8 +14,7 @@ from train.evaluate.metrics import LEVEL, METRICS, Estimate
 from train.evaluate.settings import CAP, HUMAN, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH
 
 PAGE = string.Template(Path(__file__).with_name("report.html").read_text())
-STRIPS = 3
-"""Faces shown of each setting that is shown."""
+STRIPS = 3  # faces shown of each setting that is shown
 SHOWN = (CAP, STUDENT, TEACHER, TEACHER_IN_4, LONG)
 
 

@@ -26,16 +26,11 @@ from train.world.motion import FPS, Mouth, Pose, part
 Array = np.ndarray
 
 PIECE_S = 5
-PIECE = PIECE_S * FPS
-"""Frames measured together: the first and the last five seconds are what drift is seen by."""
-POSE_EVERY = 5
-"""Heads move slowly: a pose in between is interpolated. Odd, so that all phases of a latent get
-their turn."""
-COLOUR_EVERY = 3
-"""Of the frames whose pose is estimated."""
+PIECE = PIECE_S * FPS  # frames measured together: the first and the last of them show drift
+POSE_EVERY = 5  # a pose in between is interpolated; odd: each phase of a latent has its turn
+COLOUR_EVERY = 3  # of the frames whose pose is estimated
 HORIZONS_S = (60, 120, 600)
-TRUE_FRAMES = 500
-"""Drawn to learn how much the truth moves."""
+TRUE_FRAMES = 500  # drawn to learn how much the truth moves
 NUM_PICTURES = 10
 
 
@@ -44,10 +39,8 @@ class Score:
     """What one run amounts to."""
 
     figures: dict[str, float]
-    curves: dict[str, Array]
-    """For plots, and for what is compared between runs."""
-    pictures: Array
-    """uint8 [2 S, n S, 3]: as it should look above, as it looks below."""
+    curves: dict[str, Array]  # for plots, and for what is compared between runs
+    pictures: Array  # uint8 [2 S, n S, 3]: as it should look above, as it looks below
 
 
 class RunScore:

@@ -9,8 +9,7 @@ from typing import Any, Self
 TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 TRUTH, CAP, LONG = "truth", "vae", "long"
 STUDENT, TEACHER, TEACHER_IN_4 = "student 4", "teacher 40", "teacher 4"
-HUMAN = ("human", "human, vae")
-"""Settings that gates, plots and comparisons ask for by name; the last are reported apart."""
+HUMAN = ("human", "human, vae")  # of those that are asked for by name, reported apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,17 +18,13 @@ class Setting:
 
     name: str
     about: str
-    model: str = "student"
-    """truth, vae, served, or the name of a checkpoint."""
-    rollout: tuple[tuple[str, object], ...] = ()
-    """Fields of `train.network.stream_network.RolloutOptions` that differ from its defaults."""
-    kind: str = "speech"
-    """What sounds: see `train.world.speech.KINDS`; "given" is the caller's file."""
+    model: str = "student"  # truth, vae, served, or the name of a checkpoint
+    rollout: tuple[tuple[str, object], ...] = ()  # fields of `RolloutOptions` that are no defaults
+    kind: str = "speech"  # what sounds: see `train.world.speech.KINDS`; "given" is the caller's
     seconds: int
     faces: int
     seeds: int = 1
-    piece_every: int = 1
-    """Of pieces of five seconds, the first and every so many-th are measured."""
+    piece_every: int = 1  # of pieces of five seconds, the first and every so many-th are measured
     mood: str | None = None
     """One of `train.world.measure.MOUTH_MOODS` that the prompt alone tells: the portrait is
     neutral. None: each face has its own."""
@@ -51,12 +46,9 @@ class Sweep:
     settings: tuple[Setting, ...]
     pairs: tuple[Pair, ...]
     split: str = "test"
-    first_face: int = 0
-    """Seed in the split."""
-    num_others: int = 6
-    """Other faces and sounds that each run is compared with."""
-    batch: int = 8
-    """Streams side by side."""
+    first_face: int = 0  # seed in the split
+    num_others: int = 6  # other faces and sounds that each run is compared with
+    batch: int = 8  # streams side by side
 
     def chosen(self, names: list[str]) -> Self:
         """Only these settings; ValueError for an unknown name."""

@@ -30,15 +30,13 @@ from train.vae.video import decoded, to_frames, to_video
 from train.world.clips import Take
 
 Array = np.ndarray
-WINDOWS = 32
-"""Audio windows encoded together."""
+WINDOWS = 32  # audio windows encoded together
 
 
 class Source(Protocol):
     """Something that makes frames for takes."""
 
-    batch: int
-    """Takes that are best asked for together."""
+    batch: int  # takes that are best asked for together
 
     def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
         """uint8 [B, T, S, S, 3] piece by piece, in order, at least as many as the takes have.
@@ -79,10 +77,8 @@ class ReconstructionSource(Source):
     """
 
     batch = 1
-    lead = 1 + 4 * 7
-    """Frames before the clip."""
-    piece, history = 240, 64
-    """Frames encoded together, and before them again; multiples of four."""
+    lead = 1 + 4 * 7  # frames before the clip
+    piece, history = 240, 64  # frames encoded together, and before them again; multiples of four
 
     def __init__(self, vae: CompactVAE | VAE) -> None:
         self.vae = vae
@@ -175,8 +171,7 @@ class ArtifactsSource(Source):
     """The served code on an artifacts folder, in this process: what a client would get."""
 
     batch = 1
-    request_s = 20
-    """Seconds of sound in a request; the next one is sent when the last is answered."""
+    request_s = 20  # seconds of sound in a request; the next one is sent when the last is answered
 
     def __init__(self, folder: Path, *, num_threads: int = 1) -> None:
         self.folder, self.num_threads = folder, num_threads

@@ -36,24 +36,15 @@ _networks: FrozenNetworks
 class LatentBatch:
     """Pieces of n blocks each, float32 but for the last two."""
 
-    latents: Tensor
-    """[B, C, F n, h, w], normalised; latent k shows video frames 4 k .. 4 k + 3 of the piece."""
-    audio_features: Tensor
-    """[B, n, L + 1, Ca, 4 F], block by block."""
-    text: Tensor
-    """[B, text_len, text_dim], zero rows after the prompt."""
-    reference: Tensor
-    """[B, C, 1, h, w]."""
-    motion: Tensor
-    """[B, C, 19, h, w], the reference picture held still."""
-    mouth: Tensor
-    """[B, 4 F n, 3]: opening, width and roundness of each video frame."""
-    regions: Tensor
-    """[B, F n, 2, h, w] in [0, 1]: share of a latent's pixels that show mouth and eyes."""
-    first_block: Tensor
-    """int64 [B]: the piece's first block as counted in its stream."""
-    starts: Tensor
-    """bool [B]: whether that is the stream's very first block."""
+    latents: Tensor  # [B, C, F n, h, w], normalised; latent k shows frames 4 k .. 4 k + 3
+    audio_features: Tensor  # [B, n, L + 1, Ca, 4 F], block by block
+    text: Tensor  # [B, text_len, text_dim], zero rows after the prompt
+    reference: Tensor  # [B, C, 1, h, w]
+    motion: Tensor  # [B, C, 19, h, w], the reference picture held still
+    mouth: Tensor  # [B, 4 F n, 3]: opening, width and roundness of each video frame
+    regions: Tensor  # [B, F n, 2, h, w] in [0, 1]: share of a latent's pixels of mouth and eyes
+    first_block: Tensor  # int64 [B]: the piece's first block as counted in its stream
+    starts: Tensor  # bool [B]: whether that is the stream's very first block
 
 
 @torch.inference_mode()

@@ -36,13 +36,10 @@ from train.world.clips import Clip, clip, identity_seed
 from train.world.render import REGIONS
 from train.world.speech import sound
 
-LEAD_FRAMES = 9
-"""Video frames before the first block that the VAE encodes; 1 + a multiple of 4."""
-START_SHARE = 0.3
-"""Share of clips that start their stream."""
+LEAD_FRAMES = 9  # video frames before the first block that the VAE encodes; 1 + a multiple of 4
+START_SHARE = 0.3  # share of clips that start their stream
 MOST_BLOCKS_BEFORE = 10
-FOCUS = ("mouth", "eyes")
-"""Regions whose share of each latent is kept, to weigh errors with."""
+FOCUS = ("mouth", "eyes")  # regions whose share of each latent is kept, to weigh errors with
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,7 @@ class FrozenNetworks:
     vae: CompactVAE | VAE
     audio: AudioEncoder
     text: TextEncoder
-    folder: Path = Path()
-    """Of their files."""
+    folder: Path = Path()  # of their files
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -92,10 +88,8 @@ class FrozenNetworks:
 class Take:
     """A clip, and where it lies in its stream."""
 
-    clip: Clip
-    """LEAD_FRAMES, the blocks, and as many frames as the lookahead has."""
-    windows: list[AudioWindow]
-    """Of its blocks."""
+    clip: Clip  # LEAD_FRAMES, the blocks, and as many frames as the lookahead has
+    windows: list[AudioWindow]  # of its blocks
     first_block: int
     kind: str
     voice: str

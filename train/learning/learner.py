@@ -29,8 +29,7 @@ def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
 class Learner:
     """What `state` keeps: plain values (`KEPT`, `PLACE` among them), and parts with a state."""
 
-    PLACE: ClassVar[tuple[str, ...]] = ("step",)
-    """Counts of steps, which the log gives."""
+    PLACE: ClassVar[tuple[str, ...]] = ("step",)  # counts of steps, which the log gives
     KEPT: ClassVar[tuple[str, ...]] = ("seed", "minutes", "cpu_seconds", "rows")
     PARTS: ClassVar[tuple[str, ...]]
 
@@ -61,8 +60,7 @@ class Learner:
 class AveragedLearner(Learner):
     """One network, its running average, Muon for its matrices and Adam for the rest."""
 
-    EMA = 0.998
-    """Decay of the running average per step."""
+    EMA = 0.998  # decay of the running average per step
     WARM_STEPS = 60
     PARTS = ("network", "average", "muon", "adam")
     step: int

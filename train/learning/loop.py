@@ -20,8 +20,7 @@ from train.learning.learner import Figures, Learner
 from train.learning.options import saved_state
 
 Learn = Callable[[float], Tensor | Figures]
-SMOOTHED = 100
-"""Steps that a row of the log is the mean of at most."""
+SMOOTHED = 100  # steps that a row of the log is the mean of at most
 
 
 def save_state(learner: Learner, out: Path) -> None:
@@ -44,10 +43,8 @@ def follow(learner: Learner, learn: Callable[[float], object]) -> None:
 class Run(ABC):
     """A learner's run in its folder, as the first of its `processes`."""
 
-    panels: ClassVar[Mapping[str, tuple[str, ...]]]
-    """Of curve.png: titles and the figures below each."""
-    shown: ClassVar[tuple[str, ...]] = ()
-    """Figures that a line of the terminal gives beside the losses."""
+    panels: ClassVar[Mapping[str, tuple[str, ...]]]  # of curve.png: titles and figures below each
+    shown: ClassVar[tuple[str, ...]] = ()  # figures that a line of the terminal gives, too
 
     def __init__(
         self, learner: Learner, learn: Learn, args: argparse.Namespace, processes: int = 1

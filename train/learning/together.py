@@ -13,8 +13,7 @@ from torch import Tensor
 
 from train.learning.options import saved_state
 
-PATIENCE = 600.0
-"""Seconds that one learner waits for another, which may be scoring or saving."""
+PATIENCE = 600.0  # seconds that one learner waits for another, which may be scoring or saving
 
 
 class Together:

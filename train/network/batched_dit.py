@@ -26,8 +26,7 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.positions import Positions, grid, tables
 from train.network.quick_layers import attend, gelu, products, rms_norm
 
-KeysValues: TypeAlias = tuple[Tensor, Tensor]
-"""k (before RoPE unless said otherwise) and v, each [B, N, tokens, d]."""
+KeysValues: TypeAlias = tuple[Tensor, Tensor]  # k (before RoPE if not said) and v [B, N, tokens, d]
 
 SelfAttention: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Layer and q, k, v [B, N, L, d] before RoPE -> what was attended, [B, N, L, d]."""
@@ -37,14 +36,10 @@ SelfAttention: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 class Conditions:
     """What B streams show and say."""
 
-    reference: Tensor
-    """[B, C, 1, h, w]."""
-    motion: Tensor
-    """[B, C, motion frames, h, w], oldest first."""
-    text: Tensor
-    """[B, text_len, text_dim]."""
-    audio: Tensor
-    """[B, audio layers, audio width, video frames of all blocks]."""
+    reference: Tensor  # [B, C, 1, h, w]
+    motion: Tensor  # [B, C, motion frames, h, w], oldest first
+    text: Tensor  # [B, text_len, text_dim]
+    audio: Tensor  # [B, audio layers, audio width, video frames of all blocks]
 
     def rows(self, chosen: slice | Tensor) -> Self:
         """The conditions of some of the streams."""

@@ -29,8 +29,7 @@ from train.network.batched_dit import Conditions, KeysValues
 from train.network.stream_network import RolloutOptions, StreamNetwork
 from train.preset import PRESET
 
-Noise = Callable[[int, int], Tensor]
-"""Block and level -> the noise [B, C, F, h, w] that enters there."""
+Noise = Callable[[int, int], Tensor]  # block, level -> the noise [B, C, F, h, w] that enters there
 
 
 def stream(

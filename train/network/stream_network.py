@@ -38,21 +38,17 @@ class RolloutOptions:
     denoised jointly (Rolling Forcing, arXiv 2509.25161)."""
     history: Literal["own level", "clean"] = "own level"
     """What blocks see of those before: K and V at their own noise level, or of a clean pass."""
-    sampler: Literal["euler", "renoise"] = "euler"
-    """`renoise`: predict the clean latent, add fresh noise."""
-    sink: bool = True
-    """False: reference and motion are not seen."""
+    sampler: Literal["euler", "renoise"] = "euler"  # `renoise`: to the clean latent, fresh noise
+    sink: bool = True  # False: reference and motion are not seen
     sink_blocks: int | None = None
     """Only so many blocks see the sink, then it is forgotten like any block; None: all do."""
     recalibrate: bool = True
     """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
-    sink_distance: int | None = None
-    """Latent frames; None: the preset's."""
+    sink_distance: int | None = None  # latent frames; None: the preset's
     window_blocks: int | None = None
     """Blocks that are seen, the current one included, and of a rolling window its first; None: the
     preset's."""
-    guidance: float = 1.0
-    """1: as conditioned. Else the velocity without sound, plus `guidance` times what sound adds."""
+    guidance: float = 1.0  # 1: as conditioned. Else: without sound, plus so often what sound adds
     exit_step: int | None = None
     """A block ends after this step with the clean latent it points to; None: after the last."""
 
@@ -77,8 +73,7 @@ class RolloutOptions:
         return self.num_steps if self.exit_step is None else self.exit_step + 1
 
 
-Sink = list[KeysValues]
-"""K, before RoPE, and V of reference and motion in every layer."""
+Sink = list[KeysValues]  # K, before RoPE, and V of reference and motion in every layer
 
 
 class StreamNetwork:

@@ -24,49 +24,36 @@ from train.network.flow import add_noise, shifted
 from train.preset import PRESET
 
 Random = np.random.Generator
-SHAPES = ((8, 2), (4, 4), (3, 6))
-"""Pieces of a step and blocks of each: many characters and noise levels, or long history."""
+SHAPES = ((8, 2), (4, 4), (3, 6))  # pieces and their blocks in a step: many levels, or long history
 SHAPE_WEIGHTS = (0.3, 0.4, 0.3)
-STEP_WEIGHTS = (0.25, 0.3, 0.4, 0.05)
-"""Of the served schedule's levels; the last one changes next to nothing."""
-SERVED_SHARE = 0.65
-"""Share of pieces near a level of the served schedule; the others are anywhere."""
+STEP_WEIGHTS = (0.25, 0.3, 0.4, 0.05)  # of the served levels; the last one changes next to nothing
+SERVED_SHARE = 0.65  # share of pieces near a level of the served schedule; the others are anywhere
 JITTER = 0.02
-REFRESH_STEPS = 64
-"""How often clips that were made meanwhile are taken in."""
+REFRESH_STEPS = 64  # how often clips that were made meanwhile are taken in
 AUDIO_DROPOUT, SINK_DROPOUT = 0.1, 0.15
-RECALIBRATED = 0.45
-"""Share of pieces from mid-stream whose reference is another frame of their clip."""
+RECALIBRATED = 0.45  # of pieces from mid-stream, those whose reference is a frame of their clip
 MOST_MISDRAWN = 0.4
 """What is wrong in such a reference at most, as `MOST_CORRUPTION`: a stream draws it itself. The
 motion tokens still know better."""
 CORRUPTED = 0.3
-MOST_CORRUPTION = 0.6
-"""Standard deviation, in that of latents, of what is wrong in corrupted history."""
+MOST_CORRUPTION = 0.6  # deviation, in that of latents, of what is wrong in corrupted history
 FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
 """Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
-CHANGE_WEIGHT = 4.0
-"""Of squared errors in the change from one latent to the next."""
-MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 6.0
-"""Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""
+CHANGE_WEIGHT = 4.0  # of squared errors in the change from one latent to the next
+MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 6.0  # added to a latent's 1 by its share of such pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
     """A step's input and target."""
 
-    clean: Tensor
-    """[B, C, n * F, h, w]."""
-    noisy: Tensor
-    """As `clean`, at `sigma`."""
-    sigma: Tensor
-    """[B], in (0, 1]."""
+    clean: Tensor  # [B, C, n * F, h, w]
+    noisy: Tensor  # as `clean`, at `sigma`
+    sigma: Tensor  # [B], in (0, 1]
     conditions: Conditions
-    starts: list[int]
-    """First block of each piece, as counted in its stream."""
+    starts: list[int]  # first block of each piece, as counted in its stream
     sink: bool
-    weight: Tensor
-    """[B, 1, n * F, h, w]; 0 where history was corrupted."""
+    weight: Tensor  # [B, 1, n * F, h, w]; 0 where history was corrupted
 
     @property
     def target(self) -> Tensor:

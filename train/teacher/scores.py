@@ -33,10 +33,8 @@ from train.world.measure import correlation, read_mouth
 
 ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 8, 8
-LONG_STREAMS, ROUNDS = 2, 16
-"""Longer ones say the same again and again, so that a round's mean picture should stay: 61 s."""
-LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
-"""Served noise levels whose errors are measured; the fourth changes next to nothing."""
+LONG_STREAMS, ROUNDS = 2, 16  # 61 s of the same again and again: a round's mean picture should stay
+LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]  # served; the fourth changes little
 LOOKS = {
     "mouth opening and width": ("opening", "width"),
     "change over the VAE's": ("motion", "border"),

@@ -22,8 +22,7 @@ from train.teacher.pieces import Lesson, Lessons, LessonsAhead, weighted_error
 from train.teacher.scores import LOOKS, DevClips
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3
-START_GATE = 0.5
-"""Added to the gates of a fresh network's branches."""
+START_GATE = 0.5  # added to the gates of a fresh network's branches
 
 
 def fresh_dit(seed: int) -> DiT:

@@ -27,10 +27,8 @@ FRAMES = 75
 FIRST_CLIPS = 48
 MOST_CLIPS = 160
 STEPS_PER_CLIP = 6
-AHEAD = 6
-"""Clips that are drawn before they are wanted."""
-SHAPES = ((4, 5), (3, 9), (2, 13))
-"""Batch and frames of a step: short pieces of many characters teach more per frame."""
+AHEAD = 6  # clips that are drawn before they are wanted
+SHAPES = ((4, 5), (3, 9), (2, 13))  # batch, frames of a step: short pieces teach more per frame
 SHAPE_WEIGHTS = (0.6, 0.25, 0.15)
 
 
@@ -38,10 +36,8 @@ SHAPE_WEIGHTS = (0.6, 0.25, 0.15)
 class Batch:
     """Pieces of clips."""
 
-    video: Tensor
-    """float32 [B, 3, T, S, S] in [-1, 1]."""
-    regions: Tensor
-    """uint8 [B, T, S, S], indices into `train.world.render.REGIONS`."""
+    video: Tensor  # float32 [B, 3, T, S, S] in [-1, 1]
+    regions: Tensor  # uint8 [B, T, S, S], indices into `train.world.render.REGIONS`
 
 
 def _start() -> None:

@@ -24,12 +24,9 @@ class LossWeights:
     mouth: float = 6.0
     eyes: float = 3.0
     square: float = 8.0
-    change: float = 64.0
-    """Of squared errors in the difference between successive frames."""
-    boundary: float = 1.5
-    """How much more that counts where one latent's frames meet the next one's."""
-    static: float = 0.3
-    """Of changes where the truth does not change at all."""
+    change: float = 64.0  # of squared errors in the difference between successive frames
+    boundary: float = 1.5  # how much more that counts where one latent's frames meet the next one's
+    static: float = 0.3  # of changes where the truth does not change at all
     edges: float = 0.03
     kl: float = 3e-5
 

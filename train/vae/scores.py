@@ -14,10 +14,8 @@ from train.world.clips import Clip
 from train.world.measure import correlation, read_mouth
 from train.world.render import REGIONS
 
-MOVING = 8
-"""Grey levels from which a change counts as motion."""
-SETTLED = 4
-"""Frames at the start that measures of change leave out."""
+MOVING = 8  # grey levels from which a change counts as motion
+SETTLED = 4  # frames at the start that measures of change leave out
 GATES = {
     "psnr": (">=", 30.0),
     "psnr_worst": (">=", 27.0),

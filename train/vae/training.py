@@ -27,8 +27,7 @@ from train.world.clips import Clip, clip
 MUON_RATE, ADAM_RATE, SHORTCUT_RATE = 4e-2, 3e-3, 1e-3
 DEV_CLIPS, DEV_FRAMES = 12, 49
 TEST_CLIPS, TEST_FRAMES = 32, 125
-VISIBLE_CLIPS, NUDGE = 6, 0.3
-"""On how many clips, and by how many deviations, latents are nudged to see what shows."""
+VISIBLE_CLIPS, NUDGE = 6, 0.3  # clips that are nudged to see what shows, by so many deviations
 
 
 class Training(AveragedLearner):

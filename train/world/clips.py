@@ -21,34 +21,27 @@ from train.world.speech import sound
 
 SPLITS = ("train", "dev", "test")
 SEEDS_PER_SPLIT = 1_000_000
-OTHER_TAKE = 10_000_000
-"""Between the seeds of the motions that the same character could as well have made."""
+OTHER_TAKE = 10_000_000  # between the seeds of motions that one character could make
 MOOD_WEIGHTS = {"neutral": 0.3, "happy": 0.3, "sad": 0.14, "angry": 0.12, "surprised": 0.14}
-NEUTRAL_REFERENCE = 0.6
-"""Share of clips whose reference picture is neutral, so that only the caption tells the mood."""
+NEUTRAL_REFERENCE = 0.6  # of clips whose portrait is neutral: only the caption tells the mood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Take:
     """One character with one sound."""
 
-    seed: int
-    """Of the split."""
+    seed: int  # of the split
     split: str
     size: int
     identity: Identity
     mood: str
-    kind: str
-    """What sounds, see `train.world.speech.KINDS`; "given" for the caller's own audio."""
+    kind: str  # what sounds, see `train.world.speech.KINDS`; "given" for the caller's own audio
     voice: str
     caption: str
-    reference: np.ndarray
-    """uint8 [S, S, 3]: the character with closed mouth and open eyes, seated as in its clips."""
-    audio: np.ndarray
-    """float32 [640 T], 16 kHz; frame k belongs to samples [640 k, 640 (k + 1))."""
+    reference: np.ndarray  # uint8 [S, S, 3]: mouth closed, eyes open, seated as in its clips
+    audio: np.ndarray  # float32 [640 T], 16 kHz; frame k belongs to samples [640 k, 640 (k + 1))
     mouth: Mouth
-    told: bool
-    """The portrait is neutral whatever the mood: only the caption tells it."""
+    told: bool  # the portrait is neutral whatever the mood: only the caption tells it
 
     @property
     def num_frames(self) -> int:
@@ -71,10 +64,8 @@ class Take:
 class Clip(Take):
     """A take with the frames of its first performance."""
 
-    frames: np.ndarray
-    """uint8 [T, S, S, 3]."""
-    regions: np.ndarray
-    """uint8 [T, S, S], indices into `train.world.render.REGIONS`."""
+    frames: np.ndarray  # uint8 [T, S, S, 3]
+    regions: np.ndarray  # uint8 [T, S, S], indices into `train.world.render.REGIONS`
     pose: Pose
     expression: Expression
 

@@ -13,8 +13,7 @@ from train.world.hair import haircut
 from train.world.identity import Colour, Identity, mix
 from train.world.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
 
-HEAD_REST = (0.0, -0.07)
-"""Picture coordinates of the head's origin at rest."""
+HEAD_REST = (0.0, -0.07)  # picture coordinates of the head's origin at rest
 EYE_Y = -0.03
 MOUTH_Y = 0.385
 NOSE_Y = 0.15
@@ -31,8 +30,7 @@ class Layers:
     body: Array
     head: Array
     front: Array
-    features: Array
-    """Nose, freckles, moustache and glasses: they move with the eyes, over eyes and mouth."""
+    features: Array  # nose, freckles, moustache, glasses: move with the eyes, over eyes and mouth
 
 
 def ink_of(colour: Colour) -> Colour:

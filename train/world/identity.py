@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-Colour = tuple[float, float, float]
-"""RGB in [0, 1], as everything is painted."""
+Colour = tuple[float, float, float]  # RGB in [0, 1], as everything is painted
 
 TABLES = tomllib.loads(Path(__file__).with_name("palettes.toml").read_text())
 """What characters are put together from."""
@@ -35,15 +34,12 @@ class Identity:
     hair_name: str
     cut: str
     hair_volume: float
-    flip: int
-    """-1 or 1: the side of partings, ponytails and light."""
+    flip: int  # -1 or 1: the side of partings, ponytails and light
     iris: Colour
     eye_name: str
     eye_size: tuple[float, float]
-    eye_gap: float
-    """Half the distance between the pupils."""
-    eye_dots: bool
-    """Plain dark eyes without a white."""
+    eye_gap: float  # half the distance between the pupils
+    eye_dots: bool  # plain dark eyes without a white
     lashes: bool
     brow_width: float
     brow_arch: float
@@ -68,10 +64,8 @@ class Identity:
     wall: Colour
     wall_name: str
     wall_second: Colour
-    outline: float
-    """Width of the ink line around shapes; 0 for the flat style."""
-    shading: float
-    """Strength of shadows and cheeks, [0, 1]."""
+    outline: float  # width of the ink line around shapes; 0 for the flat style
+    shading: float  # strength of shadows and cheeks, [0, 1]
 
 
 class _Chance:

@@ -21,16 +21,11 @@ SAMPLES_PER_FRAME = 640
 HOP = 80
 WINDOW = 512
 HOPS_PER_FRAME = SAMPLES_PER_FRAME // HOP
-QUIETEST_LEVEL = 0.01
-"""RMS (-40 dB) below which the loudest part of a clip does not count as sound."""
-CHUNK_HOPS = 2000
-"""Hops analysed at a time, which bounds the memory."""
-HEARING_DECIBELS = (-56, -46)
-"""Below the first the lips stay closed, whatever the level of the clip; above the second not."""
-SMOOTHING_HOPS = 24
-"""Half length of the smoothing, 120 ms: lips make four to five gestures a second."""
-RELEASE = 0.88
-"""Share of the opening that is left one hop later when the sound stops at once."""
+QUIETEST_LEVEL = 0.01  # RMS (-40 dB) below which the loudest part of a clip does not count as sound
+CHUNK_HOPS = 2000  # hops analysed at a time, which bounds the memory
+HEARING_DECIBELS = (-56, -46)  # below the first lips stay closed at any level; above the second not
+SMOOTHING_HOPS = 24  # half length, 120 ms: lips make four to five gestures a second
+RELEASE = 0.88  # share of the opening that is left one hop later when the sound stops at once
 
 
 def _band(frequency: Array, low: float, high: float, slope: float) -> Array:

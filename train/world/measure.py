@@ -25,21 +25,17 @@ OPENINGS = np.array([0, 0.06, 0.12, 0.2, 0.3, 0.42, 0.56, 0.7, 0.85, 1.0], np.fl
 WIDTHS = np.linspace(0, 1, 7, dtype=np.float32)
 ROUNDNESSES = np.linspace(0, 1, 4, dtype=np.float32)
 GRID = (OPENINGS, WIDTHS, ROUNDNESSES)
-BLUR_PIXELS = 0.6
-"""Resampling blurs the frames a little; blurring both alike makes that harmless."""
+BLUR_PIXELS = 0.6  # resampling blurs the frames a little; blurring both alike makes that harmless
 REST = torch.tensor([0.0, 0.5, 0.0])
-REST_WEIGHT = 2e-4
-"""Squared error per pixel that leaving the resting shape costs: decides what cannot be seen."""
+REST_WEIGHT = 2e-4  # squared error per pixel that leaving rest costs: decides what cannot be seen
 MOUTH_MOODS = ("neutral", "happy", "sad")
 """Moods that mouths tell: an angry one's corners are nearly sad, surprise is in brows and lids."""
-SETTLING_FRAMES = 16
-"""How many frames `find_pose` looks for mouths in."""
+SETTLING_FRAMES = 16  # how many frames `find_pose` looks for mouths in
 COARSE, FINE = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12), (0.02, 0.01, 0.01)
 """By how much it turns and nods, head units: everywhere, then around the best."""
 WORTHWHILE, GOOD_ENOUGH = 0.8, 25.0
 """It moves only to where the squared error is at most this part; so much is always forgiven."""
-STILL = 1e-4
-"""A curve whose deviation is below this does not move."""
+STILL = 1e-4  # a curve whose deviation is below this does not move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +44,7 @@ class Reading:
 
     mouth: Mouth
     pose: Pose
-    error: np.ndarray
-    """[T]: root mean square difference between the mouth and its nearest drawing, [0, 255]."""
+    error: np.ndarray  # [T]: root mean square difference of mouth and nearest drawing, [0, 255]
 
 
 @lru_cache(maxsize=16)

@@ -23,16 +23,12 @@ from train.world.render import REGIONS, render
 TURNS = np.linspace(-0.1, 0.1, 9, dtype=np.float32)
 NODS = np.linspace(-0.07, 0.07, 7, dtype=np.float32)
 STEPS = 12
-BLUR_PIXELS = (2.0, 0.8)
-"""Standard deviation of the blur of the first half of the steps and of the rest."""
+BLUR_PIXELS = (2.0, 0.8)  # deviation of the blur in the first half of the steps, and in the rest
 PRIOR = torch.tensor([0.08, 0.06, 0.1, 0.04, 0.035, 0.03])
 """Usual size of x, y, tilt, log zoom, turn, nod: keeps what a plain face hides near rest."""
-NOISE = 0.03
-"""Usual difference of a pixel from its drawing, [0, 1]; weighs the prior."""
-JUMP = 0.025
-"""A face does not turn by this much, head units, within a blink; closed eyes can look like it."""
-LIMIT = 3.0
-"""No value leaves this many times its usual size."""
+NOISE = 0.03  # usual difference of a pixel from its drawing, [0, 1]; weighs the prior
+JUMP = 0.025  # head units; no face turns so much within a blink, closed eyes can look like it
+LIMIT = 3.0  # no value leaves this many times its usual size
 
 
 def to_unit(frames: np.ndarray) -> Tensor:

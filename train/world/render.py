@@ -19,11 +19,9 @@ from train.world.shapes import EDGE_PIXELS, EXTENT
 
 REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")
 """Meaning of the label maps, by index."""
-CHUNK = 50
-"""Frames drawn at a time, which bounds the memory."""
+CHUNK = 50  # frames drawn at a time, which bounds the memory
 JAW_DROP = 0.07
-EYES_BOX = (0.46, -0.40, 0.17)
-"""Half width, top and bottom of what eyes and brows can reach, head coordinates."""
+EYES_BOX = (0.46, -0.40, 0.17)  # half width, top, bottom of what they can reach, head coordinates
 MOUTH_BOX = (0.41, 0.25, 0.68)
 
 _KINDS = {  # main and other material of each layer
@@ -40,10 +38,8 @@ _PARALLAX = {"back": -0.35, "head": 0.2, "front": 0.1, "features": 1.0}
 class Rendering:
     """Pictures, and what each pixel of them shows."""
 
-    frames: np.ndarray
-    """uint8 [T, S, S, 3]."""
-    regions: np.ndarray
-    """uint8 [T, S, S], an index into `REGIONS` for each pixel."""
+    frames: np.ndarray  # uint8 [T, S, S, 3]
+    regions: np.ndarray  # uint8 [T, S, S], an index into `REGIONS` for each pixel
 
 
 @lru_cache(maxsize=64)

@@ -12,12 +12,9 @@ import numpy as np
 
 from train.world.identity import Colour
 
-EXTENT = 1.32
-"""A canvas spans [-EXTENT, EXTENT] in both directions."""
-DENSITY = 2
-"""Canvas texels per picture pixel, each way."""
-EDGE_PIXELS = 2.2
-"""Width of a soft edge in picture pixels: no steps at any motion, and kind to a small codec."""
+EXTENT = 1.32  # a canvas spans [-EXTENT, EXTENT] in both directions
+DENSITY = 2  # canvas texels per picture pixel, each way
+EDGE_PIXELS = 2.2  # of a soft edge, picture pixels: no steps in motion, and kind to a small codec
 FAR = 9.0
 
 Array = np.ndarray

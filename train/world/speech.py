@@ -16,8 +16,7 @@ import numpy as np
 Array = np.ndarray
 
 RATE = 16_000
-SPEECH_LEVEL = 0.07
-"""RMS of speech where it is loud (about -23 dB); a clip is up to 3 dB louder or softer."""
+SPEECH_LEVEL = 0.07  # RMS of speech where it is loud, -23 dB; clips are up to 3 dB louder or softer
 
 _VARIANTS = {  # as files of espeak-ng name them
     "train": "f1 f2 f4 m1 m2 m4 m5 m7 Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo "
