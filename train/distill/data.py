@@ -44,10 +44,8 @@ class Scene:
 
 def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
     """The conditions of pieces, without their latents; places and references as the teacher's.
-
     Pieces from mid-stream may be told to be anywhere later, and their reference may be one of their
-    own frames, as after re-calibration.
-    """
+    own frames, as after re-calibration."""
     starts, references = [], []
     for row, block in enumerate(batch.first_block.tolist()):
         reference, first = batch.reference[row], told_place(rng, block)
@@ -99,11 +97,9 @@ def trajectory(
     guidance: float = 1.0,
 ) -> Tensor:
     """noise [B, C, n * F, h, w] -> [B, K + 1, C, n * F, h, w]: the states at the student's levels
-    and the clean end, by `num_steps` Euler steps of the teacher.
-
-    Every level has the history of that level, as when served. `num_steps` is 1 + a multiple of
-    K - 1: then the finer schedule of the same shift passes through the student's levels.
-    """
+    and the clean end, by `num_steps` Euler steps of the teacher. Every level has the history of
+    that level, as when served. `num_steps` is 1 + a multiple of K - 1: then the finer schedule of
+    the same shift passes through the student's levels."""
     levels = around.config.num_steps
     stride, rest = divmod(num_steps - 1, max(levels - 1, 1))
     if rest or num_steps < levels:
@@ -167,9 +163,8 @@ class Trajectories:
         self.scene = Scene(conditions=Conditions(**all_of), starts=starts)
 
     def batch(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, Tensor, Scene]:
-        """States [B, K + 1, C, n * F, h, w] of different clips, the weight of their errors
-        [B, 1, n * F, h, w] (mouth and eyes count more) and their scene.
-        """
+        """States [B, K + 1, C, n * F, h, w] of different clips, the weight of their errors [B, 1, n
+        * F, h, w] (mouth and eyes count more) and their scene."""
         count = len(self.states)
         chosen = rng.choice(count, batch, replace=batch > count).tolist()
         return self.states[chosen], self.weight[chosen], self.scene.rows(chosen)

@@ -23,12 +23,9 @@ LOWEST, HIGHEST = 20.0, 980.0  # timesteps at which scores are compared: neither
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseLevels:
-    """How losses turn timesteps into noise shares.
-
-    `added`: of the noise that is put on samples; `score`: of the networks' velocity -> clean.
-    The releases take tables of shift 5 and 8, which differ by up to 20 % below timestep 200; with
-    the default both are exact.
-    """
+    """How losses turn timesteps into noise shares. `added`: of the noise that is put on samples;
+    `score`: of the networks' velocity -> clean. The releases take tables of shift 5 and 8, which
+    differ by up to 20 % below timestep 200; with the default both are exact."""
 
     added: SigmaOf = exact_sigma
     score: SigmaOf = exact_sigma
@@ -60,9 +57,7 @@ def matching_gradient(generated: Tensor, fake: Tensor, real: Tensor) -> Tensor:
 
 def matching_loss(generated: Tensor, gradient: Tensor, counted: Tensor | None = None) -> Tensor:
     """A loss in float64 whose derivative by `generated` is `gradient` / number of elements.
-
-    `counted` [B, F] bool: frames that take part, the number is of their elements; None: all.
-    """
+    `counted` [B, F] bool: frames that take part, the number is of their elements; None: all."""
     target = (generated - gradient).detach().double()
     half_square = 0.5 * (generated.double() - target) ** 2
     if counted is not None:
@@ -81,9 +76,7 @@ def generator_loss(
     counted: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """The loss and the mean |gradient| before division, which falls as the generator gets better.
-
-    `real` is guided already if it is to be, see `guided`.
-    """
+    `real` is guided already if it is to be, see `guided`."""
     levels = levels or NoiseLevels()
     with torch.no_grad():
         noisy = add_noise(generated, noise, levels.added(timesteps))
@@ -100,10 +93,8 @@ def critic_loss(
     *,
     levels: NoiseLevels | None = None,
 ) -> Tensor:
-    """Flow matching on the generator's samples.
-
-    With different tables the velocity is scaled by their ratio, as in the releases.
-    """
+    """Flow matching on the generator's samples. With different tables the velocity is scaled by
+    their ratio, as in the releases."""
     levels = levels or NoiseLevels()
     generated = generated.detach()
     added = levels.added(timesteps)

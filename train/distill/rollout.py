@@ -48,10 +48,8 @@ class Surroundings:
 
 
 class History(WindowAttention):
-    """Attention to earlier blocks as to a cache: constant, and noisy.
-
-    `spread` [B, n]: standard deviation of the noise on each block as history.
-    """
+    """Attention to earlier blocks as to a cache: constant, and noisy. `spread` [B, n]: standard
+    deviation of the noise on each block as history."""
 
     def __init__(
         self,
@@ -88,12 +86,10 @@ def rollout(
     exit_step: int,
     recalibrated_from: int | None = None,
 ) -> Tensor:
-    """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to.
-
-    From block `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None: it
-    stays. `generator` draws the corruption. All but the last step of each block is constant, text
-    and sink too, as in `stream`.
-    """
+    """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to. From block
+    `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None: it stays.
+    `generator` draws the corruption. All but the last step of each block is constant, text and sink
+    too, as in `stream`."""
     config, schedule = around.config, around.schedule
     timesteps = torch.from_numpy(schedule.timesteps).to(noise.device)
     sigmas = [*schedule.sigmas[: exit_step + 1].tolist(), 0.0]
@@ -138,9 +134,7 @@ def rolling_rollout(
     recalibrate: bool = True,
 ) -> Tensor:
     """noise [B, C, n * F, h, w] -> clean latents, block b's predicted at level (offset - b) % d.
-
-    `offset` in 0..d-1 chooses the windows, `generator` draws the corruption of what is cached.
-    """
+    `offset` in 0..d-1 chooses the windows, `generator` draws the corruption of what is cached."""
     options = RolloutOptions(
         num_steps=around.config.num_steps,
         schedule="rolling",

@@ -22,9 +22,7 @@ BATCH = 8  # windows at a time; more of them no longer fit into the processor's 
 
 def stream_windows(samples: np.ndarray, blocks: range, config: PipelineConfig) -> list[AudioWindow]:
     """What the encoder gets for successive blocks of a stream that begins with `samples` [n].
-
-    ValueError if a block or its lookahead reaches beyond the samples.
-    """
+    ValueError if a block or its lookahead reaches beyond the samples."""
     audio = StreamingAudio(config)
     audio.append(samples)
     if blocks and not 0 <= blocks[0] <= blocks[-1] < audio.num_blocks:

@@ -49,10 +49,8 @@ def by_face(runs: Runs, name: str, only: set[tuple[int, int]] | None = None) -> 
 
 
 def bootstrap(statistic: Callable[..., Array], columns: Sequence[Mapping[int, float]]) -> Estimate:
-    """An estimate over the faces that all columns have.
-
-    `statistic` maps arrays [..., faces], one per column, to [...].
-    """
+    """An estimate over the faces that all columns have. `statistic` maps arrays [..., faces], one
+    per column, to [...]."""
     faces = sorted(set.intersection(*(set(column) for column in columns)))
     if not faces:
         return UNKNOWN
@@ -101,10 +99,8 @@ class Metric:
         return {"high": -value, "low": value, "zero": np.abs(value)}[self.better]
 
     def worsening(self, one: Runs, other: Runs) -> Estimate:
-        """How much worse `one` is than `other`, in the metric's unit (of a ratio: relative).
-
-        Over the faces and seeds that both have; below zero it is better.
-        """
+        """How much worse `one` is than `other`, in the metric's unit (of a ratio: relative). Over
+        the faces and seeds that both have; below zero it is better."""
         both = set(one) & set(other)
         columns = [by_face(runs, name, both) for runs in (one, other) for name in self.names]
         form = mean if self.over is None else ratio

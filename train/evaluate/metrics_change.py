@@ -69,9 +69,7 @@ def _changes(frames: Array, apart: int) -> Array:
 
 def flicker(frames: Array, first: int, still: Array) -> float:
     """Mean Δ at borders of latents, of the `still` pixels [S, S]; nan if there are too few.
-
-    `frames` are uint8 [T, S, S, 3], of which frames[0] is number `first` of the stream.
-    """
+    `frames` are uint8 [T, S, S, 3], of which frames[0] is number `first` of the stream."""
     places = first + np.arange(1, len(frames))
     borders = np.flatnonzero((places % LATENT == 0) & (places >= SETTLED))
     if not len(borders) or still.sum() < 16:

@@ -67,9 +67,7 @@ def shrunk(mask: Array, rim: int) -> Array:
 
 def colour_errors(frames: Array, drawn: Drawing) -> dict[str, float]:
     """Mean absolute colour difference of each region, grey levels: the median over the frames.
-
-    `frames` uint8 [T, S, S, 3]; a region that hardly shows is nan.
-    """
+    `frames` uint8 [T, S, S, 3]; a region that hardly shows is nan."""
     size = frames.shape[1]
     rim, half = max(1, round(RIM * size)), max(1, round(SQUARE * size))
     difference = frames.astype(np.float32) - drawn.frames
@@ -93,11 +91,9 @@ def sharpness(frames: Array, regions: Array) -> float:
 
 
 def likeness(frame: Array, own: Drawing, others: list[Drawing]) -> tuple[float, float]:
-    """Whether a frame looks like its own character rather than like another one.
-
-    Distances are mean colour differences over the two heads. Returns the rank of the own character
-    among all (1 is first) and the margin, 1 - own distance / nearest other distance.
-    """
+    """Whether a frame looks like its own character rather than like another one. Distances are mean
+    colour differences over the two heads. Returns the rank of the own character among all (1 is
+    first) and the margin, 1 - own distance / nearest other distance."""
     mine = _distance(frame, own, own)
     rest = [_distance(frame, other, own) for other in others]
     return 1.0 + sum(d <= mine for d in rest), 1 - mine / max(min(rest), 1e-6)

@@ -49,10 +49,8 @@ class RunScore:
     def __init__(
         self, take: Take, others: Sequence[Take], seed: int = 0, piece_every: int = 1
     ) -> None:
-        """`others`: takes of other characters and sounds, to compare with.
-
-        Of long runs only the first piece and every `piece_every`-th is measured.
-        """
+        """`others`: takes of other characters and sounds, to compare with. Of long runs only the
+        first piece and every `piece_every`-th is measured."""
         self.take, self.seed, self.piece_every = take, seed, piece_every
         self.others = [o for o in others if o is not take]
         self.change = ChangeMeter()
@@ -200,9 +198,7 @@ def head_motion_of(x: Array, y: Array) -> float:
 
 def diversity(runs: Sequence[dict[str, Array]]) -> dict[str, float]:
     """How far apart the heads of one face's seeds are, picture units, and those of the truth.
-
-    `runs`: curves of a `Score` each, of equal length.
-    """
+    `runs`: curves of a `Score` each, of equal length."""
     result = {}
     for name, prefix in (("diversity", "pose"), ("diversity_true", "true_pose")):
         x, y = (np.stack([run[f"{prefix}_{axis}"] for run in runs]) for axis in "xy")

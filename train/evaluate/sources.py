@@ -39,10 +39,8 @@ class Source(Protocol):
     batch: int  # takes that are best asked for together
 
     def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
-        """uint8 [B, T, S, S, 3] piece by piece, in order, at least as many as the takes have.
-
-        All takes have the same length. Equal seeds give equal frames.
-        """
+        """uint8 [B, T, S, S, 3] piece by piece, in order, at least as many as the takes have. All
+        takes have the same length. Equal seeds give equal frames."""
 
     def close(self) -> None:
         """Free what it holds; nothing is generated afterwards."""
@@ -69,12 +67,10 @@ class TruthSource(Source):
 
 
 class ReconstructionSource(Source):
-    """True clips through the VAE and back: no model that works in its latents does better.
-
-    The first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent
-    as it does when streaming. The encoder goes over pieces with more history than it can see, which
-    gives what the whole clip would.
-    """
+    """True clips through the VAE and back: no model that works in its latents does better. The
+    first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent as
+    it does when streaming. The encoder goes over pieces with more history than it can see, which
+    gives what the whole clip would."""
 
     batch = 1
     lead = 1 + 4 * 7  # frames before the clip

@@ -31,9 +31,7 @@ def read_sound(path: Path) -> np.ndarray:
 
 def read_video(path: Path, size: int = SIZE, piece: int = 125) -> Iterator[np.ndarray]:
     """uint8 [T, S, S, 3] piece by piece, brought down to `size` pixels by averaging squares.
-
-    ValueError for a file without pictures, or whose sides are no multiples of `size`.
-    """
+    ValueError for a file without pictures, or whose sides are no multiples of `size`."""
     waiting: list[np.ndarray] = []
     try:
         with av.open(str(path)) as container:

@@ -144,9 +144,7 @@ class LatentClips:
         self, rng: np.random.Generator, batch: int, blocks: int, text_dropout: float = TEXT_DROPOUT
     ) -> LatentBatch:
         """Pieces of `blocks` blocks, from different clips if there are enough, at random places.
-
-        `text_dropout`: share of pieces that get the rows of an empty prompt.
-        """
+        `text_dropout`: share of pieces that get the rows of an empty prompt."""
         if not 1 <= blocks <= self.num_blocks:
             raise ValueError(f"pieces of {blocks} blocks, clips have {self.num_blocks}")
         chosen = rng.choice(len(self), batch, replace=batch > len(self))

@@ -125,9 +125,7 @@ def _region_shares(labels: np.ndarray, networks: FrozenNetworks) -> Tensor:
 
 def tensors(take: Take, features: Tensor, networks: FrozenNetworks) -> dict[str, Tensor]:
     """What `train.latents.clips.LatentBatch` holds of one take, without a batch dimension.
-
-    `features` [n, L + 1, Ca, 4 F]. Regions are kept in `regions`, in the order of FOCUS.
-    """
+    `features` [n, L + 1, Ca, 4 F]. Regions are kept in `regions`, in the order of FOCUS."""
     drawn, config = take.clip, networks.config
     blocks = len(take.windows) * config.video_frames_per_block
     seen = slice(LEAD_FRAMES, LEAD_FRAMES + blocks)

@@ -50,10 +50,8 @@ def start_learners(
     size: int,
     learner: Callable[[argparse.Namespace, Together | None, int], None],
 ) -> None:
-    """Run `args.threads` learners of one thread each; this process is the first of them.
-
-    `learner` must not be of a `__main__` module: other processes could not find it.
-    """
+    """Run `args.threads` learners of one thread each; this process is the first of them. `learner`
+    must not be of a `__main__` module: other processes could not find it."""
     if args.resume:
         saved_state(args.out)  # before a process is started
     together = Together(args.threads, size) if args.threads > 1 else None

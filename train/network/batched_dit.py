@@ -47,10 +47,8 @@ class Conditions:
 
 
 def frame_rotation(config: PipelineConfig, frames: ArrayLike, device: torch.device) -> Tensor:
-    """Turns of the tokens of latent frames at positions `frames` [..., T]: complex [..., L, d/2].
-
-    A token's turn is that of its frame times that of its place in the frame.
-    """
+    """Turns of the tokens of latent frames at positions `frames` [..., T]: complex [..., L, d/2]. A
+    token's turn is that of its frame times that of its place in the frame."""
     times = np.asarray(frames, np.float64)
     positions = np.stack([times.ravel(), *[np.zeros(times.size)] * 2], 1)
     temporal = _turns(config, positions, device).unflatten(0, (*times.shape, 1))
@@ -91,11 +89,9 @@ def velocity(
     text: list[KeysValues],
     audio: Tensor,
 ) -> Tensor:
-    """Velocity of noisy latents [B, C, T, h, w], without a pose.
-
-    `modulations` of blocks and head: [B or 1, 6, D] and [B or 1, D], or of every token, see
-    `by_token`. `audio` as in `Conditions`, of the video frames that the latents are.
-    """
+    """Velocity of noisy latents [B, C, T, h, w], without a pose. `modulations` of blocks and head:
+    [B or 1, 6, D] and [B or 1, D], or of every token, see `by_token`. `audio` as in `Conditions`,
+    of the video frames that the latents are."""
     modulation, head_modulation = modulations
     x = _patches(dit.patch_embedding, latents)
     x = x + (dit.cond_encoder.bias + dit.trainable_cond_mask.weight[NOISY])

@@ -77,12 +77,10 @@ def velocities(
     sink: bool = True,
     config: PipelineConfig = PRESET.pipeline,
 ) -> Tensor:
-    """Velocity of `latents` [B, C, n * F, h, w] at one timestep per clip, [B].
-
-    Clip b holds the blocks starts[b], starts[b] + 1, … of its stream; blocks before them are not
-    seen, so a clip from the middle of a stream begins without history. `sink_distance`: latent
-    frames, None for the preset's. Without `sink`, reference and motion are not seen.
-    """
+    """Velocity of `latents` [B, C, n * F, h, w] at one timestep per clip, [B]. Clip b holds the
+    blocks starts[b], starts[b] + 1, … of its stream; blocks before them are not seen, so a clip
+    from the middle of a stream begins without history. `sink_distance`: latent frames, None for the
+    preset's. Without `sink`, reference and motion are not seen."""
     text, kept = batched_dit.text_keys_values(dit, conditions.text), None
     if sink:
         shown = (conditions.reference, conditions.motion)

@@ -41,11 +41,9 @@ def stream(
     config: PipelineConfig = PRESET.pipeline,
 ) -> Iterator[Tensor]:
     """Latents [B, C, F, h, w] of one block after another, as many as `conditions.audio` covers.
-
     `noise` [B, C, n * F, h, w], or a seed per stream for the served noise; None: seeds 0, 1, ….
     Where the caller has gradients on, a block's result has one through its last step alone: caches,
-    sink, text and the steps before are constants. Memory does not grow with the stream.
-    """
+    sink, text and the steps before are constants. Memory does not grow with the stream."""
     options = options or RolloutOptions()
     batch, *_, length = conditions.audio.shape
     if isinstance(noise, Tensor):
@@ -177,11 +175,9 @@ class CleanHistory(_Levels):
 
 def plan_rules(config: PipelineConfig, options: RolloutOptions) -> RollingConfig:
     """The avatar's numbers as `RollingPlan` wants them: positions are true ones, and the sink,
-    which is no block of the stream, is not among them.
-
-    A pass spans the blocks that are seen before its first, and the window. Later passes of a stream
-    that ends, and clean passes, span as many: they see further back.
-    """
+    which is no block of the stream, is not among them. A pass spans the blocks that are seen before
+    its first, and the window. Later passes of a stream that ends, and clean passes, span as many:
+    they see further back."""
     rolling = options.schedule == "rolling"
     window = options.num_levels if rolling else 1
     before = (options.window_blocks or config.window_blocks) - 1

@@ -104,9 +104,7 @@ class StreamNetwork:
         self, blocks: range, latents: Tensor, timesteps: Tensor, past: Sequence[list[KeysValues]]
     ) -> tuple[Tensor, list[KeysValues]]:
         """Velocity of `blocks` [B, C, n * F, h, w] at timesteps [n]; their K, after RoPE, and V.
-
-        `past`: the same of each block before them that is seen.
-        """
+        `past`: the same of each block before them that is seen."""
         c = self.config
         first = (self.starts + blocks.start) * c.frames_per_block
         frames = np.add.outer(first, np.arange(latents.shape[2]))

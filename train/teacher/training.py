@@ -26,10 +26,8 @@ START_GATE = 0.5  # added to the gates of a fresh network's branches
 
 
 def fresh_dit(seed: int) -> DiT:
-    """A network that starts with velocity = latent, its branches open.
-
-    At high noise that is nearly right, and it need not learn to let the noise through.
-    """
+    """A network that starts with velocity = latent, its branches open. At high noise that is nearly
+    right, and it need not learn to let the noise through."""
     dit = build_seeded(lambda: DiT(PRESET.dit), seed).requires_grad_(True)
     dim = PRESET.dit.dim
     with torch.no_grad():

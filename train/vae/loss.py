@@ -88,11 +88,9 @@ def temporal_basis() -> Tensor:
 
 @torch.no_grad()
 def start_linear(vae: CompactVAE, batch: Batch, weights: LossWeights) -> None:
-    """Make the shortcuts a principal component analysis and silence the convolutions.
-
-    Changes inside a latent count `TEMPORAL` times as much as its mean picture: by their own size
-    they would get none of the few components.
-    """
+    """Make the shortcuts a principal component analysis and silence the convolutions. Changes
+    inside a latent count `TEMPORAL` times as much as its mean picture: by their own size they would
+    get none of the few components."""
     x = groups(batch.video)
     focus = region_weights(batch.regions, weights).expand(-1, 3, -1, -1, -1)
     sample_weight = groups(focus).mean(1, keepdim=True)

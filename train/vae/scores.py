@@ -40,11 +40,9 @@ def _psnr(squared: np.ndarray) -> float:
 
 
 def clip_scores(clip: Clip, made: np.ndarray, *, find_pose: bool = False) -> dict[str, float]:
-    """Figures of one clip; sums named `_…` are for ratios over all clips.
-
-    `made` is the reconstruction of `clip.frames`, uint8 [T, S, S, 3]. `find_pose`: read the mouth
-    where the picture shows the head, not where it is known to be.
-    """
+    """Figures of one clip; sums named `_…` are for ratios over all clips. `made` is the
+    reconstruction of `clip.frames`, uint8 [T, S, S, 3]. `find_pose`: read the mouth where the
+    picture shows the head, not where it is known to be."""
     truth = clip.frames[: len(made)]
     squared = (made.astype(np.float32) - truth).astype(np.float32) ** 2
     scores = {"psnr": _psnr(squared)}

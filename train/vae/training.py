@@ -99,12 +99,10 @@ class Training(AveragedLearner):
 
 @torch.no_grad()
 def measure_latents(vae: CompactVAE, video: Tensor) -> None:
-    """Set `latent_mean` and `latent_std` from video [B, 3, T, S, S].
-
-    A channel's deviation after normalisation is the fourth root of how visible it is, mean square
-    1. Channels of equal deviation would all be denoised equally well, though the picture depends
-    300 times as much on the first as on the last.
-    """
+    """Set `latent_mean` and `latent_std` from video [B, 3, T, S, S]. A channel's deviation after
+    normalisation is the fourth root of how visible it is, mean square 1. Channels of equal
+    deviation would all be denoised equally well, though the picture depends 300 times as much on
+    the first as on the last."""
     vae.latent_mean.zero_()
     vae.latent_std.fill_(1)
     latents = torch.cat([vae.encode(piece) for piece in video.split(4)])
@@ -118,9 +116,7 @@ def measure_latents(vae: CompactVAE, video: Tensor) -> None:
 @torch.no_grad()
 def visibility(vae: CompactVAE, latents: Tensor, std: Tensor) -> Tensor:
     """[C]: squared change of the picture per squared deviation `std` [C] of a latent's channel.
-
-    `latents` [B, C, t, h, w] are raw: `vae` normalises with mean 0 and deviation 1.
-    """
+    `latents` [B, C, t, h, w] are raw: `vae` normalises with mean 0 and deviation 1."""
     made, _ = vae.decode(latents)
     noise = torch.randn(latents[:, 0].shape, generator=torch.Generator().manual_seed(0))
     noise = NUDGE * noise.to(latents)

@@ -54,11 +54,9 @@ def axes(size: int) -> tuple[Tensor, Tensor]:
 
 
 def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """[T, C, h, w]: pictures seen as if their heads were at rest.
-
-    `pose` [T, 4] or more: x, y, tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or
-    [T, h, w]: the picture coordinates at rest to look at.
-    """
+    """[T, C, h, w]: pictures seen as if their heads were at rest. `pose` [T, 4] or more: x, y,
+    tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or [T, h, w]: the picture
+    coordinates at rest to look at."""
     px, py = x - HEAD_REST[0], y - HEAD_REST[1]
     dx, dy, tilt, log_zoom = (pose[:, i, None, None] for i in range(4))
     cos, sin = torch.cos(tilt) * log_zoom.exp(), torch.sin(tilt) * log_zoom.exp()
@@ -68,10 +66,8 @@ def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor
 
 
 class _Bank:
-    """Drawings at rest for each turn and nod, and what each pose value changes in them.
-
-    `drawings` [K, 3, S, S], `moved` [K, 6, P], `weight` [K, S, S].
-    """
+    """Drawings at rest for each turn and nod, and what each pose value changes in them. `drawings`
+    [K, 3, S, S], `moved` [K, 6, P], `weight` [K, S, S]."""
 
     def __init__(self, who: Identity, mood: str, size: int, deviation: float) -> None:
         nod, turn = (v.ravel() for v in np.meshgrid(NODS, TURNS, indexing="ij"))

@@ -59,9 +59,7 @@ def grid(size: int) -> tuple[Array, Array]:
 
 def _to_segments(x: Array, y: Array, start: Array, end: Array) -> tuple[Array, Array]:
     """Squared distance [N, h, w] to N segments, and where along each [0, 1] the nearest point is.
-
-    `x` is [w] and `y` [h, 1].
-    """
+    `x` is [w] and `y` [h, 1]."""
     start, edge = start.astype(np.float32), (end - start).astype(np.float32)
     px, py = x - start[:, 0, None, None], y - start[:, 1, None, None]
     ex, ey = edge[:, 0, None, None], edge[:, 1, None, None]
@@ -119,10 +117,8 @@ def ellipse(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float) -> A
 
 class Canvas:
     """Premultiplied colour, coverage and "main" weight of one layer, painted back to front.
-
-    `texels` is [5, side, side] float32 in [0, 1]: red, green, blue, alpha, and how much of alpha
-    is the layer's main material (the skin of a head, the cloth of a body).
-    """
+    `texels` is [5, side, side] float32 in [0, 1]: red, green, blue, alpha, and how much of alpha is
+    the layer's main material (the skin of a head, the cloth of a body)."""
 
     def __init__(self, size: int) -> None:
         self.x, self.y = grid(size)
