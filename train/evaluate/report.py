@@ -4,7 +4,7 @@ import html
 import platform
 import string
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from train.evaluate import report_plots
@@ -35,8 +35,11 @@ def write_report(
     return path
 
 
-def _row(*cells: str, kind: str = "td") -> str:
-    return "<tr>" + "".join(f"<{kind}>{cell}</{kind}>" for cell in cells) + "</tr>"
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], kind: str) -> str:
+        return "<tr>" + "".join(f"<{kind}>{cell}</{kind}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(titles, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
 
 
 def _value(found: Estimate) -> str:
@@ -56,23 +59,23 @@ def _head(quick: bool) -> Iterator[str]:
 
 
 def _settings(evaluation: Evaluation) -> str:
-    rows = [_row("setting", "what it is", "runs", kind="th")]
+    rows = []
     for setting in evaluation.sweep.settings:
         reason = evaluation.missing.get(setting.name)
         part = "" if setting.piece_every == 1 else ", the start and 5 s of every 20 measured"
         amount = f"{setting.faces} faces × {setting.seeds} seeds × {setting.seconds} s{part}"
         state = f"not measured: {html.escape(reason)}" if reason else amount
-        rows.append(_row(setting.name, html.escape(setting.about), state))
-    return f"<table>{''.join(rows)}</table>"
+        rows.append((setting.name, html.escape(setting.about), state))
+    return _table(("setting", "what it is", "runs"), rows)
 
 
 def _gate_table(judged: Sequence[Gate]) -> str:
-    rows = [_row("gate", "wanted", "found", "faces", "verdict", kind="th")]
+    rows = []
     for gate in judged:
         verdict = f"<span class={gate.verdict.split()[0].rstrip(',')}>{gate.verdict}</span>"
         count = str(gate.found.num_faces) if gate.found.num_faces else ""
-        rows.append(_row(gate.name, gate.wanted, _value(gate.found), count, verdict))
-    return f"<table>{''.join(rows)}</table>"
+        rows.append((gate.name, gate.wanted, _value(gate.found), count, verdict))
+    return _table(("gate", "wanted", "found", "faces", "verdict"), rows)
 
 
 def _figures(evaluation: Evaluation, results: Results) -> Iterator[str]:
@@ -98,12 +101,10 @@ def _figures(evaluation: Evaluation, results: Results) -> Iterator[str]:
 
 
 def _metric_table(results: Results) -> str:
-    rows = [_row("", *results, kind="th")]
-    for metric in METRICS:
-        found = [metric.estimate(runs) for runs in results.values()]
-        if any(f.known for f in found):
-            rows.append(_row(html.escape(metric.title), *map(_value, found)))
-    return f"<table>{''.join(rows)}</table>"
+    found = {m.title: [m.estimate(runs) for runs in results.values()] for m in METRICS}
+    known = {title: row for title, row in found.items() if any(f.known for f in row)}
+    rows = [(html.escape(title), *map(_value, row)) for title, row in known.items()]
+    return _table(("", *results), rows)
 
 
 def _curves(evaluation: Evaluation, name: str, results: Results) -> list:
@@ -123,15 +124,15 @@ def _differences(evaluation: Evaluation, results: Results) -> Iterator[str]:
         if not changes:
             continue
         count += 1
-        rows = [_row("metric", "worse by", "", kind="th")]
+        rows = []
         for metric, change in changes.items():
             word = says(change)
             blind[metric] = blind.get(metric, 0) + (word == "does not discriminate")
             mark = f"<span class={word.split()[0]}>{word}</span>"
-            rows.append(_row(html.escape(metric), _value(change), mark))
+            rows.append((html.escape(metric), _value(change), mark))
         names = f"{pair.one} against {pair.other}"
         yield f"<h3>{html.escape(pair.question)} <small>{names}</small></h3>"
-        yield f"<table>{''.join(rows)}</table>"
+        yield _table(("metric", "worse by", ""), rows)
     if count:
         never = [html.escape(metric) for metric, times in blind.items() if times == count]
         listed = "; ".join(never) or "–"

@@ -13,7 +13,6 @@ from train.evaluate.metrics_change import ChangeMeter, flicker
 from train.evaluate.metrics_mouth import lag_curve, mouth_scores
 from train.evaluate.metrics_picture import (
     COLOURED,
-    Drawing,
     colour_errors,
     drawing,
     likeness,
@@ -54,8 +53,7 @@ class RunScore:
         self.take, self.seed, self.piece_every = take, seed, piece_every
         self.others = [o for o in others if o is not take]
         self.change = ChangeMeter()
-        self._waiting: list[Array] = []
-        self._num_waiting = self._piece = 0
+        self._waiting, self._piece = np.empty((0, take.size, take.size, 3), np.uint8), 0
         self._readings: list[dict[str, Array]] = []
         self._pieces: list[dict[str, float]] = []
         self._pictures: list[tuple[Array, Array]] = []
@@ -66,19 +64,17 @@ class RunScore:
         if not len(frames):
             return
         self.change.add(frames)
-        self._waiting.append(frames)
-        self._num_waiting += len(frames)
-        while self._num_waiting >= PIECE:
-            joined = np.concatenate(self._waiting)
-            self._waiting, self._num_waiting = [joined[PIECE:]], self._num_waiting - PIECE
-            self._take_piece(joined[:PIECE])
+        self._waiting = np.concatenate([self._waiting, frames])
+        while len(self._waiting) >= PIECE:
+            self._take_piece(self._waiting[:PIECE])
+            self._waiting = self._waiting[PIECE:]
 
     def finish(self) -> Score:
         """Measure what is left and sum up. RuntimeError if fewer frames came than were asked for"""
         if self.change.at < self.take.num_frames:
             raise RuntimeError(f"{self.change.at} frames came, the take has {self.take.num_frames}")
-        if self._num_waiting >= FPS:
-            self._take_piece(np.concatenate(self._waiting))
+        if len(self._waiting) >= FPS:
+            self._take_piece(self._waiting)
         return Score(self._figures(), self._curves(), self._strip())
 
     def _take_piece(self, frames: Array) -> None:
@@ -102,7 +98,7 @@ class RunScore:
             | {f"pose_{f.name}": getattr(sparse, f.name) for f in fields(Pose)}
         )  # fmt: skip
         chosen = at[::COLOUR_EVERY]
-        self._compare(frames, first, chosen, _at(pose, chosen), _at(mouth, chosen))
+        self._compare(frames, first, chosen, part(pose, chosen), part(mouth, chosen))
 
     def _compare(self, frames: Array, first: int, chosen: Array, pose: Pose, mouth: Mouth) -> None:
         who, mood, size = self.take.identity, self.take.mood, self.take.size
@@ -117,11 +113,10 @@ class RunScore:
             piece["mood"] = float(read_mood(seen, who) == mood)
         middle = len(chosen) // 2
         one = slice(middle, middle + 1)
-        views = [
-            drawing(o.identity, mood, part(pose, one), part(mouth, one), size) for o in self.others
-        ]
-        own = Drawing(drawn.frames[one], drawn.regions[one], drawn.known[one])
-        if views:
+        if self.others:
+            shape = (mood, part(pose, one), part(mouth, one), size)
+            views = [drawing(other.identity, *shape) for other in self.others]
+            own = part(drawn, one)
             rank, piece["margin"] = likeness(seen[middle].astype(np.float32), own, views)
             piece["is_itself"] = float(rank == 1)
         self._pieces.append(piece)
@@ -135,8 +130,7 @@ class RunScore:
         figures |= self.change.figures() | true_motion(self.take, self.seed)
         figures["head_motion"] = head_motion_of(reading["pose_x"], reading["pose_y"])
         # A short clip may never show its hair, or a still background: then nan.
-        names = sorted({name for piece in self._pieces for name in piece} - {"second"})
-        for name in names:
+        for name in sorted({name for piece in self._pieces for name in piece} - {"second"}):
             values = [p[name] for p in self._pieces if np.isfinite(p.get(name, np.nan))]
             figures[name] = float(np.mean(values)) if values else float("nan")
         for horizon in (*HORIZONS_S, self._pieces[-1]["second"]):
@@ -168,21 +162,15 @@ class RunScore:
         pose = self.take.motion(self.seed)[0]
         for name in ("x", "y"):
             curves[f"true_pose_{name}"] = getattr(pose, name)[reading["pose_at"]]
-        names = ("second", "margin", *(f"colour_{name}" for name in COLOURED))
-        for name in names:
+        for name in ("second", "margin", *(f"colour_{name}" for name in COLOURED)):
             values = [p.get(name, np.nan) for p in self._pieces]
             curves[f"piece_{name}"] = np.array(values, np.float32)
         return curves
 
     def _strip(self) -> Array:
-        number = min(NUM_PICTURES, len(self._pictures))
-        chosen = np.linspace(0, len(self._pictures) - 1, number).round().astype(int)
-        columns = [np.concatenate(self._pictures[i]) for i in chosen]
-        return np.concatenate(columns, 1)
-
-
-def _at(curves: Pose | Mouth, rows: Array) -> Pose | Mouth:
-    return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
+        last = len(self._pictures) - 1
+        chosen = np.linspace(0, last, min(NUM_PICTURES, last + 1)).round().astype(int)
+        return np.concatenate([np.concatenate(self._pictures[i]) for i in chosen], 1)
 
 
 def _near(mask: Array) -> Array:

@@ -62,8 +62,7 @@ class TruthSource(Source):
         length = takes[0].num_frames
         for start in range(0, length, self.piece):
             rows = slice(start, min(start + self.piece, length))
-            drawn = [take.draw(rows, m) for take, m in zip(takes, motions, strict=True)]
-            yield np.stack(drawn)
+            yield np.stack([take.draw(rows, m) for take, m in zip(takes, motions, strict=True)])
 
 
 class ReconstructionSource(Source):
@@ -142,22 +141,17 @@ class TorchSource(Source):
         yield from decoded(self.networks.vae, still, latents)
 
 
-class _Answers:
+class _Answers(queue.SimpleQueue[BlockFrames | str]):
     """The reply of one request, read by the thread that asked."""
 
     is_held = False
-
-    def __init__(self, answers: queue.SimpleQueue[BlockFrames | str]) -> None:
-        self.answers = answers
-
-    def send(self, block: BlockFrames) -> None:
-        self.answers.put(block)
+    send = queue.SimpleQueue.put
 
     def finish(self) -> None:
-        self.answers.put("")
+        self.put("")
 
     def fail(self, message: str) -> None:
-        self.answers.put(message or "failed")
+        self.put(message or "failed")
 
     def cancelled(self) -> bool:
         return False
@@ -195,8 +189,7 @@ class ArtifactsSource(Source):
         for start in range(0, len(take.audio), size):
             audio = np.clip(take.audio[start : start + size], -1, 1)
             last = start + size >= len(take.audio)
-            answers: queue.SimpleQueue[BlockFrames | str] = queue.SimpleQueue()
-            opening = {}
+            answers, opening = _Answers(), {}
             if not start:
                 opening = {
                     "image": take.reference,
@@ -204,10 +197,8 @@ class ArtifactsSource(Source):
                     "seed": sampling_seed(take, seed),
                     "options": Options(sink_distance=config.sink_distance),
                 }
-            avatar.submit(
-                AvatarRequest(session=1, start=not start, end=last, audio=audio, **opening),
-                _Answers(answers),
-            )
+            asked = AvatarRequest(session=1, start=not start, end=last, audio=audio, **opening)
+            avatar.submit(asked, answers)
             while isinstance(answer := answers.get(), BlockFrames):
                 yield answer.frames[None]
             if answer:

@@ -6,7 +6,7 @@ grid the difference is linearised. Nothing of the driving sound is used.
     T frames   S the picture's side   K shapes   P values of the crop around the mouth
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from train.world.face import HEAD_REST, MOUTH_Y
 from train.world.features import ellipse
 from train.world.identity import Identity
-from train.world.motion import Mouth, Pose, still_expression, still_pose
+from train.world.motion import Mouth, Pose, part, still_expression, still_pose
 from train.world.registration import as_tensor, axes, blur, estimate_pose, straightened, to_unit
 from train.world.render import render
 
@@ -111,7 +111,7 @@ def find_pose(frames: np.ndarray, who: Identity, mood: str) -> Pose:
     where the mouths are most like mouths."""
     pose = estimate_pose(frames, who, mood)
     rows = np.linspace(0, len(frames) - 1, min(len(frames), SETTLING_FRAMES)).round().astype(int)
-    some = Pose(**{f.name: getattr(pose, f.name)[rows] for f in fields(Pose)})
+    some = part(pose, rows)
 
     def misfit(turn: float, nod: float) -> float:
         error = read_mouth(frames[rows], who, mood, _turned(some, turn, nod)).error

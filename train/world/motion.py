@@ -72,11 +72,11 @@ class Voice:
     sway: Array  # the same: lips wider than just before
 
 
-Curves = TypeVar("Curves", Pose, Expression, Mouth)
+Curves = TypeVar("Curves")
 
 
 def part(curves: Curves, rows: slice | Array) -> Curves:
-    """The rows of every curve."""
+    """The rows of every curve of a dataclass."""
     return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
 
 
