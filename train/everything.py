@@ -67,25 +67,21 @@ class Recipe:
         encoder_of = ["--encoder-of", str(self.out / "vae" / "vae.safetensors")]
         return [
             self._learn("vae", "train.vae", *learners, *CHANGE),
-            self._encoder("audio"),
-            self._encoder("text"),
+            *(self._learn(name, "train.encoders", name, *self.same, root=self.weights)
+              for name in ("audio", "text")),
             self._latents("train", round(per_hour * self.hours)),
             self._latents("dev", DEV_CLIPS),
             self._learn("teacher", "train.teacher", *given, *learners, *SINK),
             self._learn("student", "train.distill", *given, *matching, "--teacher", self.teacher),
             self._learn("decoder", "train.vae", *learners, *ALONE, *encoder_of),
             *self._judged(),
-        ]
+        ]  # fmt: skip
 
-    def _learn(self, name: str, module: str, *options: str) -> Stage:
-        folder = self.out / name
-        command = [module, "--minutes", self.minutes[name], "--out", str(folder), *options]
+    def _learn(self, name: str, module: str, *options: str, root: Path | None = None) -> Stage:
+        """Into a folder of its own; beside it, in `root`, are weights that several share."""
+        folder = (root or self.out) / name
+        command = [module, "--minutes", self.minutes[name], "--out", str(root or folder), *options]
         return Stage(name=name, command=command, state=folder / "state.pt")
-
-    def _encoder(self, name: str) -> Stage:
-        command = ["train.encoders", name, "--minutes", self.minutes[name],
-                   "--out", str(self.weights), *self.same]  # fmt: skip
-        return Stage(name=name, command=command, state=self.weights / name / "state.pt")
 
     def _latents(self, split: str, count: int) -> Stage:
         command = ["train.latents", "--weights", str(self.weights), "--out",

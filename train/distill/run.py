@@ -116,16 +116,9 @@ def store_trajectories(
     trajectories = Trajectories(args.out / "trajectories", args.seed)
     count = -(-args.trajectories // TRAJECTORY_BATCH)
     missing = [n for n in range(count) if not trajectories.path(n).is_file()]
+    of = {"batch": min(TRAJECTORY_BATCH, args.trajectories), "blocks": recipe.blocks,
+          "num_steps": args.teacher_steps, "guidance": recipe.ode_guidance}  # fmt: skip
     for number in track(missing, "trajectories", disable=not sys.stderr.isatty()):
-        trajectories.make(
-            number,
-            clips,
-            learners.teacher,
-            recipe.around,
-            batch=min(TRAJECTORY_BATCH, args.trajectories),
-            blocks=recipe.blocks,
-            num_steps=args.teacher_steps,
-            guidance=recipe.ode_guidance,
-        )
+        trajectories.make(number, clips, learners.teacher, recipe.around, **of)
     trajectories.load(count)
     return trajectories

@@ -4,8 +4,6 @@ Heads are painted in head coordinates (origin between the cheeks, chin at about 
 in picture coordinates with the head at rest at `HEAD_REST`.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from train.world.body import paint_body, paint_wall
@@ -21,18 +19,6 @@ WHITE: Colour = (0.99, 0.98, 0.96)
 INK: Colour = (0.17, 0.12, 0.15)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layers:
-    """Texels [5, side, side] of each layer (see `train.world.shapes.Canvas`), back to front."""
-
-    wall: Array
-    back: Array
-    body: Array
-    head: Array
-    front: Array
-    features: Array  # nose, freckles, moustache, glasses: move with the eyes, over eyes and mouth
-
-
 def ink_of(colour: Colour) -> Colour:
     """The outline of a shape in this colour."""
     return mix(colour, (0.10, 0.05, 0.12), 0.5)
@@ -42,8 +28,10 @@ def shade_of(colour: Colour, strength: float) -> Colour:
     return mix(colour, (0.38, 0.10, 0.22), 0.26 * strength)
 
 
-def paint(who: Identity, size: int) -> Layers:
-    """All layers of a character for a picture of `size` pixels."""
+def paint(who: Identity, size: int) -> dict[str, Array]:
+    """Texels [5, side, side] (see `train.world.shapes.Canvas`) of each layer of a character for a
+    picture of `size` pixels, back to front. The last one moves with the eyes, over eyes and mouth:
+    nose, freckles, moustache and glasses."""
     back_lines, front_lines = haircut(who)
     layers = {name: Canvas(size) for name in ("wall", "back", "body", "head", "front", "features")}
     paint_wall(layers["wall"], who)
@@ -54,7 +42,7 @@ def paint(who: Identity, size: int) -> Layers:
     if front_lines and who.cut not in ("buzz", "curly", "spiky"):
         _paint_gloss(layers["front"], who, front_lines[0])
     _paint_features(layers["features"], who)
-    return Layers(**{name: layer.texels for name, layer in layers.items()})
+    return {name: layer.texels for name, layer in layers.items()}
 
 
 def _paint_hair(canvas: Canvas, who: Identity, lines: list[Array], colour: Colour) -> None:

@@ -18,8 +18,8 @@ from train.world.face import HEAD_REST, MOUTH_Y
 from train.world.features import ellipse
 from train.world.identity import Identity
 from train.world.motion import Mouth, Pose, part, still_expression, still_pose
-from train.world.registration import as_tensor, axes, blur, estimate_pose, straightened, to_unit
-from train.world.render import render
+from train.world.registration import as_tensor, blur, estimate_pose, straightened, to_unit
+from train.world.render import axes, render
 
 OPENINGS = np.array([0, 0.06, 0.12, 0.2, 0.3, 0.42, 0.56, 0.7, 0.85, 1.0], np.float32)
 WIDTHS = np.linspace(0, 1, 7, dtype=np.float32)

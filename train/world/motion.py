@@ -113,6 +113,9 @@ def seat(seed: int) -> Pose:
 
 EXTENT = {"x": 0.034, "y": 0.020, "tilt": 0.042, "zoom": 0.012, "turn": 0.030, "nod": 0.016}
 """How far a head moves, as `Pose`, for a deviation of one."""
+BANDS = {"x": (0.06, 0.55), "y": (0.06, 0.7), "tilt": (0.06, 0.5), "zoom": (0.05, 0.3),
+         "turn": (0.06, 0.6), "nod": (0.1, 0.9)}  # fmt: skip
+"""Slowest and fastest of what it does of its own, Hz."""
 OWN, VOICED = 0.35, 0.45  # of that, what a head does of its own and what its voice does
 
 
@@ -128,14 +131,7 @@ def head_motion(
     def own(slow: float, fast: float) -> Array:
         return 2 * np.tanh(_wander(rng, t, slow, fast) / 2)
 
-    motion = {
-        "x": OWN * own(0.06, 0.55),
-        "y": OWN * own(0.06, 0.7),
-        "tilt": OWN * own(0.06, 0.5),
-        "zoom": OWN * own(0.05, 0.3),
-        "turn": OWN * own(0.06, 0.6),
-        "nod": OWN * own(0.1, 0.9),
-    }
+    motion = {name: OWN * own(*band) for name, band in BANDS.items()}
     if voice is not None:
         nod = 3 * voice.stress
         for name, moved in (("x", voice.lean), ("y", nod), ("tilt", voice.sway),

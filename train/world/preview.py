@@ -43,10 +43,8 @@ def _mouth(values: tuple[float, float, float]) -> Mouth:
 
 def _sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
     blank = [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
-    rows = [*pictures, *blank]
-    return np.concatenate(
-        [np.concatenate(rows[i : i + columns], 1) for i in range(0, len(rows), columns)]
-    )
+    rows = np.stack([*pictures, *blank]).reshape(-1, columns, *pictures[0].shape)
+    return np.concatenate(np.concatenate(rows, 1), 1)
 
 
 def write_contact_sheet(path: Path, split: str, seed: int, size: int) -> None:

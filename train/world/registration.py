@@ -8,6 +8,7 @@ compared: eyes blink, and everything below the nose moves with the jaw.
 T frames   S the picture's side in pixels   K drawings of the bank   P compared values = S * S * 3
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from train.world.face import HEAD_REST, MOUTH_Y
 from train.world.identity import Identity
-from train.world.motion import Pose, still_expression, still_mouth
-from train.world.render import REGIONS, render
+from train.world.motion import Pose, still_expression, still_mouth, still_pose
+from train.world.render import REGIONS, axes, render
 
 TURNS = np.linspace(-0.1, 0.1, 9, dtype=np.float32)
 NODS = np.linspace(-0.07, 0.07, 7, dtype=np.float32)
@@ -46,13 +47,6 @@ def blur(pictures: Tensor, deviation: float) -> Tensor:
     return F.conv2d(rows, kernel.transpose(2, 3), groups=pictures.shape[1])
 
 
-def axes(size: int) -> tuple[Tensor, Tensor]:
-    """x and y [S, S] of the pixel centres in picture coordinates."""
-    axis = (torch.arange(size) * 2 + 1) / size - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return x, y
-
-
 def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """[T, C, h, w]: pictures seen as if their heads were at rest. `pose` [T, 4] or more: x, y,
     tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or [T, h, w]: the picture
@@ -65,15 +59,15 @@ def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor
                          padding_mode="border")  # fmt: skip
 
 
+@lru_cache(maxsize=32)
 class _Bank:
     """Drawings at rest for each turn and nod, and what each pose value changes in them. `drawings`
     [K, 3, S, S], `moved` [K, 6, P], `weight` [K, S, S]."""
 
     def __init__(self, who: Identity, mood: str, size: int, deviation: float) -> None:
         nod, turn = (v.ravel() for v in np.meshgrid(NODS, TURNS, indexing="ij"))
-        zero = np.zeros_like(turn)
-        pose = Pose(x=zero, y=zero, tilt=zero, zoom=zero + 1, turn=turn, nod=nod)
         num = len(turn)
+        pose = replace(still_pose(num), turn=turn, nod=nod)
         drawn = render(who, pose, still_expression(num), still_mouth(num), mood, size)
         pictures = blur(to_unit(drawn.frames), deviation)
         self.weight = _weights(torch.from_numpy(drawn.regions), size)
@@ -129,11 +123,6 @@ def _derivatives(pictures: Tensor, size: int) -> Tensor:
     return torch.stack([-gx, -gy, -tilt, -zoom, turn, nod], 1)
 
 
-@lru_cache(maxsize=16)
-def _banks(who: Identity, mood: str, size: int) -> tuple[_Bank, _Bank]:
-    return _Bank(who, mood, size, BLUR_PIXELS[0]), _Bank(who, mood, size, BLUR_PIXELS[1])
-
-
 @torch.no_grad()
 def estimate_pose(frames: np.ndarray, who: Identity, mood: str = "neutral") -> Pose:
     """The pose [T] of the head in frames uint8 [T, S, S, 3] of this character."""
@@ -143,8 +132,8 @@ def estimate_pose(frames: np.ndarray, who: Identity, mood: str = "neutral") -> P
     for start in range(0, len(frames), 64):
         pictures = to_unit(frames[start : start + 64])
         pose = torch.zeros(len(pictures), 6)
-        for bank, deviation in zip(_banks(who, mood, size), BLUR_PIXELS, strict=True):
-            soft = blur(pictures, deviation)
+        for deviation in BLUR_PIXELS:
+            bank, soft = _Bank(who, mood, size, deviation), blur(pictures, deviation)
             for _ in range(STEPS // 2):
                 pose = bank.step(soft, pose, x, y)
         pieces.append(pose)

@@ -3,7 +3,7 @@
 T frames   S the picture's side in pixels   L layers
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.world import features
-from train.world.face import EYE_Y, HEAD_REST, MOUTH_Y, Layers, paint
+from train.world.face import EYE_Y, HEAD_REST, MOUTH_Y, paint
 from train.world.identity import Identity
 from train.world.motion import MOODS, Expression, Mood, Mouth, Pose
 from train.world.shapes import EDGE_PIXELS, EXTENT
@@ -44,8 +44,14 @@ class Rendering:
 
 @lru_cache(maxsize=64)
 def _texels(who: Identity, size: int) -> dict[str, Tensor]:
-    layers: Layers = paint(who, size)
-    return {f.name: torch.from_numpy(getattr(layers, f.name))[None] for f in fields(Layers)}
+    return {name: torch.from_numpy(layer)[None] for name, layer in paint(who, size).items()}
+
+
+def axes(size: int) -> tuple[Tensor, Tensor]:
+    """x and y [S, S] of the pixel centres in picture coordinates."""
+    axis = (torch.arange(size) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return x, y
 
 
 def _column(values: np.ndarray, rows: slice) -> Tensor:
@@ -87,8 +93,7 @@ class _Picture:
         self, who: Identity, texels: dict[str, Tensor], pose: Pose, rows: slice, size: int
     ) -> None:
         self.who, self.texels, self.pose, self.rows, self.size = who, texels, pose, rows, size
-        axis = (torch.arange(size) * 2 + 1) / size - 1
-        self.y, self.x = torch.meshgrid(axis, axis, indexing="ij")
+        self.x, self.y = axes(size)
         self.head = head_coordinates(self.x, self.y, pose, rows)
         self.turn, self.nod = _column(pose.turn, rows), _column(pose.nod, rows)
         num_frames = self.turn.shape[0]
@@ -100,9 +105,9 @@ class _Picture:
         self._layer("back")
         sway = [0.3 * _column(v, self.rows) for v in (self.pose.x, self.pose.y)]
         self._over("body", self._sample("body", self.x - sway[0], self.y - sway[1]))
-        opening, *others = (_column(v, self.rows) for v in astuple(mouth))
-        self._layer("head", jaw=JAW_DROP * opening)
-        self._draw_mouth(mood, (opening, *others))
+        shape = tuple(_column(v, self.rows) for v in astuple(mouth))
+        self._layer("head", jaw=JAW_DROP * shape[0])
+        self._draw_mouth(mood, shape)
         self._layer("front")
         self._draw_eyes(expression, mood)
         self._layer("features")
@@ -138,10 +143,9 @@ class _Picture:
         rows, columns = covered.any(1).nonzero(), covered.any(0).nonzero()
         if not len(rows):
             return slice(0, 0), slice(0, 0)
-        low = [max(0, int(v[0]) - margin) for v in (rows, columns)]
-        return slice(low[0], int(rows[-1]) + 1 + margin), slice(
-            low[1], int(columns[-1]) + 1 + margin
-        )
+        ends = ((int(v[0]) - margin, int(v[-1]) + 1 + margin) for v in (rows, columns))
+        upright, across = (slice(max(0, low), high) for low, high in ends)
+        return upright, across
 
     def _pen(self) -> features.Pen:
         return features.Pen(EDGE_PIXELS * 2 / self.size / _column(self.pose.zoom, self.rows))
@@ -149,9 +153,7 @@ class _Picture:
     def _draw_mouth(self, mood: Mood, mouth: tuple[Tensor, ...]) -> None:
         crop = (slice(None), *self._crop(MOUTH_BOX, 1))
         x, y = (v[crop] for v in self._face(1.0))
-        opening, width, roundness = mouth
-        self._paint(crop, features.draw_mouth(self._pen(), x, y, self.who, mood,
-                                              (opening, width, roundness)))  # fmt: skip
+        self._paint(crop, features.draw_mouth(self._pen(), x, y, self.who, mood, mouth))
         reach = features.ellipse(x, y - MOUTH_Y - 0.05, MOUTH_BOX[0] - 0.02, 0.21)
         self.labels[crop][reach < 0] = REGIONS.index("mouth")
 
@@ -160,11 +162,9 @@ class _Picture:
         x, y = (v[crop] for v in self._face(1.0))
         lid, gaze_x, gaze_y, brow = (_column(v, self.rows) for v in astuple(expression))
         for side in (-1, 1):
-            eye = features.draw_eye(
-                self._pen(), x, y, side, self.who, lid * mood.lid, (gaze_x, gaze_y)
-            )
-            self._paint(crop, eye)
-            self._paint(crop, features.draw_brow(self._pen(), x, y, side, self.who, mood, brow))
+            of = (self._pen(), x, y, side, self.who)
+            self._paint(crop, features.draw_eye(*of, lid * mood.lid, (gaze_x, gaze_y)))
+            self._paint(crop, features.draw_brow(*of, mood, brow))
             rx, ry = self.who.eye_size
             reach = features.ellipse(x - side * self.who.eye_gap, y - EYE_Y, rx + 0.04, ry + 0.04)
             self.labels[crop][reach < 0] = REGIONS.index("eyes")
