@@ -6,10 +6,9 @@
     python -m train.distill … --schedule rolling --blocks 7     (a Rolling-Forcing student)
 
 First the teacher's trajectories are stored in OUT/trajectories (not counted in the minutes), then
-the student learns them (`--ode-share` of the minutes), then it learns from its own roll-outs by
-distribution matching. WEIGHTS and CLIPS are the teacher's. OUT receives dit.safetensors (averaged
-weights), state.pt (everything to go on from), log.jsonl, curve.png and samples.png. With
-`--steps A B` instead of `--minutes`, equal seeds give equal weights.
+the student learns them (`--ode-share` of the minutes), then from its own roll-outs by distribution
+matching. WEIGHTS, CLIPS and OUT are as the teacher's. With `--steps A B` instead of `--minutes`,
+equal seeds give equal weights.
 """
 
 import argparse

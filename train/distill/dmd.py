@@ -1,10 +1,8 @@
 """Distribution matching: losses of the generator and of the critic (docs/method.md section 9).
 
-The generator's samples are pushed along the difference of two scores: that of the teacher (real)
-and that of a critic (fake) which keeps learning what the generator makes (DMD, arXiv 2311.18828;
-as used by Self-Forcing, arXiv 2506.08009).
-
-Latents are [B, C, F, h, w], timesteps [B] in 0..1000.
+The generator's samples are pushed along the difference of two scores, the teacher's (real) and that
+of a critic (fake) which keeps learning what the generator makes (DMD, arXiv 2311.18828; as used by
+Self-Forcing, arXiv 2506.08009). Latents are [B, C, F, h, w], timesteps [B] in 0..1000.
 """
 
 from collections.abc import Callable

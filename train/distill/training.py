@@ -1,8 +1,8 @@
 """What learns in distillation, the student, its average and the critic, and by which numbers.
 
-Stage A teaches the student the teacher's way from noise to clean (regression on trajectories),
-stage B pushes the student's own roll-outs towards the teacher's distribution (docs/method.md
-section 9). All draws follow from the seed and the step.
+Stage A is regression on the teacher's way from noise to clean, stage B pushes the student's own
+roll-outs towards the teacher's distribution (docs/method.md section 9). All draws follow from the
+seed and the step.
 """
 
 import copy

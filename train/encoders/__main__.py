@@ -5,10 +5,9 @@
     python -m train.encoders audio --evaluate --out out/encoders
 
 OUT receives audio_encoder.safetensors or text_encoder.safetensors (averaged weights, for the
-exporter), and in OUT/audio or OUT/text state.pt (everything to go on from), log.jsonl and
-curve.png. Minutes are those of the processor: what is learned does not depend on what else the
-machine does. With `--steps` instead of `--minutes` the learning rate follows the steps, and equal
-seeds give equal weights.
+exporter), and in OUT/audio or OUT/text state.pt, log.jsonl and curve.png. Minutes are those of the
+processor: what is learned does not depend on what else the machine does. With `--steps` instead,
+the learning rate follows the steps, and equal seeds give equal weights.
 """
 
 from train.encoders.training import work

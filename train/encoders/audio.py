@@ -1,5 +1,4 @@
-"""The audio encoder's lesson: the mouth of every video frame, and what else of a face the voice
-moves, from what a live stream would send.
+"""The audio encoder's lesson: what of a face the voice moves, from what a live stream would send.
 
 Windows are cut and normalised as those of the server; targets are the curves of the mouth and the
 voice (`train.world.lips`) of the whole sound. Some sounds get louder and softer, so that the recent

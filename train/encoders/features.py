@@ -1,9 +1,9 @@
 """Audio features of many windows at once, as a live stream cuts and normalises them.
 
-B windows of equal length   S samples   T50 hidden frames   L layers   C width   T video frames
-
 The served graph takes one window. Here a batch goes through the same weights, with time in front of
 the channels throughout: on a CPU that takes half the time of `AudioEncoder.forward`.
+
+B windows of equal length   S samples   T50 hidden frames   L layers   C width   T video frames
 """
 
 from collections.abc import Sequence

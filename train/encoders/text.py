@@ -1,8 +1,7 @@
 """The text encoder's lesson: what a prompt says about mood, hair, clothes and wall.
 
-Half of the prompts are captions as clips have them, the others what a user might type: parts left
-out, other words for "person", down to an empty prompt. Characters are put together from independent
-attributes, so that no attribute can be guessed from another one.
+Half of the prompts are captions as clips have them, the others what a user might type, down to an
+empty prompt. No attribute of a character can be guessed from another one.
 
 B prompts   L tokens   C width
 """

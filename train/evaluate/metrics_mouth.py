@@ -1,8 +1,6 @@
 """How well a mouth that was read from pixels follows the mouth that the sound asks for.
 
-Pure arithmetic on curves at 25 per second; nothing here knows where they come from.
-
-T frames   N of them that were read
+T frames, 25 per second   N of them that were read
 """
 
 from collections.abc import Sequence
@@ -20,16 +18,10 @@ CLOSED = 0.1  # opening below which lips look closed
 
 
 def lag_curve(made: Array, true: Array, at: Array) -> Array:
-    """Correlation [2 LARGEST_LAG + 1] of the reading with the true curve moved by each lag.
-
-    Args:
-        made: [N], the reading.
-        true: [T], the whole true curve.
-        at: int [N], the frames that were read.
-    """
-    lags = range(-LARGEST_LAG, LARGEST_LAG + 1)
+    """Correlation [2 LARGEST_LAG + 1] of the reading `made` [N] of frames `at` [N] with the whole
+    true curve [T] moved by each lag."""
     scores = []
-    for lag in lags:
+    for lag in range(-LARGEST_LAG, LARGEST_LAG + 1):
         inside = (at - lag >= 0) & (at - lag < len(true))
         scores.append(correlation(made[inside], true[at[inside] - lag]))
     return np.array(scores)
@@ -56,14 +48,8 @@ def silent(true: Array) -> Array:
 def mouth_scores(
     made: dict[str, Array], true: dict[str, Array], at: Array, others: Sequence[Array]
 ) -> dict[str, float]:
-    """All figures of one run.
-
-    Args:
-        made: "opening" and "width" as read, [N].
-        true: the same of the whole take, [T].
-        at: int [N], which frames were read.
-        others: true openings of other sounds, [T] each.
-    """
+    """All figures of one run: "opening" and "width" `made` [N], as read from frames `at` [N], and
+    `true` of the whole take, [T]; `others` true openings of other sounds, [T] each."""
     scores = {name: correlation(made[name], true[name][at]) for name in ("opening", "width")}
     scores["lag"] = best_lag(lag_curve(made["opening"], true["opening"], at))
     moves = true["opening"].std() >= STILL

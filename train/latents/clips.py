@@ -1,7 +1,7 @@
 """What the DiT learns from: clips of the drawn world as latents, audio features and text rows.
 
-How a clip is placed in its stream stands in `train.latents.takes`. Shards are float16 and belong to
-the weights that they were made with; a changed decoder of the VAE leaves them valid.
+Shards are float16 and belong to the weights that they were made with; a changed decoder of the VAE
+leaves them valid.
 
 n blocks of F latents and 4 F video frames   C latent channels   h w latent size   L + 1 hidden
 states of width Ca   B batch

@@ -1,8 +1,7 @@
 """The optimiser of convolutions: momentum, made orthogonal (Muon, K. Jordan et al., 2024).
 
-The polynomial iteration runs on the small Gram matrix G = X X^T instead of X: every iterate is P X
-with P a polynomial in G, so P alone is iterated. For a convolution of 64x1728 that is a quarter of
-the work.
+Every iterate of the polynomial iteration is P X with P a polynomial in the small Gram matrix
+G = X X^T, so P alone is iterated: a quarter of the work for a convolution of 64x1728.
 """
 
 from collections import defaultdict

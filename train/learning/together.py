@@ -1,7 +1,6 @@
-"""Several learners as one.
+"""Several learners as one: processes of one thread each (two threads gain little on small tensors).
 
-Learners are processes of one thread each (two threads of one process gain little on such small
-tensors). Each sees pieces of its own. Gradients are averaged, so all keep equal weights.
+Each sees pieces of its own. Gradients are averaged, so all keep equal weights.
 """
 
 import argparse

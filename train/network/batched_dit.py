@@ -1,8 +1,7 @@
 """The layers of `networks.dit.DiT` on a batch of clips, with gradients.
 
 `networks` writes the DiT as it is served: one block, [L, D], a cache that is an input. Here the
-same parameters run on [B, L, D]; who attends to whom is the caller's (`SelfAttention`), so that a
-whole clip at once and one block after another are the same few lines.
+same parameters run on [B, L, D]; who attends to whom is the caller's (`SelfAttention`).
 
 B clips   L tokens   F latent frames of a block   S tokens of a latent frame   N heads   d head size
 D = N * d width   C channels   h, w latent size

@@ -1,12 +1,10 @@
 """A whole clip in one pass: many blocks of many clips at once, at one noise level per clip.
 
 Timestep forcing makes this exact. A step's KV cache holds K and V of earlier blocks' inputs at that
-step's own noise level; so a clip of n blocks that share one timestep, each attending to the sink,
-the blocks before it and itself, computes what that timestep's stage computes block by block
-(docs/method.md section 3).
+step's own noise level; so n blocks that share one timestep, each attending to the sink, the blocks
+before it and itself, are what that timestep's stage computes in turn (docs/method.md section 3).
 
-B clips   n blocks of a clip   F latent frames of a block   N heads   L = n * F * S tokens of a
-clip   d head size
+B clips   n blocks of a clip   F latent frames of a block   N heads, of size d   L tokens
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,9 @@
 """Streams generated block by block in torch: for evaluation and ablations, many at once.
 
 - `history="own level"` is what the server does: every step has a KV cache of its own inputs.
-- `"clean"`: every finished block passes through the network once more at timestep 0, and all steps
-  of later blocks read K and V of that. Blocks pass their levels one after the other (Self-Forcing,
-  arXiv 2506.08009), or with `schedule="rolling"` several at a time in a joint window (Rolling
-  Forcing, arXiv 2509.25161), planned as for the served text-to-video streams.
+- `"clean"`: all steps read K and V of finished blocks, which pass through the network once more at
+  timestep 0. Blocks pass their levels one after the other (Self-Forcing, arXiv 2506.08009), or with
+  `schedule="rolling"` several at a time in a joint window (Rolling Forcing, arXiv 2509.25161).
 
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """

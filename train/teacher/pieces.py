@@ -1,8 +1,8 @@
 """What a step of the teacher's training learns from: noisy pieces of clips, and what to answer.
 
 All blocks of a piece share one noise level, as the blocks in a step's KV cache do. What a stream
-will meet is practised here: sinks that are missing or show the first generated frame, prompts and
-sound that are missing, places far into a stream, and history that is not quite right.
+will meet is practised here: missing sinks, prompts and sound, references that are generated frames,
+places far into a stream, and history that is not quite right.
 
 B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
 """

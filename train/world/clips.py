@@ -90,21 +90,13 @@ def take(
     mood: str | None = None,
     told: bool = False,
 ) -> Take:
-    """What a model is asked for.
+    """What a model is asked for: T `num_frames`, 25 per second, with the face, motion, mood and
+    sound of a seed, 0 to 999,999, and a split.
 
-    Args:
-        seed: 0 to 999,999; with the split it decides face, motion, mood and sound.
-        num_frames: T, at 25 frames per second.
-        size: S, pixels.
-        split: one of `SPLITS`.
-        audio: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T.
-        kind: the drawn sound, one of `train.world.speech.KINDS`; None draws that too.
-        mood: one of `train.world.motion.MOODS` instead of a drawn one.
-        told: only the caption tells the mood: the portrait is neutral.
-
-    Raises:
-        ValueError: an unknown split, kind or mood, or a seed out of range.
-        RuntimeError: speech is wanted and espeak-ng is not installed.
+    `audio`: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T. `kind`:
+    that of the drawn sound; None draws it, too. `mood`: instead of the drawn one. `told`: only the
+    caption tells it. ValueError for an unknown split, kind or mood, or a seed out of range;
+    RuntimeError if speech is wanted and espeak-ng is not installed.
     """
     key = identity_seed(seed, split)
     who, rng = identity(key), np.random.default_rng([key, 0xC11B])

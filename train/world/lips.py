@@ -1,11 +1,9 @@
 """From a waveform to a mouth: opening, width and roundness of every video frame.
 
-Only the waveform is used, so any sound drives the truth. The steps: short spectra every 5 ms; how
-loud the band of vowels is, against the loudest of the clip; how voiced it is; where the first two
-formants lie (as centroids of the smoothed spectrum); and muscles, that is smoothing.
-
-Vowels by formants (F1 opens the jaw; a high F2 spreads the lips, a low one rounds them) are
-textbook phonetics; the numbers below were chosen by eye and ear.
+Any sound drives the truth. The steps: short spectra every 5 ms; how loud the band of vowels is,
+against the loudest of the clip; how voiced it is; where the first two formants lie (as centroids of
+the smoothed spectrum); and muscles, that is smoothing. F1 opens the jaw; a high F2 spreads the
+lips, a low one rounds them, as in textbooks; the numbers were chosen by eye and ear.
 
 N samples at 16 kHz   H hops   T video frames = N / 640, frame k shows samples [640 k, 640 (k+1))
 """
@@ -128,12 +126,8 @@ def _targets(samples: Array) -> tuple[Array, Array, Array]:
 
 
 def mouth_curve(samples: Array, num_frames: int | None = None) -> Mouth:
-    """The mouth of each frame.
-
-    Args:
-        samples: float [N] in [-1, 1]; what is missing of the last frame is silence.
-        num_frames: T; N / 640, rounded up, if None.
-    """
+    """The mouth of each of T `num_frames`, N / 640 rounded up if None; `samples` are float [N] in
+    [-1, 1], what is missing of the last frame is silence."""
     if num_frames is None:
         num_frames = -(-len(samples) // SAMPLES_PER_FRAME)
     wanted = num_frames * SAMPLES_PER_FRAME

@@ -3,7 +3,7 @@
 The mouth is compared with drawings of it in a grid of shapes, at rest; between the shapes of the
 grid the difference is linearised. Nothing of the driving sound is used.
 
-    T frames   S the picture's side   K shapes   P values of the crop around the mouth
+T frames   S the picture's side   K shapes   P values of the crop around the mouth
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,6 @@
 """What moves: head, eyelids, gaze and brows over time, all of it smooth and from one seed.
 
-Everything is a function of the time in seconds, so a longer clip of the same seed begins with the
-shorter one.
+A longer clip of the same seed begins with the shorter one.
 """
 
 from dataclasses import dataclass, fields, replace

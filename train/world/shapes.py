@@ -1,9 +1,9 @@
 """Signed distances of flat shapes, and a canvas that paints them with soft edges.
 
 Distances are negative inside and in picture units: the picture is [-1, 1] x [-1, 1], x to the
-right and y down. A canvas is denser than the picture it is drawn for and larger than it, so that a
-moved, tilted picture can be sampled from it; its edges are soft by the *picture's* pixel, which is
-what makes a bilinear sample of it free of aliasing.
+right and y down. A canvas is denser and larger than its picture, so that a moved, tilted picture
+can be sampled from it; its edges are soft by the *picture's* pixel, so that a bilinear sample of it
+has no aliasing.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """Sound for the clips: voices, noise, music and silence, 16 kHz mono.
 
 The voices are those of espeak-ng (GPL-3; the program is called, not linked or shipped, and what it
-speaks is free of its licence), reading our own sentences. Which voices, sentences and words are in
-which split is fixed here; no voice and no sentence is in two splits.
+speaks is free of its licence). No voice and no sentence is in two splits.
 """
 
 import io
@@ -50,11 +49,8 @@ def resample(samples: Array, rate: int) -> Array:
 
 @lru_cache(maxsize=256)
 def spoken(voice: str, sentence: str, words_per_minute: int, pitch: int) -> Array:
-    """One sentence, float32 [n], without the silence around it.
-
-    Raises:
-        RuntimeError: espeak-ng is not installed, or does not know the voice.
-    """
+    """One sentence, float32 [n], without the silence around it; RuntimeError if espeak-ng is not
+    installed, or does not know the voice."""
     command = ["espeak-ng", "-v", voice, "-s", str(words_per_minute), "-p", str(pitch), "--stdout"]
     try:
         done = subprocess.run([*command, sentence], capture_output=True, check=True)
