@@ -54,7 +54,7 @@ def everything(sweep: Sweep, results: Results, judged: list[Gate]) -> dict[str, 
         "differences": {
             f"{p.one} against {p.other}": {
                 metric: as_json(change) | {"says": says(change)}
-                for metric, change in compare(results, p).items() if change.known
+                for metric, change in compare(results, p.one, p.other).items() if change.known
             }
             for p in sweep.pairs if p.one in results and p.other in results
         },

@@ -51,8 +51,7 @@ class Store:
 
     def put(self, setting: str, key: Key, score: Score) -> None:
         """Figures last and in one move: a run that is listed is whole."""
-        np.savez_compressed(self._file("curves", setting, key, "npz"), **score.curves)
-        Image.fromarray(score.pictures).save(self._file("pictures", setting, key, "png"))
+        self.put_apart(_plain(setting, key), score)
         figures = {name: v for name, v in score.figures.items() if math.isfinite(v)}
         self._settings[setting]["runs"][_name(key)] = figures
         partial = self.path.with_suffix(".partial")
@@ -60,7 +59,7 @@ class Store:
         partial.replace(self.path)
 
     def put_apart(self, name: str, score: Score) -> None:
-        """Curves and pictures of something that is no run of a setting."""
+        """Curves and pictures alone."""
         np.savez_compressed(self.folder / "curves" / f"{name}.npz", **score.curves)
         Image.fromarray(score.pictures).save(self.folder / "pictures" / f"{name}.png")
 
@@ -78,15 +77,16 @@ class Store:
         return runs
 
     def curves(self, setting: str, key: Key) -> dict[str, np.ndarray]:
-        with np.load(self._file("curves", setting, key, "npz")) as arrays:
+        with np.load(self.folder / "curves" / f"{_plain(setting, key)}.npz") as arrays:
             return dict(arrays)
 
     def picture(self, setting: str, key: Key) -> Path:
-        return self._file("pictures", setting, key, "png")
+        return self.folder / "pictures" / f"{_plain(setting, key)}.png"
 
-    def _file(self, folder: str, setting: str, key: Key, suffix: str) -> Path:
-        plain = setting.replace(", ", "_").replace(" ", "_")
-        return self.folder / folder / f"{plain}_{_name(key).replace(',', '_')}.{suffix}"
+
+def _plain(setting: str, key: Key) -> str:
+    setting = setting.replace(", ", "_").replace(" ", "_")
+    return f"{setting}_{_name(key).replace(',', '_')}"
 
 
 def _name(key: Key) -> str:

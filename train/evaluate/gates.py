@@ -22,7 +22,7 @@ from train.evaluate.metrics import (
     worst_face,
 )
 from train.evaluate.run import HORIZONS_S
-from train.evaluate.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, Pair
+from train.evaluate.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4
 
 Results = Mapping[str, Runs]  # setting -> (face, seed) -> figures
 
@@ -99,12 +99,9 @@ def _against_teacher(results: Results) -> list[Gate]:
     """Relative worsening of every metric against the many-step teacher, and what the teacher's own
     few steps say: where they cost it something, the student has to be better."""
 
-    def changes(one: str, other: str) -> dict[str, Estimate]:
-        return compare(results, Pair(one=one, other=other, question=""))
-
     def found(one: str, word: str) -> set[str]:
         """Metrics in which `one` is surely "better" or "worse" than the teacher's few steps."""
-        return {title for title, c in changes(one, TEACHER_IN_4).items() if says(c) == word}
+        return {t for t, c in compare(results, one, TEACHER_IN_4).items() if says(c) == word}
 
     def counted(titles: set[str], *needed: str) -> Estimate:
         number = len(titles)
@@ -115,7 +112,7 @@ def _against_teacher(results: Results) -> list[Gate]:
     lost = found(TEACHER, "better") - better
     return [
         *(Gate(f"worse than the 40-step teacher: {title}", -np.inf, ALLOWED, change)
-          for title, change in changes(STUDENT, TEACHER).items()
+          for title, change in compare(results, STUDENT, TEACHER).items()
           if title != BY_NAME["mood"].title),  # teachers are told none
         Gate("metrics where the teacher's 40 steps surely beat its 4, and the student does not",
              -np.inf, 0, counted(lost, STUDENT, TEACHER)),
@@ -126,20 +123,18 @@ def _against_teacher(results: Results) -> list[Gate]:
     ]  # fmt: skip
 
 
-def compare(results: Results, pair: Pair) -> dict[str, Estimate]:
-    """Every metric's worsening from `pair.other` to `pair.one`, as a share of its scale."""
-    one, other = results.get(pair.one, {}), results.get(pair.other, {})
-    changes = {}
+def compare(results: Results, name: str, beside: str) -> dict[str, Estimate]:
+    """Every metric's worsening from setting `beside` to `name`, as a share of its scale."""
+    one, other, changes = results.get(name, {}), results.get(beside, {}), {}
     for metric in METRICS:
         change = metric.worsening(one, other)
         scale = 1.0 if metric.better == "one" else metric.scale
         if scale is None:
             scale = abs(metric.estimate(other, set(one) & set(other)).value)
-        known = change.known and scale > 0
-        changes[metric.title] = (
-            Estimate(change.value / scale, change.low / scale, change.high / scale,
-                     change.num_faces) if known else UNKNOWN
-        )  # fmt: skip
+        found = (change.value, change.low, change.high)
+        changes[metric.title] = UNKNOWN
+        if change.known and scale > 0:
+            changes[metric.title] = Estimate(*(v / scale for v in found), change.num_faces)
     return changes
 
 

@@ -120,7 +120,7 @@ def _differences(evaluation: Evaluation, results: Results) -> Iterator[str]:
     blind: dict[str, int] = {}
     count = 0
     for pair in evaluation.sweep.pairs:
-        changes = {m: c for m, c in compare(results, pair).items() if c.known}
+        changes = {m: c for m, c in compare(results, pair.one, pair.other).items() if c.known}
         if not changes:
             continue
         count += 1

@@ -70,12 +70,6 @@ def draw_sigmas(rng: Random, count: int, config: PipelineConfig) -> Tensor:
     return torch.from_numpy(np.clip(sigmas, 1e-3, 1.0).astype(np.float32))
 
 
-def level_weight(sigma: Tensor) -> Tensor:
-    """Of the squared error of a velocity: towards 0 noise it cannot be known, and no longer
-    matters."""
-    return sigma**2 / (sigma**2 + 0.05) + 0.02
-
-
 def told_place(rng: Random, block: int) -> int:
     """Where in its stream a piece is said to be; only a stream's start cannot be elsewhere."""
     if block == 0 or rng.random() >= FAR_SHARE:
@@ -120,7 +114,8 @@ class Lessons:
         noise = torch.randn(clean.shape, generator=generator)
         wrong, learned = self._corruption(rng, clean, generator)
         weight = 1 + MOUTH_WEIGHT * regions[:, :, 0] + EYES_WEIGHT * regions[:, :, 1]
-        weight = weight * level_weight(sigma)[:, None, None, None]
+        # Towards 0 noise a velocity cannot be known, and no longer matters.
+        weight = weight * (sigma**2 / (sigma**2 + 0.05) + 0.02)[:, None, None, None]
         return Lesson(
             clean=clean,
             noisy=add_noise(clean + wrong, noise, sigma),

@@ -97,13 +97,11 @@ class ClipStore:
 
     def _receive(self, step: int) -> None:
         self._order(self._wanted(step) + self.ahead)
-        while len(self.ordered) > self.ahead and self._is_next():
+        while len(self.ordered) > self.ahead:
+            few = self.workers == 1 or len(self.clips) < FIRST_CLIPS // self.parts
+            if not few and not self.ordered[0].ready():
+                break  # a GPU does not wait for clips once it has some
             self.clips.append(self.ordered.popleft().get())
-
-    def _is_next(self) -> bool:
-        """A GPU does not wait for clips once it has some."""
-        few = self.workers == 1 or len(self.clips) < FIRST_CLIPS // self.parts
-        return few or self.ordered[0].ready()
 
     def batch(self, step: int) -> Batch:
         """What step `step` learns from; of equal shape in all parts."""

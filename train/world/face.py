@@ -92,8 +92,8 @@ def _paint_head(canvas: Canvas, who: Identity) -> None:
 
 def _paint_beard(canvas: Canvas, who: Identity, head: Array) -> None:
     w = who.face_width
-    rim = curve((w + 0.1, -0.08), (w * 0.9, 0.06), (w * 0.74, 0.26), (0.26, 0.27), (0.0, 0.245),
-                (-0.26, 0.27), (-w * 0.74, 0.26), (-w * 0.9, 0.06), (-w - 0.1, -0.08))  # fmt: skip
+    half = ((w + 0.1, -0.08), (w * 0.9, 0.06), (w * 0.74, 0.26), (0.26, 0.27))
+    rim = curve(*half, (0.0, 0.245), *((-x, y) for x, y in reversed(half)))
     low = np.array([(-0.9, 1.0), (0.9, 1.0)])
     beard = polygon(canvas.x, canvas.y, np.concatenate([rim, low]))
     if who.beard == "stubble":

@@ -164,10 +164,6 @@ def article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _joined(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
 def looks(who: Identity) -> list[str]:
     """Hair first, then what is on the face."""
     parts = [WORDS["cut"][who.cut].format(who.hair_name)]
@@ -190,8 +186,8 @@ def caption(who: Identity, mood: str, seed: int) -> str:
     """What is visible, in one of a few orders of words."""
     orders = TABLES["sentences"]
     order = orders[int(np.random.default_rng([seed, 0xCA]).integers(len(orders)))]
+    *most, last = looks(who)
     wall = article(WORDS["background"][who.background].format(who.wall_name))
-    words = order.format(
-        mood=article(mood), looks=_joined(looks(who)), clothes=clothes(who), wall=wall
-    )
+    shown = f"{', '.join(most)} and {last}" if most else last
+    words = order.format(mood=article(mood), looks=shown, clothes=clothes(who), wall=wall)
     return words[0].upper() + words[1:]

@@ -14,7 +14,7 @@ from torch import Tensor
 from train.world import features
 from train.world.face import EYE_Y, HEAD_REST, MOUTH_Y, paint
 from train.world.identity import Identity
-from train.world.motion import MOODS, Expression, Mood, Mouth, Pose
+from train.world.motion import MOODS, Expression, Mood, Mouth, Pose, part
 from train.world.shapes import EDGE_PIXELS, EXTENT
 
 REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")
@@ -54,19 +54,9 @@ def axes(size: int) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _column(values: np.ndarray, rows: slice) -> Tensor:
-    return torch.from_numpy(np.asarray(values[rows], np.float32))[:, None, None]
-
-
-def head_coordinates(
-    x: Tensor, y: Tensor, pose: Pose, rows: slice = slice(None)
-) -> tuple[Tensor, Tensor]:
-    """Picture coordinates to head coordinates; both broadcast over [T, h, w]."""
-    dx = x - HEAD_REST[0] - _column(pose.x, rows)
-    dy = y - HEAD_REST[1] - _column(pose.y, rows)
-    tilt, zoom = _column(pose.tilt, rows), _column(pose.zoom, rows)
-    cos, sin = torch.cos(tilt) / zoom, torch.sin(tilt) / zoom
-    return dx * cos + dy * sin, dy * cos - dx * sin
+def _columns(curves: Pose | Expression | Mouth) -> list[Tensor]:
+    """Of each curve [T, 1, 1]."""
+    return [torch.from_numpy(v.astype(np.float32))[:, None, None] for v in astuple(curves)]
 
 
 @torch.no_grad()
@@ -79,8 +69,8 @@ def render(
     regions = np.empty((num_frames, size, size), np.uint8)
     for start in range(0, num_frames, CHUNK):
         rows = slice(start, min(start + CHUNK, num_frames))
-        picture = _Picture(who, texels, pose, rows, size)
-        picture.compose(expression, mouth, MOODS[mood])
+        picture = _Picture(who, texels, part(pose, rows), size)
+        picture.compose(part(expression, rows), part(mouth, rows), MOODS[mood])
         frames[rows] = (picture.rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         regions[rows] = picture.labels.numpy()
     return Rendering(frames, regions)
@@ -89,13 +79,14 @@ def render(
 class _Picture:
     """A chunk of frames being painted: `rgb` [T, 3, S, S] and `labels` [T, S, S]."""
 
-    def __init__(
-        self, who: Identity, texels: dict[str, Tensor], pose: Pose, rows: slice, size: int
-    ) -> None:
-        self.who, self.texels, self.pose, self.rows, self.size = who, texels, pose, rows, size
+    def __init__(self, who: Identity, texels: dict[str, Tensor], pose: Pose, size: int) -> None:
+        self.who, self.texels = who, texels
         self.x, self.y = axes(size)
-        self.head = head_coordinates(self.x, self.y, pose, rows)
-        self.turn, self.nod = _column(pose.turn, rows), _column(pose.nod, rows)
+        x, y, tilt, zoom, self.turn, self.nod = _columns(pose)
+        dx, dy = self.x - HEAD_REST[0] - x, self.y - HEAD_REST[1] - y
+        cos, sin = torch.cos(tilt) / zoom, torch.sin(tilt) / zoom
+        self.head = dx * cos + dy * sin, dy * cos - dx * sin
+        self.sway, self.pen = (0.3 * x, 0.3 * y), features.Pen(EDGE_PIXELS * 2 / size / zoom)
         num_frames = self.turn.shape[0]
         wall = self._sample("wall", self.x[None], self.y[None])
         self.rgb = wall[:, :3].expand(num_frames, -1, -1, -1).clone()
@@ -103,11 +94,10 @@ class _Picture:
 
     def compose(self, expression: Expression, mouth: Mouth, mood: Mood) -> None:
         self._layer("back")
-        sway = [0.3 * _column(v, self.rows) for v in (self.pose.x, self.pose.y)]
-        self._over("body", self._sample("body", self.x - sway[0], self.y - sway[1]))
-        shape = tuple(_column(v, self.rows) for v in astuple(mouth))
-        self._layer("head", jaw=JAW_DROP * shape[0])
-        self._draw_mouth(mood, shape)
+        self._over("body", self._sample("body", self.x - self.sway[0], self.y - self.sway[1]))
+        opening, width, roundness = _columns(mouth)
+        self._layer("head", jaw=JAW_DROP * opening)
+        self._draw_mouth(mood, (opening, width, roundness))
         self._layer("front")
         self._draw_eyes(expression, mood)
         self._layer("features")
@@ -135,41 +125,36 @@ class _Picture:
         kind = torch.where(main > 0.5 * alpha, first, second).byte()
         self.labels = torch.where(alpha > 0.5, kind, self.labels)
 
-    def _crop(self, box: tuple[float, float, float], margin: int) -> tuple[slice, slice]:
-        """Rows and columns of the picture that a box of the face can cover in any frame."""
+    def _crop(self, box: tuple[float, float, float]) -> tuple[tuple[slice, ...], Tensor, Tensor]:
+        """What of the picture a box of the face can cover in any frame, and its coordinates."""
         half, top, bottom = box
         x, y = self._face(1.0)
         covered = ((x.abs() < half) & (y > top) & (y < bottom)).any(0)
         rows, columns = covered.any(1).nonzero(), covered.any(0).nonzero()
-        if not len(rows):
-            return slice(0, 0), slice(0, 0)
-        ends = ((int(v[0]) - margin, int(v[-1]) + 1 + margin) for v in (rows, columns))
-        upright, across = (slice(max(0, low), high) for low, high in ends)
-        return upright, across
-
-    def _pen(self) -> features.Pen:
-        return features.Pen(EDGE_PIXELS * 2 / self.size / _column(self.pose.zoom, self.rows))
+        crop = (slice(None), slice(0, 0), slice(0, 0))
+        if len(rows):
+            ends = (slice(max(0, int(v[0]) - 1), int(v[-1]) + 2) for v in (rows, columns))
+            crop = (slice(None), *ends)
+        return crop, x[crop], y[crop]
 
     def _draw_mouth(self, mood: Mood, mouth: tuple[Tensor, ...]) -> None:
-        crop = (slice(None), *self._crop(MOUTH_BOX, 1))
-        x, y = (v[crop] for v in self._face(1.0))
-        self._paint(crop, features.draw_mouth(self._pen(), x, y, self.who, mood, mouth))
+        crop, x, y = self._crop(MOUTH_BOX)
+        self._paint(crop, features.draw_mouth(self.pen, x, y, self.who, mood, mouth))
         reach = features.ellipse(x, y - MOUTH_Y - 0.05, MOUTH_BOX[0] - 0.02, 0.21)
         self.labels[crop][reach < 0] = REGIONS.index("mouth")
 
     def _draw_eyes(self, expression: Expression, mood: Mood) -> None:
-        crop = (slice(None), *self._crop(EYES_BOX, 1))
-        x, y = (v[crop] for v in self._face(1.0))
-        lid, gaze_x, gaze_y, brow = (_column(v, self.rows) for v in astuple(expression))
+        crop, x, y = self._crop(EYES_BOX)
+        lid, gaze_x, gaze_y, brow = _columns(expression)
         for side in (-1, 1):
-            of = (self._pen(), x, y, side, self.who)
+            of = (self.pen, x, y, side, self.who)
             self._paint(crop, features.draw_eye(*of, lid * mood.lid, (gaze_x, gaze_y)))
             self._paint(crop, features.draw_brow(*of, mood, brow))
             rx, ry = self.who.eye_size
             reach = features.ellipse(x - side * self.who.eye_gap, y - EYE_Y, rx + 0.04, ry + 0.04)
             self.labels[crop][reach < 0] = REGIONS.index("eyes")
 
-    def _paint(self, crop: tuple[slice, slice, slice], strokes: features.Iterator) -> None:
+    def _paint(self, crop: tuple[slice, ...], strokes: features.Iterator) -> None:
         view = self.rgb[crop[0], :, crop[1], crop[2]]
         for cover, colour in strokes:
             ink = torch.tensor(colour)[:, None, None]
