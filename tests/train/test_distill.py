@@ -14,8 +14,8 @@ from networks.dit import DiT
 from tests.support.served_dit import random_conditions, random_dit, tiny_preset
 from train.distill import run as distill
 from train.distill.__main__ import parser
-from train.distill.data import Scene, Trajectories, trajectory
-from train.distill.rollout import History, Surroundings, rollout
+from train.distill.data import Trajectories, trajectory
+from train.distill.rollout import History, Scene, Surroundings, rollout
 from train.distill.training import Distillation, Recipe
 from train.latents.clips import LatentBatch
 from train.network.stream import RolloutOptions, stream
@@ -88,7 +88,7 @@ def trajectories(tmp_path_factory: pytest.TempPathFactory) -> Trajectories:
 def rolled_out(dit: DiT, exit_step: int, around: Surroundings, recalibrated: bool) -> Tensor:
     of, generator = scene(), torch.Generator().manual_seed(0)
     changed = CONFIG.recalibrate_block if recalibrated else None
-    return rollout(dit, of.conditions, of.starts, around, generator, noise(), exit_step, changed)
+    return rollout(dit, of, around, generator, noise(), exit_step, changed)
 
 
 @pytest.mark.parametrize(("exit_step", "recalibrated"), [(0, True), (2, False), (3, True)])
@@ -165,7 +165,7 @@ def test_a_window_hides_what_lies_before_it() -> None:
     with torch.no_grad():
         for x in (noise(), changed):
             generator = torch.Generator()
-            made.append(rollout(dit, of.conditions, of.starts, around, generator, x, 1))
+            made.append(rollout(dit, of, around, generator, x, 1))
     difference = (made[0] - made[1]).abs().unflatten(2, (NUM_BLOCKS, -1)).amax((0, 1, 3, 4, 5))
     assert difference[0] > 1e-2
     assert not difference[1:].any()
@@ -236,8 +236,8 @@ def test_the_schedule_of_roll_outs_is_the_chosen_one(monkeypatch: pytest.MonkeyP
     rolled = torch.zeros(())
     asked: list[tuple[tuple[int, ...], bool]] = []
 
-    def in_the_window(dit, conditions, starts, around, generator, noise, offset, *, recalibrate):
-        asked.append((starts, recalibrate))
+    def in_the_window(dit, scene, around, generator, noise, offset, *, recalibrate):
+        asked.append((scene.starts, recalibrate))
         return rolled
 
     monkeypatch.setattr("train.distill.training.rolling_rollout", in_the_window)

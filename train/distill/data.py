@@ -3,10 +3,9 @@
 B clips   n blocks of F latent frames   C channels   h, w latent size   K levels of the student
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -17,29 +16,11 @@ from networks.checkpoint import save_tensors
 from networks.dit import DiT
 from pipeline.denoising.schedule import Schedule
 from train.distill.dmd import guided
-from train.distill.rollout import Surroundings
+from train.distill.rollout import Scene, Surroundings
 from train.latents.clips import LatentBatch, LatentClips
 from train.network.batched_dit import Conditions
 from train.network.parallel import velocities
 from train.teacher.pieces import EYES_WEIGHT, MOUTH_WEIGHT, RECALIBRATED, told_place
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """Conditions of B clips and the number of each one's first block in its stream."""
-
-    conditions: Conditions
-    starts: tuple[int, ...]
-
-    @property
-    def silent(self) -> Self:
-        """The same without sound, as guidance needs it."""
-        audio = torch.zeros_like(self.conditions.audio)
-        return replace(self, conditions=replace(self.conditions, audio=audio))
-
-    def rows(self, chosen: Sequence[int]) -> Self:
-        some = self.conditions.rows(torch.tensor(chosen))
-        return replace(self, conditions=some, starts=tuple(self.starts[i] for i in chosen))
 
 
 def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:

@@ -18,7 +18,8 @@ N heads   L = n * F * S tokens of a clip   d head size
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -45,6 +46,24 @@ class Surroundings:
     @property
     def schedule(self) -> Schedule:
         return Schedule(self.config.num_steps, self.config.shift)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Conditions of B clips and the number of each one's first block in its stream."""
+
+    conditions: Conditions
+    starts: tuple[int, ...]
+
+    @property
+    def silent(self) -> Self:
+        """The same without sound, as guidance needs it."""
+        audio = torch.zeros_like(self.conditions.audio)
+        return replace(self, conditions=replace(self.conditions, audio=audio))
+
+    def rows(self, chosen: Sequence[int]) -> Self:
+        some = self.conditions.rows(torch.tensor(chosen))
+        return replace(self, conditions=some, starts=tuple(self.starts[i] for i in chosen))
 
 
 class History(WindowAttention):
@@ -78,8 +97,7 @@ def corrupted(kept: Tensor, spread: Tensor, generator: torch.Generator) -> Tenso
 
 def rollout(
     dit: DiT,
-    conditions: Conditions,
-    starts: Sequence[int],
+    scene: Scene,
     around: Surroundings,
     generator: torch.Generator,
     noise: Tensor,
@@ -90,7 +108,7 @@ def rollout(
     `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None: it stays.
     `generator` draws the corruption. All but the last step of each block is constant, text and sink
     too, as in `stream`."""
-    config, schedule = around.config, around.schedule
+    config, schedule, conditions = around.config, around.schedule, scene.conditions
     timesteps = torch.from_numpy(schedule.timesteps).to(noise.device)
     sigmas = [*schedule.sigmas[: exit_step + 1].tolist(), 0.0]
     with torch.no_grad():
@@ -103,7 +121,7 @@ def rollout(
     def denoised(latents: Tensor, sinks: Sequence[list[KeysValues] | None]) -> Tensor:
         size = (len(latents), len(sinks))
         spread = torch.rand(size, generator=generator, device=latents.device) * around.corruption
-        attention = History(around, sinks, starts, spread, generator)
+        attention = History(around, sinks, scene.starts, spread, generator)
         audio = conditions.audio[..., : latents.shape[2] * config.temporal_stride]
         for step in range(exit_step + 1):
             with torch.set_grad_enabled(step == exit_step and torch.is_grad_enabled()):
@@ -124,8 +142,7 @@ def rollout(
 
 def rolling_rollout(
     dit: DiT,
-    conditions: Conditions,
-    starts: Sequence[int],
+    scene: Scene,
     around: Surroundings,
     generator: torch.Generator,
     noise: Tensor,
@@ -142,7 +159,7 @@ def rolling_rollout(
         sink=around.sink,
         recalibrate=recalibrate,
     )
-    network = StreamNetwork(dit, conditions, options, around.config, starts)
+    network = StreamNetwork(dit, scene.conditions, options, around.config, scene.starts)
     windows = Windows(network, noise, offset, around.corruption, generator)
     num_blocks = noise.shape[2] // around.config.frames_per_block
     for _ in windows.blocks(num_blocks):

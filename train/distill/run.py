@@ -86,12 +86,9 @@ def distil(args: argparse.Namespace) -> Distillation:
     """Both stages; returns what has learned."""
     device = chosen(args)
     quick_layers.set_products(args.products)
-    teacher, start = (
-        load_checkpoint(DiT(PRESET.dit), path).to(device) if path else None
-        for path in (args.teacher, args.start)
-    )
-    assert teacher is not None
-    learners = Distillation(teacher, recipe_of(args), args.seed, start)
+    given = [path for path in (args.teacher, args.start) if path is not None]
+    teacher, *start = (load_checkpoint(DiT(PRESET.dit), path).to(device) for path in given)
+    learners = Distillation(teacher, recipe_of(args), args.seed, *start)
     if args.resume:
         load_state(learners, args.out, device)
     DistillRun(learners, LatentClips(args.clips / "train"), args).both_stages()

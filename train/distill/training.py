@@ -29,6 +29,7 @@ from train.latents.clips import LatentClips
 from train.learning.device import device_of, moved_to
 from train.learning.learner import Figures, Learner, averaged, move_average
 from train.network.flow import over_latent
+from train.network.stream_network import check
 
 ODE, DMD = 2, 3  # tell apart the draws of the two stages
 CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}  # of `Recipe`
@@ -64,17 +65,12 @@ class Recipe:
     ema: float = 0.99
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
+        check(self, CHOICES, "blocks", "ode_batch", "dmd_batch", "critic_updates", "rollouts")
         steps = self.around.config.num_steps
         if self.schedule == "rolling" and self.exits is not None:
             raise ValueError(f"exits is {self.exits}, but rolling blocks end at every level")
         if not 1 <= self.num_exits <= steps:
             raise ValueError(f"exits is {self.exits}, wanted 1..{steps}")
-        for name in ("blocks", "ode_batch", "dmd_batch", "critic_updates", "rollouts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
 
     @property
     def num_exits(self) -> int:
@@ -152,13 +148,13 @@ class Distillation(Learner):
         scene = scene_of(rng, pieces)
         generator = self._generator(purpose)
         noise = torch.randn(pieces.latents.shape, generator=generator, device=self.device)
-        of = (self.student, scene.conditions, scene.starts, recipe.around, generator)
+        of = (self.student, scene, recipe.around, generator, noise)
         if recipe.schedule == "rolling":
             offset = int(rng.integers(recipe.around.config.num_steps))
-            return rolling_rollout(*of, noise, offset, recalibrate=recipe.recalibrate), scene
+            return rolling_rollout(*of, offset, recalibrate=recipe.recalibrate), scene
         last = min(recipe.around.config.recalibrate_block, recipe.blocks - 1)
         change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
-        return rollout(*of, noise, int(rng.integers(recipe.num_exits)), change), scene
+        return rollout(*of, int(rng.integers(recipe.num_exits)), change), scene
 
     def _improve_student(self, clips: LatentClips, turn: int) -> Figures:
         latents, scene = self.roll_out(clips, 2)

@@ -6,9 +6,9 @@ timestep, its own sound, and the sink's reference rolled ahead of itself as in s
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,16 @@ CHOICES = {
     "history": ("own level", "clean"),
     "sampler": ("euler", "renoise"),
 }
+
+
+def check(options: Any, choices: Mapping[str, tuple[str, ...]], *counts: str) -> None:
+    """ValueError if a field has a value that is none of its choices, or a count is below 1."""
+    for name, wanted in choices.items():
+        if getattr(options, name) not in wanted:
+            raise ValueError(f"{name} is {getattr(options, name)!r}, wanted one of {wanted}")
+    for name in counts:
+        if (given := getattr(options, name)) is not None and given < 1:
+            raise ValueError(f"{name} is {given}, wanted 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +63,12 @@ class RolloutOptions:
     """A block ends after this step with the clean latent it points to; None: after the last."""
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
+        check(self, CHOICES, "num_steps", "window_blocks", "sink_blocks")
         if self.schedule == "rolling" and self.history != "clean":
             raise ValueError(
                 f"schedule is 'rolling' and history {self.history!r}, wanted 'clean': blocks of a "
                 "window read one cache, written by a clean pass"
             )
-        for name in ("num_steps", "window_blocks", "sink_blocks"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
         if self.exit_step is not None and not 0 <= self.exit_step < self.num_steps:
             raise ValueError(f"exit_step is {self.exit_step}, wanted 0..{self.num_steps - 1}")
 

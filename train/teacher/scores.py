@@ -82,6 +82,7 @@ class DevClips:
         mouth and eyes, "mouth_0" …, "eyes_0" …; and what `looks` finds."""
         return self._errors(dit) | self.looks(dit, samples)
 
+    @torch.no_grad()
     def looks(
         self, dit: DiT, samples: Path | None = None, options: RolloutOptions | None = None
     ) -> dict[str, float]:
@@ -89,9 +90,15 @@ class DevClips:
         a VAE."""
         if self.vae is None:
             return {}
-        frames, cap = self.frames(dit, options), self.reconstructed()
-        if samples is not None:
-            write_samples(samples, cap, frames)
+        length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
+        asked = self._conditions(STREAMS, STREAM_BLOCKS)
+        frames = np.concatenate(list(self._blocks(dit, asked, options)), 1)
+        true = self.latents[:STREAMS, :, :length]
+        cap = next(decoded(self.vae, asked.motion[:, :, : PRESET.pipeline.warmup_frames], [true]))
+        if samples is not None:  # every sixth frame, a row for each stream, below the VAE's
+            pairs = zip(cap, frames, strict=True)
+            rows = [np.concatenate(list(clip[::6]), 1) for pair in pairs for clip in pair]
+            Image.fromarray(np.concatenate(rows)).save(samples)
         return self.read(frames) | moved(frames, cap)
 
     def _errors(self, dit: DiT) -> dict[str, float]:
@@ -109,12 +116,6 @@ class DevClips:
             for name, region in regions.items():
                 found[f"{name}_{number}"] = float((error * region).sum() / region.sum())
         return found
-
-    @torch.no_grad()
-    def frames(self, dit: DiT, options: RolloutOptions | None = None) -> np.ndarray:
-        """uint8 [B, T, S, S, 3]: streams of `STREAM_BLOCKS` blocks; without `options` as served."""
-        blocks = self._blocks(dit, self._conditions(STREAMS, STREAM_BLOCKS), options)
-        return np.concatenate(list(blocks), 1)
 
     def _blocks(
         self, dit: DiT, conditions: Conditions, options: RolloutOptions | None = None
@@ -149,14 +150,6 @@ class DevClips:
                 found[name].append(correlation(getattr(mouth, name), true[: len(made), column]))
         return {name: float(np.nanmean(values)) for name, values in found.items()}
 
-    @torch.no_grad()
-    def reconstructed(self) -> np.ndarray:
-        """The true latents of those streams through the decoder, as `frames`."""
-        assert self.vae is not None
-        still = self.conditions.motion[:STREAMS, :, : PRESET.pipeline.warmup_frames]
-        length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
-        return next(decoded(self.vae, still, [self.latents[:STREAMS, :, :length]]))
-
 
 def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:
     """How much changes from frame to frame over what the VAE makes of the truth: "motion" in all,
@@ -171,10 +164,3 @@ def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:
     motion = float(change.mean() / wanted.mean())
     looks = float(np.abs(frames.mean(1) - cap.mean(1)).mean())
     return {"motion": motion, "border": steps(change) / steps(wanted), "looks": looks}
-
-
-def write_samples(path: Path, cap: np.ndarray, frames: np.ndarray) -> None:
-    """Every sixth frame of the streams, a row each, below the VAE's of the truth."""
-    pairs = zip(cap, frames, strict=True)
-    rows = [np.concatenate(list(clip[::6]), 1) for pair in pairs for clip in pair]
-    Image.fromarray(np.concatenate(rows)).save(path)
