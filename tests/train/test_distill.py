@@ -12,7 +12,7 @@ from torch import Tensor
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.dit import DiT
 from tests.support.served_dit import random_conditions, random_dit, tiny_preset
-from train.distill import run as distill
+from train.distill import __main__ as distill
 from train.distill.__main__ import parser
 from train.distill.data import Trajectories, trajectory
 from train.distill.rollout import History, Scene, Surroundings, rollout

@@ -12,7 +12,7 @@ from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig
 from train.evaluate import __main__ as command
-from train.evaluate.metrics_change import ChangeMeter
+from train.evaluate.metrics_motion import ChangeMeter
 from train.evaluate.run import PIECE, RunScore, Score
 from train.evaluate.sources import ArtifactsSource, ReconstructionSource, TruthSource
 from train.evaluate.video import read_sound, read_video

@@ -5,8 +5,15 @@ import pytest
 
 from train.evaluate.gates import Gate, says
 from train.evaluate.metrics import BY_NAME, Estimate, bootstrap, by_face, mean, ratio, worst_face
-from train.evaluate.metrics_change import ChangeMeter, flicker
-from train.evaluate.metrics_mouth import LARGEST_LAG, best_lag, lag_curve, mouth_scores, silent
+from train.evaluate.metrics_motion import (
+    LARGEST_LAG,
+    ChangeMeter,
+    best_lag,
+    flicker,
+    lag_curve,
+    mouth_scores,
+    silent,
+)
 from train.evaluate.metrics_picture import (
     Drawing,
     box_sum,

@@ -24,7 +24,7 @@ from train.preset import PRESET
 ROOT = Path(__file__).parents[2]
 MEASURING = (
     *("train/world", "train/vae/video.py", "train/evaluate/run.py", "train/evaluate/sources.py"),
-    *(f"train/evaluate/metrics{name}.py" for name in ("", "_change", "_mouth", "_picture")),
+    *(f"train/evaluate/metrics{name}.py" for name in ("", "_motion", "_picture")),
 )
 """Code whose change makes old figures worthless."""
 ROLLING_OUT = (

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from train.evaluate.gates import Results
 from train.evaluate.metrics import BY_NAME, by_face
-from train.evaluate.metrics_mouth import LARGEST_LAG
+from train.evaluate.metrics_motion import LARGEST_LAG
 from train.evaluate.metrics_picture import COLOURED
 
 Curves = Mapping[str, Sequence[Mapping[str, np.ndarray]]]  # setting -> its `Score.curves`

@@ -9,8 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from train.evaluate.metrics_change import ChangeMeter, flicker
-from train.evaluate.metrics_mouth import lag_curve, mouth_scores
+from train.evaluate.metrics_motion import ChangeMeter, flicker, lag_curve, mouth_scores
 from train.evaluate.metrics_picture import (
     COLOURED,
     colour_errors,
