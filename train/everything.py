@@ -55,7 +55,6 @@ class Recipe:
         self.where = ["--device", device, "--threads", "1" if self.gpu else str(threads)]
 
     def stages(self) -> list[Stage]:
-        """All stages, in order."""
         per_hour, batch, parts = CLIPS_PER_HOUR, "3", []
         if self.gpu:
             per_hour, batch = GPU_CLIPS_PER_HOUR, "24"

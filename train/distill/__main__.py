@@ -64,7 +64,6 @@ class DistillRun(Run):
         super().__init__(learners, self.step, args)
 
     def both_stages(self) -> None:
-        """Run each stage that is not done yet."""
         for self.stage, name in enumerate(("regression", "matching")):
             if self.progress() < 1:
                 self.go(name)
@@ -79,7 +78,6 @@ class DistillRun(Run):
         return (self.spent() / args.minutes - begin) / (end - begin) if end > begin else 1.0
 
     def step(self, progress: float) -> Figures:
-        """A step of the stage; its figures."""
         if self.stage == 1:
             return self.learners.match(self.clips)
         assert self.trajectories is not None

@@ -120,7 +120,6 @@ class Trajectories:
         num_steps: int,
         guidance: float,
     ) -> None:
-        """Write file `number`."""
         rng = np.random.default_rng([self.seed, 1, number])
         pieces = clips.batch(rng, batch, blocks)
         scene = scene_of(rng, pieces)

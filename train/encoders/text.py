@@ -57,7 +57,6 @@ ANYONE = identity(0)
 
 
 def character(rng: np.random.Generator) -> tuple[Identity, str]:
-    """A character of independent attributes, and a mood."""
     drawn = {name: values[int(rng.integers(len(values)))] for name, values in CHOICES.items()}
     mood = drawn.pop("mood")
     return dataclasses.replace(ANYONE, **drawn, freckles=bool(rng.random() < 0.1)), mood

@@ -34,7 +34,6 @@ class Training(AveragedLearner):
         self.optimise((matrices, MUON_RATE), (rest, ADAM_RATE))
 
     def learn(self, progress: float) -> Tensor:
-        """One step at `progress` 0..1 of the schedule; returns the loss."""
         return self.descend(self.lesson.loss(self.network, self.step), progress)
 
 
@@ -58,7 +57,6 @@ class EncoderRun(Run):
 
 
 def work(args: argparse.Namespace) -> None:
-    """Train the encoder that was asked for, or score it."""
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     is_audio, of = args.lesson == "audio", (PRESET, args.seed)

@@ -73,7 +73,6 @@ def over_time(runs: Runs) -> dict[str, dict[str, object]]:
 
 
 def judge_video(args: argparse.Namespace) -> None:
-    """Print the figures of one saved stream."""
     audio = read_sound(args.audio or args.video)
     pieces = list(read_video(args.video, args.size))
     num_frames = min(sum(map(len, pieces)), -(-len(audio) // 640))
@@ -107,7 +106,6 @@ CHECKPOINTS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """Options of the command."""
     about = "Judge a trained avatar on unseen faces."
     parser = options.parser(about, "threads", "products", threads=torch.get_num_threads())
     add = parser.add_argument
@@ -149,7 +147,6 @@ def main() -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Every run of the sweep that is asked for; the report and its figures."""
     sweep = replace(QUICK if args.quick else FULL, split=args.split).resized(
         faces=args.faces, seeds=args.seeds, seconds=args.seconds
     )

@@ -59,7 +59,6 @@ class Store:
         partial.replace(self.path)
 
     def put_apart(self, name: str, score: Score) -> None:
-        """Curves and pictures alone."""
         np.savez_compressed(self.folder / "curves" / f"{name}.npz", **score.curves)
         Image.fromarray(score.pictures).save(self.folder / "pictures" / f"{name}.png")
 
@@ -93,10 +92,6 @@ def _name(key: Key) -> str:
     return f"{key[0]},{key[1]}"
 
 
-def tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 class Evaluation:
     """A sweep over what there is."""
 
@@ -107,7 +102,6 @@ class Evaluation:
         self.human = None if models.human is None else read_sound(models.human)
 
     def run(self) -> Results:
-        """Every run that is not stored yet; then all figures."""
         pending = {s: self._pending(s) for s in self.sweep.settings}
         total = {s: len(keys) * self.cost(s) for s, keys in pending.items()}
         for setting in self.sweep.settings:
@@ -116,8 +110,9 @@ class Evaluation:
                 f"{len(pending[setting])} runs of {setting.seconds} s, "
                 f"about {total[setting] / 60:.1f} min"
             )  # fmt: skip
-            tell(f"{setting.name:24} {plan}")
-        tell(f"about {sum(total.values()) / 60:.0f} minutes in all, of one core")
+            print(f"{setting.name:24} {plan}", file=sys.stderr)
+        minutes = sum(total.values()) / 60
+        print(f"about {minutes:.0f} minutes in all, of one core", file=sys.stderr, flush=True)
         columns = (*Progress.get_default_columns(), TimeElapsedColumn(), TextColumn("elapsed"))
         with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("", total=sum(total.values()) or 1)
@@ -148,13 +143,11 @@ class Evaluation:
         return [key for key in keys if not self.store.has(setting.name, key)]
 
     def cost(self, setting: Setting) -> float:
-        """Seconds that a run takes, roughly."""
         steps = int(dict(setting.rollout).get("num_steps", 4))  # type: ignore[call-overload]
         making = FRAME_MS.get(setting.model, DECODE_MS + steps * STEP_MS)
         return 25e-3 * setting.seconds * (making + METRICS_MS / setting.piece_every)
 
     def _groups(self, source: Source, setting: Setting, keys: list[Key]) -> list[list[Key]]:
-        """Runs of one seed that are made side by side."""
         size, groups = source.batch, []
         for seed in range(setting.seeds):
             own = [key for key in keys if key[1] == seed]

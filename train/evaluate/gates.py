@@ -46,7 +46,6 @@ class Gate:
 
     @property
     def passed(self) -> bool | None:
-        """None if it was not measured."""
         return self.low <= self.found.value <= self.high if self.found.known else None
 
     @property
@@ -61,7 +60,6 @@ class Gate:
 
 
 def gates(results: Results) -> list[Gate]:
-    """All gates, with what was measured for them."""
     student, cap = results.get(STUDENT, {}), results.get(CAP, {})
     of = {name: metric.estimate(student) for name, metric in BY_NAME.items()}
     share = bootstrap(ratio, [by_face(student, "opening"), by_face(cap, "opening")])
@@ -90,7 +88,6 @@ def gates(results: Results) -> list[Gate]:
 
 
 def _ratio_of_ratios(one: Runs, other: Runs, metric: Metric) -> Estimate:
-    """The ratio of one setting's metric to another's."""
     columns = [by_face(runs, name) for runs in (one, other) for name in metric.names]
     return bootstrap(lambda a, b, c, d: ratio(a, b) / ratio(c, d), columns)
 

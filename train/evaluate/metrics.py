@@ -85,7 +85,6 @@ class Metric:
 
     @property
     def names(self) -> list[str]:
-        """The figures that it is made of."""
         return [name for name in (self.figure, self.over) if name]
 
     def estimate(self, runs: Runs, only: set[tuple[int, int]] | None = None) -> Estimate:

@@ -35,7 +35,6 @@ class Drawing:
 
 
 def drawing(who: Identity, mood: str, pose: Pose, mouth: Mouth, size: int) -> Drawing:
-    """Draw a character in given poses and mouths, all [T]."""
     num = len(pose.x)
     open_eyes, shut = still_expression(num), still_expression(num)
     raised = np.full(num, 0.04, np.float32)

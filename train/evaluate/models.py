@@ -8,14 +8,8 @@ from pathlib import Path
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
+from train.evaluate import sources
 from train.evaluate.settings import Setting, Sweep
-from train.evaluate.sources import (
-    ArtifactsSource,
-    ReconstructionSource,
-    Source,
-    TorchSource,
-    TruthSource,
-)
 from train.latents.takes import FrozenNetworks
 from train.network import quick_layers
 from train.network.stream_network import RolloutOptions
@@ -114,20 +108,20 @@ class Models:
         text = "".join(digest(file) for file in files) + repr(asked)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def source(self, setting: Setting) -> Source:
+    def source(self, setting: Setting) -> sources.Source:
         self.needed(setting)
         if setting.model == "truth":
-            return TruthSource()
+            return sources.TruthSource()
         if setting.model == "served":
             assert self.artifacts is not None
-            return ArtifactsSource(self.artifacts, num_threads=self.num_threads)
+            return sources.ArtifactsSource(self.artifacts, num_threads=self.num_threads)
         assert self.weights is not None
         if setting.model == "vae":
             vae = load_checkpoint(build_vae(PRESET.vae), self.weights / "vae.safetensors")
-            return ReconstructionSource(vae)
+            return sources.ReconstructionSource(vae)
         return self._rolled_out(setting)
 
-    def _rolled_out(self, setting: Setting) -> Source:
+    def _rolled_out(self, setting: Setting) -> sources.Source:
         if self._networks is None:
             assert self.weights is not None
             self._networks = FrozenNetworks.load(self.weights)
@@ -137,7 +131,7 @@ class Models:
         options = RolloutOptions(**self.rollout(setting))
         dit = self._dits[setting.model]
         quick_layers.set_products(self.products)
-        return TorchSource(dit, self._networks, options, batch=self.batch)
+        return sources.TorchSource(dit, self._networks, options, batch=self.batch)
 
 
 def _given(path: Path | None, what: str) -> Path:

@@ -112,11 +112,6 @@ def _curves(evaluation: Evaluation, name: str, results: Results) -> list:
 
 
 def _differences(evaluation: Evaluation, results: Results) -> Iterator[str]:
-    yield (
-        "<p>How much worse the first is than the second over the same faces and seeds, as a share "
-        "of the second's value (of metrics that are perfect near zero: of their gate or usual "
-        "size). An interval on both sides of zero does not discriminate.</p>"
-    )
     blind: dict[str, int] = {}
     count = 0
     for pair in evaluation.sweep.pairs:
@@ -142,7 +137,6 @@ def _differences(evaluation: Evaluation, results: Results) -> Iterator[str]:
 
 
 def _pictures(evaluation: Evaluation, results: Results) -> Iterator[str]:
-    yield "<p>Above as it should look in the pose that was read, below what was made.</p>"
     for name in (*SHOWN, HUMAN[0]):
         for key in list(results.get(name, {}))[:STRIPS]:
             png = evaluation.store.picture(name, key).read_bytes()

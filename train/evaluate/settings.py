@@ -69,7 +69,6 @@ class Sweep:
 
 
 def _settings(form: str) -> tuple[Setting, ...]:
-    """Those of the "full" or the "quick" form."""
     size = TABLES[form]
 
     def setting(row: dict[str, Any]) -> Setting:

@@ -22,7 +22,6 @@ def averaged(decay: float, step: int) -> float:
 
 
 def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the running average towards the network."""
     with torch.no_grad():
         of = (list(n.parameters()) for n in (average, network))
         torch._foreach_lerp_(*of, 1 - decay)
@@ -85,11 +84,9 @@ class Learner:
             setattr(self, name, 0)
 
     def agree(self, progress: float) -> float:
-        """The first learner's progress, in all learners."""
         return progress
 
     def state(self) -> dict[str, Any]:
-        """What `load` needs."""
         return {name: getattr(self, name) for name in (*self.PLACE, *self.KEPT)} | {
             name: getattr(self, name).state_dict() for name in self.PARTS
         }

@@ -95,7 +95,6 @@ class Run(ABC):
                     self.recent[figure].append(value)
 
     def note(self, progress: float) -> None:
-        """Score, add a row to the log, and save."""
         learner, self.noted = self.learner, self.spent()
         row = {n: getattr(learner, n) for n in (*learner.PLACE, "minutes", "cpu_seconds")}
         losses = {n: sum(map(float, values)) / len(values) for n, values in self.recent.items()}
@@ -109,7 +108,6 @@ class Run(ABC):
         self.save()
 
     def save(self) -> None:
-        """Everything, the state last."""
         rows = self.learner.rows
         self.write()
         write_curves(self.out / "curve.png", rows, self.panels)

@@ -35,7 +35,6 @@ class Together:
             t.copy_(part.view_as(t))
 
     def agree(self, progress: float, rank: int) -> float:
-        """The first learner's progress."""
         if rank == 0:
             self.progress.fill_(progress)
         self.barrier.wait(PATIENCE)

@@ -41,7 +41,6 @@ class Conditions:
     audio: Tensor  # [B, audio layers, audio width, video frames of all blocks]
 
     def rows(self, chosen: slice | Tensor) -> Self:
-        """The conditions of some of the streams."""
         return replace(self, **{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 

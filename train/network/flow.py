@@ -19,7 +19,6 @@ def exact_sigma(timesteps: Tensor) -> Tensor:
 
 
 def shifted(level: Tensor, shift: float) -> Tensor:
-    """A level in 0..1 moved towards the noise."""
     return shift * level / (1 + (shift - 1) * level)
 
 

@@ -74,7 +74,6 @@ class RolloutOptions:
 
     @property
     def num_levels(self) -> int:
-        """Steps that a block takes."""
         return self.num_steps if self.exit_step is None else self.exit_step + 1
 
 

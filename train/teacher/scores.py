@@ -120,7 +120,6 @@ class DevClips:
     def _blocks(
         self, dit: DiT, conditions: Conditions, options: RolloutOptions | None = None
     ) -> Iterator[np.ndarray]:
-        """uint8 [B, T, S, S, 3] of one block after another."""
         assert self.vae is not None
         still = conditions.motion[:, :, : PRESET.pipeline.warmup_frames]
         return decoded(self.vae, still, stream(dit, conditions, options))

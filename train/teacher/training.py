@@ -78,7 +78,6 @@ class Training(AveragedLearner):
         self.optimise((matrices, MUON_RATE), (rest, ADAM_RATE))
 
     def learn(self, lessons: Lessons | LessonsAhead, progress: float) -> torch.Tensor:
-        """One step at `progress` 0..1 of the schedule; returns the loss."""
         loss = lesson_loss(self.dit, lessons.lesson(self.step))
         return self.descend(loss, progress)
 
@@ -124,7 +123,6 @@ class TeacherRun(Run):
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train in `args.threads` processes until the schedule ends."""
     start_learners(args, sum(p.numel() for p in DiT(PRESET.dit).parameters()), learner)
 
 

@@ -57,7 +57,6 @@ def vae_loss(
 
 
 def picture_loss(made: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
-    """The loss of frames [B, 3, T, S, S]."""
     focus = region_weights(batch.regions, weights)
     error = made - batch.video
     loss = weights.square * (error**2 * focus).mean()

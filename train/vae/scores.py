@@ -107,7 +107,6 @@ def summary(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 def passes(result: dict[str, float]) -> dict[str, bool]:
-    """Whether each gate is passed."""
     return {
         name: result[name] >= wanted if sign == ">=" else result[name] <= wanted
         for name, (sign, wanted) in GATES.items()

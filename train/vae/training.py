@@ -80,7 +80,6 @@ class Training(AveragedLearner):
         self.average.load_state_dict(self.vae.state_dict())
 
     def learn(self, store: ClipStore, progress: float) -> torch.Tensor:
-        """One step at `progress` 0..1 of the schedule; returns the loss."""
         batch = store.batch(self.step)
         place = (self.seed * 1_000_003 + self.step) * 64 + store.part
         device = batch.video.device
@@ -168,7 +167,6 @@ class VaeRun(Run):
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train in `args.threads` processes until the schedule ends."""
     size = sum(p.numel() for p in CompactVAE(CompactVAEConfig()).parameters())
     start_learners(args, size, learner)
 

@@ -20,7 +20,6 @@ INK: Colour = (0.17, 0.12, 0.15)
 
 
 def ink_of(colour: Colour) -> Colour:
-    """The outline of a shape in this colour."""
     return mix(colour, (0.10, 0.05, 0.12), 0.5)
 
 

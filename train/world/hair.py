@@ -37,7 +37,6 @@ def _hairline(*half: Point) -> Array:
 
 
 def _even(w: float, height: float, low: float) -> Array:
-    """A round hairline."""
     return _hairline((w - 0.05, low), (w - 0.07, -0.18), (w * 0.72, height + 0.06), (0, height))
 
 

@@ -160,7 +160,6 @@ def identity(seed: int) -> Identity:
 
 
 def article(words: str) -> str:
-    """The words with "a" or "an" before them."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 

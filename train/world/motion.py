@@ -150,7 +150,6 @@ def _events(rng: np.random.Generator, seconds: float, shortest: float, mean: flo
 
 
 def eye_motion(seed: int, num_frames: int, voice: Voice | None = None) -> Expression:
-    """Blinks, glances and brows; the voice's stress raises the brows."""
     t = np.arange(num_frames) / FPS
     # One generator for each: a longer clip draws more events, which must not move the others.
     blink, glance, brow = (np.random.default_rng([seed, 0xE7E, i]) for i in range(3))

@@ -31,7 +31,6 @@ MOUTHS = (  # opening, width, roundness: shapes that speech passes through
 def still(
     seed: int, size: int, mood: str, mouth: tuple[float, float, float] | None = None
 ) -> np.ndarray:
-    """uint8 [S, S, 3]: a character at rest."""
     shape = still_mouth() if mouth is None else _mouth(mouth)
     return render(identity(seed), still_pose(), still_expression(), shape, mood, size).frames[0]
 

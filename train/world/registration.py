@@ -78,7 +78,6 @@ class _Bank:
         self.inverse, self.moved = torch.linalg.inv(normal), moved
 
     def step(self, pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """The next pose [T, 6]."""
         turn = ((pose[:, 4] / (TURNS[1] - TURNS[0])).round() + len(TURNS) // 2).long()
         nod = ((pose[:, 5] / (NODS[1] - NODS[0])).round() + len(NODS) // 2).long()
         turn, nod = turn.clamp(0, len(TURNS) - 1), nod.clamp(0, len(NODS) - 1)

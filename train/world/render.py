@@ -63,7 +63,6 @@ def _columns(curves: Pose | Expression | Mouth) -> list[Tensor]:
 def render(
     who: Identity, pose: Pose, expression: Expression, mouth: Mouth, mood: str, size: int
 ) -> Rendering:
-    """Draw every frame; all motion arrays have the same length T."""
     texels, num_frames = _texels(who, size), len(pose.x)
     frames = np.empty((num_frames, size, size, 3), np.uint8)
     regions = np.empty((num_frames, size, size), np.uint8)

@@ -31,7 +31,6 @@ def catmull_rom(controls: Sequence[Point], steps: int) -> Array:
 
 
 def curve(*controls: Point, steps: int = 6) -> Array:
-    """A smooth open line through all control points."""
     return catmull_rom([controls[0], *controls, controls[-1]], steps)
 
 
