@@ -6,7 +6,6 @@ Self-Forcing, arXiv 2506.08009). Latents are [B, C, F, h, w], timesteps [B] in 0
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,16 +16,10 @@ from train.network.flow import SigmaOf, add_noise, clean_from, exact_sigma, over
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """Noisy latents and their timesteps [B] -> velocity as latents; conditioning is bound in."""
 LOWEST, HIGHEST = 20.0, 980.0  # timesteps at which scores are compared: neither end has a signal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseLevels:
-    """How losses turn timesteps into noise shares. `added`: of the noise that is put on samples;
-    `score`: of the networks' velocity -> clean. The releases take tables of shift 5 and 8, which
-    differ by up to 20 % below timestep 200; with the default both are exact."""
-
-    added: SigmaOf = exact_sigma
-    score: SigmaOf = exact_sigma
+Levels = tuple[SigmaOf, SigmaOf]
+"""Timesteps -> noise shares: of the noise that is put on samples, and of velocity -> clean. The
+releases take tables of shift 5 and 8, which differ by up to 20 % below timestep 200."""
+EXACT: Levels = (exact_sigma, exact_sigma)
 
 
 def score_timesteps(raw: Tensor, shift: float) -> Tensor:
@@ -41,10 +34,10 @@ def guided(conditioned: Tensor, free: Tensor, scale: float) -> Tensor:
 
 
 def clean_estimate(
-    velocity: Velocity, noisy: Tensor, timesteps: Tensor, levels: NoiseLevels
+    velocity: Velocity, noisy: Tensor, timesteps: Tensor, levels: Levels = EXACT
 ) -> Tensor:
     """What a score network takes for the clean latent."""
-    return clean_from(noisy, velocity(noisy, timesteps), levels.score(timesteps))
+    return clean_from(noisy, velocity(noisy, timesteps), levels[1](timesteps))
 
 
 def matching_gradient(generated: Tensor, fake: Tensor, real: Tensor) -> Tensor:
@@ -70,14 +63,13 @@ def generator_loss(
     fake: Velocity,
     real: Velocity,
     *,
-    levels: NoiseLevels | None = None,
+    levels: Levels = EXACT,
     counted: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """The loss and the mean |gradient| before division, which falls as the generator gets better.
     `real` is guided already if it is to be, see `guided`."""
-    levels = levels or NoiseLevels()
     with torch.no_grad():
-        noisy = add_noise(generated, noise, levels.added(timesteps))
+        noisy = add_noise(generated, noise, levels[0](timesteps))
         seen = (clean_estimate(network, noisy, timesteps, levels) for network in (fake, real))
         gradient = matching_gradient(generated, *seen)
     return matching_loss(generated, gradient, counted), float(gradient.abs().mean())
@@ -89,13 +81,12 @@ def critic_loss(
     timesteps: Tensor,
     fake: Velocity,
     *,
-    levels: NoiseLevels | None = None,
+    levels: Levels = EXACT,
 ) -> Tensor:
     """Flow matching on the generator's samples. With different tables the velocity is scaled by
     their ratio, as in the releases."""
-    levels = levels or NoiseLevels()
     generated = generated.detach()
-    added = levels.added(timesteps)
+    added = levels[0](timesteps)
     velocity = fake(add_noise(generated, noise, added), timesteps)
-    velocity = velocity * over_latent(levels.score(timesteps) / added, velocity)
+    velocity = velocity * over_latent(levels[1](timesteps) / added, velocity)
     return ((velocity - (noise - generated)) ** 2).mean()

@@ -152,13 +152,8 @@ def rolling_rollout(
 ) -> Tensor:
     """noise [B, C, n * F, h, w] -> clean latents, block b's predicted at level (offset - b) % d.
     `offset` in 0..d-1 chooses the windows, `generator` draws the corruption of what is cached."""
-    options = RolloutOptions(
-        num_steps=around.config.num_steps,
-        schedule="rolling",
-        history="clean",
-        sink=around.sink,
-        recalibrate=recalibrate,
-    )
+    window = {"schedule": "rolling", "history": "clean", "num_steps": around.config.num_steps}
+    options = RolloutOptions(**window, sink=around.sink, recalibrate=recalibrate)
     network = StreamNetwork(dit, scene.conditions, options, around.config, scene.starts)
     windows = Windows(network, noise, offset, around.corruption, generator)
     num_blocks = noise.shape[2] // around.config.frames_per_block

@@ -126,8 +126,7 @@ class AudioLesson:
     ) -> None:
         """`lookaheads`: video frames, drawn from evenly; scores are those of the first. `start`: an
         encoder to go on from."""
-        self.preset, self.seed = preset, seed
-        self.lookaheads = lookaheads
+        self.preset, self.seed, self.lookaheads = preset, seed, lookaheads
         self.sounds: OrderedDict[int, Sound] = OrderedDict()
         self.dev: list[tuple[str, Sound]] = []
         self.model = MouthModel(preset)
@@ -142,9 +141,8 @@ class AudioLesson:
         last = FIRST_SOUNDS + step // STEPS_PER_SOUND
         for number in range(max(0, last - MOST_SOUNDS), last):
             if number not in self.sounds:
-                self.sounds[number] = draw_sound(
-                    (100_000 * self.seed + number) % 1_000_000, "train"
-                )
+                index = (100_000 * self.seed + number) % 1_000_000
+                self.sounds[number] = draw_sound(index, "train")
         while len(self.sounds) > MOST_SOUNDS:
             self.sounds.popitem(last=False)
         return list(self.sounds.values())
@@ -201,8 +199,8 @@ class AudioLesson:
                 scores[f"{name}_{k}"] = correlation(made[:, k, i], truth[:, k, i])
         closed = made[..., 0].clamp(0, 1)[truth[..., 0] == 0]
         silent = torch.cat([made[..., 0] for kind, made, _ in readings if kind == "silence"])
-        silent = silent.clamp(0, 1)
-        return scores | {"closed": float(closed.mean()), "silence": float(silent.mean())}
+        silence = float(silent.clamp(0, 1).mean())
+        return scores | {"closed": float(closed.mean()), "silence": silence}
 
     def save(self, model: MouthModel, out: Path) -> None:
         save_checkpoint(model.encoder, out / "audio_encoder.safetensors")

@@ -8,7 +8,7 @@ B prompts   L tokens   C width
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -173,23 +173,23 @@ class TextLesson:
     def tokens(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask, int64 [B, L]; padding that all share is left out, it changes nothing."""
         pairs = [self.tokenizer(p) for p in prompts]
-        ids, mask = (
-            torch.from_numpy(np.concatenate([pair[name] for pair in pairs]))
-            for name in ("token_ids", "token_mask")
-        )
+        arrays = (np.concatenate([p[n] for p in pairs]) for n in ("token_ids", "token_mask"))
+        ids, mask = map(torch.from_numpy, arrays)
         longest = int(mask.sum(1).max())
         return ids[:, :longest], mask[:, :longest]
 
     def loss(self, model: PromptModel, step: int) -> Tensor:
         rng = np.random.default_rng([self.seed, step, 0x7E])
-        prompts, all_said = zip(*[prompt(rng) for _ in range(BATCH)], strict=True)
-        logits, truth = model(*self.tokens(list(prompts))), labels(list(all_said))
+        logits, truth = self._answers(model, [prompt(rng) for _ in range(BATCH)])
         return torch.stack([F.cross_entropy(logits[name], truth[name]) for name in CHOICES]).sum()
+
+    def _answers(self, model: PromptModel, pairs: list[tuple[str, Said]]) -> tuple[Any, Any]:
+        prompts, all_said = zip(*pairs, strict=True)
+        return model(*self.tokens(list(prompts))), labels(list(all_said))
 
     @torch.no_grad()
     def _right(self, model: PromptModel, pairs: list[tuple[str, Said]]) -> dict[str, float]:
-        prompts, all_said = zip(*pairs, strict=True)
-        logits, truth = model(*self.tokens(list(prompts))), labels(list(all_said))
+        logits, truth = self._answers(model, pairs)
         return {n: float((logits[n].argmax(1) == truth[n]).float().mean()) for n in CHOICES}
 
     def scores(self, model: PromptModel) -> dict[str, float]:

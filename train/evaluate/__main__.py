@@ -76,12 +76,10 @@ def judge_video(args: argparse.Namespace) -> None:
     audio = read_sound(args.audio or args.video)
     pieces = list(read_video(args.video, args.size))
     num_frames = min(sum(map(len, pieces)), -(-len(audio) // 640))
-    wanted = take(args.face, num_frames, size=args.size, split=args.split, audio=audio,
-                  mood=args.mood)  # fmt: skip
-    others = [
-        take(args.face + i, num_frames, size=args.size, split=args.split)
-        for i in range(1, NUM_OTHERS + 1)
-    ]
+    of = {"size": args.size, "split": args.split}
+    wanted = take(args.face, num_frames, **of, audio=audio, mood=args.mood)
+    faces = range(args.face + 1, args.face + 1 + NUM_OTHERS)
+    others = [take(face, num_frames, **of) for face in faces]
     score = RunScore(wanted, others)
     for frames in pieces:
         score.add(frames)
@@ -156,12 +154,10 @@ def evaluate(args: argparse.Namespace) -> None:
     if given["student"] is None and args.weights is not None:
         student = args.weights / "dit.safetensors"
         given["student"] = student if student.is_file() else None
-    models = Models(
-        weights=args.weights, checkpoints={n: p for n, p in given.items() if p is not None},
-        artifacts=args.artifacts, human=args.human, guidance=args.guidance,
-        teacher_history=args.teacher_history, batch=sweep.batch,
-        num_threads=args.threads, products=args.products,
-    )  # fmt: skip
+    checkpoints = {name: path for name, path in given.items() if path is not None}
+    named = ("weights", "artifacts", "human", "guidance", "teacher_history", "products")
+    models = Models(checkpoints=checkpoints, batch=sweep.batch, num_threads=args.threads,
+                    **{name: getattr(args, name) for name in named})  # fmt: skip
     from train.evaluate.report import write_report  # a saved video is judged without its plots
 
     args.out.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def _against_teacher(results: Results) -> list[Gate]:
 
     def counted(titles: set[str], *needed: str) -> Estimate:
         number = len(titles)
-        measured = all(results.get(name) for name in (*needed, TEACHER_IN_4))
+        measured = all(results.get(name) for name in (*needed, STUDENT, TEACHER_IN_4))
         return Estimate(number, number, number) if measured else UNKNOWN
 
     better, worse = found(STUDENT, "better"), found(STUDENT, "worse")
@@ -112,11 +112,9 @@ def _against_teacher(results: Results) -> list[Gate]:
           for title, change in compare(results, STUDENT, TEACHER).items()
           if title != BY_NAME["mood"].title),  # teachers are told none
         Gate("metrics where the teacher's 40 steps surely beat its 4, and the student does not",
-             -np.inf, 0, counted(lost, STUDENT, TEACHER)),
-        Gate("metrics surely better than the teacher's 4 steps", 1, np.inf,
-             counted(better, STUDENT)),
-        Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0,
-             counted(worse, STUDENT)),
+             -np.inf, 0, counted(lost, TEACHER)),
+        Gate("metrics surely better than the teacher's 4 steps", 1, np.inf, counted(better)),
+        Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0, counted(worse)),
     ]  # fmt: skip
 
 

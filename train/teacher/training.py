@@ -83,15 +83,8 @@ class Training(AveragedLearner):
 
 
 def lesson_loss(dit: DiT, lesson: Lesson) -> torch.Tensor:
-    velocity = velocities(
-        dit,
-        lesson.noisy,
-        1000 * lesson.sigma,
-        lesson.conditions,
-        starts=lesson.starts,
-        sink=lesson.sink,
-    )
-    return weighted_error(velocity, lesson)
+    of = (dit, lesson.noisy, 1000 * lesson.sigma, lesson.conditions)
+    return weighted_error(velocities(*of, starts=lesson.starts, sink=lesson.sink), lesson)
 
 
 class TeacherRun(Run):

@@ -65,10 +65,8 @@ def _changes(truth: np.ndarray, made: np.ndarray) -> dict[str, float]:
     for name, rows in (("boundary", place % GROUP == 0), ("inside", place % GROUP != 0)):
         rows &= place >= SETTLED
         w, f, top = wanted[rows], found[rows], largest[rows]
-        sums[f"_{name}_truth"], sums[f"_{name}_made"] = (
-            float(np.abs(w).mean()),
-            float(np.abs(f).mean()),
-        )
+        sums[f"_{name}_truth"] = float(np.abs(w).mean())
+        sums[f"_{name}_made"] = float(np.abs(f).mean())
         sums[f"_{name}_static"] = float(np.abs(f[top == 0]).mean())
         moving = top >= MOVING
         sums[f"_{name}_moving_truth"] = float(np.abs(w[moving]).sum() / w.size)
