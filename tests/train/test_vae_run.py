@@ -15,7 +15,7 @@ from PIL import Image
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
-from train.learning.curve import COLOURS, MARGIN, PANEL, write_curves
+from train.learning.loop import COLOURS, MARGIN, PANEL, write_curves
 from train.vae import __main__ as command
 from train.vae import clips as vae_clips
 from train.vae import training as vae_run

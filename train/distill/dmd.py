@@ -13,8 +13,7 @@ from torch import Tensor
 from pipeline.denoising.schedule import NUM_TRAIN_TIMESTEPS
 from train.network.flow import SigmaOf, add_noise, clean_from, exact_sigma, over_latent, shifted
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""Noisy latents and their timesteps [B] -> velocity as latents; conditioning is bound in."""
+Velocity = Callable[[Tensor, Tensor], Tensor]  # noisy latents, timesteps [B] -> velocity
 LOWEST, HIGHEST = 20.0, 980.0  # timesteps at which scores are compared: neither end has a signal
 Levels = tuple[SigmaOf, SigmaOf]
 """Timesteps -> noise shares: of the noise that is put on samples, and of velocity -> clean. The

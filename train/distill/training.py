@@ -47,8 +47,7 @@ class Recipe:
     ode_batch: int = 4
     ode_rate: float = 5e-4
     ode_target: str = "clean"  # what a step has to reach: `clean` as in the papers, or the `next`
-    ode_guidance: float = 1.0
-    """Of the teacher's trajectories, on sound; 1 is none, anything else doubles their cost."""
+    ode_guidance: float = 1.0  # of trajectories, on sound; 1 is none, anything else costs twice
     dmd_batch: int = 3
     exits: int | None = None
     """Sequential roll-outs end at one of the first `exits` steps; None: 3. The served schedule's

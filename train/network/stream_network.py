@@ -50,8 +50,7 @@ class RolloutOptions:
     """What blocks see of those before: K and V at their own noise level, or of a clean pass."""
     sampler: Literal["euler", "renoise"] = "euler"  # `renoise`: to the clean latent, fresh noise
     sink: bool = True  # False: reference and motion are not seen
-    sink_blocks: int | None = None
-    """Only so many blocks see the sink, then it is forgotten like any block; None: all do."""
+    sink_blocks: int | None = None  # so many blocks see it, then it is forgotten; None: all
     recalibrate: bool = True
     """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
     sink_distance: int | None = None  # latent frames; None: the preset's

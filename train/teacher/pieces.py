@@ -32,13 +32,10 @@ JITTER = 0.02
 REFRESH_STEPS = 64  # how often clips that were made meanwhile are taken in
 AUDIO_DROPOUT, SINK_DROPOUT = 0.1, 0.15
 RECALIBRATED = 0.45  # of pieces from mid-stream, those whose reference is a frame of their clip
-MOST_MISDRAWN = 0.4
-"""What is wrong in such a reference at most, as `MOST_CORRUPTION`: a stream draws it itself. The
-motion tokens still know better."""
+MOST_MISDRAWN = 0.4  # of what is wrong in such a reference, as `MOST_CORRUPTION`: a stream draws it
 CORRUPTED = 0.3
 MOST_CORRUPTION = 0.6  # deviation, in that of latents, of what is wrong in corrupted history
-FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
-"""Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
+FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000  # of mid-stream pieces, told to be elsewhere; how far
 CHANGE_WEIGHT = 4.0  # of squared errors in the change from one latent to the next
 MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 6.0  # added to a latent's 1 by its share of such pixels
 
@@ -207,14 +204,9 @@ class LessonsAhead:
         self, parts: Sequence[Lessons], first: int, workers: int, device: torch.device
     ) -> None:
         """`parts`: lessons of equal shape in a step. `workers`: processes, 0 for none."""
-        loader = DataLoader(
-            _Parts(parts),
-            batch_size=None,
-            sampler=range(first, MOST_STEPS),
-            num_workers=workers,
-            collate_fn=joined,
-            multiprocessing_context="fork" if workers else None,
-        )
+        steps, context = range(first, MOST_STEPS), "fork" if workers else None
+        loader = DataLoader(_Parts(parts), None, sampler=steps, num_workers=workers,
+                            collate_fn=joined, multiprocessing_context=context)  # fmt: skip
         self.lessons, self.device = iter(loader), device
 
     def lesson(self, _: int) -> Lesson:

@@ -28,8 +28,7 @@ GRID = (OPENINGS, WIDTHS, ROUNDNESSES)
 BLUR_PIXELS = 0.6  # resampling blurs the frames a little; blurring both alike makes that harmless
 REST = torch.tensor([0.0, 0.5, 0.0])
 REST_WEIGHT = 2e-4  # squared error per pixel that leaving rest costs: decides what cannot be seen
-MOUTH_MOODS = ("neutral", "happy", "sad")
-"""Moods that mouths tell: an angry one's corners are nearly sad, surprise is in brows and lids."""
+MOUTH_MOODS = ("neutral", "happy", "sad")  # an angry one's corners are nearly sad
 SETTLING_FRAMES = 16  # how many frames `find_pose` looks for mouths in
 COARSE, FINE = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12), (0.02, 0.01, 0.01)
 """By how much it turns and nods, head units: everywhere, then around the best."""

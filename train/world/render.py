@@ -17,8 +17,7 @@ from train.world.identity import Identity
 from train.world.motion import MOODS, Expression, Mood, Mouth, Pose, part
 from train.world.shapes import EDGE_PIXELS, EXTENT
 
-REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")
-"""Meaning of the label maps, by index."""
+REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")  # by label
 CHUNK = 50  # frames drawn at a time, which bounds the memory
 JAW_DROP = 0.07
 EYES_BOX = (0.46, -0.40, 0.17)  # half width, top, bottom of what they can reach, head coordinates
