@@ -1,9 +1,4 @@
-"""The folder that the project lies in: whether its name, its rights and its disk will do.
-
-Standard library only: it runs before anything is installed.
-"""
-
-from __future__ import annotations
+"""The folder that the project lies in: whether its name, its rights and its disk will do."""
 
 import os
 import shutil

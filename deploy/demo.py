@@ -7,8 +7,6 @@ the moment, and ended in every case. Ctrl-C and SIGTERM end the client first, wh
 so far.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import signal

@@ -7,8 +7,6 @@ Every package is pinned and checked by its sha256. A stamp in the environment ho
 the locks it was made from, so a second run with the same locks does nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os

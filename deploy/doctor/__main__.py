@@ -6,8 +6,6 @@ On a machine without a GPU it says so and looks at the rest. The exit code is 1 
 keep the server from running. Standard library only: it runs before anything is installed.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

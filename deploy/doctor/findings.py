@@ -1,7 +1,5 @@
 """What an examination of a machine says, line by line."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

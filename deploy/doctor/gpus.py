@@ -1,7 +1,5 @@
 """GPUs, and what runs plans on them: what is here, and what is missing."""
 
-from __future__ import annotations
-
 import ctypes
 import ctypes.util
 import importlib.util

@@ -1,7 +1,5 @@
 """What any server needs of a machine: Triton, disk, shared memory, ports."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -7,8 +7,6 @@ system's package lists stay as they are. A program then runs through the newer l
     ld-linux-x86-64.so.2 --library-path FOLDER program
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -6,8 +6,6 @@ A published wheel carries the binary, which needs glibc 2.38. On an older Debian
 on a newer release's libraries that lie beside it (`newer_libraries`).
 """
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -4,8 +4,6 @@ The wheel nvidia-pytriton 0.7.0 carries the real `tritonserver` 2.51.0 (24.10), 
 and its helper processes ("stubs"). Only these are unpacked; the wheel's Python API is not used.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """Wheels that are unpacked rather than installed, downloaded against their lock's checksum."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

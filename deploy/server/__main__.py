@@ -11,8 +11,6 @@ Environment variables GRPC_PORT, HTTP_PORT and METRICS_PORT set the ports' defau
 use `deploy.server.local.LocalServer`.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -4,8 +4,6 @@ It belongs to one server at a time. Two servers would share a log, in which one 
 other's verdict, and the links, which one would remove under the other.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

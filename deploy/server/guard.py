@@ -7,8 +7,6 @@ however that process dies, SIGKILL included. (Linux's PR_SET_PDEATHSIG would fol
 *thread*, would miss the Python stubs, and leaves their shared memory behind.)
 """
 
-from __future__ import annotations
-
 import select
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 pip, apt and downloads keep their proxies.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -1,7 +1,5 @@
 """How a local Triton server is called: its interpreter, flags and environment."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

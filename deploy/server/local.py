@@ -4,8 +4,6 @@ with LocalServer(Path("build/model_repository"), log_dir=tmp_path) as server:
     client = InferenceServerClient(server.grpc_url)
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -13,7 +11,7 @@ import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from deploy import checkout
 from deploy.downloads import triton
@@ -102,7 +100,7 @@ class LocalServer:
         """The processes that run the Python models, one per instance."""
         return process.stub_pids(self.token, self.pid)
 
-    def start(self) -> LocalServer:
+    def start(self) -> Self:
         """Start the server; return when every model is ready.
 
         `RuntimeError` says why it cannot start: a missing download, an unsuitable Python, a taken
@@ -136,7 +134,7 @@ class LocalServer:
             os.close(self._held_folder)
             self._held_folder = None
 
-    def __enter__(self) -> LocalServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

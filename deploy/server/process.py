@@ -5,8 +5,6 @@ so it stands in the command lines of the server and of its Python stubs and in /
 was given to another process since, or a zombie, does not bear it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time
