@@ -1,6 +1,6 @@
 """What `make` was given: looked at before anything is made, refused in one line.
 
-    python3 -m deploy.settings        reads the environment, where the Makefile puts its settings
+`python3 -m deploy.settings` reads the environment, where the Makefile puts its settings.
 """
 
 import os

@@ -60,8 +60,8 @@ def take(folder: Path) -> int:
 def spelled(path: Path, link: Path) -> str:
     """A path as Triton's Python backend can take it, in a process that works in the link's folder.
 
-    The backend starts a model by a line of bash in which nothing is quoted, and its Python reads
-    paths as ASCII. A path with a space, a quote or an accent goes through `link`, made anew.
+    The backend starts a model by an unquoted line of bash and reads paths as ASCII: a path with a
+    space, a quote or an accent goes through `link`, made anew.
     """
     if _PLAIN.fullmatch(str(path)):
         return str(path)

@@ -16,7 +16,7 @@ from typing import Any, Self
 from deploy import checkout
 from deploy.downloads import triton
 from deploy.outcome import say
-from deploy.server import folder, guard, launch, log, open_files, process
+from deploy.server import folder, launch, log, open_files, process
 from deploy.server.health import all_ready
 from deploy.server.ports import ADDRESS, Ports, check_ports, free_ports
 
@@ -79,14 +79,6 @@ class LocalServer:
         return f"{ADDRESS}:{self.ports.grpc}"
 
     @property
-    def http_url(self) -> str:
-        return f"{ADDRESS}:{self.ports.http}"
-
-    @property
-    def metrics_url(self) -> str:
-        return f"http://{ADDRESS}:{self.ports.metrics}/metrics"
-
-    @property
     def log(self) -> Path:
         return self.log_dir / "server.log"
 
@@ -141,7 +133,7 @@ class LocalServer:
         self.stop()
 
     def _check(self) -> dict[str, Any]:
-        """What `inspect_python` says, once everything that a start needs is there."""
+        """What `inspect_python` says, if everything that a start needs is there."""
         checkout.check_writable(self.log_dir)
         if not any(self.repository.glob("*/config.pbtxt")):
             raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
@@ -184,7 +176,7 @@ class LocalServer:
             )
         if not self.outlives_us:
             timeout_s = self.exit_timeout_s + KILL_MARGIN_S
-            self._guard = guard.start(self.pid, self.token, timeout_s)
+            self._guard = process.guard(self.pid, self.token, timeout_s)
         state = {"pid": self.pid, "token": self.token, "exit_timeout_s": self.exit_timeout_s}
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
         (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
@@ -206,13 +198,9 @@ class LocalServer:
         """Whether every public model has found that the models it calls belong together.
         `RuntimeError` when all have looked and one has not."""
         verdicts = log.verdicts(self.log)
-        if not all(name in verdicts for name in self._examiners()):
-            return False
+        for name in log.EXAMINERS:
+            if name not in verdicts and any(self.repository.glob(f"{name}/*/{EXAMINATION}")):
+                return False
         if refusals := [f"{name}: {words}" for name, words in verdicts.items() if words]:
             raise RuntimeError("\n".join([*refusals, f"  The whole log: {self.log}"]))
         return True
-
-    def _examiners(self) -> list[str]:
-        """Public models of the repository that will say what they found."""
-        names = log.EXAMINERS
-        return [name for name in names if any(self.repository.glob(f"{name}/*/{EXAMINATION}"))]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.doctor import machine
+from deploy import doctor
 from tests.support.programs import needs_program
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def test_every_service_has_the_image_shared_memory_and_gpus() -> None:
     for service in COMPOSE["services"].values():
         assert service["build"]["dockerfile"] == "deploy/Dockerfile"
         size = re.fullmatch(r"(\d+)gb", service["shm_size"])
-        assert int(size[1]) * 1000 >= machine.MIN_SHM_MB
+        assert int(size[1]) * 1000 >= doctor.MIN_SHM_MB
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
         assert service["cap_drop"] == ["ALL"]
@@ -123,7 +123,7 @@ def test_services_call_modules_that_exist() -> None:
 def test_what_the_image_calls_needs_no_torch() -> None:
     """The image has none: plans are built from graphs."""
     code = "import sys; sys.modules['torch'] = None; "
-    code += "import export.engines.build, export.repository.deployment, deploy.doctor.__main__"
+    code += "import export.engines.build, export.repository.deployment, deploy.doctor"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
