@@ -56,7 +56,7 @@ def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
     with wheel.unpacking(LOCK, home, _stamp(), python) as (file, fresh):
         say(f"unpacking it into {home}")
         with zipfile.ZipFile(file) as archive:
-            archive.extractall(fresh, filter(_is_needed, archive.namelist()))
+            archive.extractall(fresh, [n for n in archive.namelist() if _is_needed(n)])
         for version in PYTHONS:
             _lay_out_backend(fresh, version)
         (fresh / SERVER).chmod(0o755)
