@@ -42,11 +42,8 @@ def features(
     blocks, times = [], []
     while (window := stream.next_window()) is not None:
         began = time.perf_counter()
-        inputs: dict[str, Array] = {
-            "samples": window.samples,
-            "frame_index": window.frame_index,
-            "frame_weight": window.frame_weight,
-        }
+        names = "samples", "frame_index", "frame_weight"
+        inputs = {name: getattr(window, name) for name in names}
         blocks.append(engine.run(inputs)["audio_features"])
         times.append(1e3 * (time.perf_counter() - began))
     return np.stack(blocks), float(np.median(times))

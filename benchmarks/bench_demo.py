@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.report import machine, percentiles, table
 from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
-from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block
+from live_avatar_client.protocol import FPS, SAMPLE_RATE, Block
 from pipeline.engines.base import Array
 
 
@@ -46,28 +46,23 @@ def paced(chunks: Iterator[Array], began: float) -> Iterator[Array]:
 def run(url: str, image: Path, chunks: Iterator[Array]) -> tuple[float, list[Block]]:
     """One session; its start time and its blocks."""
     began = time.perf_counter()
-    with Session(
-        url=url, image=image, prompt="a person talks to the camera", idle=False
-    ) as session:
+    prompt = "a person talks to the camera"
+    with Session(url=url, image=image, prompt=prompt, idle=False) as session:
         return began, list(session.stream(chunks))
 
 
 def lateness_ms(began: float, blocks: list[Block]) -> list[float]:
     """Per block: arrival after the moment its last sample was spoken."""
-    late = []
-    for block in blocks:
-        spoken = (block.frame_index + len(block.frames)) * SAMPLES_PER_FRAME / SAMPLE_RATE
-        late.append(1e3 * (block.received_s - began - spoken))
-    return late
+    spoken = [(block.frame_index + len(block.frames)) / FPS for block in blocks]
+    return [1e3 * (b.received_s - began - s) for b, s in zip(blocks, spoken, strict=True)]
 
 
 def peak_megabytes(server: LocalServer) -> float:
     """Peak resident sets of all its processes: an upper bound, shared pages are counted often."""
     peak = 0
     for pid in (server.pid, *server.stub_pids()):
-        status = Path(f"/proc/{pid}/status").read_text()
-        line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
-        peak += int(line.split()[1])
+        status = dict(x.split(":", 1) for x in Path(f"/proc/{pid}/status").read_text().splitlines())
+        peak += int(status["VmHWM"].split()[0])
     return peak / 1024
 
 
@@ -108,20 +103,16 @@ def main() -> None:
         "live_delay_ms": percentiles(late[2:]),
         "peak_rss_mb": round(memory, 1),
         "picture": list(blocks[0].frames.shape[1:3]),
-        "stage_ms": _medians(blocks),
+        "stage_ms": {
+            name: round(float(np.median([b.timings_ms[name] for b in blocks])), 1)
+            for name in blocks[-1].timings_ms
+        },
     }
     rows = [[key, report[key]] for key in ("ttff_ms", "fps", "realtime_factor", "peak_rss_mb")]
     for key in ("block_interval_ms", "live_delay_ms"):
         rows.append([f"{key} p50 / p99", f"{report[key]['p50']} / {report[key]['p99']}"])
     print(table(["figure", "value"], rows))
     print(json.dumps(report))
-
-
-def _medians(blocks: list[Block]) -> dict[str, float]:
-    return {
-        name: round(float(np.median([b.timings_ms[name] for b in blocks])), 1)
-        for name in blocks[-1].timings_ms
-    }
 
 
 if __name__ == "__main__":

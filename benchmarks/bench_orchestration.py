@@ -13,7 +13,7 @@ with 1, 2, 4 sessions; hops = round trip of one message by payload.
 import argparse
 import json
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,25 +30,21 @@ CONFIG = sleeping_repository.CONFIG
 WARMUP_BLOCKS = 12
 
 
-def feed(url: str, num_blocks: int, arrivals: list[float]) -> None:
-    """Stream one session of silent features; append the arrival time of every block."""
+def feed(url: str, num_blocks: int) -> list[float]:
+    """Stream one session of silent features; the arrival time of every block."""
     image = np.zeros((CONFIG.height, CONFIG.width, 3), np.uint8)
     frames = num_blocks * CONFIG.video_frames_per_block
     features = np.zeros((1, CONFIG.audio_layers, CONFIG.audio_dim, frames), np.float32)
     with Session(url=url, image=image, idle=False) as session:
         session.send(audio_features=features)
         session.finish()
-        arrivals.extend(block.received_s for block in session)
+        return [block.received_s for block in session]
 
 
 def period(url: str, num_sessions: int, num_blocks: int) -> Array:
     """Intervals (s) between consecutive blocks of all sessions together while all of them run."""
-    arrivals: list[list[float]] = [[] for _ in range(num_sessions)]
-    threads = [threading.Thread(target=feed, args=(url, num_blocks, times)) for times in arrivals]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(num_sessions) as pool:
+        arrivals = list(pool.map(lambda _: feed(url, num_blocks), range(num_sessions)))
     assert all(len(times) == num_blocks for times in arrivals)
     begin = max(times[WARMUP_BLOCKS // num_sessions] for times in arrivals)
     end = min(times[-1] for times in arrivals)
@@ -90,8 +86,8 @@ def main() -> None:
             key = "ratio" if sessions == 1 else f"ratio_{sessions}"
             report[key] = round(ratio, 4)
             report[f"{key}_spread"] = [round(f(tenths) / args.sleep_ms, 4) for f in (min, max)]
-            rows.append([sessions, f"{intervals.mean():.2f}", f"{ratio:.3f}",
-                         f"{min(tenths):.2f}-{max(tenths):.2f}"])  # fmt: skip
+            spread = f"{min(tenths):.2f}-{max(tenths):.2f}"
+            rows.append([sessions, f"{intervals.mean():.2f}", f"{ratio:.3f}", spread])
         report["hops_ms"] = hop_ms = hops(server.grpc_url)
     print(table(["sessions", "period ms", "ratio", "tenths of the run, ms"], rows))
     hop_rows = [[payload, t["p50"], t["p99"]] for payload, t in hop_ms.items()]

@@ -55,9 +55,11 @@ def per_block(latents: Iterator[Array], num_blocks: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
     """Median, lowest, highest."""
-    return float(np.median(values)), min(values), max(values)
+    median = float(np.median(values))
+    found = {name: median, f"{name}_low": min(values), f"{name}_high": max(values)}
+    return {key: round(value, 1) for key, value in found.items()}
 
 
 def main() -> None:
@@ -88,21 +90,16 @@ def measure(compared: list[Streams], args: argparse.Namespace) -> None:
     rows = []
     for streams in compared:
         block_s, cpu_s, first_s = zip(*found[streams.name], strict=True)
-        fps = [round(x, 1) for x in spread([streams.frames / s for s in block_s])]
-        ttff = [round(x, 1) for x in spread([1e3 * s for s in first_s])]
+        fps = spread("fps", [streams.frames / s for s in block_s])
+        ttff = spread("ttff_ms", [1e3 * s for s in first_s])
         gflop, cpu = streams.flops / 1e9, float(np.median(cpu_s))
         work = {
             "cpu_ms_per_block": round(1e3 * cpu, 1),
             "gflop_per_block": round(gflop, 2),
             "gflop_per_cpu_s": round(gflop / cpu, 1),
         }
-        names = ("", "_low", "_high")
-        report[streams.name] = {
-            **{f"fps{name}": value for name, value in zip(names, fps, strict=True)},
-            **{f"ttff_ms{name}": value for name, value in zip(names, ttff, strict=True)},
-            **work,
-        }
-        cells = [f"{middle:g} ({low:g}–{high:g})" for middle, low, high in (fps, ttff)]
+        report[streams.name] = fps | ttff | work
+        cells = ["{:g} ({:g}–{:g})".format(*figures.values()) for figures in (fps, ttff)]
         rows.append([streams.name, *cells, *work.values()])
     head = ["schedule", "frames/s", "first frame ms", "CPU ms/block", "GFLOP/block", "GFLOP/CPU s"]
     print(table(head, rows))
