@@ -62,7 +62,6 @@ class System:
     config: str
     """The file of numbers that every Python model reads."""
     models: tuple[Model, ...]
-
     without: tuple[str, ...]
     """Parts of `pipeline` that none of its models imports."""
 
@@ -141,10 +140,8 @@ def system_of(model: Model) -> System:
 
 def system_in(artifacts: Path) -> System:
     """The system whose export lies in a folder; the avatar's if neither does."""
-    is_rolling = (artifacts / ROLLING.config).is_file() and not (
-        artifacts / AVATAR.config
-    ).is_file()
-    return ROLLING if is_rolling else AVATAR
+    is_avatar, is_rolling = ((artifacts / s.config).is_file() for s in SYSTEMS)
+    return ROLLING if is_rolling and not is_avatar else AVATAR
 
 
 def folder_of(model: Model, folders: Sequence[Path]) -> Path:
