@@ -16,8 +16,8 @@ from export.checkpoint.inspect import inspect_checkpoint, say_findings
 from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, open_lora
 from export.checkpoint.prepare import open_release, prepare, used_keys
 from export.checkpoint.released import COMPONENTS as RELEASED
-from export.checks.plans import tensorrt_program
-from export.checks.verify import LIMIT, NUM_BLOCKS, Program, onnx_runtime, report, verify
+from export.checks.sides import LIMIT, Program, onnx_runtime, tensorrt_program
+from export.checks.verify import NUM_BLOCKS, report, verify
 from export.commands import (
     Alpha,
     LoraFile,
