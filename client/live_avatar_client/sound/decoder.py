@@ -55,9 +55,9 @@ def decode_sound(
 ) -> Generator[Array, None, None]:
     """float32 [C, S] at `rate`, in pieces of the size the file happens to hold, nothing beyond 16.
 
-    C is the number of channels in the file and may change on the way; with `layout` (FFmpeg's
-    name) more than two channels are mixed to it where the file says which is which. `losses`
-    learns what could not be decoded. Raises ValueError where there is no sound track at all.
+    C is the file's number of channels and may change on the way; with `layout` (FFmpeg's name) more
+    than two are mixed to it where the file says which is which. `losses` learns what could not be
+    decoded. Raises ValueError where there is no sound track at all.
     """
     losses = Losses() if losses is None else losses
     resampler: av.AudioResampler | None = None
