@@ -6,10 +6,8 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
-_LONGEST = 200
 
-
-def shown(text: object, longest: int = _LONGEST) -> str:
+def shown(text: object, longest: int = 200) -> str:
     """Any name or argument on one line that every terminal takes, long ones cut in the middle.
 
     Line breaks, control characters and bytes that are no UTF-8 become escapes.

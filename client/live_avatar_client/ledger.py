@@ -87,11 +87,9 @@ class Ledger:
         return block
 
     def has_room(self, num_samples: int, *, until_taken: bool) -> bool:
-        """Whether so many more samples may go out.
-
-        With `until_taken`, frames that nobody has taken yet count as unanswered. When nothing is
-        under way no answer will ever make room, so whatever comes next may go: a request longer
-        than the bound, or audio the server holds until it has a whole block.
+        """Whether so many more samples may go out. With `until_taken`, frames that nobody has
+        taken yet count as unanswered. When nothing is under way no answer will make room: whatever
+        comes next may go.
         """
         answered = self.frames_taken if until_taken else self.frames_received
         ahead = self.samples_sent + num_samples - answered * SAMPLES_PER_FRAME
