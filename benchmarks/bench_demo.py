@@ -9,15 +9,15 @@ as the server takes it, then lateness with audio paced as a microphone paces it.
 The last line is one JSON object with ttff_ms, fps, realtime_factor, peak_rss_mb among others.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from benchmarks.report import machine, percentiles, table
 from deploy.server.local import LocalServer
@@ -66,30 +66,30 @@ def peak_megabytes(server: LocalServer) -> float:
     return peak / 1024
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--repository", type=Path, default=Path("build/model_repository"))
-    parser.add_argument("--image", type=Path, default=Path("examples/portrait.png"))
-    parser.add_argument("--audio", type=Path, default=Path("examples/speech.flac"))
-    parser.add_argument("--seconds", type=float, default=30.0, help="audio of the main run")
-    parser.add_argument("--rounds", type=int, default=5, help="cold sessions for ttff")
-    args = parser.parse_args()
-    audio = np.concatenate(list(read_audio(args.audio)))
-    with LocalServer(args.repository, log_dir=Path("build/bench_demo_log")) as server:
+def main(
+    repository: Path = Path("build/model_repository"),
+    image: Path = Path("examples/portrait.png"),
+    audio: Path = Path("examples/speech.flac"),
+    seconds: Annotated[float, typer.Option(help="audio of the main run")] = 30.0,
+    rounds: Annotated[int, typer.Option(help="cold sessions for ttff")] = 5,
+) -> None:
+    """How fast is the whole path, from the client's audio to the client's frames?"""
+    sound = np.concatenate(list(read_audio(audio)))
+    with LocalServer(repository, log_dir=Path("build/bench_demo_log")) as server:
         print("warming up …", file=sys.stderr)
-        run(server.grpc_url, args.image, looped(audio, 2))
+        run(server.grpc_url, image, looped(sound, 2))
         ttff = []
-        for _ in range(args.rounds):
-            began, blocks = run(server.grpc_url, args.image, looped(audio, 1))
+        for _ in range(rounds):
+            began, blocks = run(server.grpc_url, image, looped(sound, 1))
             ttff.append(1e3 * (blocks[0].received_s - began))
-        print(f"{args.seconds:g} s as fast as it goes …", file=sys.stderr)
-        began, blocks = run(server.grpc_url, args.image, looped(audio, args.seconds))
+        print(f"{seconds:g} s as fast as it goes …", file=sys.stderr)
+        began, blocks = run(server.grpc_url, image, looped(sound, seconds))
         frames = sum(len(b.frames) for b in blocks[1:])
         fps = frames / (blocks[-1].received_s - blocks[0].received_s)
         intervals = 1e3 * np.diff([b.received_s for b in blocks])
         print("10 s paced like a microphone …", file=sys.stderr)
         start = time.perf_counter()
-        _, live = run(server.grpc_url, args.image, paced(looped(audio, 10), start))
+        _, live = run(server.grpc_url, image, paced(looped(sound, 10), start))
         late = lateness_ms(start, live)
         memory = peak_megabytes(server)
     report: dict[str, Any] = {
@@ -116,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -16,16 +16,17 @@ per schedule the median, and over repetitions the lowest and highest median, of 
 cpu_ms_per_block, gflop_per_block, gflop_per_cpu_s.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 
 from benchmarks.report import machine, table
 from benchmarks.schedule_streams import STEADY, Streams, every_schedule
@@ -62,17 +63,18 @@ def spread(name: str, values: Sequence[float]) -> dict[str, float]:
     return {key: round(value, 1) for key, value in found.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--blocks", type=int, default=10, help="per schedule and repetition")
-    parser.add_argument("--repetitions", type=int, default=7)
-    args = parser.parse_args()
+def main(
+    blocks: Annotated[int, typer.Option(help="per schedule and repetition")] = 10,
+    repetitions: int = 7,
+) -> None:
+    """What does a schedule cost on one device?"""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        measure(every_schedule(STEADY + args.blocks * args.repetitions + 8, Path(folder)), args)
+        streams = every_schedule(STEADY + blocks * repetitions + 8, Path(folder))
+        measure(streams, blocks, repetitions)
 
 
-def measure(compared: list[Streams], args: argparse.Namespace) -> None:
+def measure(compared: list[Streams], blocks: int, repetitions: int) -> None:
     """Print the table and, as the last line, the JSON."""
     steady = {}
     for streams in compared:
@@ -81,10 +83,10 @@ def measure(compared: list[Streams], args: argparse.Namespace) -> None:
         latents = steady[streams.name] = streams.open(STEADY_SESSION)
         per_block(latents, STEADY)
     found: dict[str, list[tuple[float, ...]]] = {streams.name: [] for streams in compared}
-    for repetition in range(args.repetitions):
-        print(f"repetition {repetition + 1} of {args.repetitions} …", file=sys.stderr)
+    for repetition in range(repetitions):
+        print(f"repetition {repetition + 1} of {repetitions} …", file=sys.stderr)
         for streams in compared:
-            times = per_block(steady[streams.name], args.blocks)
+            times = per_block(steady[streams.name], blocks)
             found[streams.name].append((*times, to_first_frame(streams)))
     report: dict[str, object] = {"benchmark": "schedules", **machine()}
     rows = []
@@ -107,4 +109,4 @@ def measure(compared: list[Streams], args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -9,7 +9,7 @@ import os
 import secrets
 import subprocess
 import time
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,36 +39,30 @@ def server_left_running() -> tuple[str, Path] | None:
     return f"{ADDRESS}:{ports.grpc}", Path(state["repository"])
 
 
+@dataclass(eq=False)
 class LocalServer:
     """One `tritonserver` with its Python stubs.
 
-    repository: folder of models. ports: None picks free ones. config: `configs/<config>.pbtxt` of
-    each model, where it exists, replaces its `config.pbtxt`. python: interpreter of the virtual
-    environment that runs the models (None: this one, or the project's `.venv`). log_dir: gets
-    `server.log` and `server.json`, of one server at a time. outlives_us: only `stop` ends the
-    server, not the end of this process.
+    repository: folder of models. log_dir: gets `server.log` and `server.json`, of one server at a
+    time. ports: None picks free ones. config: `configs/<config>.pbtxt` of each model, where it
+    exists, replaces its `config.pbtxt`. python: interpreter of the virtual environment that runs
+    the models (None: this one, or the project's `.venv`). outlives_us: only `stop` ends the server,
+    not the end of this process.
     """
 
-    def __init__(
-        self,
-        repository: Path,
-        *,
-        log_dir: Path,
-        ports: Ports | None = None,
-        config: str = "cpu",
-        python: str | None = None,
-        start_timeout_s: float = 180.0,
-        exit_timeout_s: int = 5,
-        outlives_us: bool = False,
-    ) -> None:
-        self.repository = Path(repository).resolve()
-        self.log_dir = Path(log_dir).resolve()
-        self.ports = ports or free_ports()
-        self.config = config
-        self.python = python or checkout.default_python()
-        self.start_timeout_s = start_timeout_s
-        self.exit_timeout_s = exit_timeout_s
-        self.outlives_us = outlives_us
+    repository: Path
+    _: KW_ONLY
+    log_dir: Path
+    ports: Ports = field(default_factory=free_ports)
+    config: str = "cpu"
+    python: str = field(default_factory=checkout.default_python)
+    start_timeout_s: float = 180.0
+    exit_timeout_s: int = 5
+    outlives_us: bool = False
+
+    def __post_init__(self) -> None:
+        self.repository = Path(self.repository).resolve()
+        self.log_dir = Path(self.log_dir).resolve()
         self.token = f"avatar_{secrets.token_hex(6)}_"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
