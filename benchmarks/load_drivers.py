@@ -59,10 +59,8 @@ class Load:
 def sequence(
     audio: Array, image: Path, *, samples_per_request: int, prompt: str, seed: int = 0
 ) -> list[Step]:
-    """The steps of one session: START with image and audio, then audio; the last one is END.
-
-    audio: float32 [samples], 16 kHz mono. ValueError if it fills fewer than two requests.
-    """
+    """The steps of one session: START with image and audio, then audio; the last one is END. audio:
+    float32 [samples], 16 kHz mono. ValueError if it fills fewer than two requests."""
     starts = range(0, len(audio), samples_per_request)
     if len(starts) < 2:
         raise ValueError(

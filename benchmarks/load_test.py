@@ -52,10 +52,8 @@ def serving(repository: Path) -> Iterator[tuple[str, Path]]:
 def measure(
     url: str, repository: Path, load: Load, levels: Sequence[int] = LEVELS
 ) -> dict[str, Any]:
-    """The report: where and with what, and per driver the figures by the number of sessions.
-
-    Key `perf_analyzer_said` holds its own tables as text.
-    """
+    """The report: where and with what, and per driver the figures by the number of sessions. Key
+    `perf_analyzer_said` holds its own tables as text."""
     config = PipelineConfig.load(repository / MODEL / "1" / "pipeline.json")
     report: dict[str, Any] = {
         "benchmark": "load_test",

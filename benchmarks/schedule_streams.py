@@ -190,10 +190,8 @@ def silent_conditions(config: PipelineConfig, num_blocks: int) -> Conditions:
 
 
 def every_schedule(num_blocks: int, graphs: Path) -> list[Streams]:
-    """All that are compared; streams of up to `num_blocks` blocks.
-
-    The avatar's graphs are exported to `graphs` at the size of the other ones.
-    """
+    """All that are compared; streams of up to `num_blocks` blocks. The avatar's graphs are exported
+    to `graphs` at the size of the other ones."""
     windows = [TextToVideo("rolling_forcing"), TextToVideo("self_forcing")]
     size = f"{windows[0].config.height}x{windows[0].config.width}"
     export_preset(preset_named("demo", size), WEIGHTS, graphs)

@@ -16,10 +16,8 @@ _UNFIT = {
 
 
 def default_python() -> str:
-    """The virtual environment's interpreter that runs the models.
-
-    The running one if it belongs to an environment, else `.venv`'s, else the running one.
-    """
+    """The virtual environment's interpreter that runs the models. The running one if it belongs to
+    an environment, else `.venv`'s, else the running one."""
     ours = REPO / ".venv" / "bin" / "python3"
     if sys.prefix == sys.base_prefix and ours.exists():
         return str(ours)

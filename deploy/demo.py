@@ -27,10 +27,8 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(repository: Path, image: Path, audio: Path, out: Path) -> int:
-    """The exit code of `live-avatar stream`: 130 after Ctrl-C, 143 after SIGTERM.
-
-    `RuntimeError` if there is no server for it, `ValueError` if a file is not there.
-    """
+    """The exit code of `live-avatar stream`: 130 after Ctrl-C, 143 after SIGTERM. `RuntimeError` if
+    there is no server for it, `ValueError` if a file is not there."""
     _check(image, audio, out)
     if served := server_left_running():
         url, _ = served

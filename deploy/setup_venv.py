@@ -39,10 +39,8 @@ def stamp_text(kind: str, locks: Path = LOCKS, client: Path = REPO / "client") -
 
 
 def setup(folder: Path, kind: str) -> None:
-    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails.
-
-    `dev` holds everything of `run`: an environment set up for `dev` serves both.
-    """
+    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. `dev`
+    holds everything of `run`: an environment set up for `dev` serves both."""
     if is_current(folder, "dev") or is_current(folder, kind):
         return
     checkout.check_writable(folder)

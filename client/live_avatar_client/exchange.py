@@ -184,8 +184,7 @@ class Exchange:
 
     def _fail(self, error: Exception) -> None:
         """Keep the first error. The server sees a cancelled stream by a request that is open; if
-        none is, END frees the place.
-        """
+        none is, END frees the place."""
         if self._error is not None:
             return
         self._error = error

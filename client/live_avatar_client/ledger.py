@@ -27,9 +27,7 @@ class Mirror:
 
     def take(self, num_samples: int) -> Array | None:
         """The oldest samples, float32 [num_samples] in [-1, 1], silence where nothing was sent.
-
-        None in a session that got no sound (but features in its place).
-        """
+        None in a session that got no sound (but features in its place)."""
         if self._sound is None:
             return None
         taken, self._sound = self._sound[:num_samples], self._sound[num_samples:]

@@ -36,10 +36,8 @@ class Pauses:
         self.is_pause = is_silence
 
     def due(self, now_s: float) -> int:
-        """Samples of silence to send now, whole frames; 0 while the sound lasts.
-
-        A pause that could not be fed for a while is not made up for beyond a second.
-        """
+        """Samples of silence to send now, whole frames; 0 while the sound lasts. A pause that could
+        not be fed for a while is not made up for beyond a second."""
         if not self.is_fed or self.until_s is None:
             return 0
         late_s = now_s - self.until_s

@@ -111,10 +111,8 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """What the requests and answers of one sequence have in common.
-
-    `timings` are the first names of `timings_ms`; one for each denoising stage follows.
-    """
+    """What the requests and answers of one sequence have in common. `timings` are the first names
+    of `timings_ms`; one for each denoising stage follows."""
 
     model: str
     want_latent: bool

@@ -29,10 +29,8 @@ def start_tensors(
     options: Mapping[str, Any] | None = None,
     text: Array | None = None,
 ) -> dict[str, Array]:
-    """The tensors of a START request; ValueError where an argument can't be one.
-
-    `image`: encoded bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim].
-    """
+    """The tensors of a START request; ValueError where an argument can't be one. `image`: encoded
+    bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim]."""
     tensors = condition(prompt, text)
     if image is not None:
         tensors |= _image_tensor(image)

@@ -121,8 +121,7 @@ class VideoStream:
         noise: Array | None = None,
     ) -> Iterator[Block]:
         """End the stream and yield so many blocks; with None the rest of a stream whose length
-        `options` gave, or else the blocks in flight.
-        """
+        `options` gave, or else the blocks in flight."""
         return self._ask(num_blocks, condition(prompt, text), noise, end=True)
 
     def close(self) -> None:

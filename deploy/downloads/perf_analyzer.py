@@ -41,9 +41,7 @@ def is_installed(home: Path = HOME) -> bool:
 
 def install(home: Path = HOME) -> list[str]:
     """Download, check, unpack and try it, unless that was done before; returns `command(home)`.
-
-    `RuntimeError` says why it cannot be done.
-    """
+    `RuntimeError` says why it cannot be done."""
     if is_installed(home):
         return command(home)
     wheel.check_platform("perf_analyzer is published for", ".\n  Fix: run the load test there")

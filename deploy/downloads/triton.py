@@ -45,8 +45,7 @@ def is_fetched(home: Path = HOME) -> bool:
 
 def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
     """Download the wheel with `python -m pip`, check its sha256, unpack it, unless that was done
-    before; returns `home`. `RuntimeError` says why it cannot be done.
-    """
+    before; returns `home`. `RuntimeError` says why it cannot be done."""
     if is_fetched(home):
         return home
     _check_platform()

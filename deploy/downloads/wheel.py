@@ -31,9 +31,7 @@ def unpacking(
     lock: Path, home: Path, stamp: str, python: str | Path, *, pip_options: Sequence[str] = ()
 ) -> Iterator[tuple[Path, Path]]:
     """The lock's wheel, and a folder that takes `home`'s place at the end, so is never half done.
-
-    `RuntimeError` if there is no wheel to be had.
-    """
+    `RuntimeError` if there is no wheel to be had."""
     cache = home.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     file = download(lock, cache, python, pip_options=pip_options)
@@ -58,9 +56,7 @@ def download(
     lock: Path, cache: Path, python: str | Path, *, pip_options: Sequence[str] = ()
 ) -> Path:
     """The lock's wheel in `cache`, from the registry that pip knows unless it lies there already.
-
-    `RuntimeError` says in words what to do without a network.
-    """
+    `RuntimeError` says in words what to do without a network."""
     package, version, sha256 = _locked(lock)
     if wheel := _cached(package, sha256, cache):
         return wheel

@@ -22,10 +22,8 @@ _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 
 def running_server(folder: Path = LOG_DIR) -> dict[str, Any] | None:
-    """What is known of the server that runs there: pid, token, ports, repository.
-
-    `RuntimeError` if its state cannot be read.
-    """
+    """What is known of the server that runs there: pid, token, ports, repository. `RuntimeError` if
+    its state cannot be read."""
     path = folder / STATE_FILE
     try:
         state: dict[str, Any] = json.loads(path.read_text())

@@ -49,9 +49,7 @@ def command(
     exit_timeout_s: int,
 ) -> list[str]:
     """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
-
-    repository, backends: folders as `folder.spelled` writes them.
-    """
+    repository, backends: folders as `folder.spelled` writes them."""
     return [
         str(triton.HOME / triton.SERVER),
         f"--model-repository={repository}",

@@ -26,9 +26,7 @@ KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its
 
 def server_left_running() -> tuple[str, Path] | None:
     """Of the server of `make serve`, if one runs: its gRPC address and its repository.
-
-    `RuntimeError` if it is not ready.
-    """
+    `RuntimeError` if it is not ready."""
     state = folder.running_server()
     if state is None:
         return None

@@ -34,10 +34,8 @@ def stub_pids(token: str, server: int) -> list[int]:
 
 
 def end(pid: int, token: str, timeout_s: float) -> None:
-    """Ask the server to stop, wait, kill what is left, remove its shared memory.
-
-    `timeout_s`: seconds from the request to the kill. The server unloads its models in that time.
-    """
+    """Ask the server to stop, wait, kill what is left, remove its shared memory. `timeout_s`:
+    seconds from the request to the kill. The server unloads its models in that time."""
     _signal(pid, token, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while is_alive(pid, token) and time.monotonic() < deadline:

@@ -135,9 +135,7 @@ def _unpickle(path: Path, **options: Any) -> dict[str, Tensor]:
 
 def open_weights(folder: Path, stem: str) -> SafetensorsWeights:
     """`<stem>.safetensors` of `folder`, or the shards of `<stem>.safetensors.index.json`.
-
-    ValueError names every shard and key on which files and index disagree.
-    """
+    ValueError names every shard and key on which files and index disagree."""
     single, index = folder / f"{stem}.safetensors", index_path(folder, stem)
     if single.is_file() and index.is_file():
         raise ValueError(f"{folder}: has both {single.name} and {index.name}; remove one")

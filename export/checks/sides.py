@@ -79,8 +79,7 @@ class OnnxSide:
 
 class EngineSide:
     """A TensorRT plan. Its caches stay on the GPU, written in place as when it is served: those
-    that come in later than with the first block are not looked at.
-    """
+    that come in later than with the first block are not looked at."""
 
     def __init__(self, graph: Graph, engine: TensorRTEngine) -> None:
         self._engine, self._names = engine, list(graph.output_names)
@@ -112,8 +111,7 @@ def onnx_runtime(folder: Path, limit: float = LIMIT) -> Program:
 
 def tensorrt_program(preset: Preset, folder: Path, components: Sequence[str]) -> Program:
     """Graphs in bfloat16 and plans of them, built from `folder/weights` on this machine's GPU;
-    RuntimeError says what the machine lacks.
-    """
+    RuntimeError says what the machine lacks."""
     gpu = Gpu(0)
     gpu.memory()  # libraries without a device fail here
     graphs, plans = folder / "graphs_bf16", folder / "engines"

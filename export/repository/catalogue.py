@@ -47,8 +47,7 @@ class Model:
 
     def files_in(self, artifacts: Path) -> list[str]:
         """Files of an export that it cannot do without, served on a CPU: graphs, the shards of
-        their weights or else one file, the table.
-        """
+        their weights or else one file, the table."""
         shards = sorted(path.name for path in artifacts.glob(f"{self.weights}-*-of-*.safetensors"))
         weights = shards or [f"{self.weights}.safetensors"]
         files = [*(f"{name}.onnx" for name in self.graphs), *weights]

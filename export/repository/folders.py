@@ -104,8 +104,7 @@ def _replace(fresh: Path, out: Path) -> None:
 @contextmanager
 def written(out: Path) -> Iterator[list[str]]:
     """Around what a command writes to `out` and whose models it lists: says them, or in one line
-    why there are none, and ends the program with status 1.
-    """
+    why there are none, and ends the program with status 1."""
     models: list[str] = []
     try:
         yield models

@@ -66,8 +66,7 @@ def run(command: Callable[[], object], console: Console) -> int:
 @contextlib.contextmanager
 def kept(writer: VideoWriter, out: Path) -> Iterator[None]:
     """Open the writer, close it at the end; an exception that ends the video early gets a note of
-    how much there is.
-    """
+    how much there is."""
     try:
         try:
             with held():
@@ -152,10 +151,8 @@ _signals = _Signals()
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Signals raise Stopped; those that were ignored before (by nohup) stay so.
-
-    Outside the main thread nothing changes.
-    """
+    """Signals raise Stopped; those that were ignored before (by nohup) stay so. Outside the main
+    thread nothing changes."""
     before: dict[signal.Signals, Any] = {}
     _signals.stopped = False
     try:

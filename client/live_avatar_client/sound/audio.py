@@ -53,9 +53,7 @@ def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[Array]:
 
 def audio_seconds(path: str | Path) -> float | None:
     """The length that the file's header states; None where it states none, or a part has none.
-
-    Raises ValueError for a file that can't be opened.
-    """
+    Raises ValueError for a file that can't be opened."""
     parts = parts_of(path)
     try:
         lengths = [_stated_seconds(path, part.url) for part in parts]

@@ -34,10 +34,8 @@ _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 def open_sound(
     path: str | Path, url: str | None = None
 ) -> Iterator[tuple[av.container.InputContainer, av.audio.AudioStream]]:
-    """The file's container and first sound track; ValueError where there is none to be had.
-
-    `url` is a part of the file in FFmpeg's words, None the whole.
-    """
+    """The file's container and first sound track; ValueError where there is none to be had. `url`
+    is a part of the file in FFmpeg's words, None the whole."""
     check_file("audio", path)
     try:
         container = av.open(url or file_url(path), metadata_errors="replace")

@@ -36,11 +36,8 @@ class Target:
 
 
 def _mode_of(place: Path) -> int | None:
-    """The permissions of the file that is there, None where there is none.
-
-    OSError for one that open() would not write to, or that nobody may write to: renaming would not
-    ask.
-    """
+    """The permissions of the file that is there, None where there is none. OSError for one that
+    open() would not write to, or that nobody may write to: renaming would not ask."""
     try:
         status = place.stat()
     except FileNotFoundError:
