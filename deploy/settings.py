@@ -1,11 +1,7 @@
 """What `make` was given: looked at before anything is made, refused in one line.
 
-    python3 -m deploy.settings        reads the environment, where the Makefile puts its settings
-
-Standard library only: it runs before anything is installed.
+`python3 -m deploy.settings` reads the environment, where the Makefile puts its settings.
 """
-
-from __future__ import annotations
 
 import os
 import sys
