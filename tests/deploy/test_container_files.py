@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.doctor import machine
+from deploy import doctor
 from tests.support.programs import needs_program
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_the_bindings_are_of_the_version_of_the_library(
     (run,) = (text for text in arguments("RUN") if "pip install" in text)
     steps = [step for step in run.split("&& ") if re.match(r'version=|: "', step)]
     assert len(steps) == 3
-    found = f"from deploy.doctor import gpus; gpus.tensorrt_version = lambda: {library}"
+    found = f"from deploy import doctor; doctor.tensorrt_version = lambda: {library}"
     steps[0] = steps[0].replace("'from deploy", f"'{found}; from deploy")
     script = " && ".join([*steps, 'echo "$version"'])
     environment = {**os.environ, "TRT_VERSION": image}
@@ -140,7 +140,7 @@ def test_every_service_has_the_image_shared_memory_and_gpus() -> None:
     for service in COMPOSE["services"].values():
         assert service["build"]["dockerfile"] == "deploy/Dockerfile"
         size = re.fullmatch(r"(\d+)gb", service["shm_size"])
-        assert int(size[1]) * 1000 >= machine.MIN_SHM_MB
+        assert int(size[1]) * 1000 >= doctor.MIN_SHM_MB
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
         assert service["cap_drop"] == ["ALL"]
@@ -157,7 +157,7 @@ def test_services_call_modules_that_exist() -> None:
 def test_what_the_image_calls_needs_no_torch() -> None:
     """The image has none: plans are built from graphs."""
     code = "import sys; sys.modules['torch'] = None; "
-    code += "import export.engines.build, export.repository.deployment, deploy.doctor.__main__"
+    code += "import export.engines.build, export.repository.deployment, deploy.doctor"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

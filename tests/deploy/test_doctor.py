@@ -10,18 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from deploy import doctor
 from deploy.checkout import REPO
-from deploy.doctor import machine as doctor
-from deploy.doctor.__main__ import examine
-from deploy.doctor.findings import NOTE, OK, PROBLEM, report
-from deploy.doctor.gpus import (
+from deploy.doctor import (
+    NOTE,
+    OK,
+    PROBLEM,
     Run,
     check_bindings,
     check_driver,
     check_peers,
     check_plans,
     check_tensorrt,
+    examine,
     read_gpus,
+    report,
 )
 
 SMI = """0, NVIDIA H100 80GB HBM3, 81559, 9.0, 580.65.06
@@ -173,7 +176,7 @@ def test_every_problem_names_a_fix(tmp_path: Path) -> None:
 def test_it_runs_here() -> None:
     """Before anything is installed: with nothing but the interpreter."""
     command = [sys.executable, "-I", "-c"]
-    code = f"import sys; sys.path.insert(0, {str(REPO)!r}); from deploy.doctor.__main__ import main"
+    code = f"import sys; sys.path.insert(0, {str(REPO)!r}); from deploy.doctor import main"
     done = subprocess.run(
         [*command, f"{code}; sys.argv[1:] = ['--ports', '0']; sys.exit(main())"],
         capture_output=True,
