@@ -11,7 +11,7 @@ from export.engines.profiles import hull, ranges_of
 from export.graphs.onnx_file import export_graph
 from networks.presets import PRESETS
 from pipeline.config.avatar import PipelineConfig
-from tests.support.step_graph import PATCH, step_graph
+from tests.export.engines.step_graph import PATCH, step_graph
 
 CONFIG = PipelineConfig.load(Path(__file__).parents[3] / "artifacts/demo/pipeline.json")
 WIDTH, PAIRS = CONFIG.num_heads * CONFIG.head_dim, CONFIG.head_dim // 2

@@ -15,7 +15,7 @@ import pytest
 
 from export.engines.packages import LOCK, PACKAGES, is_installed
 from pipeline.engines.gpu import Gpu
-from tests.support.bindings import (
+from tests.pipeline.engines.bindings import (
     ROOT,
     Surface,
     cuda_names,

@@ -25,7 +25,7 @@ WIDTH, PAIRS = CONFIG.num_heads * CONFIG.head_dim, CONFIG.head_dim // 2
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.graphs.onnx_file import export_graph
-    from tests.support.step_graph import step_graph
+    from tests.export.engines.step_graph import step_graph
 
     return export_graph(step_graph(CONFIG, torch.float32), tmp_path_factory.mktemp("graph"))
 

@@ -26,7 +26,7 @@ import onnx
 
 from export.engines.packages import PACKAGES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 USERS = (
     *("pipeline/engines/gpu.py", "pipeline/engines/tensorrt.py", "export/engines/build.py"),
     *("export/engines/callbacks.py", "export/engines/network.py"),
