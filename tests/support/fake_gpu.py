@@ -368,7 +368,8 @@ class FakeContext:
             feeds = {v.name: self._at(v.name) for v in self.engine.session.get_inputs()}
             names = [v.name for v in self.engine.session.get_outputs()]
             for name, array in zip(names, self.engine.session.run(names, feeds), strict=True):
-                ctypes.memmove(self.addresses[name], array.ctypes.data, array.nbytes)
+                assert array.nbytes <= len(self.cuda.memory[addresses[name]]), f"{name} is too long"
+                ctypes.memmove(addresses[name], array.ctypes.data, array.nbytes)
 
         return execute
 
