@@ -189,22 +189,55 @@ def test_cuda_takes_our_arguments_and_gives_as_many_results(real_cuda: Any) -> N
     assert cuda.asked == functions
 
 
-def test_polygraphy_finds_tensorrt_under_its_wheels_name(bindings: Path) -> None:
-    """It imports `tensorrt`, and the wheel of the bindings has no such module."""
-    code = """
+POLYGRAPHY = """
+import sys
+from unittest.mock import MagicMock
 from pipeline.engines.gpu import import_tensorrt
+
 trt = import_tensorrt()
 from polygraphy.backend import trt as polygraphy_trt
-from polygraphy.backend.trt import util
-assert util.trt.__version__ == trt.__version__, util.trt
-config = polygraphy_trt.CreateConfig(profiles=[polygraphy_trt.Profile()], weight_streaming=True)
-print(trt.__name__, trt.__version__)
+
+def stand_in(kind, **attributes):
+    return MagicMock(spec=getattr(trt, kind), **attributes)
+
+x = stand_in("ITensor", shape=(-1, 4), dtype=trt.float32, is_shape_tensor=False)
+x.name = "x"
+network = stand_in("INetworkDefinition", num_inputs=1, num_outputs=1, num_layers=0)
+network.get_input.return_value = network.get_output.return_value = x
+network.__getitem__.side_effect = IndexError
+config = stand_in("IBuilderConfig", DLA_core=-1, flags=0, num_optimization_profiles=2)
+config.get_memory_pool_limit.return_value = config.get_tactic_sources.return_value = 0
+cache = config.get_timing_cache.return_value = stand_in("ITimingCache")
+cache.serialize.return_value.__enter__.return_value = b"cache"
+builder = stand_in("Builder")
+builder.create_builder_config.return_value = config
+builder.create_optimization_profile.return_value = stand_in("IOptimizationProfile")
+builder.build_serialized_network.return_value = b"plan"
+profiles = [polygraphy_trt.Profile().add("x", (n, 4), (n, 4), (9, 4)) for n in (1, 5)]
+options = {"weight_streaming": True, "progress_monitor": stand_in("IProgressMonitor")}
+settings = polygraphy_trt.CreateConfig(
+    profiles=profiles, load_timing_cache=sys.argv[1], **options
+)
+parts = (builder, network, stand_in("OnnxParser"))
+built = polygraphy_trt.engine_bytes_from_network(
+    parts, config=settings, save_timing_cache=sys.argv[1]
+)
+assert config.add_optimization_profile.call_count == 2
+assert config.set_flag.call_args.args == (trt.BuilderFlag.WEIGHT_STREAMING,)
+print(trt.__name__, trt.__version__, built.decode())
 """
+"""A build of ours for a GPU, whose objects have the names that TensorRT's have, and no others."""
+
+
+def test_polygraphy_builds_with_the_names_of_our_tensorrt(bindings: Path, tmp_path: Path) -> None:
+    """It imports `tensorrt`, which the wheel of the bindings lacks; and it is older than ours."""
     path = os.pathsep.join(map(str, (bindings, ROOT, PACKAGES)))
     environment = {**os.environ, "PYTHONPATH": path, "POLYGRAPHY_USE_TENSORRT_RTX": "0"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.stdout.split()[-2:] == ["tensorrt_bindings", "11.4.0.106"], done.stderr
+    command = [sys.executable, "-c", POLYGRAPHY, str(tmp_path / "timing.cache")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    words = done.stdout.splitlines()[-1:]
+    assert words == ["tensorrt_bindings 11.4.0.106 plan"], done.stdout + done.stderr
+    assert (tmp_path / "timing.cache").is_file()
 
 
 def test_a_gpu_server_has_the_bindings_that_we_are_held_against() -> None:
