@@ -7,8 +7,7 @@
 
 First the teacher's trajectories are stored in OUT/trajectories (not counted in the minutes), then
 the student learns them (`--ode-share` of the minutes), then from its own roll-outs by distribution
-matching. WEIGHTS, CLIPS and OUT are as the teacher's. With `--steps A B` instead of `--minutes`,
-equal seeds give equal weights.
+matching. WEIGHTS, CLIPS and OUT are as the teacher's.
 """
 
 import argparse

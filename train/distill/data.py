@@ -35,11 +35,9 @@ def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
             reference = batch.latents[row, :, frame : frame + 1]
         starts.append(first)
         references.append(reference)
+    audio = torch.cat(batch.audio_features.unbind(1), -1)
     conditions = Conditions(
-        reference=torch.stack(references),
-        motion=batch.motion,
-        text=batch.text,
-        audio=torch.cat(batch.audio_features.unbind(1), -1),
+        reference=torch.stack(references), motion=batch.motion, text=batch.text, audio=audio
     )
     return Scene(conditions=conditions, starts=tuple(starts))
 

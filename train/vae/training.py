@@ -45,11 +45,9 @@ class Training(AveragedLearner):
         leftover: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        """`together`: None for a learner that is alone. `encoder_of`: go on from that VAE with a
-        frozen encoder, so that latents made with it stay valid while the decoder improves.
-        `start`: go on from that VAE as a whole. `rate`: what all learning rates are multiplied by.
-        `leftover`: highest standard deviation of noise on normalised latents. `device`: where it
-        learns."""
+        """`encoder_of`: a VAE to go on from with a frozen encoder, so that latents made with it
+        stay valid while the decoder improves; `start`: one as a whole. `leftover`: highest standard
+        deviation of noise on normalised latents."""
         torch.manual_seed(seed)
         self.vae, self.weights = CompactVAE(CompactVAEConfig()), weights or LossWeights()
         self.leftover = leftover
