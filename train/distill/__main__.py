@@ -38,8 +38,7 @@ TRAJECTORY_BATCH = 8
 
 
 class DistillRun(Run):
-    """Regression, then matching. Scored by short streams on faces and voices of split "dev": do the
-    mouths follow the sound?"""
+    """Regression, then matching; scored by short streams on faces and voices of split "dev"."""
 
     panels: ClassVar = {
         "regression loss": ("ode_loss",),

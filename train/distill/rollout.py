@@ -104,10 +104,9 @@ def rollout(
     exit_step: int,
     recalibrated_from: int | None = None,
 ) -> Tensor:
-    """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to. From block
-    `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None: it stays.
-    `generator` draws the corruption. All but the last step of each block is constant, text and sink
-    too, as in `stream`."""
+    """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to; all before it
+    is constant. From block `recalibrated_from` >= 1 on, the reference is the clip's own first
+    frame; None: it stays. `generator` draws the corruption."""
     config, schedule, conditions = around.config, around.schedule, scene.conditions
     timesteps = torch.from_numpy(schedule.timesteps).to(noise.device)
     sigmas = [*schedule.sigmas[: exit_step + 1].tolist(), 0.0]

@@ -49,8 +49,7 @@ def by_face(runs: Runs, name: str, only: set[tuple[int, int]] | None = None) -> 
 
 
 def bootstrap(statistic: Callable[..., Array], columns: Sequence[Mapping[int, float]]) -> Estimate:
-    """An estimate over the faces that all columns have. `statistic` maps arrays [..., faces], one
-    per column, to [...]."""
+    """Over the faces that all columns have; `statistic` maps their arrays [..., faces] to [...]."""
     faces = sorted(set.intersection(*(set(column) for column in columns)))
     if not faces:
         return UNKNOWN

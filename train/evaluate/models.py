@@ -34,8 +34,7 @@ class MissingFileError(ValueError):
 
 @cache
 def digest(path: Path) -> str:
-    """Of a file, or of a folder's files but for what Python compiled; FileNotFoundError if there is
-    none, as after a move."""
+    """Of a file, or a folder's but for what Python compiled; FileNotFoundError without any."""
     files = [path]
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc")

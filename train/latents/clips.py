@@ -78,8 +78,7 @@ def write_shards(
     seed: int = 0,
     workers: int = 1,
 ) -> Iterator[Path]:
-    """Make what is missing, in so many processes; yields every shard's path. ValueError if one is
-    of other weights."""
+    """Make what is missing; yields every shard's path. ValueError if one is of other weights."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(seed, seed + num_clips, CLIPS_PER_SHARD)
     spans = [range(s, min(s + CLIPS_PER_SHARD, seed + num_clips)) for s in starts]

@@ -114,8 +114,7 @@ class AveragedLearner(Learner):
         rank: int = 0,
         rate: float = 1.0,
     ) -> None:
-        """`together`: None for a learner that is alone. `rate`: times all learning rates. `network`
-        learns where it is."""
+        """`together`: None for a learner that is alone. `rate`: times all learning rates."""
         super().__init__(seed)
         self.together, self.rank, self.rate, self.network = together, rank, rate, network
         self.learned = [p for p in network.parameters() if p.requires_grad]

@@ -16,8 +16,7 @@ PATIENCE = 600.0  # seconds that one learner waits for another, which may be sco
 
 
 class Together:
-    """What `count` learners of `size` parameters share: a row of gradients each, and the first
-    one's progress."""
+    """What learners of `size` parameters share: rows of gradients, and the first one's progress."""
 
     def __init__(self, count: int, size: int) -> None:
         self.rows = torch.zeros(count, size).share_memory_()

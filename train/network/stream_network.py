@@ -90,8 +90,7 @@ class StreamNetwork:
         config: PipelineConfig,
         starts: Sequence[int] = (0,),
     ) -> None:
-        """`starts`: where in its stream each one's block 0 is said to be, or one for all; several
-        only without guidance."""
+        """`starts`: the place of each one's block 0, or one for all; several without guidance."""
         self.dit, self.options, self.config = dit, options, config
         self.audio = conditions.audio
         self.starts = np.asarray(starts)

@@ -86,8 +86,7 @@ class DevClips:
     def looks(
         self, dit: DiT, samples: Path | None = None, options: RolloutOptions | None = None
     ) -> dict[str, float]:
-        """What `read` and `moved` say of streams, which are drawn into `samples`; nothing without
-        a VAE."""
+        """What `read` and `moved` say of streams, drawn into `samples`; nothing without a VAE."""
         if self.vae is None:
             return {}
         length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
@@ -126,9 +125,8 @@ class DevClips:
 
     @torch.no_grad()
     def drift(self, dit: DiT) -> dict[str, float]:
-        """How far mean pictures of a stream's rounds are from that of its second, in grey levels:
-        "drift" the last one's, "drift_soon" the third's, which only moved. Nothing without a VAE.
-        """
+        """How far a stream's mean picture is from that of its second round, in grey levels: in the
+        last, "drift", and in the third, "drift_soon", which only moved. Nothing without a VAE."""
         if self.vae is None:
             return {}
         once = self._conditions(LONG_STREAMS, STREAM_BLOCKS)

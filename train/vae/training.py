@@ -96,10 +96,9 @@ class Training(AveragedLearner):
 
 @torch.no_grad()
 def measure_latents(vae: CompactVAE, video: Tensor) -> None:
-    """Set `latent_mean` and `latent_std` from video [B, 3, T, S, S]. A channel's deviation after
-    normalisation is the fourth root of how visible it is, mean square 1. Channels of equal
-    deviation would all be denoised equally well, though the picture depends 300 times as much on
-    the first as on the last."""
+    """Set `latent_mean` and `latent_std` from video [B, 3, T, S, S]. A channel's deviation becomes
+    the fourth root of how visible it is, mean square 1: equal ones would be denoised equally well,
+    though the picture depends 300 times as much on the first as on the last."""
     vae.latent_mean.zero_()
     vae.latent_std.fill_(1)
     latents = torch.cat([vae.encode(piece) for piece in video.split(4)])

@@ -36,9 +36,8 @@ class Pen:
 
 
 def ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-    """Signed distance to an ellipse about the origin, first order beside the edge. Beside the ends
-    of a very flat one, such as a closing eye, that is far too small; there the distance to its box
-    decides."""
+    """Signed distance to an ellipse about the origin, first order beside the edge; beside the ends
+    of a very flat one, such as a closing eye, the distance to its box."""
     u, v = x / rx, y / ry
     radius = torch.hypot(u, v)
     distance = radius * (radius - 1) / torch.hypot(u / rx, v / ry).clamp(min=1e-5)

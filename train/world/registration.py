@@ -48,9 +48,8 @@ def blur(pictures: Tensor, deviation: float) -> Tensor:
 
 
 def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """[T, C, h, w]: pictures seen as if their heads were at rest. `pose` [T, 4] or more: x, y,
-    tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or [T, h, w]: the picture
-    coordinates at rest to look at."""
+    """[T, C, h, w]: pictures as if their heads were at rest, at `x` and `y` [h, w] or [T, h, w].
+    `pose` [T, 4] or more: x, y, tilt, log zoom; what follows is ignored."""
     px, py = x - HEAD_REST[0], y - HEAD_REST[1]
     dx, dy, tilt, log_zoom = (pose[:, i, None, None] for i in range(4))
     cos, sin = torch.cos(tilt) * log_zoom.exp(), torch.sin(tilt) * log_zoom.exp()

@@ -57,8 +57,7 @@ def grid(size: int) -> tuple[Array, Array]:
 
 
 def _to_segments(x: Array, y: Array, start: Array, end: Array) -> tuple[Array, Array]:
-    """Squared distance [N, h, w] to N segments, and where along each [0, 1] the nearest point is.
-    `x` is [w] and `y` [h, 1]."""
+    """From x [w], y [h, 1] to N segments: squared distance [N, h, w], nearest place [0, 1]."""
     start, edge = start.astype(np.float32), (end - start).astype(np.float32)
     px, py = x - start[:, 0, None, None], y - start[:, 1, None, None]
     ex, ey = edge[:, 0, None, None], edge[:, 1, None, None]
