@@ -1,17 +1,16 @@
 """The student on its own history.
 
-Timestep forcing lets a roll-out run level by level instead of block by block (`rollout`): at a
-step, a block attends to earlier blocks' inputs of that same step, and all of these are known once
-the step before has run over the whole clip. `train.network.stream` gives the same latents.
+Timestep forcing lets a roll-out run level by level instead of block by block (`rollout`): all that
+a block attends to, earlier blocks' inputs of the same step, is known once the step before has run
+over the whole clip. `train.network.stream` gives the same latents.
 
 In Rolling Forcing's joint window (`rolling_rollout`, arXiv 2509.25161) history is clean. Of the
 windows of a clip every d-th learns, d the number of levels: so each block is predicted once with a
-gradient, at the level it has in that window (docs/method.md section 9). Windows between them, and
-the clean passes that fill the cache, are constant. Unlike in the paper every roll-out rolls, and
-steps are Euler's, without fresh noise.
+gradient, at the level it has in that window; all else is constant. Unlike in the paper every
+roll-out rolls, and steps are Euler's, without fresh noise.
 
-History corruption (Live Avatar, arXiv 2512.04677; docs/method.md section 9) is noise on the cached
-K and V of earlier blocks, in training alone: the student must not trust its own history too much.
+History corruption (Live Avatar, arXiv 2512.04677) is noise on the cached K and V of earlier blocks:
+the student must not trust its own history too much (docs/method.md section 9).
 
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
 N heads   L = n * F * S tokens of a clip   d head size

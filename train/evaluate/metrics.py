@@ -124,6 +124,6 @@ def worst_face(runs: Runs, figure: str) -> Estimate:
     if not faces:
         return UNKNOWN
     face = min(faces, key=faces.__getitem__)
-    seeds = [f[figure] for (of, _), f in runs.items() if of == face and figure in f]
+    seeds = [f.get(figure, np.nan) for (of, _), f in runs.items() if of == face]
     seeds = [s for s in seeds if np.isfinite(s)]
     return Estimate(faces[face], min(seeds), max(seeds), len(faces))

@@ -16,16 +16,14 @@ from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
 ROOT = Path(__file__).parents[2]
-MEASURING = (
+MEASURING = (  # code whose change makes old figures worthless
     *("train/world", "train/vae/video.py", "train/evaluate/run.py", "train/evaluate/sources.py"),
     *(f"train/evaluate/metrics{name}.py" for name in ("", "_motion", "_picture")),
 )
-"""Code whose change makes old figures worthless."""
-ROLLING_OUT = (
+ROLLING_OUT = (  # the same for streams made in torch
     *("train/network", "train/latents/takes.py", "train/encoders/features.py"),
     *("pipeline/rolling/plan.py", "pipeline/denoising/schedule.py"),
 )
-"""The same for streams made in torch."""
 
 
 class MissingFileError(ValueError):

@@ -1,7 +1,4 @@
-"""Scores one stream while it comes: its frames are measured in pieces of five seconds and let go.
-
-T frames   S the picture's side
-"""
+"""Scores one stream while it comes: frames are measured in pieces of five seconds and let go."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,13 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from train.evaluate.metrics_motion import ChangeMeter, flicker, lag_curve, mouth_scores
-from train.evaluate.metrics_picture import (
-    COLOURED,
-    colour_errors,
-    drawing,
-    likeness,
-    sharpness,
-)
+from train.evaluate.metrics_picture import COLOURED, colour_errors, drawing, likeness, sharpness
 from train.world.clips import Take
 from train.world.measure import find_pose, read_mood, read_mouth
 from train.world.motion import FPS, Mouth, Pose, part

@@ -1,9 +1,8 @@
 """A clip of the DiT's training: drawn, placed in a stream, seen by the networks that stay frozen.
 
 Most clips are cut from the middle of a stream: the sound began some blocks earlier, and features
-see it. The others start their stream: before them is silence that the audio encoder never gets.
-Either way the VAE encodes some frames before the first block and drops their latents, so that all
-latents are those of mid-stream.
+see it. Before the others is silence that the audio encoder never gets. Either way the VAE encodes
+some frames before the first block, so that all latents are those of mid-stream.
 
 n blocks of F latents and 4 F video frames   C latent channels   h w latent size   S picture's side
 L + 1 hidden states of width Ca

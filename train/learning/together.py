@@ -42,11 +42,10 @@ class Together:
         return agreed
 
 
-def start_learners(
-    args: argparse.Namespace,
-    size: int,
-    learner: Callable[[argparse.Namespace, Together | None, int], None],
-) -> None:
+Work = Callable[[argparse.Namespace, Together | None, int], None]
+
+
+def start_learners(args: argparse.Namespace, size: int, learner: Work) -> None:
     """Run `args.threads` learners of one thread each; this process is the first of them. `learner`
     must not be of a `__main__` module: other processes could not find it."""
     if args.resume:

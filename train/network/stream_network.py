@@ -55,8 +55,7 @@ class RolloutOptions:
     """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
     sink_distance: int | None = None  # latent frames; None: the preset's
     window_blocks: int | None = None
-    """Blocks that are seen, the current one included, and of a rolling window its first; None: the
-    preset's."""
+    """That are seen, the current one included, of a window its first; None: the preset's."""
     guidance: float = 1.0  # 1: as conditioned. Else: without sound, plus so often what sound adds
     exit_step: int | None = None
     """A block ends after this step with the clean latent it points to; None: after the last."""
@@ -134,7 +133,11 @@ class StreamNetwork:
         if len(blocks) > 1:
             modulations = tuple(batched_dit.by_token(m, c.tokens_per_block) for m in modulations)
         of = (self._branches(latents), modulations, attention, self.text, self._heard(blocks))
-        return self._guided(batched_dit.velocity(self.dit, *of)), own
+        velocity = batched_dit.velocity(self.dit, *of)
+        if not self._unguided:
+            spoken, silent = velocity.chunk(2)
+            velocity = silent + self.options.guidance * (spoken - silent)
+        return velocity, own
 
     def finished(self, block: int, latent: Tensor) -> None:
         """Look at a block that is done: the first one's first frame is a later reference."""
@@ -161,12 +164,6 @@ class StreamNetwork:
         num_video = self.config.video_frames_per_block
         audio = self.audio[..., blocks.start * num_video : blocks.stop * num_video]
         return audio if self._unguided else torch.cat([audio, torch.zeros_like(audio)])
-
-    def _guided(self, velocity: Tensor) -> Tensor:
-        if self._unguided:
-            return velocity
-        spoken, silent = velocity.chunk(2)
-        return silent + self.options.guidance * (spoken - silent)
 
     @property
     def _unguided(self) -> bool:

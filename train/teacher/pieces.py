@@ -127,9 +127,8 @@ class Lessons:
     def _corruption(
         self, rng: Random, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1]. In
-        some pieces the first blocks are wrong, in grain and colour, by a random amount. They are
-        history for the others, who have to answer as if nothing had happened."""
+        """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1]: in
+        some pieces the first blocks are wrong, and the others answer as if nothing had happened."""
         batch, _, frames = clean.shape[:3]
         blocks = frames // self.config.frames_per_block
         amount = torch.zeros(batch, 1, frames, 1, 1)

@@ -35,12 +35,11 @@ ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 8, 8
 LONG_STREAMS, ROUNDS = 2, 16  # 61 s of the same again and again: a round's mean picture should stay
 LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]  # served; the fourth changes little
-LOOKS = {
+LOOKS = {  # panels of a curve for what `DevClips.looks` finds
     "mouth opening and width": ("opening", "width"),
     "change over the VAE's": ("motion", "border"),
     "error of mean pictures (grey levels)": ("looks",),
 }
-"""Panels of a curve for what `DevClips.looks` finds."""
 
 
 class DevClips:

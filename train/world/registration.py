@@ -1,9 +1,8 @@
 """Where the head of a known character is in each frame, from the pixels.
 
 Gauss-Newton registration of every frame to drawings of the character at rest. The similarity (x, y,
-tilt, zoom) is undone by resampling the frame; the parallax of the face (turn, nod) is found by
-comparing with the nearest of a small bank of drawings. Eyes blink, and everything below the nose
-moves with the jaw: only hair, ears, upper face and nose are compared.
+tilt, zoom) is undone by resampling; the parallax of the face (turn, nod) is found by comparing with
+the nearest of a small bank of drawings. Only hair, ears, upper face and nose are compared.
 
 T frames   S the picture's side in pixels   K drawings of the bank   P compared values = S * S * 3
 """

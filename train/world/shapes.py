@@ -2,8 +2,7 @@
 
 Distances are negative inside and in picture units: the picture is [-1, 1] x [-1, 1], x to the
 right and y down. A canvas is denser and larger than its picture, so that a moved, tilted picture
-can be sampled from it; its edges are soft by the *picture's* pixel, so that a bilinear sample of it
-has no aliasing.
+can be sampled from it; its edges are soft by the *picture's* pixel, against aliasing.
 """
 
 from collections.abc import Sequence
