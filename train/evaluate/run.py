@@ -14,8 +14,7 @@ from train.world.motion import FPS, Mouth, Pose, part
 
 Array = np.ndarray
 
-PIECE_S = 5
-PIECE = PIECE_S * FPS  # frames measured together: the first and the last of them show drift
+PIECE = 5 * FPS  # frames measured together: the first and the last of them show drift
 POSE_EVERY = 5  # a pose in between is interpolated; odd: each phase of a latent has its turn
 COLOUR_EVERY = 3  # of the frames whose pose is estimated
 HORIZONS_S = (60, 120, 600)

@@ -59,10 +59,8 @@ def write_shard(
     stacked = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     stacked["empty_text"] = networks.text_rows("")[0]
     stored = {n: t.half() if t.is_floating_point() else t for n, t in stacked.items()}
-    about = [
-        {"seed": t.clip.seed, "mood": t.clip.mood, "kind": t.kind, "voice": t.voice,
-         "caption": t.clip.caption} for t in takes
-    ]  # fmt: skip
+    told = ("seed", "mood", "kind", "voice", "caption")
+    about = [{name: getattr(take.clip, name) for name in told} for take in takes]
     metadata = {"weights": networks.digest, "split": split, "clips": json.dumps(about)}
     partial = path.with_suffix(".partial")
     save_file({n: t.contiguous() for n, t in stored.items()}, partial, metadata=metadata)

@@ -9,7 +9,7 @@ L + 1 hidden states of width Ca
 """
 
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -90,8 +90,6 @@ class Take:
     clip: Clip  # LEAD_FRAMES, the blocks, and as many frames as the lookahead has
     windows: list[AudioWindow]  # of its blocks
     first_block: int
-    kind: str
-    voice: str
 
 
 def draw_take(seed: int, split: str, num_blocks: int, networks: FrozenNetworks) -> Take:
@@ -110,7 +108,8 @@ def draw_take(seed: int, split: str, num_blocks: int, networks: FrozenNetworks) 
     num_frames = LEAD_FRAMES + num_blocks * per_block + after
     drawn = clip(seed, num_frames, config.height, split, audio=heard, before=max(0, begin))
     windows = stream_windows(samples, range(first, first + num_blocks), config)
-    return Take(clip=drawn, windows=windows, first_block=first, kind=kind, voice=voice)
+    drawn = replace(drawn, kind=kind, voice=voice)
+    return Take(clip=drawn, windows=windows, first_block=first)
 
 
 def _region_shares(labels: np.ndarray, networks: FrozenNetworks) -> Tensor:

@@ -28,6 +28,8 @@ from train.network.batched_dit import Conditions, KeysValues
 from train.network.stream_network import RolloutOptions, StreamNetwork
 from train.preset import PRESET
 
+__all__ = ["CleanHistory", "RolloutOptions", "stream"]
+
 Noise = Callable[[int, int], Tensor]  # block, level -> the noise [B, C, F, h, w] that enters there
 
 
