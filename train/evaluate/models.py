@@ -48,7 +48,7 @@ def digest(path: Path) -> str:
 class Models:
     """What is there to be judged."""
 
-    weights: Path | None = None  # a folder of three; the VAE alone will do for the cap
+    weights: Path | None = None  # VAE and encoders; the VAE alone does for the cap
     checkpoints: dict[str, Path] = field(default_factory=dict)  # student, teacher, sinkless, …
     artifacts: Path | None = None
     human: Path | None = None

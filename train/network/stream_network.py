@@ -48,7 +48,7 @@ class RolloutOptions:
     denoised jointly (Rolling Forcing, arXiv 2509.25161)."""
     history: Literal["own level", "clean"] = "own level"
     """What blocks see of those before: K and V at their own noise level, or of a clean pass."""
-    sampler: Literal["euler", "renoise"] = "euler"  # `renoise`: to the clean latent, fresh noise
+    sampler: Literal["euler", "renoise"] = "euler"  # `renoise`: predict clean, add noise
     sink: bool = True  # False: reference and motion are not seen
     sink_blocks: int | None = None  # so many blocks see it, then it is forgotten; None: all
     recalibrate: bool = True
