@@ -5,11 +5,15 @@ cold session (image, prompt and audio sent at once), then frames per second with
 as the server takes it, then lateness with audio paced as a microphone paces it.
 
     python -m benchmarks.bench_demo
+    python -m benchmarks.bench_demo --against OTHER --rounds 7
 
-The last line is one JSON object with ttff_ms, fps, realtime_factor, peak_rss_mb among others.
+With the repository of another commit (it has its own code in it) both are served in turns. The last
+line is one JSON object: the figures, medians of all rounds, and beside another repository its
+figures and the ratios ours / its.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +28,9 @@ from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
 from live_avatar_client.protocol import FPS, SAMPLE_RATE, Block
 from pipeline.engines.base import Array
+
+COLD_SESSIONS, LIVE_S = 5, 10.0
+FIGURES = ("ttff_ms", "fps", "cpu_ms_per_block", "peak_rss_mb")
 
 
 def looped(audio: Array, seconds: float, chunk_s: float = 0.1) -> Iterator[Array]:
@@ -57,62 +64,95 @@ def lateness_ms(began: float, blocks: list[Block]) -> list[float]:
     return [1e3 * (b.received_s - began - s) for b, s in zip(blocks, spoken, strict=True)]
 
 
+def processes(server: LocalServer) -> list[Path]:
+    return [Path(f"/proc/{pid}") for pid in (server.pid, *server.stub_pids())]
+
+
 def peak_megabytes(server: LocalServer) -> float:
     """Peak resident sets of all its processes: an upper bound, shared pages are counted often."""
     peak = 0
-    for pid in (server.pid, *server.stub_pids()):
-        status = dict(x.split(":", 1) for x in Path(f"/proc/{pid}/status").read_text().splitlines())
-        peak += int(status["VmHWM"].split()[0])
+    for process in processes(server):
+        lines = (process / "status").read_text().splitlines()
+        peak += int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
     return peak / 1024
 
 
-def main(
-    repository: Path = Path("build/model_repository"),
-    image: Path = Path("examples/portrait.png"),
-    audio: Path = Path("examples/speech.flac"),
-    seconds: Annotated[float, typer.Option(help="audio of the main run")] = 30.0,
-    rounds: Annotated[int, typer.Option(help="cold sessions for ttff")] = 5,
-) -> None:
-    """How fast is the whole path, from the client's audio to the client's frames?"""
-    sound = np.concatenate(list(read_audio(audio)))
+def cpu_ms(server: LocalServer) -> float:
+    """What all its processes have used of the cores so far."""
+    fields = [(each / "stat").read_text().rpartition(")")[2].split() for each in processes(server)]
+    ticks = sum(int(each[11]) + int(each[12]) for each in fields)
+    return 1e3 * ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(repository: Path, image: Path, audio: Array, seconds: float) -> dict[str, Any]:
+    """The figures of one server's life."""
     with LocalServer(repository, log_dir=Path("build/bench_demo_log")) as server:
-        print("warming up …", file=sys.stderr)
-        run(server.grpc_url, image, looped(sound, 2))
+        run(server.grpc_url, image, looped(audio, 2))
         ttff = []
-        for _ in range(rounds):
-            began, blocks = run(server.grpc_url, image, looped(sound, 1))
+        for _ in range(COLD_SESSIONS):
+            began, blocks = run(server.grpc_url, image, looped(audio, 1))
             ttff.append(1e3 * (blocks[0].received_s - began))
-        print(f"{seconds:g} s as fast as it goes …", file=sys.stderr)
-        began, blocks = run(server.grpc_url, image, looped(sound, seconds))
+        used = cpu_ms(server)
+        began, blocks = run(server.grpc_url, image, looped(audio, seconds))
+        used = cpu_ms(server) - used
         frames = sum(len(b.frames) for b in blocks[1:])
-        fps = frames / (blocks[-1].received_s - blocks[0].received_s)
-        intervals = 1e3 * np.diff([b.received_s for b in blocks])
-        print("10 s paced like a microphone …", file=sys.stderr)
         start = time.perf_counter()
-        _, live = run(server.grpc_url, image, paced(looped(sound, 10), start))
-        late = lateness_ms(start, live)
+        _, live = run(server.grpc_url, image, paced(looped(audio, LIVE_S), start))
         memory = peak_megabytes(server)
-    report: dict[str, Any] = {
-        "benchmark": "demo",
-        **machine(),
-        "ttff_ms": round(float(np.median(ttff)), 1),
-        "ttff_ms_spread": [round(min(ttff), 1), round(max(ttff), 1)],
-        "fps": round(fps, 2),
-        "realtime_factor": round(fps / FPS, 3),
-        "block_interval_ms": percentiles(list(intervals)),
-        "live_delay_ms": percentiles(late[2:]),
-        "peak_rss_mb": round(memory, 1),
+    return {
+        "ttff_ms": float(np.median(ttff)),
+        "fps": frames / (blocks[-1].received_s - blocks[0].received_s),
+        "cpu_ms_per_block": used / len(blocks),
+        "peak_rss_mb": memory,
+        "block_interval_ms": percentiles(list(1e3 * np.diff([b.received_s for b in blocks]))),
+        "live_delay_ms": percentiles(lateness_ms(start, live)[2:]),
         "picture": list(blocks[0].frames.shape[1:3]),
         "stage_ms": {
             name: round(float(np.median([b.timings_ms[name] for b in blocks])), 1)
             for name in blocks[-1].timings_ms
         },
     }
-    rows = [[key, report[key]] for key in ("ttff_ms", "fps", "realtime_factor", "peak_rss_mb")]
-    for key in ("block_interval_ms", "live_delay_ms"):
-        rows.append([f"{key} p50 / p99", f"{report[key]['p50']} / {report[key]['p99']}"])
-    print(table(["figure", "value"], rows))
+
+
+def main(
+    repository: Path = Path("build/model_repository"),
+    against: Annotated[Path | None, typer.Option(help="to be served in turns with it")] = None,
+    image: Path = Path("examples/portrait.png"),
+    audio: Path = Path("examples/speech.flac"),
+    seconds: Annotated[float, typer.Option(help="audio of the main run")] = 30.0,
+    rounds: Annotated[int, typer.Option(help="lives of each server")] = 1,
+) -> None:
+    """How fast is the whole path, from the client's audio to the client's frames?"""
+    sound = np.concatenate(list(read_audio(audio)))
+    served = {"ours": repository} | ({"against": against} if against else {})
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in served}
+    for number in range(rounds):
+        for name, folder in served.items():
+            one = measure(folder, image, sound, seconds)
+            found[name].append(one)
+            shown = ", ".join(f"{figure} {one[figure]:.1f}" for figure in FIGURES)
+            print(f"round {number + 1}, {name}: {shown}", file=sys.stderr)
+    last = found["ours"][-1]
+    report = {"benchmark": "demo", **machine(), "rounds": rounds, **_summary(found["ours"])}
+    report |= {"realtime_factor": round(report["fps"] / FPS, 3)}
+    report |= {n: last[n] for n in ("block_interval_ms", "live_delay_ms", "picture", "stage_ms")}
+    if against:
+        other = report["against"] = _summary(found["against"])
+        report["ratios"] = {n: round(report[n] / other[n], 3) for n in FIGURES}
+    rows = [[name, report[name], report[f"{name}_spread"]] for name in FIGURES]
+    rows += [[f"{n} p50", last[n]["p50"], ""] for n in ("block_interval_ms", "live_delay_ms")]
+    print(table(["figure", "median", "spread"], rows))
     print(json.dumps(report))
+
+
+def _summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median of each figure over the rounds, and smallest and largest."""
+    found: dict[str, Any] = {}
+    for name in FIGURES:
+        values = [each[name] for each in rounds]
+        found[name] = round(float(np.median(values)), 2)
+        found[f"{name}_spread"] = [round(min(values), 2), round(max(values), 2)]
+    return found
 
 
 if __name__ == "__main__":

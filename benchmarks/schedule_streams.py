@@ -26,7 +26,8 @@ from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import WindowDevice
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.batched_dit import Conditions
-from train.network.stream import RolloutOptions, plan_rules, stream
+from train.network.stream import plan_rules, stream
+from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
 ROLLING, WEIGHTS = Path("artifacts/rolling-demo"), Path("artifacts/demo")

@@ -11,6 +11,7 @@ import ctypes
 import ctypes.util
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,12 @@ MIN_TRITON = (2, 75)
 MIN_DISK_GB = 5.0
 MIN_SHM_MB = 256
 """Ten Python processes of some megabytes each, and room for frames."""
-BINDINGS = ("tensorrt", "cuda.bindings.runtime")
+MIN_MEMORY_GB = 4.0
+"""Ten Python processes with their libraries, and a little room."""
+NVINFER = ("libnvinfer.so", "libnvinfer.so.11", ctypes.util.find_library("nvinfer"))
+"""Names of TensorRT's library; the first is there only with its development files."""
+BINDINGS = (("tensorrt", "tensorrt_bindings"), ("cuda.bindings.runtime",))
+"""Python modules, each with its other names."""
 TRITON_VERSION_FILE = Path("/opt/tritonserver/TRITON_VERSION")
 OK, NOTE, PROBLEM = "ok", "note", "PROBLEM"
 Run = Callable[[Sequence[str]], str | None]
@@ -124,7 +130,7 @@ def check_peers(gpus: list[GpuFacts], run: Run) -> list[Finding]:
 
 def tensorrt_version() -> tuple[int, int, int] | None:
     """Of the libnvinfer that the loader finds."""
-    for name in ("libnvinfer.so", "libnvinfer.so.11", ctypes.util.find_library("nvinfer")):
+    for name in NVINFER:
         try:
             number = int(ctypes.CDLL(name).getInferLibVersion()) if name else 0
         except (OSError, AttributeError):
@@ -142,18 +148,22 @@ def check_tensorrt(version: tuple[int, int, int] | None, has_gpu: bool) -> Findi
     return judged(is_new, "TensorRT", text, "use the image of deploy/Dockerfile", needed)
 
 
-def check_bindings(names: Sequence[str], has_gpu: bool) -> list[Finding]:
+def check_bindings(modules: Sequence[Sequence[str]], has_gpu: bool) -> list[Finding]:
     """The Python modules that call CUDA and TensorRT, as this interpreter sees them."""
     findings = []
-    for name in names:
-        try:
-            found = importlib.util.find_spec(name) is not None
-        except ModuleNotFoundError:  # of the package that it is in
-            found = False
+    for names in modules:
+        found = any(map(_is_installed, names))
         text = "here" if found else f"not in {sys.executable}"
         fix = "use the image of deploy/Dockerfile, and its python3"
-        findings.append(judged(found, f"module {name}", text, fix, needed=has_gpu))
+        findings.append(judged(found, f"module {names[0]}", text, fix, needed=has_gpu))
     return findings
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
 
 
 def check_plans(engines: Path, gpus: list[GpuFacts]) -> list[Finding]:
@@ -194,6 +204,22 @@ def check_disk(folder: Path, wanted_gb: float = MIN_DISK_GB) -> Finding:
     return judged(free >= wanted_gb, "disk", text, "make clean, or another disk")
 
 
+def check_memory(engines: Path, meminfo: Path = Path("/proc/meminfo")) -> Finding:
+    """Memory of the host, where every stage keeps the weights of plans that stream them."""
+    found = re.search(r"MemAvailable: +(\d+) kB", meminfo.read_text() if meminfo.exists() else "")
+    if found is None:
+        return Finding(NOTE, "memory", f"unknown: {meminfo} does not tell")
+    plans = [json.loads(path.read_text()) for path in engines.glob("*.manifest.json")]
+    streamed = sum(p["weights_bytes"] for p in plans if p.get("streams_weights")) / 1e9
+    free, wanted = int(found[1]) / 1e6, MIN_MEMORY_GB + streamed
+    text = f"{free:.0f} GB free"
+    if free >= wanted:
+        return Finding(OK, "memory", text)
+    text += f", wanted {wanted:.0f}" + f": {streamed:.0f} for streamed weights" * bool(streamed)
+    fix = "more memory for the host or its container" + ", no --stream-weights" * bool(streamed)
+    return Finding(PROBLEM, "memory", text, fix)
+
+
 def check_shm(folder: Path = Path("/dev/shm"), wanted_mb: int = MIN_SHM_MB) -> Finding:
     """The Python backend's processes exchange tensors there; a container's default is 64 MB."""
     if not folder.is_dir():
@@ -223,6 +249,7 @@ def examine(ports: Sequence[int], engines: Path, run: Run = run_command) -> list
         *check_bindings(BINDINGS, bool(found)),
         check_triton(version, bool(found), REPO / "build" / "tritonserver"),
         check_disk(REPO),
+        check_memory(engines),
         check_shm(),
         *map(check_port, ports),
         *check_plans(engines, found),

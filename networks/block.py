@@ -16,8 +16,7 @@ from networks.layers import Projections, attend, modulated_norm, rotate, write_c
 class Sight:
     """Where queries and keys stand, RoPE tables [1, tokens, d/2], and which keys are seen.
 
-    `seen` [1, 1, L, K] bool; None: all keys. With a `CacheView` None means the tokens' own keys and
-    nothing else of the cache (prefill).
+    `seen` [1, 1, L, K] bool; None: all that `cos_k` has rows for, of a cache the first ones.
     """
 
     cos_q: Tensor
@@ -47,15 +46,10 @@ class SelfAttention(Projections):
     def forward(self, x: Tensor, sight: Sight, cache: CacheView) -> tuple[Tensor, Tensor, Tensor]:
         """x [L, D] -> result [L, D] and the cache after the write, k and v [1, N, K, d]."""
         q = rotate(self.queries(x, x.shape[0]), sight.cos_q, sight.sin_q)
-        own_k, own_v = self.keys_values(x, x.shape[0])
-        k, v = cache.after(own_k, own_v)
-        seen_k, seen_v = (own_k, own_v) if sight.seen is None else (k, v)
-        keys = rotate(seen_k, sight.cos_k, sight.sin_k)
-        return self.project(attend(q, keys, seen_v, sight.seen)), k, v
-
-    def store(self, x: Tensor, cache: CacheView) -> tuple[Tensor, Tensor]:
-        """The cache after the write alone: nobody attends."""
-        return cache.after(*self.keys_values(x, x.shape[0]))
+        k, v = cache.after(*self.keys_values(x, x.shape[0]))
+        filled = sight.cos_k.shape[1]
+        keys = rotate(k[:, :, :filled], sight.cos_k, sight.sin_k)
+        return self.project(attend(q, keys, v[:, :, :filled])), k, v
 
 
 class CrossAttention(Projections):
@@ -97,14 +91,9 @@ class Block(nn.Module):
         x = x + gate2 * self.ffn(modulated_norm(x, shift2, scale2, self.eps))
         return x, k, v
 
-    def store(self, x: Tensor, modulation: Tensor, cache: CacheView) -> tuple[Tensor, Tensor]:
-        """What `forward` leaves in the cache, where nobody reads what it makes of x."""
-        shift, scale = (self.modulation + modulation)[0, :2].unbind(0)
-        return self.self_attn.store(modulated_norm(x, shift, scale, self.eps), cache)
-
 
 class Head(nn.Module):
-    """Tokens to velocity."""
+    """Tokens to the velocity of their patches."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -112,11 +101,7 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(1, 2, config.dim))
         self.head = nn.Linear(config.dim, self.patch**2 * self.channels)
 
-    def forward(self, x: Tensor, head_modulation: Tensor, shape: torch.Size) -> Tensor:
-        """x [Q, D], head_modulation [1, D] -> [1, C, F, h, w] = `shape`."""
+    def forward(self, x: Tensor, head_modulation: Tensor) -> Tensor:
+        """x [L, D], head_modulation [1, D] -> patches [L, patch^2 * C]: row, column, channel."""
         shift, scale = (self.modulation[0] + head_modulation).unbind(0)
-        x = self.head(modulated_norm(x, shift, scale, self.eps))
-        _, _, frames, height, width = shape
-        p = self.patch
-        x = x.reshape(frames, height // p, width // p, p, p, self.channels)
-        return x.permute(5, 0, 1, 3, 2, 4).reshape(1, self.channels, frames, height, width)
+        return self.head(modulated_norm(x, shift, scale, self.eps))

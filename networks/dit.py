@@ -1,9 +1,9 @@
 """The block-causal S2V DiT of Live Avatar (arXiv 2512.04677; docs/method.md section 10).
 
 C latent channels   h, w latent size   F latent frames of a block   S tokens of a latent frame
-Q = F * S query tokens   K cache tokens   N heads   d head size   D width   A actors
+N heads   d head size   D width   A actors
 
-The checkpoint's tensors live in `DiT`; `DiTStep` and `DiTPrefill` are two of its uses, with the
+The checkpoint's tensors live in `DiT`; `DiTEmbed`, `DiTSink` and `DiTStep` are its uses, with the
 names and shapes of the exported graphs. The others are its `casual_audio_encoder` (`audio_tokens`)
 and `networks.transformer` (`dit_text`).
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from networks.audio_tokens import AudioInjector, AudioTokens
 from networks.block import Block, CacheView, Head, Sight
 from networks.configs import DiTConfig
-from networks.layers import PatchEmbedding, seen_mask
+from networks.layers import PatchEmbedding
 from networks.transformer import Transformer, text_of
 
 NOISY, REFERENCE, MOTION = 0, 1, 2
@@ -79,8 +79,42 @@ class DiT(Transformer):
             nn.init.normal_(injector.o.weight, std=0.1 * width)
 
 
+class DiTEmbed(nn.Module):
+    """A block's tokens: `dit_embed.onnx`."""
+
+    def __init__(self, dit: DiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, latent: Tensor, pose: Tensor) -> Tensor:
+        """latent and pose [1, C, F, h, w] -> tokens [F, S, D]."""
+        dit = self.dit
+        x = dit.patch_embedding(latent) + dit.cond_encoder(pose)
+        x = x + dit.trainable_cond_mask.weight[NOISY]
+        return x.reshape(latent.shape[2], -1, x.shape[-1])
+
+
+class DiTSink(nn.Module):
+    """The sink's tokens: `dit_sink.onnx`."""
+
+    def __init__(self, dit: DiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, reference: Tensor, motion: Tensor) -> Tensor:
+        """reference [1, C, 1, h, w], motion [1, C, T, h, w] -> tokens [1, num_sink_tokens, D]."""
+        dit, kinds = self.dit, self.dit.trainable_cond_mask.weight
+        still = dit.patch_embedding(reference) + kinds[REFERENCE]
+        return torch.cat([still, dit.frame_packer(motion) + kinds[MOTION]])[None]
+
+
 class DiTStep(nn.Module):
-    """One denoising step of one block: `dit_step.onnx`."""
+    """The trunk, once for every pass: `dit_step.onnx`.
+
+    A denoising step sends a block through it, a prefill the sink, which is one frame of
+    num_sink_tokens and hears nobody (actor_mask 0). The tokens attend to the cache up to the last
+    one that the tables have a row for.
+    """
 
     def __init__(self, dit: DiT) -> None:
         super().__init__()
@@ -88,82 +122,38 @@ class DiTStep(nn.Module):
 
     def forward(
         self,
-        latent: Tensor,
-        pose: Tensor,
+        tokens: Tensor,
         audio_local: Tensor,
         audio_global: Tensor,
         actor_mask: Tensor,
         modulation: Tensor,
         head_modulation: Tensor,
-        dsigma: Tensor,
         cos_q: Tensor,
         sin_q: Tensor,
         cos_k: Tensor,
         sin_k: Tensor,
         write_index: Tensor,
-        valid_tokens: Tensor,
         **layers: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Names and shapes of inputs: `step_inputs`. Returns next_latent, then present_k_i and
-        present_v_i of every layer i in turn; next_latent = latent + dsigma * velocity.
+        """Names and shapes of inputs: `step_inputs`. Returns the velocity as patches, [frames,
+        tokens of a frame, patch^2 * C] (row, column, channel), then present_k_i and present_v_i of
+        every layer i in turn.
         """
-        dit = self.dit
-        x = dit.patch_embedding(latent) + dit.cond_encoder(pose)
-        x = x + dit.trainable_cond_mask.weight[NOISY]
-        audio = audio_local, audio_global
-        seen = seen_mask(cos_q.shape[1], cos_k.shape[1], valid_tokens)
-        sight = Sight(cos_q=cos_q, sin_q=sin_q, cos_k=cos_k, sin_k=sin_k, seen=seen)
+        dit, x = self.dit, tokens.flatten(0, 1)
+        audio, mask = (audio_local, audio_global), actor_mask.flatten(1, 2)
+        sight = Sight(
+            cos_q=cos_q.flatten(0, 1)[None],
+            sin_q=sin_q.flatten(0, 1)[None],
+            cos_k=cos_k,
+            sin_k=sin_k,
+        )
         presents: list[Tensor] = []
         for i, block in enumerate(dit.blocks):
-            cache = _cache(layers, i, write_index)
+            cache = CacheView(
+                k=layers[f"cache_k_{i}"], v=layers[f"cache_v_{i}"], write_index=write_index
+            )
             x, k, v = block(x, modulation, sight, cache, text_of(layers, i))
             presents += k, v
             if i in dit.config.inject_layers:
-                index = dit.config.inject_layers.index(i)
-                x = dit.audio_injector(index, x, audio, actor_mask)
-        velocity = dit.head(x, head_modulation, latent.shape)
-        return (latent + dsigma * velocity, *presents)
-
-
-class DiTPrefill(nn.Module):
-    """K/V of a stream's sink: `dit_prefill.onnx`. The tokens attend each other only."""
-
-    def __init__(self, dit: DiT) -> None:
-        super().__init__()
-        self.dit = dit
-
-    def forward(
-        self,
-        reference: Tensor,
-        motion: Tensor,
-        modulation: Tensor,
-        cos_sink: Tensor,
-        sin_sink: Tensor,
-        write_index: Tensor,
-        **layers: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Names and shapes of inputs: `prefill_inputs`. Returns present_k_i, present_v_i of every
-        layer i in turn. The last layer has no text: its K and V are all that is wanted of it.
-        """
-        dit = self.dit
-        kinds = dit.trainable_cond_mask.weight
-        x = torch.cat(
-            [
-                dit.patch_embedding(reference) + kinds[REFERENCE],
-                dit.frame_packer(motion) + kinds[MOTION],
-            ]
-        )
-        sight = Sight(cos_q=cos_sink, sin_q=sin_sink, cos_k=cos_sink, sin_k=sin_sink)
-        presents: list[Tensor] = []
-        for i, block in enumerate(dit.blocks):
-            cache = _cache(layers, i, write_index)
-            if i + 1 == len(dit.blocks) and f"text_k_{i}" not in layers:
-                presents += block.store(x, modulation, cache)
-                break
-            x, k, v = block(x, modulation, sight, cache, text_of(layers, i))
-            presents += k, v
-        return tuple(presents)
-
-
-def _cache(layers: dict[str, Tensor], i: int, write_index: Tensor) -> CacheView:
-    return CacheView(k=layers[f"cache_k_{i}"], v=layers[f"cache_v_{i}"], write_index=write_index)
+                x = dit.audio_injector(dit.config.inject_layers.index(i), x, audio, mask)
+        return (dit.head(x, head_modulation).reshape(*tokens.shape[:2], -1), *presents)

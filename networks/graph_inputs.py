@@ -9,45 +9,49 @@ from pipeline.config.rolling import RollingConfig
 
 Config: TypeAlias = PipelineConfig | RollingConfig
 Shape = tuple[int, ...]
-INTEGERS = ("write_index", "valid_tokens", "slots", "stored")
+INTEGERS = ("write_index", "slots", "stored")
 
 
-def step_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape]:
-    """Inputs of `dit_step` in order; int64 where `dtype_of` says so."""
-    block, tokens, pairs = config.latent_shape, config.tokens_per_block, config.head_dim // 2
-    dim = config.num_heads * config.head_dim
-    shapes: dict[str, Shape] = {
-        "latent": block,
-        "pose": block,
-        "audio_local": (num_actors, *config.audio_local_shape[1:]),
-        "audio_global": (num_actors, *config.audio_global_shape[1:]),
-        "actor_mask": (num_actors, tokens, 1),
-        "modulation": (1, 6, dim),
-        "head_modulation": (1, dim),
-        "dsigma": (1,),
-        "cos_q": (1, tokens, pairs),
-        "sin_q": (1, tokens, pairs),
-        "cos_k": (1, config.cache_len, pairs),
-        "sin_k": (1, config.cache_len, pairs),
-        "write_index": (1,),
-        "valid_tokens": (1,),
-    }
-    return {**shapes, **_caches(config), **_texts(config, config.num_layers)}
+def embed_inputs(config: PipelineConfig) -> dict[str, Shape]:
+    """Inputs of `dit_embed`: the block, and the pose, which is zero where there is none."""
+    return {"latent": config.latent_shape, "pose": config.latent_shape}
 
 
-def prefill_inputs(config: PipelineConfig) -> dict[str, Shape]:
-    """Inputs of `dit_prefill` in order; the last layer's text is none of them."""
+def sink_inputs(config: PipelineConfig) -> dict[str, Shape]:
+    """Inputs of `dit_sink`."""
     _, channels, _, height, width = config.latent_shape
-    sink = (1, config.num_sink_tokens, config.head_dim // 2)
-    shapes: dict[str, Shape] = {
+    return {
         "reference": (1, channels, 1, height, width),
         "motion": (1, channels, config.motion_frames, height, width),
-        "modulation": (1, 6, config.num_heads * config.head_dim),
-        "cos_sink": sink,
-        "sin_sink": sink,
+    }
+
+
+def step_inputs(
+    config: PipelineConfig, num_actors: int = 1, num_blocks: int | None = None
+) -> dict[str, Shape]:
+    """Inputs of `dit_step` in order; int64 where `dtype_of` says so.
+
+    A block attends to the sink and `num_blocks` slots, None: to the whole cache. In a prefill the
+    frame is one, its tokens are the sink's, and it attends to itself.
+    """
+    pairs, dim = config.head_dim // 2, config.num_heads * config.head_dim
+    own = config.frames_per_block, config.tokens_per_frame
+    num_blocks = config.window_blocks if num_blocks is None else num_blocks
+    num_keys = config.num_sink_tokens + num_blocks * config.tokens_per_block
+    shapes: dict[str, Shape] = {
+        "tokens": (*own, dim),
+        "audio_local": (num_actors, *config.audio_local_shape[1:]),
+        "audio_global": (num_actors, *config.audio_global_shape[1:]),
+        "actor_mask": (num_actors, *own, 1),
+        "modulation": (1, 6, dim),
+        "head_modulation": (1, dim),
+        "cos_q": (*own, pairs),
+        "sin_q": (*own, pairs),
+        "cos_k": (1, num_keys, pairs),
+        "sin_k": (1, num_keys, pairs),
         "write_index": (1,),
     }
-    return {**shapes, **_caches(config), **_texts(config, config.num_layers - 1)}
+    return {**shapes, **_caches(config), **_texts(config, config.num_layers)}
 
 
 def window_inputs(config: RollingConfig, num_blocks: int, num_history: int) -> dict[str, Shape]:
@@ -92,11 +96,11 @@ def audio_inputs(config: PipelineConfig, num_actors: int = 1) -> dict[str, Shape
 
 
 def step_outputs(config: PipelineConfig) -> list[str]:
-    return ["next_latent", *present_outputs(config)]
+    return ["velocity", *present_outputs(config)]
 
 
 def present_outputs(config: Config) -> list[str]:
-    """Outputs of `dit_prefill`, `dit_clean` and `dit_recache`: the caches after the write."""
+    """Outputs of `dit_clean` and `dit_recache`: the caches after the write."""
     return _layers("present", config.num_layers)
 
 

@@ -39,16 +39,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
 
-def seen_mask(num_queries: int, num_keys: int, valid_tokens: Tensor) -> Tensor:
-    """Which keys are filled: bool [1, 1, num_queries, num_keys], the first valid_tokens [1].
-
-    Attention's own input for this, `nonpad_kv_seqlen`, is ignored by TensorRT's parser, and ONNX
-    Runtime wants a row per query.
-    """
-    keys = torch.arange(num_keys, device=valid_tokens.device)
-    return (keys < valid_tokens)[None, None, None].expand(1, 1, num_queries, num_keys)
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
     """Softmax attention of q [B, N, L, d] over k, v [B, N, K, d]; scale 1/sqrt(d).
 

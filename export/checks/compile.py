@@ -1,8 +1,9 @@
 """Compile the graphs without a GPU and say what builds: `python -m export.checks.compile`.
 
 The demo presets' graphs are exported with seeded weights and built, those of the avatar's DiT in
-every precision, and so are slices of the released transformers at their full width: two layers,
-weights of zeros. Which graphs there are is the exporter's matter: all that it writes must build.
+every precision. Of the released networks, with weights of zeros, two layers of the transformers are
+built at their full width, and the whole VAE for a small picture: kernels depend on the width. Which
+graphs there are is the exporter's matter: all that it writes must build.
 TensorRT-RTX refuses an attention that it has no fused kernel for; what was taken apart before is an
 error of `engine_network`.
 
@@ -10,6 +11,7 @@ The last line is one JSON object: {"<preset> <precision> sm<capability>": {graph
 cpu_seconds, bytes}}}. A green line says that a graph compiles, not that it runs, nor how fast.
 """
 
+import dataclasses
 import json
 import multiprocessing
 import tempfile
@@ -27,7 +29,7 @@ from export.checkpoint.files import TensorInfo
 from export.checkpoint.writer import write_zeros
 from export.commands import failing_in_words
 from export.engines.packages import install
-from export.presets import AnyPreset, any_preset, builders, init_weights, slice_of
+from export.presets import AnyPreset, any_preset, builders, deployed, init_weights, slice_of
 from networks.rolling_presets import RollingPreset
 
 Capability = tuple[int, int]
@@ -44,11 +46,14 @@ class Case:
     precision: str
     components: tuple[str, ...]
     capability: Capability = (8, 9)
+    side: int = 0
+    """Height and width of the picture; 0: those of the preset."""
 
     @property
     def name(self) -> str:
         major, minor = self.capability
-        return f"{self.preset} {self.precision} sm{major}{minor}"
+        size = f" {self.side}x{self.side}" if self.side else ""
+        return f"{self.preset}{size} {self.precision} sm{major}{minor}"
 
 
 SLICED, SLICE_LAYERS = ("14b", "rolling-1.3b"), 2
@@ -60,6 +65,8 @@ CASES = (
     Case(preset="rolling-demo", precision="bf16", components=("wan", "vae")),
     Case(preset="demo", precision="fp16", components=("dit",)),
     Case(preset="rolling-1.3b", precision="bf16", components=("wan",)),
+    Case(preset="14b", precision="bf16", components=("vae",), side=64),
+    Case(preset="rolling-1.3b", precision="bf16", components=("vae",), side=64),
 )
 """The longest first: two run at a time."""
 
@@ -70,10 +77,11 @@ def export_case(case: Case, folder: Path) -> list[str]:
 
     weights, names = folder, list[str]()
     folder.mkdir(parents=True)
-    preset = any_preset(case.preset)
+    preset = with_side(any_preset(case.preset), case.side)
     if case.preset in SLICED:
         preset = slice_of(preset, SLICE_LAYERS)
-        write_slice(preset, folder)
+        for component in case.components:
+            write_slice(preset, folder, component)
     else:
         weights = folder / "float32"
         weights.mkdir()
@@ -83,9 +91,18 @@ def export_case(case: Case, folder: Path) -> list[str]:
     return names
 
 
-def write_slice(preset: AnyPreset, folder: Path) -> Path:
-    """The transformer's safetensors in bfloat16, all weights zero."""
-    name = "wan" if isinstance(preset, RollingPreset) else "dit"
+def with_side(preset: AnyPreset, side: int) -> AnyPreset:
+    """The preset for square pictures; 0 leaves it as it is."""
+    if not side:
+        return preset
+    if isinstance(preset, RollingPreset):
+        stream = dataclasses.replace(preset.stream, height=side, width=side)
+        return dataclasses.replace(preset, stream=stream)
+    return deployed(preset, height=side, width=side)
+
+
+def write_slice(preset: AnyPreset, folder: Path, name: str) -> Path:
+    """The safetensors of a component in bfloat16, all weights zero."""
     with torch.device("meta"):
         state = builders(preset)[name]().state_dict()
     infos = {k: TensorInfo(dtype=torch.bfloat16, shape=tuple(t.shape)) for k, t in state.items()}

@@ -45,10 +45,11 @@ TIME = ("time_embedding.", "time_projection.")
 """Parts of a transformer whose results are in a table beside the graphs."""
 PROMPT = ("text_embedding.", ".cross_attn.k.", ".cross_attn.v.", ".cross_attn.norm_k.")
 """Parts of names of what `dit_text` alone runs."""
+SUSTAINED = {"bf16": 470.0, "fp16": 470.0, "fp8": 620.0}
+"""TFLOP/s of an H100 in a denoising step: an estimate that no GPU has confirmed."""
 AUDIO = "casual_audio_encoder."
 """What `audio_tokens` alone runs."""
-ONLY_PREFILL = ("frame_packer.",)
-ONLY_STEP = ("audio_injector.", "head.", "cond_encoder.")
+EMBEDDINGS = ("patch_embedding.", "cond_encoder.", "frame_packer.", "trainable_cond_mask.")
 KEPT = ("cache_", "text_")
 """Inputs that stay on the device."""
 
@@ -71,25 +72,28 @@ def sizes_of(preset: AnyPreset, precision: str) -> Sizes:
 def _dit_sizes(preset: Preset, narrow: bool) -> Sizes:
     c, d = preset.pipeline, preset.dit
     share = _shares(_network(preset, "dit"), narrow)
-    shapes, filled = graph_inputs.step_inputs(c), graph_inputs.prefill_inputs(c)
-    queries, keys = c.tokens_per_block, c.cache_len
-    # Rotated keys of a layer, the mask, the widest activation twice.
-    scratch = keys * d.dim * WIDE + queries * keys + 2 * queries * d.ffn_dim * WIDE
-
-    def passes(without: tuple[str, ...]) -> int:
-        return share(lambda key: not (key.startswith((AUDIO, *without)) or _is_prompt(key)))
-
+    shapes = graph_inputs.step_inputs(c)
+    passes = share(lambda key: not (key.startswith((AUDIO, *EMBEDDINGS)) or _is_prompt(key)))
     return {
         "dit_step": EngineSize(
-            weights=passes(ONLY_PREFILL),
-            scratch=scratch,
+            weights=passes,
+            # Rotated keys and seen values of a layer, the widest activation twice.
+            scratch=2 * (c.cache_len * d.dim + c.tokens_per_block * d.ffn_dim) * WIDE,
             shared=_elements(shapes, "text_") * WIDE,
             state=_elements(shapes, "cache_") * WIDE,
             binding=_wire(shapes),
         ),
-        "dit_prefill": EngineSize(
-            weights=passes(ONLY_STEP), scratch=scratch, binding=_wire(filled)
-        ),
+        **{
+            name: EngineSize(
+                weights=share(lambda key: key.startswith(EMBEDDINGS)),
+                scratch=0,
+                binding=_wire(inputs),
+            )
+            for name, inputs in (
+                ("dit_embed", graph_inputs.embed_inputs(c)),
+                ("dit_sink", graph_inputs.sink_inputs(c)),
+            )
+        },
         "dit_text": EngineSize(
             weights=share(_is_prompt),
             scratch=3 * c.text_len * d.dim * WIDE,
@@ -193,6 +197,11 @@ def _shares(network: nn.Module, narrow: bool = False) -> Callable[[Callable[[str
     return lambda holds: sum(size for key, size in weights.items() if holds(key))
 
 
+def host_bytes(sizes: Sizes) -> int:
+    """What building the largest plan holds: the network's weights and the plan."""
+    return 2 * max(size.weights for size in sizes.values())
+
+
 def _is_prompt(key: str) -> bool:
     return any(part in key for part in PROMPT)
 
@@ -206,12 +215,26 @@ def _wire(shapes: Shapes) -> int:
     return SINGLE * (_elements(shapes) - _elements(shapes, KEPT))
 
 
-def memory_of(preset: AnyPreset, sizes: Sizes, gpus: int | None, capacity: int) -> list[GpuMemory]:
-    """A row for each GPU; None is one for each step and one for the VAE."""
+def memory_of(
+    preset: AnyPreset, sizes: Sizes, gpus: int | None, capacity: int, flops: float
+) -> list[GpuMemory]:
+    """A row for each GPU, which does `flops` operations a second; `gpus` None is one for each step
+    and one for the VAE. How busy a GPU is with text to video is not known."""
     if isinstance(preset, RollingPreset):
         return [rolling_memory(preset.stream, sizes, capacity)]
-    placement = place(preset.pipeline.num_steps, gpus or preset.pipeline.num_steps + 1)
-    return avatar_memory(placement, sizes, capacity)
+    c = preset.pipeline
+    placement = place(c.num_steps, gpus or c.num_steps + 1)
+    step_share = step_flop(preset) / flops * c.fps / c.video_frames_per_block
+    return avatar_memory(placement, sizes, capacity, step_share)
+
+
+def step_flop(preset: Preset) -> int:
+    """Floating-point operations of a denoising step on a full cache: matrix products and attention
+    to cache, prompt and audio."""
+    c, d = preset.pipeline, preset.dit
+    products = d.num_layers * (6 * d.dim + 2 * d.ffn_dim) + len(d.inject_layers) * 2 * d.dim
+    attended = d.num_layers * (c.cache_len + c.text_len)
+    return 2 * c.tokens_per_block * d.dim * (products + 2 * attended)
 
 
 @failing_in_words()
@@ -221,6 +244,9 @@ def main(
     gpus: Annotated[int | None, typer.Option(help="how many; else one each")] = None,
     gpu_memory_gb: Annotated[float, typer.Option(help="memory of each")] = 80,
     sessions: Annotated[int, typer.Option(help="how many must fit")] = 1,
+    tflops: Annotated[
+        float | None, typer.Option(help="what a GPU sustains; else estimated for an H100")
+    ] = None,
     stream_weights: Annotated[
         bool,
         typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
@@ -235,8 +261,10 @@ def main(
     sizes = sizes_of(chosen, precision)
     if stream_weights:
         sizes |= {name: dataclasses.replace(sizes[name], weights=0) for name in STREAMED}
-    rows = memory_of(chosen, sizes, gpus, int(gpu_memory_gb * 1e9))
+    flops = 1e12 * (SUSTAINED[precision] if tflops is None else tflops)
+    rows = memory_of(chosen, sizes, gpus, int(gpu_memory_gb * 1e9), flops)
     typer.echo(format_table(rows))
+    typer.echo(f"host memory to build: about {host_bytes(sizes) / 1e9:.0f} GB")
     check_fits(rows, sessions, LARGER_GPU if is_rolling else MAKES_ROOM)
 
 

@@ -14,7 +14,7 @@ from export.engines.build import EngineBuilder, Target, build_all
 from export.graphs.exporter import export_preset
 from export.graphs.graph import Graph
 from networks.presets import Preset
-from pipeline.engines.base import Buffers
+from pipeline.engines.base import BoundGraph, Buffers
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.tensorrt import TensorRTEngine
 
@@ -82,21 +82,34 @@ class EngineSide:
     that come in later than with the first block are not looked at."""
 
     def __init__(self, graph: Graph, engine: TensorRTEngine) -> None:
-        self._engine, self._names = engine, list(graph.output_names)
+        self._graph, self._engine = graph, engine
         self._cache: Buffers = engine.new_buffers("cache_")
         self._written = {n.replace("cache_", "present_", 1): b for n, b in self._cache.items()}
-        self._binding = engine.bind(self._cache, self._written)
-        self._is_first = True
+        self._filled: Arrays = {}
+        self._binding: BoundGraph | None = None
 
     def run(self, arrays: Arrays) -> Arrays:
         gpu = self._engine.gpu
-        for name, buffer in self._cache.items() if self._is_first else ():
-            gpu.write(arrays[name], buffer)
-        self._is_first = False
+        if self._binding is None:
+            for name, buffer in self._cache.items():
+                gpu.write(arrays[name], buffer)
+            self._filled = self._open_outputs(arrays)
+            self._binding = self._engine.bind(self._cache, {**self._written, **self._filled})
         fed = {n: self._typed(n, arrays[n]) for n in self._engine.inputs if n not in self._cache}
         outputs = {name: array.copy() for name, array in self._binding.run(fed).items()}
+        outputs |= {name: array.copy() for name, array in self._filled.items()}
         outputs |= {name: gpu.read(buffer) for name, buffer in self._written.items()}
-        return {name: outputs[name] for name in self._names}
+        return {name: outputs[name] for name in self._graph.output_names}
+
+    def _open_outputs(self, arrays: Arrays) -> Arrays:
+        """Memory for the outputs whose size those of the inputs decide."""
+        opened = self._graph.dynamic.items()
+        sizes = {axis: arrays[n].shape[i] for n, axes in opened for i, axis in axes.items()}
+        made: Arrays = {}
+        for name, axes in self._graph.output_axes.items():
+            shape = enumerate(self._engine.manifest.outputs[name].largest)
+            made[name] = np.zeros([sizes.get(axes.get(i, ""), n) for i, n in shape], np.float32)
+        return made
 
     def _typed(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         kind = self._engine.inputs[name][1]

@@ -80,9 +80,10 @@ def carried(outputs: Arrays) -> Arrays:
 
 def random_feeds(graph: Graph, preset: Preset, block: int, num_actors: int = 2) -> Arrays:
     """Inputs of one block, the same at every call; caches and states are those before the first."""
+    sizes = {"actors": num_actors, "keys": _filled(preset, block)}
     generator = torch.Generator().manual_seed(block)
     feeds = {
-        name: torch.randn(_shape(graph, name, num_actors), generator=generator).numpy()
+        name: torch.randn(_shape(graph, name, sizes), generator=generator).numpy()
         for name, example in graph.inputs.items()
         if example.is_floating_point()
     }
@@ -93,19 +94,22 @@ def random_feeds(graph: Graph, preset: Preset, block: int, num_actors: int = 2) 
     }
 
 
-def _shape(graph: Graph, name: str, num_actors: int) -> list[int]:
-    axes = graph.dynamic.get(name, {})
-    sizes = enumerate(graph.inputs[name].shape)
-    return [num_actors if axes.get(axis) == "actors" else size for axis, size in sizes]
+def _shape(graph: Graph, name: str, sizes: Mapping[str, int]) -> list[int]:
+    axes, shape = graph.dynamic.get(name, {}), enumerate(graph.inputs[name].shape)
+    return [sizes.get(axes.get(axis, ""), size) for axis, size in shape]
+
+
+def _filled(preset: Preset, block: int) -> int:
+    """Tokens of the cache when so many blocks came before this one."""
+    config = preset.pipeline
+    return config.num_sink_tokens + (block + 1) * config.tokens_per_block
 
 
 def _integers(graph: Graph, name: str, preset: Preset, block: int) -> NDArray[np.int64]:
-    config, shape = preset.pipeline, graph.inputs[name].shape
-    first = config.num_sink_tokens + block * config.tokens_per_block
+    shape = graph.inputs[name].shape
     places = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
     values: Mapping[str, Any] = {
-        "write_index": first if "valid_tokens" in graph.inputs else 0,
-        "valid_tokens": first + config.tokens_per_block,
+        "write_index": _filled(preset, block - 1),
         "frame_index": places,
         "token_ids": places * 7 % preset.text.vocab,
         "token_mask": places < (block + 1) * 8,

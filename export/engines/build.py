@@ -12,7 +12,7 @@ the plans.
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,12 +33,12 @@ from export.engines.network import (
     weight_bytes,
 )
 from export.engines.packages import load_tensorrt
-from export.engines.profiles import Config, Range, load_config, profile, ranges_of
+from export.engines.profiles import Config, Ranges, load_config, profile, ranges_of
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine, Manifest, manifest_path
 
-STREAMED = ("dit_prefill", "dit_text")
-"""Graphs that run once per session and may leave their weights in host memory."""
+STREAMED = ("dit_text",)
+"""Graphs that run once per prompt and may leave their weights in host memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +77,26 @@ class EngineBuilder:
 
     def build(self, graph: Path, plan: Path, config: Config) -> Manifest:
         """Write `plan` and its manifest; ValueError names what TensorRT refuses or leaves out."""
+        start, model = time.monotonic(), read_model(graph)
+        files, profiles = sources(graph, model), ranges_of(graph.stem, config)
+        streams = self.target.stream_weights and graph.stem in STREAMED
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        settings = self._settings(shapes_of(model.graph.input), profiles, plan.parent, streams)
+        self._compile(graph, model, plan, settings)
+        seconds = time.monotonic() - start
+        manifest = self._describe(files, model, plan, profiles, streams, seconds)
+        manifest.save(manifest_path(plan))
+        return manifest
+
+    def _compile(self, graph: Path, model: Any, plan: Path, settings: Any) -> None:
+        """Write the plan; the network and its weights are gone from memory afterwards."""
         from polygraphy.backend.trt import engine_bytes_from_network
         from polygraphy.logger import G_LOGGER
 
         G_LOGGER.module_severity, G_LOGGER.colors = G_LOGGER.WARNING, False
-        start, model, log = time.monotonic(), read_model(graph), kept_log(self.trt)
+        log = kept_log(self.trt)
         builder, network, parser = parse(self.trt, log, graph)
         check_fused(network, model, graph.name)
-        files = sources(graph, model)
-        streams = self.target.stream_weights and graph.stem in STREAMED
-        ranges = ranges_of(graph.stem, config)
-        settings = self._settings(shapes_of(model.graph.input), ranges, plan.parent, streams)
         cache = None if self.target.rtx else str(self._timing_cache(plan.parent))
         try:
             with warnings.catch_warnings():  # Polygraphy sets what TensorRT-RTX does not heed
@@ -99,27 +108,23 @@ class EngineBuilder:
             reasons = "; ".join(log.errors) or str(error)
             raise ValueError(f"{graph.name} cannot be built: {reasons}") from error
         check_log(log.warnings, graph.name)
-        plan.parent.mkdir(parents=True, exist_ok=True)
         plan.write_bytes(built)
-        seconds = time.monotonic() - start
-        manifest = self._describe(files, model, plan, ranges, streams, seconds)
-        manifest.save(manifest_path(plan))
-        return manifest
 
     def _settings(
         self,
         inputs: dict[str, list[int | str]],
-        ranges: Mapping[str, Range],
+        profiles: Sequence[Ranges],
         out: Path,
         streams: bool,
     ) -> Any:
         from polygraphy.backend import trt as polygraphy_trt
 
-        shapes = polygraphy_trt.Profile()
-        for name, (low, usual, high) in profile(inputs, ranges).items():
-            shapes.add(name, min=low, opt=usual, max=high)
+        made = [polygraphy_trt.Profile() for _ in profiles]
+        for shapes, ranges in zip(made, profiles, strict=True):
+            for name, (low, usual, high) in profile(inputs, ranges).items():
+                shapes.add(name, min=low, opt=usual, max=high)
         options: dict[str, Any] = {
-            "profiles": [shapes],
+            "profiles": made,
             "weight_streaming": streams or None,
             "progress_monitor": progress_monitor(self.trt, self.on_progress),
         }
@@ -142,7 +147,7 @@ class EngineBuilder:
         files: dict[str, str],
         model: Any,
         plan: Path,
-        ranges: Mapping[str, Range],
+        profiles: Sequence[Ranges],
         streams: bool,
         seconds: float,
     ) -> Manifest:
@@ -155,21 +160,18 @@ class EngineBuilder:
             precision=precision(model),
             sources=files,
             weights_bytes=sum(map(weight_bytes, model.graph.initializer)),
-            scratch_bytes=self._scratch_bytes(plan),
+            scratch_bytes=self._scratch_bytes(plan, streams),
             plan_bytes=plan.stat().st_size,
             builder_flags=tuple(flags),
             build_seconds=round(seconds, 2),
-            inputs=specs(model.graph.input, ranges),
-            outputs=specs(model.graph.output, ranges),
+            inputs=specs(model.graph.input, profiles),
+            outputs=specs(model.graph.output, profiles),
             streams_weights=streams,
         )
 
-    def _scratch_bytes(self, plan: Path) -> int:
+    def _scratch_bytes(self, plan: Path, streams: bool) -> int:
         """Activation memory, which only a loaded engine knows; 0 without a GPU."""
-        if self.gpu is None:
-            return 0
-        engine = self.gpu.runtime.deserialize_cuda_engine(plan.read_bytes())
-        return int(engine.device_memory_size_v2)
+        return int(self.gpu.load(plan, streams).device_memory_size_v2) if self.gpu else 0
 
 
 def build_all(

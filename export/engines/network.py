@@ -8,19 +8,21 @@ piece but has no fused kernel for.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.helper
 
-from export.engines.profiles import Range, sizes_of
+from export.engines.profiles import Ranges, hull, sizes_of
 from pipeline.engines.manifest import TensorSpec
 from pipeline.identity.file_hashes import HASHES, read_hashes, sha256_of, short
 
 FUSED = {"Attention": "ATTENTION_OUTPUT", "TensorScatter": "KV_CACHE_UPDATE"}
 """ONNX operator -> the layer of TensorRT that does it in one piece."""
+WIDEST_FUSED = 256
+"""No kernel holds a wider head: the released VAE's single one has 384 numbers."""
 WRITTEN_OUT = "Softmax"
 """ONNX operator that no graph of ours has but as a part of an attention."""
 IGNORED_INPUT = "Unused Input"
@@ -36,7 +38,17 @@ def parse(trt: Any, log: Any, path: Path) -> tuple[Any, Any, Any]:
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         words = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
         raise ValueError(f"{path.name} is refused: {'; '.join(words)}")
+    _let_wide_heads_come_apart(trt, network)
     return builder, network, parser
+
+
+def _let_wide_heads_come_apart(trt: Any, network: Any) -> None:
+    """TensorRT refuses an attention without a fused kernel, unless it may take it apart."""
+    for layer in map(network.get_layer, range(network.num_layers)):
+        is_attention = layer.type == trt.LayerType.ATTENTION_OUTPUT
+        if is_attention and layer.get_output(0).shape[-1] > WIDEST_FUSED:
+            layer.__class__ = trt.IAttentionOutputLayer  # the bindings give every layer as ILayer
+            layer.attention.decomposable = True
 
 
 def _flags(trt: Any) -> int:
@@ -89,10 +101,10 @@ def type_of(value: onnx.ValueInfoProto) -> str:
 
 
 def specs(
-    values: Iterable[onnx.ValueInfoProto], ranges: Mapping[str, Range]
+    values: Iterable[onnx.ValueInfoProto], profiles: Sequence[Ranges]
 ) -> dict[str, TensorSpec]:
     """Inputs or outputs as a manifest names them, open axes at their smallest and largest."""
-    made = {}
+    made, ranges = {}, hull(profiles)
     for value in values:
         low, high = (sizes_of(_shape(value), ranges, end) for end in (0, 2))
         made[value.name] = TensorSpec(dtype=type_of(value), smallest=low, largest=high)

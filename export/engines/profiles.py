@@ -14,6 +14,8 @@ from pipeline.rolling.plan import Pass, RollingPlan
 Config = PipelineConfig | RollingConfig
 Range = tuple[int, int, int]
 """Smallest, most frequent and largest size of an axis."""
+Ranges = Mapping[str, Range]
+"""Name of a dynamic axis -> its range."""
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
@@ -24,11 +26,31 @@ def load_config(graphs: Path) -> Config:
     return PipelineConfig.load(graphs / AVATAR.config)
 
 
-def ranges_of(graph: str, config: Config) -> dict[str, Range]:
-    """Name of a dynamic axis of `graph` -> its range."""
+def ranges_of(graph: str, config: Config) -> list[Ranges]:
+    """Name of a dynamic axis of `graph` -> its range, for each of its optimisation profiles."""
     if isinstance(config, RollingConfig):
-        return pass_ranges(config).get(graph, {})
-    return axis_ranges(config)
+        return [pass_ranges(config).get(graph, {})]
+    return step_ranges(config) if graph == "dit_step" else [axis_ranges(config)]
+
+
+def step_ranges(config: PipelineConfig) -> list[Ranges]:
+    """The two profiles of `dit_step`: a step of a block, and the pass that fills the sink.
+
+    A step sees the sink and the cached blocks, which at first is its own block alone.
+    """
+    frames, tokens, sink = config.frames_per_block, config.tokens_per_frame, config.num_sink_tokens
+    keys = (sink + config.tokens_per_block, config.cache_len, config.cache_len)
+    step = {"frames": (frames,) * 3, "frame_tokens": (tokens,) * 3, "keys": keys}
+    fill = {"frames": (1, 1, 1), "frame_tokens": (sink,) * 3, "keys": (sink,) * 3}
+    return [{"actors": (1, 1, 1), **step}, {"actors": (1, 1, 1), **fill}]
+
+
+def hull(profiles: Sequence[Ranges]) -> Ranges:
+    """The axes' ranges over all profiles; the first one's sizes are the most frequent."""
+    return {
+        axis: (min(p[axis][0] for p in profiles), usual, max(p[axis][2] for p in profiles))
+        for axis, (_, usual, _) in profiles[0].items()
+    }
 
 
 def axis_ranges(config: PipelineConfig) -> dict[str, Range]:
@@ -94,9 +116,7 @@ def _stream(
         yield from (tick.denoise if tick.store is None else (tick.store, *tick.denoise))
 
 
-def profile(
-    inputs: Mapping[str, Sequence[int | str]], ranges: Mapping[str, Range]
-) -> dict[str, Shapes]:
+def profile(inputs: Mapping[str, Sequence[int | str]], ranges: Ranges) -> dict[str, Shapes]:
     """Smallest, most frequent and largest shape of every input whose shape is open.
 
     `inputs` holds an axis' size or its name; ValueError names an axis without a range.
@@ -113,6 +133,6 @@ def profile(
     return shapes
 
 
-def sizes_of(shape: Sequence[int | str], ranges: Mapping[str, Range], end: int) -> tuple[int, ...]:
+def sizes_of(shape: Sequence[int | str], ranges: Ranges, end: int) -> tuple[int, ...]:
     """The shape with its open axes at the smallest (end 0), usual (1) or largest (2) size."""
     return tuple(ranges[axis][end] if isinstance(axis, str) else axis for axis in shape)

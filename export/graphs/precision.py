@@ -1,8 +1,7 @@
 """Graphs that compute in bfloat16 or float16, with 8-bit linear layers if wanted.
 
 Who feeds a graph need not know its precision: tensors that come and go with every call stay
-float32 and are rounded inside. What lives on the device has the precision of the arithmetic. The
-Euler step `latent + dsigma * velocity` is always taken in float32.
+float32 and are rounded inside. What lives on the device has the precision of the arithmetic.
 """
 
 import dataclasses
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from export.checkpoint.files import TensorInfo, Weights
 from export.graphs.graph import Graph
-from networks.layers import PatchEmbedding
 from pipeline.engines.manifest import ON_DEVICE
 
 
@@ -35,8 +33,6 @@ PRECISIONS = {
     "fp8-fp16": Precision(torch.float16, narrow=True),
 }
 """fp32, fp16 and fp8-fp16 for ONNX Runtime; all but fp32 for TensorRT."""
-EULER = ("latent", "dsigma")
-"""Inputs of `dit_step` that the Euler step takes as they are."""
 
 
 class InPrecision(nn.Module):
@@ -46,16 +42,14 @@ class InPrecision(nn.Module):
         super().__init__()
         self.module = graph.module
         self._dtype, self._outputs = dtype, tuple(graph.output_names)
-        self._kept = EULER if graph.name == "dit_step" else ()
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
-        result = self.module(**{name: self._inward(name, t) for name, t in inputs.items()})
+        result = self.module(**{name: self._inward(tensor) for name, tensor in inputs.items()})
         results = result if isinstance(result, tuple) else (result,)
         return tuple(map(self._outward, self._outputs, results))
 
-    def _inward(self, name: str, tensor: Tensor) -> Tensor:
-        keep = name in self._kept or not tensor.is_floating_point()
-        return tensor if keep else tensor.to(self._dtype)
+    def _inward(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def _outward(self, name: str, tensor: Tensor) -> Tensor:
         keep = name.startswith(ON_DEVICE) or not tensor.is_floating_point()
@@ -89,13 +83,6 @@ def retype(module: nn.Module, dtype: torch.dtype) -> None:
                 if tensor is not None and tensor.is_floating_point() and tensor.itemsize > 1:
                     empty = torch.empty_like(tensor, dtype=dtype)
                     tensors[name] = nn.Parameter(empty, requires_grad=False)
-        if isinstance(part, PatchEmbedding) and not part._forward_pre_hooks:
-            part.register_forward_pre_hook(_round_input)
-
-
-def _round_input(layer: PatchEmbedding, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The Euler step's float32 latent is also what the network sees."""
-    return tuple(tensor.to(layer.weight.dtype) for tensor in inputs)
 
 
 class RoundedWeights:

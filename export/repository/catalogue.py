@@ -96,7 +96,7 @@ AVATAR = System(
         Model(
             "dit_stage",
             Role.DENOISER,
-            graphs=("dit_step", "dit_prefill", "dit_text"),
+            graphs=("dit_step", "dit_embed", "dit_sink", "dit_text"),
             weights="dit",
             table="timesteps.safetensors",
         ),

@@ -1,5 +1,6 @@
 """What lies in each GPU's memory, and how many sessions fit beside it. Standard library only."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +9,8 @@ from export.repository.placement import Placement
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.manifest import ON_DEVICE, Manifest, TensorSpec
 
-PROCESS_BYTES = 500_000_000
-"""A CUDA context with TensorRT's libraries in one process: an allowance, not a measurement."""
+PROCESS_BYTES = 1_500_000_000
+"""Of one process: CUDA's context, kernels that are loaded when needed, graphs. An allowance."""
 CACHES = tuple(system.denoiser.graphs[0] for system in SYSTEMS)
 """Engines that stand for a session's KV caches and text K/V, which others share with them."""
 STATES = tuple(system.decoder.graphs[0] for system in SYSTEMS)
@@ -17,7 +18,7 @@ STATES = tuple(system.decoder.graphs[0] for system in SYSTEMS)
 GB = 1e9
 HEAD = (
     *("GPU", "holds", "weights", "scratch", "processes"),
-    *("KV/session", "VAE/session", "I/O/session", "of", "sessions"),
+    *("KV/session", "VAE/session", "I/O/session", "of", "sessions", "busy", "in time"),
 )
 
 
@@ -71,6 +72,8 @@ class GpuMemory:
     """Of one session."""
     bindings: int
     """What comes and goes, of one session."""
+    busy: float | None = None
+    """Share of the time that one session in real time keeps the GPU busy, where it is known."""
 
     @property
     def fixed(self) -> int:
@@ -85,18 +88,29 @@ class GpuMemory:
         """How many fit; negative free memory is none."""
         return max(self.capacity - self.fixed, 0) // max(self.per_session, 1)
 
+    @property
+    def sessions_in_time(self) -> int | None:
+        """How many the GPU computes in real time, where that is known."""
+        return None if self.busy is None else int(1 / self.busy)
+
 
 def avatar_memory(
-    placement: Placement, sizes: Mapping[str, EngineSize], capacity: int
+    placement: Placement,
+    sizes: Mapping[str, EngineSize],
+    capacity: int,
+    step_share: float | None = None,
 ) -> list[GpuMemory]:
-    """One row per GPU of `capacity` bytes; `sizes` by graph name."""
+    """One row per GPU of `capacity` bytes; `sizes` by graph name. `step_share` is the time of a
+    denoising step as a share of a block's."""
     rows = []
     for gpu in range(placement.num_gpus):
         steps = placement.steps[gpu] if gpu < len(placement.steps) else ()
         is_vae = gpu == placement.vae_gpu
         names = [f"steps {','.join(map(str, steps))}"] * bool(steps) + ["VAE, encoders"] * is_vae
         models = [AVATAR.denoiser] * bool(steps) + [AVATAR.decoder, *AVATAR.encoders] * is_vae
-        rows.append(_row(gpu, " + ".join(names), capacity, sizes, models, caches=len(steps)))
+        row = _row(gpu, " + ".join(names), capacity, sizes, models, caches=len(steps))
+        busy = None if step_share is None else step_share * placement.load_of(gpu)
+        rows.append(dataclasses.replace(row, busy=busy))
     return rows
 
 
@@ -152,13 +166,15 @@ def format_table(rows: Sequence[GpuMemory]) -> str:
     for row in rows:
         numbers = (row.weights, row.scratch, row.processes, row.caches, row.vae_state)
         cells = [f"{n / GB:.2f}" for n in (*numbers, row.bindings)]
-        fits = (f"{row.capacity / GB:.1f}", str(row.sessions))
+        in_time = "-" if row.busy is None else f"{row.busy:.0%}"
+        most = "-" if row.sessions_in_time is None else str(row.sessions_in_time)
+        fits = (f"{row.capacity / GB:.1f}", str(row.sessions), in_time, most)
         lines.append((str(row.gpu), row.holds, *cells, *fits))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = ["<" if title == "holds" else ">" for title in HEAD]
     form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
     text = [form.format(*line) for line in lines]
-    return "\n".join([*text, "(GB; a session needs a place on every GPU)"])
+    return "\n".join([*text, "(GB; a session needs a place on every GPU, and time)"])
 
 
 MAKES_ROOM = "more GPUs, 8-bit weights or --stream-weights make room"

@@ -28,13 +28,15 @@ class Placement:
     def num_gpus(self) -> int:
         return max(len(self.steps), self.vae_gpu + 1)
 
+    def load_of(self, gpu: int) -> float:
+        """Work of a GPU per block, in denoising steps."""
+        steps = self.steps[gpu] if gpu < len(self.steps) else ()
+        return len(steps) + VAE_LOAD * (gpu == self.vae_gpu)
+
     @property
     def load(self) -> float:
-        """Work of the busiest GPU per block, in denoising steps: the pipeline's period."""
-        loads = [float(len(stage)) for stage in self.steps]
-        if self.vae_gpu < len(loads):
-            loads[self.vae_gpu] += VAE_LOAD
-        return max(loads)
+        """Work of the busiest GPU per block: the pipeline's period."""
+        return max(map(self.load_of, range(self.num_gpus)))
 
     def __str__(self) -> str:
         names = [f"GPU {i}: steps {','.join(map(str, s))}" for i, s in enumerate(self.steps)]

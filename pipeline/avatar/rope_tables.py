@@ -3,7 +3,7 @@
 Keys are cached before rotation. So a token is moved in time by writing other numbers here, and
 nothing in the cache changes.
 
-K tokens of the cache, Q tokens of a block, S tokens of a latent frame, d channels of a head.
+K tokens of the cache, F frames of a block, S tokens of a latent frame, d channels of a head.
 """
 
 import numpy as np
@@ -32,9 +32,8 @@ def sink_grid(config: PipelineConfig, reference_position: int) -> Positions:
 class RopeTables:
     """cos and sin of all cache slots, kept up to date in place: [sink | ring of blocks].
 
-    `cos_k`, `sin_k` [1, K, d/2] are persistent buffers that may be bound to an engine's inputs
-    once. Rows and columns of a token never change; a call rewrites the temporal pairs of one frame
-    or one block. Positions may be as large as float64 counts them.
+    `cos_k`, `sin_k` are [1, K, d/2]. Rows and columns of a token never change; a call rewrites the
+    temporal pairs of one frame or one block. Positions may be as large as float64 counts them.
     """
 
     def __init__(self, config: PipelineConfig) -> None:
@@ -69,9 +68,10 @@ class RopeTables:
         self._write(self.cos_k, self.sin_k, start, self._frames(first_frame))
 
     def block_tables(self, first_frame: int) -> tuple[FloatTable, FloatTable]:
-        """cos_q, sin_q [1, Q, d/2] of the block at `first_frame`; the next call rewrites them."""
+        """cos_q, sin_q [F, S, d/2] of the block at `first_frame`; the next call rewrites them."""
         self._write(self._cos_q, self._sin_q, 0, self._frames(first_frame))
-        return self._cos_q, self._sin_q
+        shape = self._config.frames_per_block, self._config.tokens_per_frame, -1
+        return self._cos_q.reshape(shape), self._sin_q.reshape(shape)
 
     def sink_tables(self) -> tuple[FloatTable, FloatTable]:
         """cos_sink, sin_sink [1, num_sink_tokens, d/2] for prefill, the reference at its rest."""

@@ -19,7 +19,7 @@ from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
-from pipeline.engines.base import Array, BoundGraph, Buffers, EngineLoader
+from pipeline.engines.base import Array, BoundGraph, Buffers, EngineLoader, LoadedGraph
 from pipeline.engines.onnx import Engine
 
 
@@ -42,12 +42,8 @@ class StepSession:
         self.constants = constants
         self.plan = SinkCache(stage.config).plan
         self.rope = RopeTables(stage.config)
-        cache = stage.step_engine.new_buffers("cache_")
-        tables = {"cos_k": self.rope.cos_k, "sin_k": self.rope.sin_k}
-        self.cache = cache
-        self.denoise: BoundGraph = stage.step_engine.bind(
-            {**cache, **text, **tables}, _written(cache)
-        )
+        self.cache = stage.trunk.new_buffers("cache_")
+        self.denoise: BoundGraph = stage.block.bind(stage.trunk, self.cache, text)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +56,25 @@ class StageSession:
     motion: Array
 
 
+class TrunkInput:
+    """What passes the trunk: tokens that a graph embeds, and the velocity that comes of them.
+
+    All sessions of a device take turns on the same memory.
+    """
+
+    def __init__(self, trunk: LoadedGraph, embed: LoadedGraph, shape: tuple[int, ...]) -> None:
+        """`shape` of the tokens: [frames, tokens of a frame, D]."""
+        self.tokens = trunk.allocate(shape, trunk.inputs["tokens"][1])
+        self.embed = embed.bind({}, {"tokens": self.tokens})
+        self.velocity = np.zeros((*shape[:2], trunk.outputs["velocity"][0][-1]), np.float32)
+
+    def bind(self, trunk: LoadedGraph, cache: Buffers, text: Buffers) -> BoundGraph:
+        """The trunk on these tokens and a session's cache, which is written in place."""
+        written = {name.replace("cache_", "present_", 1): array for name, array in cache.items()}
+        reads = {**cache, **text, "tokens": self.tokens}
+        return trunk.bind(reads, {**written, "velocity": self.velocity})
+
+
 class Stage:
     """Denoising steps `steps` of a preset; `open`, `step` and `close` are called by one thread."""
 
@@ -70,35 +85,43 @@ class Stage:
         num_threads: int = 1,
         load_engine: EngineLoader = Engine,
     ) -> None:
-        """Load pipeline.json, dit_step, dit_prefill and dit_text.onnx, timesteps.safetensors."""
+        """Load pipeline.json, dit_step, dit_embed, dit_sink, dit_text.onnx and
+        timesteps.safetensors."""
         self.config = PipelineConfig.load(folder / "pipeline.json")
         if not steps or any(not 0 <= s < self.config.num_steps for s in steps):
             raise ValueError(
                 f"steps is {steps}, wanted some of 0..{self.config.num_steps - 1}, in order"
             )
         self.steps = steps
-        self.step_engine = load_engine(folder / "dit_step.onnx", num_threads)
-        self.prefill_engine = load_engine(folder / "dit_prefill.onnx", num_threads)
-        self.text_engine = load_engine(folder / "dit_text.onnx", num_threads)
+        self.trunk, embed, embed_sink, self.text_engine = (
+            load_engine(folder / f"{name}.onnx", num_threads)
+            for name in ("dit_step", "dit_embed", "dit_sink", "dit_text")
+        )
+        c, dim = self.config, self.config.num_heads * self.config.head_dim
+        self.block = TrunkInput(self.trunk, embed, (c.frames_per_block, c.tokens_per_frame, dim))
+        self.sink = TrunkInput(self.trunk, embed_sink, (1, c.num_sink_tokens, dim))
         table = load_file(folder / "timesteps.safetensors")
         schedule = Schedule(self.config.num_steps, self.config.shift)
         self.constants = [_constants(table, schedule, step) for step in steps]
-        self.clean_modulation = _rows(table, 0.0)[0]
+        self._clean = _rows(table, 0.0)
         self.sessions: dict[int, StageSession] = {}
-        self._no_pose = np.zeros(self.config.latent_shape, np.float32)
-        self._one_actor = np.ones((1, self.config.tokens_per_block, 1), np.float32)
+        self._no_pose = np.zeros(c.latent_shape, np.float32)
+        self._one_actor = np.ones((1, *self.block.tokens.shape[:2], 1), np.float32)
+        self._unheard = {
+            "audio_local": np.zeros((1, 1, *c.audio_local_shape[2:]), np.float32),
+            "audio_global": np.zeros((1, 1, dim), np.float32),
+            "actor_mask": np.zeros((1, *self.sink.tokens.shape[:2], 1), np.float32),
+        }
 
     def open(self, session: int, reference: Array, motion: Array, text: Array) -> None:
         """Give `session` caches, compute its prompt's K/V and fill its sink.
 
         reference [1, C, 1, h, w], motion [1, C, motion_frames, h, w], text [1, text_len, text_dim].
         """
-        shared_text = self.step_engine.new_buffers("text_")
+        shared_text = self.trunk.new_buffers("text_")
         self.text_engine.bind({}, shared_text).run({"text": text})
         steps = [StepSession(self, c, shared_text) for c in self.constants]
-        cache = steps[0].cache
-        read = {n: text for n, text in shared_text.items() if n in self.prefill_engine.inputs}
-        prefill = self.prefill_engine.bind({**cache, **read}, _written(cache))
+        prefill = self.sink.bind(self.trunk, steps[0].cache, shared_text)
         state = StageSession(steps=steps, prefill=prefill, motion=motion)
         self.sessions[session] = state
         self._fill_sink(state, reference)
@@ -132,7 +155,8 @@ class Stage:
         self.sessions.pop(session, None)
 
     def warm_up(self) -> None:
-        """Run every graph once: the first run would take two or three times as long."""
+        """Run every graph, the trunk twice on a full cache: the first run would take two or three
+        times as long, and the second is what a GPU captures."""
         c, nobody = self.config, -1
         channels, *size = c.latent_channels, c.latent_height, c.latent_width
         motion = np.zeros((1, channels, c.motion_frames, *size), np.float32)
@@ -143,7 +167,8 @@ class Stage:
         self.open(nobody, motion[:, :, :1].copy(), motion, text)
         latent = np.zeros(c.latent_shape, np.float32)
         distance = np.full(c.num_steps, c.sink_position, np.int64)
-        self.step(nobody, 0, latent, local, overall, distance)
+        for block in (c.window_blocks - 1, c.window_blocks):
+            self.step(nobody, block, latent, local, overall, distance)
         self.close(nobody)
 
     def _denoise(
@@ -153,23 +178,22 @@ class Stage:
         step.rope.write_block(plan.slot, plan.first_frame)
         step.rope.place_reference(plan.reference_position)
         cos_q, sin_q = step.rope.block_tables(plan.first_frame)
-        outputs = step.denoise.run(
+        self.block.embed.run({"latent": latent, "pose": self._no_pose})
+        step.denoise.run(
             {
-                "latent": latent,
-                "pose": self._no_pose,
                 **audio,
                 "actor_mask": self._one_actor,
                 "modulation": step.constants.modulation,
                 "head_modulation": step.constants.head_modulation,
-                "dsigma": step.constants.dsigma,
                 "cos_q": cos_q,
                 "sin_q": sin_q,
+                "cos_k": step.rope.cos_k[:, : plan.valid_tokens],
+                "sin_k": step.rope.sin_k[:, : plan.valid_tokens],
                 "write_index": np.array([plan.write_index], np.int64),
-                "valid_tokens": np.array([plan.valid_tokens], np.int64),
             }
         )
-        latent = outputs["next_latent"]
-        return latent
+        velocity = unpatchified(self.block.velocity, self.config)
+        return latent + step.constants.dsigma * velocity
 
     def _fill_sink(self, state: StageSession, reference: Array) -> None:
         """Fill the sink of every step's cache (docs/method.md section 3).
@@ -179,24 +203,26 @@ class Stage:
         of every call.
         """
         first, *others = state.steps
-        cos_sink, sin_sink = first.rope.sink_tables()
+        cos, sin = first.rope.sink_tables()
+        self.sink.embed.run({"reference": reference, "motion": state.motion})
         state.prefill.run(
             {
-                "reference": reference,
-                "motion": state.motion,
-                "modulation": self.clean_modulation,
-                "cos_sink": cos_sink,
-                "sin_sink": sin_sink,
+                **self._unheard,
+                "modulation": self._clean[0],
+                "head_modulation": self._clean[1],
+                **{"cos_q": cos, "sin_q": sin, "cos_k": cos, "sin_k": sin},
                 "write_index": np.zeros(1, np.int64),
             }
         )
         for step in others:
-            self.step_engine.copy_rows(first.cache, step.cache, self.config.num_sink_tokens)
+            self.trunk.copy_rows(first.cache, step.cache, self.config.num_sink_tokens)
 
 
-def _written(cache: Buffers) -> Buffers:
-    """The caches as outputs: written in place."""
-    return {name.replace("cache_", "present_", 1): array for name, array in cache.items()}
+def unpatchified(velocity: Array, config: PipelineConfig) -> Array:
+    """Patches [F, S, patch^2 * C], each (row, column, channel) -> latents [1, C, F, h, w]."""
+    side = config.patch_size
+    patches = velocity.reshape(config.frames_per_block, *config.token_grid, side, side, -1)
+    return patches.transpose(5, 0, 1, 3, 2, 4).reshape(config.latent_shape)
 
 
 def _rows(table: Buffers, timestep: float) -> tuple[Array, Array]:

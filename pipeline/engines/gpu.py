@@ -3,14 +3,19 @@
 None of this has run on a GPU: tests drive it with a stand-in for both libraries.
 """
 
+import contextlib
 import ctypes
-import importlib
+import importlib.util
 import logging
 import math
+import mmap
+import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +48,8 @@ class Gpu:
         self.cuda = cuda = cuda or _library("cuda.bindings.runtime")
         self.trt = trt = trt or _library("tensorrt")
         self._thread = threading.local()
+        self._released: deque[tuple[str, Any]] = deque()
+        self._is_capturing = False
         self._scratch: DeviceBuffer | None = None
         self.stream = self.call("cudaStreamCreateWithFlags", cuda.cudaStreamNonBlocking)[0]
         weakref.finalize(self, _quietly, cuda.cudaStreamDestroy, self.stream)
@@ -64,8 +71,21 @@ class Gpu:
         return tuple(results)
 
     def free_with(self, owner: object, name: str, resource: Any) -> None:
-        """Call a function of the CUDA runtime on `resource` once `owner` is gone; not at exit."""
-        weakref.finalize(owner, _quietly, self.call, name, resource).atexit = False
+        """Call a function of the CUDA runtime on `resource` once `owner` is gone; not at exit.
+
+        The garbage collector may find the owner gone in the middle of a capture, which a call such
+        as cudaFree would spoil. It then waits for the end of the capture.
+        """
+        weakref.finalize(owner, self._release, name, resource).atexit = False
+
+    def _release(self, *freed: Any) -> None:
+        self._released.append(freed)
+        self._free_released()
+
+    def _free_released(self) -> None:
+        with contextlib.suppress(IndexError):  # until there is nothing left
+            while not self._is_capturing:
+                _quietly(self.call, *self._released.popleft())
 
     def machine(self) -> Machine:
         """What a plan must have been built for."""
@@ -105,6 +125,20 @@ class Gpu:
         numbers = np.frombuffer(memoryview(memory), storage_type(dtype), math.prod(shape))
         return numbers.reshape(shape)
 
+    def load(self, plan: Path, streams_weights: bool) -> Any:
+        """A plan's engine, read from the file as it is loaded; RuntimeError in TensorRT's words.
+
+        Weights that are streamed stay in host memory, as many as there are.
+        """
+        self.memory()  # TensorRT allocates on the thread's device, which a first call sets
+        with plan.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            engine = self.runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise RuntimeError(f"{plan.name}: TensorRT cannot load it: {self.log.last}")
+        if streams_weights:
+            engine.weight_streaming_budget_v2 = 0
+        return engine
+
     def scratch(self, num_bytes: int) -> DeviceBuffer:
         """The contexts' common activation memory, of at least this size."""
         if self._scratch is None or self._scratch.num_bytes < num_bytes:
@@ -113,15 +147,15 @@ class Gpu:
 
     def upload(self, source: Array, target: DeviceBuffer) -> None:
         """Start a copy from pinned memory, as many bytes as the source has."""
-        self._copy(source.ctypes.data, target.address, source.nbytes, "HostToDevice")
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        places = target.address, source.ctypes.data
+        self.call("cudaMemcpyAsync", *places, source.nbytes, kind, self.stream)
 
     def download(self, source: DeviceBuffer, target: Array) -> None:
         """Start a copy to pinned memory, as many bytes as the target has."""
-        self._copy(source.address, target.ctypes.data, target.nbytes, "DeviceToHost")
-
-    def _copy(self, source: int, target: int, num_bytes: int, direction: str) -> None:
-        kind = getattr(self.cuda.cudaMemcpyKind, f"cudaMemcpy{direction}")
-        self.call("cudaMemcpyAsync", target, source, num_bytes, kind, self.stream)
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        places = target.ctypes.data, source.address
+        self.call("cudaMemcpyAsync", *places, target.nbytes, kind, self.stream)
 
     def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
         """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""
@@ -150,17 +184,29 @@ class Gpu:
         self.wait()
 
     def capture(self, start: Callable[[], None]) -> "CapturedGraph":
-        """What `start` puts on the stream, recorded instead of run."""
+        """What `start` puts on the stream, recorded instead of run; RuntimeError says why not."""
+        self._is_capturing = True
+        try:
+            graph = self._recorded(start)
+            try:
+                return CapturedGraph(self, self.call("cudaGraphInstantiate", graph, 0)[0])
+            finally:
+                self.call("cudaGraphDestroy", graph)
+        finally:
+            self.cuda.cudaGetLastError()  # else whoever asks next hears of a failure that is over
+            self._is_capturing = False
+            self._free_released()
+
+    def _recorded(self, start: Callable[[], None]) -> Any:
         mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self.call("cudaStreamBeginCapture", self.stream, mode)
         try:
             start()
-        finally:  # also after an error: the stream would stay in capture mode
-            (graph,) = self.call("cudaStreamEndCapture", self.stream)
-        try:
-            return CapturedGraph(self, self.call("cudaGraphInstantiate", graph, 0)[0])
-        finally:
-            self.call("cudaGraphDestroy", graph)
+        except BaseException:  # its words say more than those of the capture that it spoilt
+            with contextlib.suppress(RuntimeError):
+                self.call("cudaGraphDestroy", *self.call("cudaStreamEndCapture", self.stream))
+            raise
+        return self.call("cudaStreamEndCapture", self.stream)[0]
 
 
 class CapturedGraph:
@@ -179,9 +225,19 @@ def _bytes_of(shape: Shape, dtype: str) -> int:
     return max(BYTES[dtype] * math.prod(shape), 1)
 
 
+def import_tensorrt() -> Any:
+    """The module `tensorrt`, for all who import it afterwards; ImportError if it is not here.
+
+    The wheel of its bindings calls it `tensorrt_bindings`.
+    """
+    if importlib.util.find_spec("tensorrt") is None:
+        sys.modules["tensorrt"] = importlib.import_module("tensorrt_bindings")
+    return importlib.import_module("tensorrt")
+
+
 def _library(name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        return import_tensorrt() if name == "tensorrt" else importlib.import_module(name)
     except ImportError as error:
         raise RuntimeError(
             f"engine 'tensorrt' needs the module {name} ({error}): serve from the image of "

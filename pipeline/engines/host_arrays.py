@@ -21,15 +21,8 @@ def wire_type(dtype: str) -> np.dtype[Any]:
 
 def check_within(spec: TensorSpec, array: Array, where: str) -> None:
     """ValueError if the array is not within `spec`; `where` begins the message."""
-    fits = len(array.shape) == len(spec.smallest) and all(
-        low <= size <= high
-        for low, size, high in zip(spec.smallest, array.shape, spec.largest, strict=True)
-    )
-    if array.dtype != wire_type(spec.dtype) or not fits:
-        shape = f"{list(spec.smallest)}"
-        if spec.smallest != spec.largest:
-            shape += f" to {list(spec.largest)}"
-        raise misfit(where, array, wire_type(spec.dtype), shape)
+    if array.dtype != wire_type(spec.dtype) or not spec.holds(array.shape):
+        raise misfit(where, array, wire_type(spec.dtype), spec.sizes)
 
 
 def narrowed(array: Array, dtype: str) -> Array:

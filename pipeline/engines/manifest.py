@@ -25,13 +25,13 @@ BYTES = {
     "bool": 1,
     "float8": 1,
 }
-ON_DEVICE = ("cache_", "present_", "text_k_", "text_v_", "state_", "next_state_")
+ON_DEVICE = ("cache_", "present_", "text_k_", "text_v_", "state_", "next_state_", "tokens")
 """How the names of inputs and outputs begin that never leave the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """An input or output: element type, and the smallest and the largest shape of its profile."""
+    """An input or output: element type, and its smallest and its largest shape."""
 
     dtype: str
     smallest: tuple[int, ...]
@@ -45,6 +45,23 @@ class TensorSpec:
     def num_bytes(self) -> int:
         """Bytes at its largest."""
         return BYTES[self.dtype] * math.prod(self.largest)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its shape may vary."""
+        return self.smallest != self.largest
+
+    def holds(self, shape: tuple[int, ...]) -> bool:
+        """Whether a shape is within its smallest and its largest."""
+        return len(shape) == len(self.smallest) and all(
+            low <= size <= high
+            for low, size, high in zip(self.smallest, shape, self.largest, strict=True)
+        )
+
+    @property
+    def sizes(self) -> str:
+        """Its shapes, for messages."""
+        return f"{list(self.smallest)}" + f" to {list(self.largest)}" * self.is_open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """TensorRT behind the interface of `pipeline.engines.base`.
 
 A `TensorRTEngine` is one plan on a `Gpu`, a `TensorRTBinding` that plan on one set of buffers with
-an execution context of its own. Addresses are set once. From its second run on a binding launches
-what it has captured as a CUDA graph; only the copies of what comes and goes, through pinned memory,
-stay outside the capture. The contexts of a process run one after another and share one block of
-scratch memory.
+an execution context of its own. Addresses are set once. A binding's first run of a shape is also
+captured as a CUDA graph, which the next runs of that shape launch. Only the copies of what comes
+and goes, through pinned memory, stay outside the capture. The contexts of a process run one after
+another and share one block of scratch memory.
 """
 
-import mmap
+import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import numpy as np
 from pipeline.engines.base import Array, Arrays, BoundGraph, Buffers, LoadedGraph
 from pipeline.engines.gpu import CapturedGraph, DeviceBuffer, Gpu, Shape
 from pipeline.engines.host_arrays import check_within, narrowed, widened
-from pipeline.engines.manifest import Manifest, manifest_path
+from pipeline.engines.manifest import Manifest, TensorSpec, manifest_path
+
+logger = logging.getLogger(__name__)
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -34,7 +37,7 @@ _DTYPES = {
 
 
 class TensorRTEngine(LoadedGraph):
-    """A plan on a GPU; shapes are the largest of its profile."""
+    """A plan on a GPU; shapes are the largest over its profiles."""
 
     inputs: dict[str, tuple[Shape, str]]
     outputs: dict[str, tuple[Shape, str]]
@@ -46,15 +49,35 @@ class TensorRTEngine(LoadedGraph):
         self.path, self.gpu = path, gpu
         self.manifest = Manifest.load(manifest_path(path))
         self.manifest.check(gpu.machine())
-        gpu.memory()  # TensorRT allocates on the thread's device, which a first call sets
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
-            self.engine = gpu.runtime.deserialize_cuda_engine(plan)
-        if self.engine is None:
-            raise self.refused("TensorRT cannot load it")
-        if self.manifest.streams_weights:
-            self.engine.weight_streaming_budget_v2 = 0
+        self.engine = gpu.load(path, self.manifest.streams_weights)
         self.inputs, self.outputs = self._tensors("INPUT"), self._tensors("OUTPUT")
-        self.scratch_bytes = int(self.engine.device_memory_size_v2)
+        self.profiles = [self._profile(i) for i in range(self.engine.num_optimization_profiles)]
+
+    def _profile(self, number: int) -> dict[str, TensorSpec]:
+        """What the plan's inputs may be in one of its optimisation profiles."""
+        specs = dict(self.manifest.inputs)
+        for name, spec in specs.items():
+            if spec.is_open:
+                low, _, high = map(tuple, self.engine.get_tensor_profile_shape(name, number))
+                specs[name] = dataclasses.replace(spec, smallest=low, largest=high)
+        return specs
+
+    def profile_of(self, buffers: Buffers) -> int:
+        """The first profile that every one of the buffers fits; ValueError if there is none."""
+        fitting = {
+            name: [_fits(buffer, specs[name]) for specs in self.profiles]
+            for name, buffer in buffers.items()
+        }
+        for number in range(len(self.profiles)):
+            if all(fits[number] for fits in fitting.values()):
+                return number
+        wrong = [
+            f"{name} is {buffers[name].dtype}{list(buffers[name].shape)}, wanted "
+            + " or ".join(f"{specs[name].dtype}{specs[name].sizes}" for specs in self.profiles)
+            for name, fits in fitting.items()
+            if not all(fits)
+        ]
+        raise ValueError(f"{self.path.name}: bound to what is in no profile: {'; '.join(wrong)}")
 
     def _tensors(self, mode: str) -> dict[str, tuple[Shape, str]]:
         """Name -> shape at its largest and element type."""
@@ -76,8 +99,9 @@ class TensorRTEngine(LoadedGraph):
         return self.gpu.allocate(shape, dtype)
 
     def bind(self, reads: Buffers, writes: Buffers) -> "TensorRTBinding":
-        """Bind device buffers as inputs and outputs. Arrays in `reads` are brought along anew for
-        every run, since their owner may have changed them; arrays in `writes` are filled by it.
+        """Bind device buffers as inputs and outputs; arrays in `writes` are filled by every run.
+
+        An output whose size is open must be among `writes`. ValueError says what does not fit.
         """
         return TensorRTBinding(self, reads, writes)
 
@@ -96,7 +120,10 @@ class TensorRTEngine(LoadedGraph):
 
 
 class TensorRTBinding(BoundGraph):
-    """One plan on one set of buffers, with its own context and captured graph."""
+    """One plan on one set of buffers, with its own context and captured graph.
+
+    The buffers choose the optimisation profile: the first one whose shapes they have.
+    """
 
     def __init__(self, engine: TensorRTEngine, reads: Buffers, writes: Buffers) -> None:
         super().__init__(engine, reads)
@@ -105,54 +132,62 @@ class TensorRTBinding(BoundGraph):
         self._context = engine.engine.create_execution_context(strategy)
         if self._context is None:
             raise engine.refused("no execution context")
-        self._bound: dict[str, DeviceBuffer] = {}
         self._mirrored = {n: a for n, a in reads.items() if isinstance(a, np.ndarray)}
+        reads = {n: buffer for n, buffer in reads.items() if n not in self._mirrored}
         self._check_aliases(reads, writes)
+        number = engine.profile_of(reads)
+        if not self._context.set_optimization_profile_async(number, int(gpu.stream)):
+            raise engine.refused(f"profile {number} refused")
+        self._specs = engine.profiles[number]
         self._filled: Arrays = {n: a for n, a in writes.items() if isinstance(a, np.ndarray)}
-        for names, buffers in ((engine.inputs, reads), (engine.outputs, writes)):
-            for name in names:
-                buffer = buffers.get(name)
-                self._set_address(name, buffer if isinstance(buffer, DeviceBuffer) else None)
+        self._bound: dict[str, DeviceBuffer] = {}
+        for name, spec in self._specs.items():
+            self._bind(name, reads.get(name) or gpu.allocate(spec.largest, spec.dtype))
+        for name, spec in engine.manifest.outputs.items():
+            self._bind(name, self._written(name, spec, writes.get(name)))
+        self._shapes: dict[str, Shape] = {}
+        for name, buffer in reads.items():
+            self._set_shape(name, buffer.shape)
         self._staging = {
-            name: gpu.allocate_pinned(*engine.inputs[name])
+            name: gpu.allocate_pinned(self._bound[name].shape, self._bound[name].dtype)
             for name in (*self._fed, *self._mirrored)
         }
         self.outputs: Buffers = {
-            name: gpu.allocate_pinned(self._shape_of(name), engine.outputs[name][1])
+            name: gpu.allocate_pinned(self._bound[name].shape, self._bound[name].dtype)
             for name in engine.outputs
             if name not in writes or name in self._filled
         }
-        self._shapes: dict[str, Shape] = {}
-        self._is_warm = False
         self._graph: CapturedGraph | None = None
-        self._set_scratch()
+        self._captures = not engine.manifest.streams_weights  # these wait for their own copies
+        if num_bytes := int(engine.engine.get_device_memory_size_for_profile_v2(number)):
+            self._scratch = gpu.scratch(num_bytes)
+            self._context.set_device_memory(self._scratch.address, self._scratch.num_bytes)
 
-    def _set_address(self, name: str, buffer: DeviceBuffer | None) -> None:
-        engine = self.engine
-        shape, dtype = engine.inputs.get(name) or engine.outputs[name]
-        buffer = buffer or engine.gpu.allocate(shape, dtype)
-        if (buffer.shape, buffer.dtype) != (shape, dtype):
-            raise ValueError(
-                f"{self.name}: {name} is bound to {buffer.dtype}{list(buffer.shape)}, "
-                f"wanted {dtype}{list(shape)}"
-            )
+    def _bind(self, name: str, buffer: DeviceBuffer) -> None:
         self._bound[name] = buffer
         if not self._context.set_tensor_address(name, buffer.address):
-            raise engine.refused(f"address of {name} refused")
+            raise self.engine.refused(f"address of {name} refused")
 
-    def _shape_of(self, name: str) -> Shape:
-        """Of an output in host memory: its largest, or that of the array that it fills."""
-        if (array := self._filled.get(name)) is None:
-            return self.engine.outputs[name][0]
-        where = f"{self.name}: what {name} is to fill"
-        check_within(self.engine.manifest.outputs[name], array, where)
-        return array.shape
+    def _written(self, name: str, spec: TensorSpec, given: Any) -> DeviceBuffer:
+        """Where an output goes: the buffer that was given, or memory of its own."""
+        if isinstance(given, DeviceBuffer):
+            if not _fits(given, spec):
+                raise ValueError(
+                    f"{self.name}: {name} is bound to {given.dtype}{list(given.shape)}, "
+                    f"wanted {spec.dtype}{spec.sizes}"
+                )
+            return given
+        if given is not None:
+            check_within(spec, given, f"{self.name}: what {name} is to fill")
+        elif spec.is_open:
+            raise ValueError(f"{self.name}: {name} has no fixed size: give it what to fill")
+        shape = spec.largest if given is None else given.shape
+        return self.engine.gpu.allocate(shape, spec.dtype)
 
-    def _set_scratch(self) -> None:
-        num_bytes = self.engine.scratch_bytes
-        if num_bytes:
-            self._scratch = self.engine.gpu.scratch(num_bytes)
-            self._context.set_device_memory(self._scratch.address, self._scratch.num_bytes)
+    def _set_shape(self, name: str, shape: Shape) -> None:
+        if not self._context.set_input_shape(name, shape):
+            raise self.engine.refused(f"shape {list(shape)} of {name} refused")
+        self._shapes[name] = shape
 
     def _check_aliases(self, reads: Buffers, writes: Buffers) -> None:
         """Outputs that the plan writes over an input must be that input's buffer, and no others.
@@ -180,7 +215,6 @@ class TensorRTBinding(BoundGraph):
         for name, pinned in self.outputs.items():
             gpu.download(self._bound[name], pinned)
         gpu.wait()
-        self._is_warm = True
         results = {n: widened(p, engine.outputs[n][1]) for n, p in self.outputs.items()}
         for name, array in self._filled.items():
             array[...] = results.pop(name)
@@ -188,26 +222,48 @@ class TensorRTBinding(BoundGraph):
 
     def _feed(self, name: str, array: Array) -> None:
         if self._shapes.get(name) != array.shape:
-            if not self._context.set_input_shape(name, array.shape):
-                raise self.engine.refused(f"shape {list(array.shape)} of {name} refused")
-            self._shapes[name] = array.shape
-            self._graph, self._is_warm = None, False
+            check_within(self._specs[name], array, f"{self.name}: {name}")
+            self._set_shape(name, array.shape)
+            self._graph = None
         pinned = self._staging[name].reshape(-1)[: array.size]
-        pinned[:] = narrowed(array, self.engine.inputs[name][1]).reshape(-1)
+        pinned[:] = narrowed(array, self._specs[name].dtype).reshape(-1)
         self.engine.gpu.upload(pinned, self._bound[name])
 
     def _start(self) -> None:
-        """The first run allocates and chooses, so it is not captured."""
-        if self._graph is None and self._is_warm:
-            self._graph = self.engine.gpu.capture(self._execute)
-        if self._graph is None:
-            self._execute()
-        else:
+        """Launch what was captured; or run new shapes, then capture them for the runs that follow.
+
+        A first run allocates and chooses, so it is no part of the capture.
+        """
+        if self._graph is not None:
             self._graph.launch()
+            return
+        self._check_sizes()
+        self._execute()
+        if not self._captures:
+            return
+        try:
+            self._graph = self.engine.gpu.capture(self._execute)
+        except RuntimeError as error:
+            self._captures = False
+            logger.warning("%s runs without a captured graph: %s", self.name, error)
+
+    def _check_sizes(self) -> None:
+        """Outputs whose size is open must have that of their memory; -1 is unknown to TensorRT."""
+        for name, spec in self.engine.manifest.outputs.items():
+            found = list(self._context.get_tensor_shape(name)) if spec.is_open else []
+            wanted = self._bound[name].shape
+            if any(size not in (-1, other) for size, other in zip(found, wanted, strict=False)):
+                raise ValueError(
+                    f"{self.name}: {name} comes out as {found}, but is bound to {list(wanted)}"
+                )
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(int(self.engine.gpu.stream)):
             raise self.engine.refused("TensorRT failed")
+
+
+def _fits(buffer: DeviceBuffer, spec: TensorSpec) -> bool:
+    return buffer.dtype == spec.dtype and spec.holds(buffer.shape)
 
 
 def plan_loader(device: int, cuda: Any = None, trt: Any = None) -> Callable[..., TensorRTEngine]:

@@ -103,7 +103,10 @@ class BlsCalls:
 
     def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
         request = pb.InferenceRequest(
-            model_name=model, requested_output_names=outputs, inputs=_tensors(inputs)
+            model_name=model,
+            requested_output_names=outputs,
+            inputs=_tensors(inputs),
+            preferred_memory=_on_host(),
         )
         return _outputs(model, request.exec())
 
@@ -117,6 +120,7 @@ class BlsCalls:
             inputs=_tensors(inputs),
             correlation_id=session,
             flags=flags,
+            preferred_memory=_on_host(),
         )
         return _outputs(model, request.exec())
 
@@ -132,6 +136,14 @@ def _identity(outputs: Arrays) -> Identity:
 def tensors_of(request: Any) -> dict[str, Array]:
     """A request's inputs by name."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+def _on_host() -> Any:
+    """Where answers are to be: those of plans are on the GPU else, where numpy cannot read them.
+
+    Triton names this kind of memory once the model's file is imported, not earlier.
+    """
+    return pb.PreferredMemory(pb.TRITONSERVER_MEMORY_CPU, 0)
 
 
 def _tensors(arrays: Arrays) -> list[Any]:

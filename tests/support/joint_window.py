@@ -10,6 +10,7 @@ from torch import Tensor
 from networks.dit import NOISY, DiT
 from networks.layers import attend, rotate
 from pipeline.avatar.rope_tables import sink_grid
+from pipeline.avatar.stage import unpatchified
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.positions import Positions, grid, tables
 from pipeline.denoising.schedule import Schedule
@@ -98,7 +99,7 @@ class JointWindow:
                 pairs = zip(x.split(num_tokens), audio, strict=True)
                 x = torch.cat([dit.audio_injector(index, own, heard, mask) for own, heard in pairs])
         made = [
-            dit.head(own, head[j : j + 1], latents[0].shape)
+            torch.from_numpy(unpatchified(dit.head(own, head[j : j + 1]).detach().numpy(), c))
             for j, own in enumerate(x.split(num_tokens))
         ]
         return made, kept

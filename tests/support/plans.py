@@ -22,7 +22,7 @@ TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
 def describe(name: str, folder: Path = DEMO, weights_bytes: int = 2_000_000_000) -> Manifest:
     """The manifest of a graph of `folder`, had it been built with so many bytes of weights."""
     model = read_model(folder / f"{name}.onnx")
-    ranges = ranges_of(name, load_config(folder))
+    profiles = ranges_of(name, load_config(folder))
     return Manifest(
         graph=name,
         machine=MACHINE,
@@ -35,8 +35,8 @@ def describe(name: str, folder: Path = DEMO, weights_bytes: int = 2_000_000_000)
         plan_bytes=weights_bytes + 1_000_000,
         builder_flags=(),
         build_seconds=1.0,
-        inputs=specs(model.graph.input, ranges),
-        outputs=specs(model.graph.output, ranges),
+        inputs=specs(model.graph.input, profiles),
+        outputs=specs(model.graph.output, profiles),
     )
 
 

@@ -5,12 +5,13 @@ from torch import Tensor
 
 from networks.checkpoint import build_seeded
 from networks.configs import AudioEncoderConfig, DiTConfig, TextEncoderConfig, VAEConfig
-from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.graph_inputs import present_outputs, step_outputs, text_outputs
+from networks.dit import DiT, DiTEmbed, DiTSink, DiTStep
+from networks.graph_inputs import step_outputs, text_outputs
 from networks.presets import Preset, preset_of
 from networks.transformer import TextKeysValues
 from pipeline.avatar.rope_tables import RopeTables
 from pipeline.avatar.sink_cache import SinkCache
+from pipeline.avatar.stage import unpatchified
 from pipeline.config.avatar import PipelineConfig
 from tests.support.tiny_sizes import TINY
 from train.network.batched_dit import Conditions
@@ -71,25 +72,35 @@ def random_conditions(preset: Preset, batch: int, num_blocks: int) -> Conditions
 
 
 class ServedStep:
-    """One denoising step of one stream with its cache, on `DiTPrefill` and `DiTStep`."""
+    """One denoising step of one stream with its cache, on the modules of the graphs."""
 
     def __init__(self, dit: DiT, config: PipelineConfig, timestep: float) -> None:
         self.config, self.plan, self.tables = config, SinkCache(config).plan, RopeTables(config)
         self.text_module, self.audio_module = TextKeysValues(dit), dit.casual_audio_encoder
-        self.prefill_module, self.step_module = DiTPrefill(dit), DiTStep(dit)
-        self.clean, _ = dit.modulations(torch.zeros(1))
-        self.modulation, self.head_modulation = dit.modulations(torch.tensor([timestep]))
+        self.sink, self.embed, self.trunk = DiTSink(dit), DiTEmbed(dit), DiTStep(dit)
+        self.clean, self.modulations = (
+            dict(zip(("modulation", "head_modulation"), dit.modulations(t), strict=True))
+            for t in (torch.zeros(1), torch.tensor([timestep]))
+        )
         shape = (1, config.num_heads, config.cache_len, config.head_dim)
         names = [f"cache_{kv}_{i}" for i in range(config.num_layers) for kv in "kv"]
         self.layers = {name: torch.zeros(shape) for name in names}
 
     def prefill(self, reference: Tensor, motion: Tensor, text: Tensor) -> None:
-        cos, sin = map(torch.from_numpy, self.tables.sink_tables())
-        self._keep(text_outputs(self.config), self.text_module(text))
-        index = torch.zeros(1, dtype=torch.int64)
-        tables = self.clean, cos, sin, index
-        values = self.prefill_module(reference, motion, *tables, **self.layers)
-        self._keep(present_outputs(self.config), values)
+        config, (cos, sin) = self.config, map(torch.from_numpy, self.tables.sink_tables())
+        self._keep(text_outputs(config), self.text_module(text))
+        width = config.num_heads * config.head_dim
+        values = self.trunk(
+            tokens=self.sink(reference, motion),
+            audio_local=torch.zeros(1, 1, config.num_audio_tokens + 1, width),
+            audio_global=torch.zeros(1, 1, width),
+            actor_mask=torch.zeros(1, 1, config.num_sink_tokens, 1),
+            **self.clean,
+            **{"cos_q": cos, "sin_q": sin, "cos_k": cos, "sin_k": sin},
+            write_index=torch.zeros(1, dtype=torch.int64),
+            **self.layers,
+        )
+        self._keep(step_outputs(config), values)
 
     def __call__(
         self,
@@ -109,27 +120,25 @@ class ServedStep:
         self.tables.place_reference(place.reference_position)
         cos_q, sin_q = map(torch.from_numpy, self.tables.block_tables(place.first_frame))
         local, overall = self.audio_module(audio)
-        values = self.step_module(
-            latent=latent,
-            pose=torch.zeros_like(latent),
+        tokens = self.embed(latent, torch.zeros_like(latent))
+        values = self.trunk(
+            tokens=tokens,
             audio_local=local,
             audio_global=overall,
-            actor_mask=torch.ones(1, self.config.tokens_per_block, 1),
-            modulation=self.modulation,
-            head_modulation=self.head_modulation,
-            dsigma=torch.tensor([dsigma]),
+            actor_mask=torch.ones(1, *tokens.shape[:2], 1),
+            **self.modulations,
             cos_q=cos_q,
             sin_q=sin_q,
-            cos_k=torch.from_numpy(self.tables.cos_k),
-            sin_k=torch.from_numpy(self.tables.sin_k),
+            cos_k=torch.from_numpy(self.tables.cos_k[:, : plan.valid_tokens]),
+            sin_k=torch.from_numpy(self.tables.sin_k[:, : plan.valid_tokens]),
             write_index=torch.tensor([plan.write_index]),
-            valid_tokens=torch.tensor([plan.valid_tokens]),
             **self.layers,
         )
         self._keep(step_outputs(self.config), values)
-        return values[0]
+        velocity = torch.from_numpy(unpatchified(values[0].detach().numpy(), self.config))
+        return latent + dsigma * velocity
 
     def _keep(self, names: list[str], values: tuple[Tensor, ...]) -> None:
         outputs = dict(zip(names, values, strict=True))
-        outputs.pop("next_latent", None)
+        outputs.pop("velocity", None)
         self.layers |= {name.replace("present", "cache"): v for name, v in outputs.items()}

@@ -11,19 +11,20 @@ import typer
 from onnx import TensorProto, helper
 
 from export.checks import compile as engine_check
-from export.checks.compile import CASES, Case, build_graphs, run
+from export.checks.compile import CASES, SLICED, Case, build_graphs, run, with_side
 from export.engines import packages as engine_packages
+from export.presets import any_preset, config_of
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 needs_rtx = pytest.mark.skipif(
     not engine_packages.is_installed(), reason="no TensorRT-RTX; python -m export.engines.packages"
 )
-QKV = [1, 2, 64, 64]
 
 
-def write_graph(path: Path, nodes: list[onnx.NodeProto], dtype: int) -> None:
+def write_graph(path: Path, nodes: list[onnx.NodeProto], dtype: int, head: int = 64) -> None:
     """q, k, v [1, N, L, d] to y of the same shape."""
-    q, k, v, y = (helper.make_tensor_value_info(name, dtype, QKV) for name in "qkvy")
+    shape = [1, 2, 64, head]
+    q, k, v, y = (helper.make_tensor_value_info(name, dtype, shape) for name in "qkvy")
     graph = helper.make_graph(nodes, "g", [q, k, v], [y])
     opset = helper.make_opsetid("", 24)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=11), path)
@@ -58,6 +59,27 @@ def test_what_cannot_run_in_one_piece_does_not_pass(tmp_path: Path) -> None:
     assert "1 Softmax nodes: an attention was exported in parts" in results["written_out"]["error"]
     assert "Sdpa" in results["unknown"]["error"]
     assert list(tmp_path.glob("*.plan")) == []
+
+
+@needs_rtx
+def test_a_head_too_wide_for_a_kernel_may_come_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The released VAE has one head of 384: nobody could build it."""
+    shutil.copy(DEMO / "pipeline.json", tmp_path)
+    write_graph(tmp_path / "wide.onnx", ATTENTION, TensorProto.BFLOAT16, head=384)
+    assert build_graphs(["wide"], tmp_path, (8, 9))["wide"]["ok"]
+    monkeypatch.setattr("export.engines.network.WIDEST_FUSED", 384)
+    assert "wide.onnx cannot be built" in build_graphs(["wide"], tmp_path, (8, 9))["wide"]["error"]
+
+
+@pytest.mark.parametrize("preset", SLICED)
+def test_the_released_vae_is_built_at_its_full_width(preset: str) -> None:
+    """The demo's VAE is narrower, and has another attention."""
+    (case,) = (c for c in CASES if c.preset == preset and "vae" in c.components)
+    made, full = with_side(any_preset(preset), case.side), any_preset(preset)
+    assert made.vae == full.vae
+    assert config_of(made).height == config_of(made).width == case.side
 
 
 def test_a_graph_that_fails_fails_the_gate(

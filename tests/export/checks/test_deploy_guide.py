@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export.checks.estimate import sizes_of
+from export.checks.estimate import SUSTAINED, memory_of, sizes_of, step_flop
 from export.engines.build import STREAMED
+from export.repository.catalogue import AVATAR
 from export.repository.memory import avatar_memory, rolling_memory
 from export.repository.placement import place
 from networks.graph_inputs import step_inputs, window_inputs
@@ -112,6 +113,33 @@ def test_the_table_of_14b_says_what_gpu_plan_prints(precision: str, streams: str
     assert second == f"{tables[5][0].caches / 1e9:.1f} GB"
     assert first == f"{tables[5][0].weights / 1e9:.1f} GB"
     assert sessions == [str(min(row.sessions for row in rows)) for rows in tables.values()]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_the_table_of_14b_says_how_many_sessions_are_in_real_time(precision: str) -> None:
+    """Memory alone would promise three talks where a GPU computes one."""
+    (line,) = (s for s in GUIDE.splitlines() if s.startswith(f"| in real time, {precision} |"))
+    preset, flops = PRESETS["14b"], 1e12 * SUSTAINED[precision]
+    tables = [
+        memory_of(preset, sizes_of(preset, precision), n, int(80e9), flops) for n in range(5, 0, -1)
+    ]
+    found = [str(min(row.sessions_in_time or 0 for row in rows)) for rows in tables]
+    assert [cell.strip() for cell in line.strip("|").split("|")[3:]] == found
+
+
+def test_a_step_of_14b_holds_its_weights_once() -> None:
+    """Step and prefill had 24 GB each of the same weights; mask and prefill are no operations."""
+    preset = PRESETS["14b"]
+    c, d, sizes = preset.pipeline, preset.dit, sizes_of(preset, "bf16")
+    attention, text_kv, ffn = 4 * d.dim**2, 2 * d.dim**2, 2 * d.dim * d.ffn_dim
+    layers = d.num_layers * (2 * attention - text_kv + ffn)
+    assert sizes["dit_step"].weights == pytest.approx(2 * layers, rel=0.17)  # and 12 injectors
+    assert 27.5e9 < sizes["dit_step"].weights < 28e9
+    assert sizes["dit_embed"].weights + sizes["dit_sink"].weights < 0.2e9
+    row = avatar_memory(place(c.num_steps, 5), sizes, int(80e9))[0]
+    assert row.weights == sum(sizes[name].weights for name in AVATAR.denoiser.graphs)
+    assert row.sessions == 3
+    assert step_flop(preset) == pytest.approx(121e12, rel=0.01)
 
 
 @pytest.mark.parametrize("preset", ["rolling-1.3b", "rolling-demo"])

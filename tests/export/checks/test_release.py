@@ -26,7 +26,7 @@ from tests.support.tiny_release import ALPHA, RANK, lora_state, tiny_preset, wri
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 GRAPHS = {
-    *("audio_tokens", "dit_text", "dit_prefill", "dit_step"),
+    *("audio_tokens", "dit_text", "dit_sink", "dit_embed", "dit_step"),
     *("vae_encoder", "vae_decoder_warmup", "vae_decoder", "audio_encoder", "text_encoder"),
 }
 
@@ -118,7 +118,7 @@ def test_files_that_do_not_fit_are_not_prepared(verify, release: Path, tmp_path:
 def test_the_14b_needs_what_its_parameters_take(tmp_path: Path) -> None:
     """The figures that a user is told, from the shapes of full-size files."""
     preset = PRESETS["14b"]
-    write_slice(preset, tmp_path)
+    write_slice(preset, tmp_path, "dit")
     dit = verify_release.RELEASED[0]
     weights = open_weights(tmp_path, "dit")
     numbers = {

@@ -1,7 +1,9 @@
 """The engine builder: what it refuses, what it writes down, and one real build without a GPU."""
 
+import json
 import types
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -22,8 +24,10 @@ from networks.presets import PRESETS
 from pipeline.avatar.audio import FIELD, num_hidden_frames
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Manifest, manifest_path
 from pipeline.identity.file_hashes import read_hashes
+from tests.support.fake_gpu import FakeCuda, FakeTensorRT
 from tests.support.plans import element_types
 
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
@@ -84,11 +88,12 @@ def test_every_open_axis_of_every_graph_has_a_range() -> None:
     """A new axis would get a default that fits nothing."""
     for path in DEMO.glob("*.onnx"):
         shapes = shapes_of(read_model(path).graph.input)
-        made = profile(shapes, axis_ranges(CONFIG))
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
-        assert set(made) == opened
-        for low, usual, high in made.values():
-            assert all(a <= b <= c for a, b, c in zip(low, usual, high, strict=True))
+        for ranges in ranges_of(path.stem, CONFIG):
+            made = profile(shapes, ranges)
+            assert set(made) == opened
+            for low, usual, high in made.values():
+                assert all(a <= b <= c for a, b, c in zip(low, usual, high, strict=True))
     with pytest.raises(ValueError, match="input x: no range for axis 'batch'"):
         profile({"x": ["batch", 2]}, axis_ranges(CONFIG))
 
@@ -98,16 +103,17 @@ def test_every_window_has_its_place_in_a_profile() -> None:
     config = RollingConfig.load(ROLLING / "rolling.json")
     for path in ROLLING.glob("*.onnx"):
         assert load_config(path.parent) == config
-        ranges = ranges_of(path.stem, config)
+        (ranges,) = ranges_of(path.stem, config)
         shapes = shapes_of(read_model(path).graph.input)
         opened = {n for n, s in shapes.items() if any(isinstance(axis, str) for axis in s)}
         assert set(profile(shapes, ranges)) == opened
     frames = config.frames_per_block
-    window = ranges_of("dit_window", config)
+    (window,), (clean,), (again,) = (
+        ranges_of(f"dit_{name}", config) for name in ("window", "clean", "recache")
+    )
     assert window["frames"] == (frames, 5 * frames, 5 * frames)
     assert window["history"] == (0, 2, config.span_blocks - 1)  # a last block sees six
-    assert ranges_of("dit_clean", config)["history"] == (0, 6, 6)
-    again = ranges_of("dit_recache", config)
+    assert clean["history"] == (0, 6, 6)
     assert again["frames"] == (2 * frames, 8 * frames, 8 * frames)
     assert again["stored_blocks"] == (2, 7, 8)
     assert again["history"] == (0, 1, 1)  # the sink, where its K/V stay
@@ -197,14 +203,14 @@ def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
     assert (made.dit.dim, made.pipeline.cache_len) == (5120, 15312)
     assert made.pipeline.tokens_per_block == full.pipeline.tokens_per_block == 3168
     assert made.dit.num_layers == 2
-    path = write_slice(made, tmp_path)
+    path = write_slice(made, tmp_path, "dit")
     assert path.stat().st_size > 2_000_000_000
     assert path.stat().st_blocks * 512 < 1_000_000  # a file of holes
 
 
 def test_the_lock_names_both_interpreters() -> None:
     """Python 3.12 would find no TensorRT-RTX."""
-    assert LOCK.read_text().count("--hash=sha256:") == 4
+    assert LOCK.read_text().count("--hash=sha256:") == 4 + 5
 
 
 @needs_rtx
@@ -219,6 +225,42 @@ def test_a_graph_is_built_without_a_gpu(tmp_path: Path) -> None:
     assert made.plan_bytes == plan.stat().st_size > 0
     assert (made.machine.library, made.machine.compute_capability) == ("tensorrt_rtx", "8.9")
     assert made.inputs["samples"].smallest[0] == FIELD < made.inputs["samples"].largest[0]
+
+
+def builder_on_gpu(graph: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """TensorRT-RTX parses, Polygraphy locks its timing cache; GPU and plan are the stand-in's."""
+    from export.engines.build import EngineBuilder
+
+    builder, cuda = EngineBuilder(Target(rtx=True, compute_capabilities=((8, 9),))), FakeCuda()
+    builder.target, builder.gpu = Target(stream_weights=True), Gpu(0, cuda, FakeTensorRT(cuda))
+    from polygraphy import util
+    from polygraphy.backend import trt as polygraphy_trt
+
+    def built(_network: Any, *, config: Any, save_timing_cache: str) -> bytes:
+        with util.LockFile(save_timing_cache):
+            rows = [{"num_samples": [s[0] for s in p["samples"]]} for p in config.profiles]
+            return json.dumps({"graph": str(graph), "profiles": rows}).encode()
+
+    monkeypatch.setattr(polygraphy_trt, "engine_bytes_from_network", built)
+    return builder
+
+
+@needs_rtx
+def test_a_gpu_build_needs_no_folder_and_loads_its_plan_as_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build of hours died at its end, and scratch memory was that of weights on the GPU."""
+    graph = small_graph(tmp_path / "dit_text.onnx")
+    builder, plan = builder_on_gpu(graph, monkeypatch), tmp_path / "new" / "demo" / "dit_text.plan"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read as a whole"))
+        made = builder.build(graph, plan, CONFIG)
+    assert made.streams_weights
+    assert made.scratch_bytes == 5120
+    assert made.gpu_memory_bytes == builder.gpu.memory()[1]
+    builder.gpu.trt.refuses.add("deserialize")
+    with pytest.raises(RuntimeError, match=r"dit_text.plan: TensorRT cannot load it"):
+        builder.build(graph, plan, CONFIG)
 
 
 @needs_rtx

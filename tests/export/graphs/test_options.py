@@ -14,7 +14,7 @@ from export.graphs import dit as dit_graphs
 from export.graphs.onnx_file import export_graph
 from export.presets import deployed, preset_named
 from networks.checkpoint import save_checkpoint
-from networks.graph_inputs import prefill_inputs, step_inputs
+from networks.graph_inputs import step_inputs
 from networks.presets import PRESETS
 from pipeline.avatar.executor import AvatarExecutor
 from pipeline.avatar.local import local_executor
@@ -39,7 +39,7 @@ def test_the_sink_is_as_large_as_the_size_wants() -> None:
     assert config.num_sink_tokens == 3640 > RELEASE_SINK_TOKENS
     assert config.cache_len == 3640 + 4 * 3 * 1456
     assert step_inputs(config)["cache_k_39"] == (1, 40, config.cache_len, 128)
-    assert prefill_inputs(config)["cos_sink"] == (1, 3640, 64)
+    assert RopeTables(config).sink_tables()[0].shape == (1, 3640, 64)
     assert RopeTables(config).cos_k.shape == (1, config.cache_len, 64)
     plan = SinkCache(config).plan(7, 30)
     assert plan.write_index == 3640 + 3 * 3 * 1456

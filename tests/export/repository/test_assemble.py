@@ -87,7 +87,7 @@ CODE |= {"1/hashes.json"}
         (
             "dit_stage_1",
             {
-                *("dit_step.onnx", "dit_prefill.onnx", "dit_text.onnx"),
+                *("dit_step.onnx", "dit_embed.onnx", "dit_sink.onnx", "dit_text.onnx"),
                 *("dit.safetensors", "timesteps.safetensors"),
             },
         ),

@@ -124,8 +124,9 @@ def test_stateless_models_declare_what_their_graphs_have(name: str, file: str) -
 def test_the_stages_of_the_decoder_and_the_dit_declare_their_blocks() -> None:
     """Latents and frames on the wire are those of the graphs behind the models."""
     for model, graph, pairs in (
-        ("dit_stage_0", "dit_step", {n: n for n in ("latent", "audio_local", "audio_global")}),
-        ("dit_stage_0", "dit_prefill", {"reference": "reference", "motion": "motion"}),
+        ("dit_stage_0", "dit_embed", {"latent": "latent"}),
+        ("dit_stage_0", "dit_step", {n: n for n in ("audio_local", "audio_global")}),
+        ("dit_stage_0", "dit_sink", {"reference": "reference", "motion": "motion"}),
         ("dit_stage_0", "dit_text", {"text": "text"}),
         ("vae_decoder", "vae_decoder", {"latent": "latent", "frames": "frames"}),
     ):

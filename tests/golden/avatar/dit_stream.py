@@ -7,13 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 from networks.checkpoint import load_checkpoint
-from networks.dit import DiT, DiTPrefill, DiTStep
-from networks.graph_inputs import dtype_of, present_outputs, step_outputs, text_outputs
+from networks.dit import DiT, DiTEmbed, DiTSink, DiTStep
+from networks.graph_inputs import dtype_of, step_outputs, text_outputs
 from networks.transformer import TextKeysValues
 from pipeline.avatar.rope_tables import RopeTables
+from pipeline.avatar.stage import unpatchified
 from tests.golden.fixtures import preset, weights
 
-Arrays = dict[str, NDArray[Any]]
+Array = NDArray[Any]
+Arrays = dict[str, Array]
 
 
 class Driver(Protocol):
@@ -25,9 +27,11 @@ class Driver(Protocol):
 
     def audio_tokens(self, audio_features: NDArray[np.float32]) -> Arrays: ...
 
-    def prefill(self, feeds: Arrays) -> None: ...
+    def sink(self, reference: NDArray[np.float32], motion: NDArray[np.float32]) -> Array: ...
 
-    def step(self, feeds: Arrays) -> NDArray[np.float32]: ...
+    def embed(self, latent: NDArray[np.float32], pose: NDArray[np.float32]) -> Array: ...
+
+    def trunk(self, tokens: Array, feeds: Arrays) -> NDArray[np.float32]: ...
 
 
 class TorchDriver:
@@ -35,7 +39,9 @@ class TorchDriver:
 
     def __init__(self, dit: DiT) -> None:
         self.text_module, self.audio_module = TextKeysValues(dit), dit.casual_audio_encoder
-        self.prefill_module, self.step_module = DiTPrefill(dit), DiTStep(dit)
+        self.sink_module, self.embed_module, self.trunk_module = (
+            use(dit) for use in (DiTSink, DiTEmbed, DiTStep)
+        )
         config = preset().pipeline
         shape = (1, config.num_heads, config.cache_len, config.head_dim)
         names = [f"cache_{kv}_{i}" for i in range(config.num_layers) for kv in "kv"]
@@ -56,16 +62,20 @@ class TorchDriver:
         return {"audio_local": local.numpy(), "audio_global": overall.numpy()}
 
     @torch.inference_mode()
-    def prefill(self, feeds: Arrays) -> None:
-        values = self.prefill_module(**_to_torch(feeds), **self._caches, **self._texts)
-        self._keep(dict(zip(present_outputs(preset().pipeline), values, strict=True)))
+    def sink(self, reference: NDArray[np.float32], motion: NDArray[np.float32]) -> Array:
+        return self.sink_module(torch.from_numpy(reference), torch.from_numpy(motion)).numpy()
 
     @torch.inference_mode()
-    def step(self, feeds: Arrays) -> NDArray[np.float32]:
-        values = self.step_module(**_to_torch(feeds), **self._caches, **self._texts)
+    def embed(self, latent: NDArray[np.float32], pose: NDArray[np.float32]) -> Array:
+        return self.embed_module(torch.from_numpy(latent), torch.from_numpy(pose)).numpy()
+
+    @torch.inference_mode()
+    def trunk(self, tokens: Array, feeds: Arrays) -> NDArray[np.float32]:
+        given = _to_torch({"tokens": tokens, **feeds})
+        values = self.trunk_module(**given, **self._caches, **self._texts)
         outputs = dict(zip(step_outputs(preset().pipeline), values, strict=True))
         self._keep(outputs)
-        return outputs["next_latent"].numpy()
+        return outputs["velocity"].numpy()
 
     def _keep(self, outputs: dict[str, torch.Tensor]) -> None:
         self._caches = {name: outputs[name.replace("cache", "present")] for name in self._caches}
@@ -94,11 +104,20 @@ class DiTStream:
 
     def prefill(self, reference: Any, motion: Any) -> None:
         """reference [1, C, 1, h, w], motion [1, C, 19, h, w]; the prompt came before."""
-        cos, sin = self.tables.sink_tables()
-        modulation, _ = self._modulations(0.0)
-        feeds = {"reference": reference, "motion": motion, "modulation": modulation}
-        feeds |= {"cos_sink": cos, "sin_sink": sin, "write_index": np.zeros(1, np.int64)}
-        self.driver.prefill({name: np.asarray(value) for name, value in feeds.items()})
+        config, (cos, sin) = self.config, self.tables.sink_tables()
+        modulation, head_modulation = self._modulations(0.0)
+        width = config.num_heads * config.head_dim
+        feeds = {
+            "audio_local": np.zeros((1, 1, config.num_audio_tokens + 1, width)),
+            "audio_global": np.zeros((1, 1, width)),
+            "actor_mask": np.zeros((1, 1, config.num_sink_tokens, 1)),
+            "modulation": modulation,
+            "head_modulation": head_modulation,
+            **{"cos_q": cos, "sin_q": sin, "cos_k": cos, "sin_k": sin},
+            "write_index": np.zeros(1, np.int64),
+        }
+        tokens = self.driver.sink(np.asarray(reference), np.asarray(motion))
+        self.driver.trunk(tokens, feeds)
 
     def velocity(
         self,
@@ -120,23 +139,23 @@ class DiTStream:
         modulation, head_modulation = self._modulations(timestep)
         latent = np.asarray(latent)[None]
         seen = min(block + 1, config.window_blocks) * config.tokens_per_block
+        keys = config.num_sink_tokens + seen
+        own = config.frames_per_block, config.tokens_per_frame
+        everywhere = np.ones((1, *own, 1))
         feeds = {
-            "latent": latent,
-            "pose": np.zeros_like(latent) if pose is None else pose,
             **self.driver.audio_tokens(np.ascontiguousarray(audio, np.float32)),
-            "actor_mask": np.ones((1, config.tokens_per_block, 1)) if mask is None else mask,
+            "actor_mask": everywhere if mask is None else np.array(mask).reshape(-1, *own, 1),
             "modulation": modulation,
             "head_modulation": head_modulation,
-            "dsigma": np.ones(1),
             "cos_q": cos_q,
             "sin_q": sin_q,
-            "cos_k": tables.cos_k,
-            "sin_k": tables.sin_k,
+            "cos_k": tables.cos_k[:, :keys],
+            "sin_k": tables.sin_k[:, :keys],
             "write_index": np.array([config.num_sink_tokens + slot * config.tokens_per_block]),
-            "valid_tokens": np.array([config.num_sink_tokens + seen]),
         }
-        feeds = {name: np.asarray(feed) for name, feed in feeds.items()}
-        return (self.driver.step(feeds) - latent)[0]
+        pose = np.zeros_like(latent) if pose is None else np.array(pose)
+        velocity = self.driver.trunk(self.driver.embed(latent, pose), feeds)
+        return unpatchified(velocity, config)[0]
 
     def ring(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The ring as the fixtures hold it, K rotated: k and v [1, ring tokens, N, d]."""

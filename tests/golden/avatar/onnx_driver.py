@@ -6,9 +6,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from networks.graph_inputs import dtype_of, present_outputs, step_outputs, text_outputs
+from networks.graph_inputs import dtype_of, step_outputs, text_outputs
 from pipeline.config.avatar import PipelineConfig
-from tests.golden.avatar.dit_stream import Arrays
+from tests.golden.avatar.dit_stream import Array, Arrays
 
 
 def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
@@ -20,11 +20,11 @@ def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
 
 
 Graphs = dict[str, ort.InferenceSession]
-"""audio_tokens, dit_text, dit_prefill and dit_step by name."""
+"""audio_tokens, dit_text, dit_sink, dit_embed and dit_step by name."""
 
 
 def open_graphs(folder: Path) -> Graphs:
-    names = ("audio_tokens", "dit_text", "dit_prefill", "dit_step")
+    names = ("audio_tokens", "dit_text", "dit_sink", "dit_embed", "dit_step")
     return {name: open_session(folder / f"{name}.onnx") for name in names}
 
 
@@ -49,12 +49,18 @@ class OnnxDriver:
         outputs = self._graphs["audio_tokens"].run(names, {"audio_features": audio_features})
         return dict(zip(names, outputs, strict=True))
 
-    def prefill(self, feeds: Arrays) -> None:
-        self._run("dit_prefill", feeds, present_outputs(self._config))
+    def sink(self, reference: NDArray[np.float32], motion: NDArray[np.float32]) -> Array:
+        outputs = self._run("dit_sink", {"reference": reference, "motion": motion}, ["tokens"])
+        return outputs["tokens"].numpy()
 
-    def step(self, feeds: Arrays) -> NDArray[np.float32]:
-        outputs = self._run("dit_step", feeds, step_outputs(self._config))
-        return outputs["next_latent"].numpy()
+    def embed(self, latent: NDArray[np.float32], pose: NDArray[np.float32]) -> Array:
+        return self._run("dit_embed", {"latent": latent, "pose": pose}, ["tokens"])[
+            "tokens"
+        ].numpy()
+
+    def trunk(self, tokens: Array, feeds: Arrays) -> NDArray[np.float32]:
+        outputs = self._run("dit_step", {"tokens": tokens, **feeds}, step_outputs(self._config))
+        return outputs["velocity"].numpy()
 
     def _run(self, graph: str, feeds: Arrays, names: list[str]) -> dict[str, ort.OrtValue]:
         session = self._graphs[graph]

@@ -63,7 +63,8 @@ def play(steps: list[int], num_blocks: int) -> tuple[Counter[str], Stage]:
 def test_a_prompt_is_read_once_and_a_sink_filled_once_for_all_steps(steps: list[int]) -> None:
     """At 14B a prefill is most of a second, and the text's part of it 2 TFLOP."""
     runs, stage = play(steps, num_blocks=2)
-    assert runs == {"dit_text": 1, "dit_prefill": 2, "dit_step": 2 * len(steps)}
+    passes = 2 * len(steps)
+    assert runs == {"dit_text": 1, "dit_sink": 2, "dit_embed": passes, "dit_step": passes + 2}
     first, *others = (step.cache for step in stage.sessions[1].steps)
     end = stage.config.num_sink_tokens
     for other in others:

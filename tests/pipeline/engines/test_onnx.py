@@ -12,9 +12,13 @@ DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 CONFIG = PipelineConfig.load(DEMO / "pipeline.json")
 
 
+SINK = {"actors": 1, "frames": 1, "frame_tokens": CONFIG.num_sink_tokens}
+SIZES = {**SINK, "keys": CONFIG.num_sink_tokens}
+
+
 @pytest.fixture(scope="module")
-def prefill() -> Engine:
-    return Engine(DEMO / "dit_prefill.onnx")
+def trunk() -> Engine:
+    return Engine(DEMO / "dit_step.onnx")
 
 
 def inputs(engine: Engine, bound: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -22,19 +26,24 @@ def inputs(engine: Engine, bound: tuple[str, ...]) -> dict[str, np.ndarray]:
     made = {}
     for name, (shape, dtype) in engine.inputs.items():
         if not name.startswith(bound):
-            made[name] = rng.standard_normal(shape).astype(dtype)
+            sizes = [SIZES[n] if isinstance(n, str) else n for n in shape]
+            made[name] = rng.standard_normal(sizes).astype(dtype)
     made["write_index"] = np.zeros(1, np.int64)
     return made
 
 
-def test_a_cache_is_written_in_place_and_nowhere_else(prefill: Engine) -> None:
+def velocity() -> np.ndarray:
+    return np.zeros((1, CONFIG.num_sink_tokens, 16), np.float32)
+
+
+def test_a_cache_is_written_in_place_and_nowhere_else(trunk: Engine) -> None:
     """A copy per layer and block would cost more than the arithmetic saves."""
-    cache = prefill.new_buffers("cache_")
+    cache = trunk.new_buffers("cache_")
     for array in cache.values():
         array[:] = 7.0
     written = {name.replace("cache_", "present_"): array for name, array in cache.items()}
-    binding = prefill.bind(cache, written)
-    binding.run(inputs(prefill, ("cache_",)))
+    binding = trunk.bind(cache, {**written, "velocity": velocity()})
+    binding.run(inputs(trunk, ("cache_",)))
     sink = CONFIG.num_sink_tokens
     for array in cache.values():
         assert (array[:, :, sink:] == 7.0).all()
@@ -52,26 +61,26 @@ def test_output_buffers_are_reused_from_run_to_run() -> None:
     assert set(first) == set(text.outputs)
 
 
-def test_rows_are_copied_to_the_buffers_of_their_names_and_no_more(prefill: Engine) -> None:
+def test_rows_are_copied_to_the_buffers_of_their_names_and_no_more(trunk: Engine) -> None:
     """A step would see another one's ring, or no sink."""
-    source, target = prefill.new_buffers("cache_"), prefill.new_buffers("cache_")
+    source, target = trunk.new_buffers("cache_"), trunk.new_buffers("cache_")
     for number, name in enumerate(source):
         source[name][:] = number + 1
-    prefill.copy_rows(source, target, CONFIG.num_sink_tokens)
+    trunk.copy_rows(source, target, CONFIG.num_sink_tokens)
     for number, name in enumerate(source):
         assert (target[name][:, :, : CONFIG.num_sink_tokens] == number + 1).all()
         assert not target[name][:, :, CONFIG.num_sink_tokens :].any()
 
 
-def test_a_wrong_shape_or_name_is_named(prefill: Engine) -> None:
+def test_a_wrong_shape_or_name_is_named(trunk: Engine) -> None:
     """ONNX Runtime's own words don't say which graph."""
-    cache = prefill.new_buffers("cache_")
-    binding = prefill.bind(cache, {})
-    feeds = inputs(prefill, ("cache_",))
-    with pytest.raises(ValueError, match=r"dit_prefill.onnx: motion is float32\[1, 2\], wanted"):
-        binding.run({**feeds, "motion": np.zeros((1, 2), np.float32)})
-    with pytest.raises(ValueError, match="reference is float64"):
-        binding.run({**feeds, "reference": feeds["reference"].astype(np.float64)})
+    cache = trunk.new_buffers("cache_")
+    binding = trunk.bind(cache, {"velocity": velocity()})
+    feeds = inputs(trunk, ("cache_",))
+    with pytest.raises(ValueError, match=r"dit_step.onnx: cos_q is float32\[1, 2\], wanted"):
+        binding.run({**feeds, "cos_q": np.zeros((1, 2), np.float32)})
+    with pytest.raises(ValueError, match="sin_q is float64"):
+        binding.run({**feeds, "sin_q": feeds["sin_q"].astype(np.float64)})
     del feeds["modulation"]
     with pytest.raises(ValueError, match=r"got inputs .* wanted .*'modulation'"):
         binding.run(feeds)
