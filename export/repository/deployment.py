@@ -3,8 +3,7 @@
     python -m export.repository.deployment --artifacts DIR --engines DIR --gpus 2 --sessions 1
 
 The configurations in model_repository/ are written for a GPU per stage. Here they are set to a
-placement: which GPUs, which steps, how many sessions. Only these values change. Prints the memory
-of each GPU; what does not fit is refused. Standard library only.
+placement: which GPUs, which steps, how many sessions. What does not fit into memory is refused.
 """
 
 import argparse
