@@ -1,4 +1,4 @@
-"""A local server is asked directly, whatever proxies the environment names; downloads keep theirs."""
+"""A local server is asked directly, whatever proxies the environment names for downloads."""
 
 import http.client
 import json
