@@ -74,6 +74,8 @@ class Streams(ABC):
     flops: float
     """Work per block in the steady state."""
     decoder: Any
+    denoiser: Any = None
+    """What keeps a session's caches, if that is not the stream itself."""
 
     @abstractmethod
     def open(self, session: int) -> Iterator[Array]:
@@ -85,6 +87,8 @@ class Streams(ABC):
 
     def close(self, session: int) -> None:
         self.decoder.close(session)
+        if self.denoiser is not None:
+            self.denoiser.close(session)
 
 
 class TextToVideo(Streams):
@@ -92,9 +96,9 @@ class TextToVideo(Streams):
 
     def __init__(self, rules: str) -> None:
         self.name = self.rules = rules
-        self.device, self.decoder = WindowDevice(ROLLING), RollingDecoder(ROLLING)
+        self.denoiser, self.decoder = WindowDevice(ROLLING), RollingDecoder(ROLLING)
         self.decoder.warm_up()
-        stage = self.device.stages[rules]
+        stage = self.denoiser.stages[rules]
         stage.warm_up()
         self.config = c = stage.config
         self.frames = c.frames_per_block * c.temporal_stride
@@ -102,19 +106,15 @@ class TextToVideo(Streams):
 
     def open(self, session: int) -> Iterator[Array]:
         text = np.zeros((1, self.config.text_len, self.config.text_dim), np.float32)
-        self.device.open(session, text, rules=np.frombuffer(self.rules.encode(), np.uint8))
+        self.denoiser.open(session, text, rules=np.frombuffer(self.rules.encode(), np.uint8))
         self.decoder.open(session)
         return self._latents(session)
 
     def _latents(self, session: int) -> Iterator[Array]:
         for tick in itertools.count():
-            latent = self.device.step(session, tick)
+            latent = self.denoiser.step(session, tick)
             if latent is not None:
                 yield latent
-
-    def close(self, session: int) -> None:
-        super().close(session)
-        self.device.close(session)
 
 
 class Avatar(Streams):
@@ -124,8 +124,8 @@ class Avatar(Streams):
 
     def __init__(self, graphs: Path) -> None:
         self.config = c = PipelineConfig.load(graphs / "pipeline.json")
-        self.stage, self.decoder = Stage(graphs, list(range(c.num_steps))), Decoder(graphs)
-        self.stage.warm_up()
+        self.denoiser, self.decoder = Stage(graphs, list(range(c.num_steps))), Decoder(graphs)
+        self.denoiser.warm_up()
         self.decoder.warm_up()
         self.frames = c.video_frames_per_block
         self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
@@ -133,7 +133,7 @@ class Avatar(Streams):
     def open(self, session: int) -> Iterator[Array]:
         given = silent_conditions(self.config, 1)
         reference, motion, text = (x.numpy() for x in (given.reference, given.motion, given.text))
-        self.stage.open(session, reference, motion, text)
+        self.denoiser.open(session, reference, motion, text)
         self.decoder.open(session, motion)
         return self._latents(session)
 
@@ -144,11 +144,7 @@ class Avatar(Streams):
         distance = np.full(c.num_steps, c.sink_distance, np.int64)
         for block in itertools.count():
             noise = block_noise(0, block, c.latent_shape)
-            yield self.stage.step(session, block, noise, local, overall, distance)
-
-    def close(self, session: int) -> None:
-        super().close(session)
-        self.stage.close(session)
+            yield self.denoiser.step(session, block, noise, local, overall, distance)
 
 
 class TorchAvatar(Streams):

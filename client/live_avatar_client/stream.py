@@ -61,7 +61,6 @@ def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> He
 
 
 def _error_from_rpc(error: Any, url: str) -> AvatarError:
-    """The gRPC failure in words."""
     code, details = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return AvatarError(

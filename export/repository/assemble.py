@@ -114,7 +114,6 @@ def _placed(
 
 
 def _graphs_folder(name: str, model: Model, artifacts: Path, steps: list[list[int]]) -> Folder:
-    """A model served from its graphs, on a CPU."""
     is_python = model.role is not Role.ENSEMBLE
     wanted = [system_of(model).config, HASHES, *model.files_in(artifacts)] if is_python else []
     if model.role is Role.PUBLIC and (artifacts / TOKENIZER).exists():

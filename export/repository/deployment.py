@@ -85,7 +85,6 @@ class Deployment:
         )
 
     def _config(self, name: str, model: Model, text: str) -> str:
-        """config.pbtxt of a model, set to this deployment."""
         text = with_steps(name, text, self.placement.steps)
         if model.role is Role.DENOISER:
             number = name.rpartition("_")[2]
