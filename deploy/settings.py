@@ -25,6 +25,7 @@ def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
         raise ValueError(f"BACKEND is {backend!r}, wanted {' or '.join(BACKENDS)}")
     _check_number(given, "GPUS", int, 1, MAX_GPUS)
     _check_number(given, "SESSIONS", int, 1, 1000)
+    _check_number(given, "THREADS", int, 1, 1000)
     _check_number(given, "LAYERS", int, 1, 1000)
     _check_number(given, "HOURS", float, 0.01, 10_000)
     _check_number(given, "GPU_MEMORY_GB", float, 1, 10_000)

@@ -9,6 +9,7 @@ write into them.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,9 @@ from export.repository.catalogue import (
     system_in,
     system_of,
 )
+from export.repository.cores import num_cores, shared_out
 from export.repository.folders import Folder, write_repository, written
-from export.repository.pbtxt import is_stage, parse_steps, stage_names, with_steps
+from export.repository.pbtxt import is_stage, parse_steps, stage_names, with_parameter, with_steps
 from pipeline.identity.file_hashes import HASHES
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def assemble(
     pipeline: Path = REPO / "pipeline",
     models: Sequence[str] | None = None,
     steps: str = "",
+    threads: int = 1,
     deployment: "Deployment | None" = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
@@ -49,6 +52,7 @@ def assemble(
     several folders share one repository, each with the models that read its files.
     models: names to take from `sources` (None: all of these).
     steps: denoising steps of each stage as in `parse_steps`; stages beyond them are left out.
+    threads: of each stage.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before.
     """
@@ -60,7 +64,7 @@ def assemble(
     folders = [
         deployment.folder(name, model, folder_of(model, given))
         if deployment
-        else _graphs_folder(name, model, folder_of(model, given), placed)
+        else _graphs_folder(name, model, folder_of(model, given), placed, threads)
         for name, model in names.items()
     ]
     for folder in given:
@@ -113,7 +117,14 @@ def _placed(
     return {n: model for n, model in names.items() if not is_stage(n) or n in wanted}, placed
 
 
-def _graphs_folder(name: str, model: Model, artifacts: Path, steps: list[list[int]]) -> Folder:
+def _graphs_folder(
+    name: str, model: Model, artifacts: Path, steps: list[list[int]], threads: int
+) -> Folder:
+    def config(text: str) -> str:
+        text = with_steps(name, text, steps) if steps else text
+        has_threads = is_stage(name) and "num_threads" in text
+        return with_parameter(text, "num_threads", str(threads)) if has_threads else text
+
     is_python = model.role is not Role.ENSEMBLE
     wanted = [system_of(model).config, HASHES, *model.files_in(artifacts)] if is_python else []
     if model.role is Role.PUBLIC and (artifacts / TOKENIZER).exists():
@@ -123,7 +134,7 @@ def _graphs_folder(name: str, model: Model, artifacts: Path, steps: list[list[in
         model=model,
         files={file: artifacts / file for file in wanted},
         is_python=is_python,
-        config=lambda text: with_steps(name, text, steps) if steps else text,
+        config=config,
     )
 
 
@@ -157,13 +168,24 @@ def main() -> None:
     parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
     parser.add_argument("--models", help="comma-separated names; all if not given")
-    parser.add_argument(
-        "--steps", default="", help="steps of each stage, such as '0,1 2,3'; one each if not given"
-    )
+    parser.add_argument("--steps", default="", help="such as '0,1 2,3'; else as cores allow")
+    parser.add_argument("--threads", type=int, help="of each stage; else as cores allow")
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
     with written(given.out) as names:
-        out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
+        steps, threads = given.steps, given.threads
+        config = folder_of(AVATAR.denoiser, given.artifacts) / AVATAR.config
+        if not steps and models is None and config.is_file():
+            shares = shared_out(json.loads(config.read_text())["num_steps"], num_cores())
+            print(shares, file=sys.stderr)
+            steps, threads = shares.text, threads or shares.threads
+        out = assemble(
+            given.artifacts,
+            given.out.absolute(),
+            models=models,
+            steps=steps,
+            threads=threads or 1,
+        )
         names += sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
 
 
