@@ -7,17 +7,16 @@ time. A server started by `make serve` is used and left running, else one is sta
 The number of sessions and the time are bounded. The last line is one JSON object.
 """
 
-import argparse
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from benchmarks import load_drivers, load_report
 from benchmarks.load_drivers import Load
@@ -25,8 +24,9 @@ from benchmarks.load_report import figures
 from benchmarks.report import machine
 from deploy.checkout import REPO
 from deploy.downloads import perf_analyzer
-from deploy.outcome import exit_code, say
+from deploy.outcome import say
 from deploy.server.local import LocalServer, server_left_running
+from export.commands import failing_in_words
 from live_avatar_client import AvatarError, read_audio
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 from live_avatar_client.stream import check_health
@@ -83,51 +83,36 @@ def measure(
     return report | {"load_after": round(os.getloadavg()[0], 2)}
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="perf_analyzer and our client, side by side.")
-    parser.add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
-    parser.add_argument("--image", type=Path, default=REPO / "examples" / "portrait.png")
-    parser.add_argument("--audio", type=Path, default=REPO / "examples" / "speech.flac")
-    parser.add_argument("--seconds", type=float, default=9.6, help="audio of a session, at most")
-    parser.add_argument("--request-s", type=float, default=2.4, help="audio of a request")
-    parser.add_argument("--sequences", type=int, default=4, help="sessions of each of the 4 runs")
-    parser.add_argument("--limit-s", type=float, default=170.0, help="time for everything")
-    parser.add_argument("--write-docs", action="store_true", help="write the page in docs/")
-    given = parser.parse_args()
-    if given.sequences < max(LEVELS):
-        parser.error(f"--sequences is {given.sequences}, expected {max(LEVELS)} or more")
-    return given
-
-
-def _run(given: argparse.Namespace) -> None:
+@failing_in_words(RuntimeError, AvatarError)
+def main(
+    repository: Path = REPO / "build" / "model_repository",
+    image: Path = REPO / "examples" / "portrait.png",
+    audio: Path = REPO / "examples" / "speech.flac",
+    seconds: Annotated[float, typer.Option(help="audio of a session, at most")] = 9.6,
+    request_s: Annotated[float, typer.Option(help="audio of a request")] = 2.4,
+    sequences: Annotated[int, typer.Option(min=max(LEVELS), help="sessions of each run")] = 4,
+    limit_s: Annotated[float, typer.Option(help="time for everything")] = 170.0,
+    write_docs: Annotated[bool, typer.Option("--write-docs", help="write the page")] = False,
+) -> None:
+    """Measure sessions at a time with perf_analyzer and with our client, side by side."""
     perf_analyzer.install()
-    audio = np.concatenate(list(read_audio(given.audio)))
     load = Load(
-        image=given.image,
-        audio=audio[: int(given.seconds * SAMPLE_RATE)],
-        samples_per_request=int(given.request_s * SAMPLE_RATE),
-        num_sequences=given.sequences,
-        limit_s=given.limit_s,
+        image=image,
+        audio=np.concatenate(list(read_audio(audio)))[: int(seconds * SAMPLE_RATE)],
+        samples_per_request=int(request_s * SAMPLE_RATE),
+        num_sequences=sequences,
+        limit_s=limit_s,
         folder=FOLDER,
     )
-    with serving(given.repository) as (url, repository):
-        report = measure(url, repository, load)
+    with serving(repository) as (url, served):
+        report = measure(url, served, load)
     print(load_report.comparison(report))
-    if given.write_docs:
+    if write_docs:
         load_report.PAGE.write_text(load_report.page(report))
         say(f"wrote {load_report.PAGE}")
     del report["perf_analyzer_said"]
     print(json.dumps(report))
 
 
-def main() -> int:
-    given = _arguments()
-    try:
-        _run(given)
-    except AvatarError as error:
-        raise RuntimeError(str(error)) from None
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    typer.run(main)

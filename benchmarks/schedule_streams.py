@@ -4,6 +4,7 @@ Work is counted from shapes: multiplications and additions of linear layers and 
 passes that the plan names. What the avatar hears is left out.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -49,6 +50,15 @@ def pass_flops(
     return config.num_layers * layer
 
 
+def plan_flops(
+    config: RollingConfig | PipelineConfig, planned: Pass, *, sink: int = 0, stores: bool = False
+) -> float:
+    """Of one planned pass, which may see `sink` tokens besides its keys."""
+    size = config.tokens_per_block
+    keys = sink + planned.num_keys * size
+    return pass_flops(config, len(planned.blocks) * size, keys, stores=stores)
+
+
 def steady_passes(config: RollingConfig) -> Iterable[Pass]:
     """Those of a block in the steady state."""
     tick = RollingPlan(config).tick(STEADY + config.window_blocks)
@@ -64,6 +74,8 @@ class Streams(ABC):
     flops: float
     """Work per block in the steady state."""
     decoder: Any
+    denoiser: Any = None
+    """What keeps a session's caches, if that is not the stream itself."""
 
     @abstractmethod
     def open(self, session: int) -> Iterator[Array]:
@@ -75,6 +87,8 @@ class Streams(ABC):
 
     def close(self, session: int) -> None:
         self.decoder.close(session)
+        if self.denoiser is not None:
+            self.denoiser.close(session)
 
 
 class TextToVideo(Streams):
@@ -82,35 +96,25 @@ class TextToVideo(Streams):
 
     def __init__(self, rules: str) -> None:
         self.name = self.rules = rules
-        self.device, self.decoder = WindowDevice(ROLLING), RollingDecoder(ROLLING)
+        self.denoiser, self.decoder = WindowDevice(ROLLING), RollingDecoder(ROLLING)
         self.decoder.warm_up()
-        stage = self.device.stages[rules]
+        stage = self.denoiser.stages[rules]
         stage.warm_up()
         self.config = c = stage.config
         self.frames = c.frames_per_block * c.temporal_stride
-        self.flops = sum(
-            pass_flops(c, len(p.blocks) * c.tokens_per_block, p.num_keys * c.tokens_per_block,
-                       stores=p.levels is None)
-            for p in steady_passes(c)
-        )  # fmt: skip
+        self.flops = sum(plan_flops(c, p, stores=p.levels is None) for p in steady_passes(c))
 
     def open(self, session: int) -> Iterator[Array]:
         text = np.zeros((1, self.config.text_len, self.config.text_dim), np.float32)
-        self.device.open(session, text, rules=np.frombuffer(self.rules.encode(), np.uint8))
+        self.denoiser.open(session, text, rules=np.frombuffer(self.rules.encode(), np.uint8))
         self.decoder.open(session)
         return self._latents(session)
 
     def _latents(self, session: int) -> Iterator[Array]:
-        tick = 0
-        while True:
-            latent = self.device.step(session, tick)
-            tick += 1
+        for tick in itertools.count():
+            latent = self.denoiser.step(session, tick)
             if latent is not None:
                 yield latent
-
-    def close(self, session: int) -> None:
-        super().close(session)
-        self.device.close(session)
 
 
 class Avatar(Streams):
@@ -120,8 +124,8 @@ class Avatar(Streams):
 
     def __init__(self, graphs: Path) -> None:
         self.config = c = PipelineConfig.load(graphs / "pipeline.json")
-        self.stage, self.decoder = Stage(graphs, list(range(c.num_steps))), Decoder(graphs)
-        self.stage.warm_up()
+        self.denoiser, self.decoder = Stage(graphs, list(range(c.num_steps))), Decoder(graphs)
+        self.denoiser.warm_up()
         self.decoder.warm_up()
         self.frames = c.video_frames_per_block
         self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
@@ -129,23 +133,18 @@ class Avatar(Streams):
     def open(self, session: int) -> Iterator[Array]:
         given = silent_conditions(self.config, 1)
         reference, motion, text = (x.numpy() for x in (given.reference, given.motion, given.text))
-        self.stage.open(session, reference, motion, text)
+        self.denoiser.open(session, reference, motion, text)
         self.decoder.open(session, motion)
         return self._latents(session)
 
     def _latents(self, session: int) -> Iterator[Array]:
-        c, block = self.config, 0
+        c = self.config
         shapes = c.audio_local_shape, c.audio_global_shape
         local, overall = (np.zeros(shape, np.float32) for shape in shapes)
         distance = np.full(c.num_steps, c.sink_distance, np.int64)
-        while True:
+        for block in itertools.count():
             noise = block_noise(0, block, c.latent_shape)
-            yield self.stage.step(session, block, noise, local, overall, distance)
-            block += 1
-
-    def close(self, session: int) -> None:
-        super().close(session)
-        self.stage.close(session)
+            yield self.denoiser.step(session, block, noise, local, overall, distance)
 
 
 class TorchAvatar(Streams):
@@ -161,11 +160,8 @@ class TorchAvatar(Streams):
         self.frames = c.video_frames_per_block
         self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
         if options.history == "clean":
-            self.flops = sum(
-                pass_flops(c, len(p.blocks) * c.tokens_per_block,
-                           c.num_sink_tokens + p.num_keys * c.tokens_per_block)
-                for p in steady_passes(plan_rules(c, options))
-            )  # fmt: skip
+            passes = steady_passes(plan_rules(c, options))
+            self.flops = sum(plan_flops(c, p, sink=c.num_sink_tokens) for p in passes)
 
     def open(self, session: int) -> Iterator[Array]:
         given = silent_conditions(self.config, self.num_blocks)

@@ -1,7 +1,5 @@
-"""A model repository whose stages sleep: the real adapter and orchestrator, no arithmetic.
-
-What remains is what the pipeline itself costs: hops, queues, copies, scheduling.
-"""
+"""A model repository whose stages sleep: what remains is what the pipeline itself costs, hops,
+queues, copies, scheduling."""
 
 import shutil
 from pathlib import Path

@@ -51,7 +51,6 @@ def in_words(error: Exception) -> str:
 
 
 def _first(error: shutil.Error) -> Exception:
-    """The first failure of a copied folder."""
     try:
         _, target, words = error.args[0][0]
         number, text = re.match(r"\[Errno (\d+)\] ([^:]*)", words).groups()  # type: ignore[union-attr]

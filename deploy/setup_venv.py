@@ -115,7 +115,6 @@ def _is_cuda_build(python: Path) -> bool:
 
 
 def _link_client(python: Path) -> None:
-    """Put the package of client/ on the environment's path, with its command `live-avatar`."""
     command = [*_pip_command(python), "--no-deps", "--no-build-isolation", "--editable"]
     if subprocess.run([*command, REPO / "client"], stdin=subprocess.DEVNULL).returncode:
         raise RuntimeError(f"pip could not link {REPO / 'client'} into the environment")

@@ -66,7 +66,7 @@ class Recipe:
         encoder_of = ["--encoder-of", str(self.out / "vae" / "vae.safetensors")]
         return [
             self._learn("vae", "train.vae", *learners, *CHANGE),
-            *(self._learn(name, "train.encoders", name, *self.same, root=self.weights)
+            *(self._learn(name, "train.encoders", *self.same, root=self.weights)
               for name in ("audio", "text")),
             self._latents("train", round(per_hour * self.hours)),
             self._latents("dev", DEV_CLIPS),
@@ -77,9 +77,10 @@ class Recipe:
         ]  # fmt: skip
 
     def _learn(self, name: str, module: str, *options: str, root: Path | None = None) -> Stage:
-        """Into a folder of its own; beside it, in `root`, are weights that several share."""
+        """Into a folder of its own; the lesson `name` of several into their `root`."""
         folder = (root or self.out) / name
-        command = [module, "--minutes", self.minutes[name], "--out", str(root or folder), *options]
+        command = [module, *([name] if root else []), "--minutes", self.minutes[name],
+                   "--out", str(root or folder), *options]  # fmt: skip
         return Stage(name=name, command=command, state=folder / "state.pt")
 
     def _latents(self, split: str, count: int) -> Stage:

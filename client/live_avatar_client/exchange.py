@@ -8,12 +8,12 @@ through an open request.
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from live_avatar_client.ledger import Ledger
-from live_avatar_client.pauses import Pauses
+from live_avatar_client.ledger import Ledger, Pauses
 from live_avatar_client.protocol import SAMPLE_RATE, Array, AvatarError, Block, Wire, is_final
 from live_avatar_client.requests import AUDIO, sound_of
 from live_avatar_client.stream import Stream
@@ -24,6 +24,7 @@ _KEEP_ALIVE_S = 3.0
 _BEAT_S = 0.04
 
 
+@dataclass(kw_only=True, eq=False)
 class Exchange:
     """One sequence on one stream, used by a sending, a taking and the stream's reading thread.
 
@@ -32,20 +33,17 @@ class Exchange:
     the session, and every later call raises it.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        wire: Wire,
-        max_ahead_s: float,
-        is_fed: bool,
-        connect_timeout_s: float,
-        timeout_s: float,
-    ) -> None:
-        self._url, self._wire, self._timeout_s = url, wire, timeout_s
+    url: str
+    wire: Wire
+    max_ahead_s: float
+    is_fed: bool
+    connect_timeout_s: float
+    timeout_s: float
+
+    def __post_init__(self) -> None:
         self._changed = threading.Condition()  # guards everything below
-        self._ledger = Ledger(max_ahead=int(max_ahead_s * SAMPLE_RATE))
-        self._pauses = Pauses(is_fed=is_fed)
+        self._ledger = Ledger(max_ahead=int(self.max_ahead_s * SAMPLE_RATE))
+        self._pauses = Pauses(is_fed=self.is_fed)
         self._posted_s = self._sign_of_life_s = 0.0
         self._num_senders = 0
         self._closed = False
@@ -53,9 +51,9 @@ class Exchange:
         self._error: Exception | None = None
         self._failure: BaseException | None = None
         self._stream = Stream(
-            url=url,
-            model=wire.model,
-            connect_timeout_s=connect_timeout_s,
+            url=self.url,
+            model=self.wire.model,
+            connect_timeout_s=self.connect_timeout_s,
             on_response=self._on_response,
             on_end=self._on_end,
         )
@@ -152,7 +150,7 @@ class Exchange:
         end: bool = False,
         is_silence: bool = False,
     ) -> None:
-        request = self._wire.request(tensors, self._ledger.num_sent, start=start, end=end)
+        request = self.wire.request(tensors, self._ledger.num_sent, start=start, end=end)
         self._posted_s = time.monotonic()
         if not self._ledger.num_open:
             self._sign_of_life_s = self._posted_s
@@ -170,15 +168,15 @@ class Exchange:
         while not ready() and self._error is None:
             patience_s = None
             if self._ledger.num_open:
-                patience_s = self._sign_of_life_s + self._timeout_s - time.monotonic()
+                patience_s = self._sign_of_life_s + self.timeout_s - time.monotonic()
                 if patience_s <= 0:
                     self._is_gone = True
-                    self._fail(self._lost(f"was silent for {self._timeout_s:g} s"))
+                    self._fail(self._lost(f"was silent for {self.timeout_s:g} s"))
             self._changed.wait(patience_s)
 
     def _lost(self, what: str) -> AvatarError:
         return AvatarError(
-            f"the server at {self._url} {what}, with {self._ledger.num_open} requests unanswered "
+            f"the server at {self.url} {what}, with {self._ledger.num_open} requests unanswered "
             f"after {self._ledger.num_blocks} blocks"
         )
 
@@ -215,7 +213,7 @@ class Exchange:
                 self._is_gone = True
                 self._stream.cancel()  # a server that is shutting down waits for a held START
             raise AvatarError(message.error_message)
-        if self._error is None and (block := self._wire.block_from(response, now_s)):
+        if self._error is None and (block := self.wire.block_from(response, now_s)):
             self._ledger.received(block)
         if is_final(response):
             self._ledger.answered(response.id)

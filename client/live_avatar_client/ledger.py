@@ -1,15 +1,24 @@
-"""The books of a session: what was sent, what came back, what the reader has taken.
+"""The books of a session: what was sent, what came back, what the reader has taken, and when the
+sound has run out.
 
-Plain numbers and queues; `Exchange` guards them with its lock.
+Plain numbers and queues; `Exchange` guards them with its lock, and owns the clock.
 """
 
 import dataclasses
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from live_avatar_client.protocol import SAMPLES_PER_FRAME, Array, Block
+from live_avatar_client.protocol import SAMPLE_RATE, SAMPLES_PER_FRAME, Array, Block
+
+PAUSE_S = 0.4
+"""So long may sound be late before it counts as a pause: less than a block's 0.48 s, for which the
+server holds the last words of a voice that falls silent."""
+STEP_S = 0.12  # a pause is fed in pieces of this length, three frames
+FRAME_S = SAMPLES_PER_FRAME / SAMPLE_RATE
+_LONGEST_S = 1.0
 
 
 class Mirror:
@@ -98,3 +107,35 @@ class Ledger:
     def is_complete(self) -> bool:
         """END was sent and every request has had its final response."""
         return self.finished and not self.num_open and not self.is_held
+
+
+@dataclass(slots=True, kw_only=True)
+class Pauses:
+    """When a voice pauses, and how much silence keeps the face alive. Times are seconds of one
+    monotonic clock. `is_fed`: whether pauses are filled at all."""
+
+    is_fed: bool
+    until_s: float | None = None
+    """When somebody who listens at real time will have heard all that was sent."""
+    is_pause: bool = False
+
+    def sent(self, num_samples: int, now_s: float, *, is_silence: bool = False) -> None:
+        """Enter sound, or with `is_silence` what `due` asked for."""
+        if not num_samples:
+            return
+        begin_s = now_s if self.until_s is None else self.until_s
+        if not is_silence:  # silence begins where the sound ended
+            begin_s = max(begin_s, now_s)
+        self.until_s = max(begin_s + num_samples / SAMPLE_RATE, now_s)
+        self.is_pause = is_silence
+
+    def due(self, now_s: float) -> int:
+        """Samples of silence to send now, whole frames; 0 while the sound lasts. A pause that could
+        not be fed for a while is not made up for beyond a second."""
+        if not self.is_fed or self.until_s is None:
+            return 0
+        late_s = now_s - self.until_s
+        if late_s < (-FRAME_S if self.is_pause else PAUSE_S):
+            return 0
+        owed_s = min(late_s, _LONGEST_S) + STEP_S
+        return math.ceil(owed_s * SAMPLE_RATE / SAMPLES_PER_FRAME) * SAMPLES_PER_FRAME

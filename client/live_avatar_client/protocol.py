@@ -68,14 +68,6 @@ INPUTS: Mapping[str, TensorSpec] = {
 }
 """All optional for Triton; which ones a START or a later request needs, the model checks."""
 
-OUTPUTS: Mapping[str, TensorSpec] = {
-    "frames": TensorSpec(datatype="UINT8", dims=(-1, -1, -1, 3)),
-    "frame_index": TensorSpec(datatype="INT64", dims=(1,)),
-    "block": TensorSpec(datatype="INT64", dims=(1,)),
-    "timings_ms": TensorSpec(datatype="FP32", dims=(-1,)),
-    "latent": TensorSpec(datatype="FP32", dims=(1, 16, -1, -1, -1)),
-}
-
 DEFAULT_OUTPUTS = ("frames", "frame_index", "block", "timings_ms")
 """Always asked for by name: Triton sends every output, `latent` too, when none is named."""
 

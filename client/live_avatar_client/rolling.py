@@ -25,10 +25,6 @@ ROLLING_INPUTS: Mapping[str, TensorSpec] = {
     "num_blocks": TensorSpec(datatype="INT64", dims=(1,)),
     "noise": TensorSpec(datatype="FP32", dims=(-1, -1, -1, -1, -1, -1)),
 }
-ROLLING_OUTPUTS: Mapping[str, TensorSpec] = {
-    **{name: protocol.OUTPUTS[name] for name in protocol.DEFAULT_OUTPUTS},
-    "latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1)),
-}
 _FAREWELL_S = 1.0  # how long closing waits for the answer to its END
 
 

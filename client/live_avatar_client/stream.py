@@ -8,6 +8,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import grpc
@@ -60,7 +61,6 @@ def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> He
 
 
 def _error_from_rpc(error: Any, url: str) -> AvatarError:
-    """The gRPC failure in words."""
     code, details = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return AvatarError(
@@ -70,6 +70,7 @@ def _error_from_rpc(error: Any, url: str) -> AvatarError:
     return AvatarError(f"the stream to {url} broke ({code.name.lower()}): {details}")
 
 
+@dataclass(kw_only=True, eq=False)
 class Stream:
     """A `ModelStreamInfer` call.
 
@@ -77,19 +78,16 @@ class Stream:
     `on_end(error)` once when nothing more can come: with None after an end in good order.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        model: str,
-        connect_timeout_s: float,
-        on_response: Callable[[Any], None],
-        on_end: Callable[[AvatarError | None], None],
-    ) -> None:
-        self._url, self._on_response, self._on_end = url, on_response, on_end
-        self._channel = open_channel(url)
+    url: str
+    model: str
+    connect_timeout_s: float
+    on_response: Callable[[Any], None]
+    on_end: Callable[[AvatarError | None], None]
+
+    def __post_init__(self) -> None:
+        self._channel = open_channel(self.url)
         try:
-            health = _health(self._channel, url, model, connect_timeout_s)
+            health = _health(self._channel, self.url, self.model, self.connect_timeout_s)
             if not health.model_ready:
                 raise AvatarError(health.words)
         except AvatarError:
@@ -122,11 +120,11 @@ class Stream:
         error: AvatarError | None = None
         try:
             for message in self._call:
-                self._on_response(message)
+                self.on_response(message)
         except grpc.RpcError as rpc_error:
-            error = _error_from_rpc(rpc_error, self._url)
+            error = _error_from_rpc(rpc_error, self.url)
         except Exception as unexpected:
-            error = AvatarError(f"an answer of {self._url} could not be read: {unexpected!r}")
+            error = AvatarError(f"an answer of {self.url} could not be read: {unexpected!r}")
         finally:
             self._requests.put(None)
-            self._on_end(error)
+            self.on_end(error)

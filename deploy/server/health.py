@@ -1,7 +1,4 @@
-"""A local server is asked directly, whatever proxies the environment names.
-
-pip, apt and downloads keep their proxies.
-"""
+"""A local server is asked directly, whatever proxies the environment names for downloads."""
 
 import http.client
 import json

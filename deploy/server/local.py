@@ -1,8 +1,4 @@
-"""A Triton server for a model repository, on free ports; it ends with who started it:
-
-with LocalServer(Path("build/model_repository"), log_dir=tmp_path) as server:
-    client = InferenceServerClient(server.grpc_url)
-"""
+"""A Triton server for a model repository, on free ports; it ends with who started it."""
 
 import json
 import os
@@ -41,11 +37,10 @@ def server_left_running() -> tuple[str, Path] | None:
 class LocalServer:
     """One `tritonserver` with its Python stubs.
 
-    repository: folder of models. log_dir: gets `server.log` and `server.json`, of one server at a
-    time. ports: None picks free ones. config: `configs/<config>.pbtxt` of each model, where it
-    exists, replaces its `config.pbtxt`. python: interpreter of the virtual environment that runs
-    the models (None: this one, or the project's `.venv`). outlives_us: only `stop` ends the server,
-    not the end of this process.
+    log_dir: gets `server.log` and `server.json`, of one server at a time. config:
+    `configs/<config>.pbtxt` of each model, where it exists, replaces its `config.pbtxt`. python:
+    interpreter that runs the models. outlives_us: only `stop` ends the server, not the end of this
+    process.
     """
 
     repository: Path
@@ -87,9 +82,9 @@ class LocalServer:
     def start(self) -> Self:
         """Start the server; return when every model is ready.
 
-        `RuntimeError` says why it cannot start: a missing download, an unsuitable Python, a taken
-        port, another server in `log_dir`, the words of the model that failed to load, or those of
-        the public model whose models don't belong together.
+        `RuntimeError` says why it cannot: a missing download, an unsuitable Python, a taken port,
+        another server in `log_dir`, the words of the model that failed to load, or those of the
+        public model whose models don't belong together.
         """
         if self._process is not None:
             raise RuntimeError("the server is started already")

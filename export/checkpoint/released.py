@@ -1,7 +1,5 @@
-"""Where the released folder keeps each component, and the network each has to fit.
-
-The folder is `Wan2.2-S2V-14B/` as published (docs/method.md section 7).
-"""
+"""Where the released folder `Wan2.2-S2V-14B/` keeps each component (docs/method.md section 7), and
+the network each has to fit."""
 
 import json
 from collections.abc import Callable

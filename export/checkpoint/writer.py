@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -56,10 +57,8 @@ def write_component(
             f"{folder}: {stem} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free"
         )
 
-    def write(path: Path, number: int) -> None:
-        _write_file(path, shards[number], chunks, on_tensor)
-
-    return _install(folder, stem, shards, write)
+    write = partial(_write_file, chunks=chunks, on_tensor=on_tensor)
+    return _install(folder, stem, shards, lambda path, number: write(path, shards[number]))
 
 
 def link_component(

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from export import commands
 from export.checkpoint.files import Weights
 from export.checkpoint.inspect import inspect_checkpoint, say_findings
 from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, open_lora
@@ -18,16 +19,6 @@ from export.checkpoint.prepare import open_release, prepare, used_keys
 from export.checkpoint.released import COMPONENTS as RELEASED
 from export.checks.sides import LIMIT, Program, onnx_runtime, tensorrt_program
 from export.checks.verify import NUM_BLOCKS, report, verify
-from export.commands import (
-    Alpha,
-    LoraFile,
-    Rank,
-    ReleaseFolder,
-    Size,
-    check_choices,
-    failing_in_words,
-    say_exported,
-)
 from export.graphs.exporter import export_preset
 from export.presets import AvatarName, builders, preset_named, slice_of
 from networks.presets import Preset
@@ -80,19 +71,19 @@ def programs_here(preset: Preset, out: Path, components: Sequence[str]) -> list[
         return []
 
 
-@failing_in_words()
+@commands.failing_in_words()
 def main(
-    folder: ReleaseFolder,
-    lora: LoraFile = None,
+    folder: commands.ReleaseFolder,
+    lora: commands.LoraFile = None,
     out: Annotated[Path, typer.Option(help="folder for weights and graphs")] = Path("build/verify"),
     preset: AvatarName = "14b",
-    size: Size = None,
+    size: commands.Size = None,
     layers: Annotated[int | None, typer.Option(help="compare the first layers alone")] = None,
     component: Annotated[
         list[str] | None, typer.Option(help="such as dit or vae; all if not given")
     ] = None,
-    rank: Rank = RELEASED_RANK,
-    alpha: Alpha = RELEASED_ALPHA,
+    rank: commands.Rank = RELEASED_RANK,
+    alpha: commands.Alpha = RELEASED_ALPHA,
     limit: Annotated[float, typer.Option(help="error over an output's largest number")] = LIMIT,
 ) -> None:
     """Prove that released files become graphs that compute what the networks do."""
@@ -100,7 +91,7 @@ def main(
         raise ValueError(f"{folder}: there is no such folder")
     full = preset_named(preset, size)
     parts = component or list(builders(full))
-    check_choices("component", parts, builders(full))
+    commands.check_choices("component", parts, builders(full))
     say_findings(inspect_checkpoint(folder, full, lora, rank=rank, alpha=alpha))
     chosen = full if layers is None else slice_of(full, layers)
     release = open_release(folder, full)
@@ -108,7 +99,7 @@ def main(
     merge = None if lora is None else open_lora(lora, release["dit"], rank=rank, alpha=alpha)
     prepare(release, chosen, out / "weights", merge, parts)
     graphs = out / "graphs"
-    export_preset(chosen, out / "weights", graphs, say_exported, components=parts)
+    export_preset(chosen, out / "weights", graphs, commands.say_exported, components=parts)
     programs = [onnx_runtime(graphs, limit), *programs_here(chosen, out, parts)]
     depth = "" if layers is None else f", first {layers} layers"
     found = list(verify(chosen, graphs, programs, parts))

@@ -2,9 +2,9 @@
 
     python -m export.repository.assemble --artifacts artifacts/demo --out build/model_repository
 
-Each model's folder is complete by itself, since Triton fetches it alone from a bucket. The graphs
-and weights are hard links to the artifacts where the file system allows it (else copies): an
-export must therefore replace its files, never write into them. Standard library only.
+Each model's folder is complete by itself, since Triton fetches it alone from a bucket. Graphs and
+weights are hard links where the file system allows it: an export must replace its files, never
+write into them.
 """
 
 import argparse
@@ -120,8 +120,6 @@ def _placed(
 def _graphs_folder(
     name: str, model: Model, artifacts: Path, steps: list[list[int]], threads: int
 ) -> Folder:
-    """A model served from its graphs, on a CPU."""
-
     def config(text: str) -> str:
         text = with_steps(name, text, steps) if steps else text
         has_threads = is_stage(name) and "num_threads" in text

@@ -3,8 +3,7 @@
     python -m export.repository.deployment --artifacts DIR --engines DIR --gpus 2 --sessions 1
 
 The configurations in model_repository/ are written for a GPU per stage. Here they are set to a
-placement: which GPUs, which steps, how many sessions. Only these values change. Prints the memory
-of each GPU; what does not fit is refused. Standard library only.
+placement: which GPUs, which steps, how many sessions. What does not fit into memory is refused.
 """
 
 import argparse
@@ -12,17 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.repository import memory as gpu_memory
 from export.repository.assemble import REPO, assemble, without_hashes
 from export.repository.catalogue import ROLLING, Model, Role, System, system_in
 from export.repository.folders import Folder, written
-from export.repository.memory import (
-    GpuMemory,
-    avatar_memory,
-    check_fits,
-    engine_size,
-    format_table,
-    rolling_memory,
-)
 from export.repository.pbtxt import stage_names, with_gpu, with_parameter, with_steps
 from export.repository.placement import Placement, place
 from pipeline.config.avatar import PipelineConfig
@@ -47,7 +39,7 @@ class Deployment:
     sessions: int
     machine: Machine
     """What the plans were built on."""
-    memory: Sequence[GpuMemory]
+    memory: Sequence[gpu_memory.GpuMemory]
     """A row for each GPU."""
 
     def __str__(self) -> str:
@@ -56,7 +48,7 @@ class Deployment:
         return (
             f"{where}\nplans for {machine.gpu}, sm {machine.compute_capability}, "
             f"{machine.library} {machine.tensorrt}; {self.sessions} sessions\n"
-            f"{format_table(self.memory)}"
+            f"{gpu_memory.format_table(self.memory)}"
         )
 
     def models(self) -> list[str]:
@@ -86,7 +78,6 @@ class Deployment:
         )
 
     def _config(self, name: str, model: Model, text: str) -> str:
-        """config.pbtxt of a model, set to this deployment."""
         text = with_steps(name, text, self.placement.steps)
         if model.role is Role.DENOISER:
             number = name.rpartition("_")[2]
@@ -129,16 +120,16 @@ def plan(
     if not (artifacts / HASHES).is_file():
         raise ValueError(without_hashes(artifacts))
     check_sources(manifests.values(), read_hashes(artifacts), str(artifacts))
-    sizes = {name: engine_size(manifest) for name, manifest in manifests.items()}
+    sizes = {name: gpu_memory.engine_size(manifest) for name, manifest in manifests.items()}
     first = manifests[system.graphs[0]]
     if not (capacity := gpu_memory_bytes or first.gpu_memory_bytes):
         raise ValueError("the plans name no GPU memory; say --gpu-memory-gb")
     if isinstance(config, RollingConfig):
-        rows = [rolling_memory(config, sizes, capacity)]
-        check_fits(rows, sessions, LARGER_GPU)
+        rows = [gpu_memory.rolling_memory(config, sizes, capacity)]
+        gpu_memory.check_fits(rows, sessions, LARGER_GPU)
     else:
-        rows = avatar_memory(placement, sizes, capacity)
-        check_fits(rows, sessions)
+        rows = gpu_memory.avatar_memory(placement, sizes, capacity)
+        gpu_memory.check_fits(rows, sessions)
     return Deployment(
         system=system,
         engines=engines,

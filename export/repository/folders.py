@@ -1,7 +1,4 @@
-"""The folders of a model repository, written beside the old one and put in its place when whole.
-
-Standard library only.
-"""
+"""The folders of a model repository, written beside the old one and put in its place when whole."""
 
 import os
 import shutil

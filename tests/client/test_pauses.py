@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client import Session, exchange
-from live_avatar_client.ledger import Mirror
-from live_avatar_client.pauses import PAUSE_S, STEP_S, Pauses
+from live_avatar_client.ledger import PAUSE_S, STEP_S, Mirror, Pauses
 from tests.support.fake_avatar_server import FakeAvatar, serving
 
 SECOND = 16_000

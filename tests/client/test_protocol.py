@@ -6,10 +6,17 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from live_avatar_client.protocol import FPS, INPUTS, MODEL, OUTPUTS, SAMPLE_RATE, TensorSpec
+from live_avatar_client.protocol import FPS, INPUTS, MODEL, SAMPLE_RATE, TensorSpec
 from pipeline.config.avatar import PipelineConfig
 
 FOLDER = Path(__file__).parents[2] / "model_repository" / "live_avatar"
+OUTPUTS = {
+    "frames": TensorSpec(datatype="UINT8", dims=(-1, -1, -1, 3)),
+    "frame_index": TensorSpec(datatype="INT64", dims=(1,)),
+    "block": TensorSpec(datatype="INT64", dims=(1,)),
+    "timings_ms": TensorSpec(datatype="FP32", dims=(-1,)),
+    "latent": TensorSpec(datatype="FP32", dims=(1, 16, -1, -1, -1)),
+}
 
 
 def read_config(name: str) -> model_config_pb2.ModelConfig:

@@ -15,14 +15,16 @@ from tritonclient.grpc import model_config_pb2
 from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
 from live_avatar_client import AvatarError, VideoStream
-from live_avatar_client.rolling import ROLLING_FPS, ROLLING_INPUTS, ROLLING_OUTPUTS, blocks_before
+from live_avatar_client.protocol import TensorSpec
+from live_avatar_client.rolling import ROLLING_FPS, ROLLING_INPUTS, blocks_before
 from pipeline.config.rolling import RollingConfig
 from tests.client.test_cli import run
-from tests.client.test_protocol import specs
+from tests.client.test_protocol import OUTPUTS, specs
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "artifacts" / "rolling-demo"
+ROLLING_OUTPUTS = OUTPUTS | {"latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1))}
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@
 
 First the teacher's trajectories are stored in OUT/trajectories (not counted in the minutes), then
 the student learns them (`--ode-share` of the minutes), then from its own roll-outs by distribution
-matching. WEIGHTS, CLIPS and OUT are as the teacher's. With `--steps A B` instead of `--minutes`,
-equal seeds give equal weights.
+matching. WEIGHTS, CLIPS and OUT are as the teacher's.
 """
 
 import argparse
@@ -39,8 +38,7 @@ TRAJECTORY_BATCH = 8
 
 
 class DistillRun(Run):
-    """Regression, then matching. Scored by short streams on faces and voices of split "dev": do the
-    mouths follow the sound?"""
+    """Regression, then matching; scored by short streams on faces and voices of split "dev"."""
 
     panels: ClassVar = {
         "regression loss": ("ode_loss",),

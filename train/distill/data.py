@@ -24,9 +24,8 @@ from train.teacher.pieces import EYES_WEIGHT, MOUTH_WEIGHT, RECALIBRATED, told_p
 
 
 def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
-    """The conditions of pieces, without their latents; places and references as the teacher's.
-    Pieces from mid-stream may be told to be anywhere later, and their reference may be one of their
-    own frames, as after re-calibration."""
+    """The conditions of pieces. Those from mid-stream may be told to be anywhere later, and their
+    reference may be one of their own frames, as after re-calibration."""
     starts, references = [], []
     for row, block in enumerate(batch.first_block.tolist()):
         reference, first = batch.reference[row], told_place(rng, block)
@@ -35,11 +34,9 @@ def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
             reference = batch.latents[row, :, frame : frame + 1]
         starts.append(first)
         references.append(reference)
+    audio = torch.cat(batch.audio_features.unbind(1), -1)
     conditions = Conditions(
-        reference=torch.stack(references),
-        motion=batch.motion,
-        text=batch.text,
-        audio=torch.cat(batch.audio_features.unbind(1), -1),
+        reference=torch.stack(references), motion=batch.motion, text=batch.text, audio=audio
     )
     return Scene(conditions=conditions, starts=tuple(starts))
 

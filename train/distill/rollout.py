@@ -1,17 +1,16 @@
 """The student on its own history.
 
-Timestep forcing lets a roll-out run level by level instead of block by block (`rollout`): at a
-step, a block attends to earlier blocks' inputs of that same step, and all of these are known once
-the step before has run over the whole clip. `train.network.stream` gives the same latents.
+Timestep forcing lets a roll-out run level by level instead of block by block (`rollout`): all that
+a block attends to, earlier blocks' inputs of the same step, is known once the step before has run
+over the whole clip. `train.network.stream` gives the same latents.
 
 In Rolling Forcing's joint window (`rolling_rollout`, arXiv 2509.25161) history is clean. Of the
 windows of a clip every d-th learns, d the number of levels: so each block is predicted once with a
-gradient, at the level it has in that window (docs/method.md section 9). Windows between them, and
-the clean passes that fill the cache, are constant. Unlike in the paper every roll-out rolls, and
-steps are Euler's, without fresh noise.
+gradient, at the level it has in that window; all else is constant. Unlike in the paper every
+roll-out rolls, and steps are Euler's, without fresh noise.
 
-History corruption (Live Avatar, arXiv 2512.04677; docs/method.md section 9) is noise on the cached
-K and V of earlier blocks, in training alone: the student must not trust its own history too much.
+History corruption (Live Avatar, arXiv 2512.04677) is noise on the cached K and V of earlier blocks:
+the student must not trust its own history too much (docs/method.md section 9).
 
 B clips   n blocks of a clip   F latent frames of a block   C channels   h, w latent size
 N heads   L = n * F * S tokens of a clip   d head size
@@ -104,10 +103,9 @@ def rollout(
     exit_step: int,
     recalibrated_from: int | None = None,
 ) -> Tensor:
-    """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to. From block
-    `recalibrated_from` >= 1 on, the reference is the clip's own first frame; None: it stays.
-    `generator` draws the corruption. All but the last step of each block is constant, text and sink
-    too, as in `stream`."""
+    """noise [B, C, n * F, h, w] -> the clean latents that step `exit_step` points to; all before it
+    is constant. From block `recalibrated_from` >= 1 on, the reference is the clip's own first
+    frame; None: it stays. `generator` draws the corruption."""
     config, schedule, conditions = around.config, around.schedule, scene.conditions
     timesteps = torch.from_numpy(schedule.timesteps).to(noise.device)
     sigmas = [*schedule.sigmas[: exit_step + 1].tolist(), 0.0]

@@ -15,16 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from networks.dit import DiT
-from train.distill.data import (
-    Scene,
-    Trajectories,
-    clip_velocity,
-    generator_of,
-    guided_velocity,
-    scene_of,
-)
+from train.distill.data import Trajectories, clip_velocity, generator_of, guided_velocity, scene_of
 from train.distill.dmd import critic_loss, generator_loss, score_timesteps
-from train.distill.rollout import Surroundings, rolling_rollout, rollout
+from train.distill.rollout import Scene, Surroundings, rolling_rollout, rollout
 from train.latents.clips import LatentClips
 from train.learning.device import device_of, moved_to
 from train.learning.learner import Figures, Learner, averaged, move_average
@@ -42,8 +35,7 @@ class Recipe:
     blocks: int = 5  # blocks of a clip
     around: Surroundings
     schedule: str = "sequential"
-    """Of roll-outs, as in `RolloutOptions`: by timestep forcing, or `rolling`: in the joint window
-    on clean history."""
+    """Of roll-outs, as in `RolloutOptions`; `rolling` is on clean history."""
     ode_batch: int = 4
     ode_rate: float = 5e-4
     ode_target: str = "clean"  # what a step has to reach: `clean` as in the papers, or the `next`
@@ -59,8 +51,7 @@ class Recipe:
     rollouts: int = 2  # kept for the critic; each meets several of its updates, with other noise
     guidance: float = 1.5  # of the teacher as the real score, on sound; 1 is none
     recalibrate: bool = True
-    """From a random block on, the reference is the roll-out's own first frame; in the joint window
-    from the served block on, when the first one is done."""
+    """The reference becomes the first frame: at a random block, in the window at the served one."""
     ema: float = 0.99
 
     def __post_init__(self) -> None:

@@ -6,8 +6,7 @@
 
 OUT receives audio_encoder.safetensors or text_encoder.safetensors (averaged weights, for the
 exporter), and in OUT/audio or OUT/text state.pt, log.jsonl and curve.png. Minutes are those of the
-processor: what is learned does not depend on what else the machine does. With `--steps` instead,
-the learning rate follows the steps, and equal seeds give equal weights.
+processor: what is learned does not depend on what else the machine does.
 """
 
 import argparse

@@ -186,9 +186,8 @@ class AudioLesson:
         return result
 
     def scores(self, model: MouthModel, lookahead: int | None = None) -> dict[str, float]:
-        """Correlations over all voices and, named `…_k`, of the block's frame k; silence's mouth.
-        `closed` and `silence`: mean opening where lips are closed, in the pauses of speech and in
-        sounds without a voice."""
+        """Correlations over all voices and, named `…_k`, of the block's frame k; `closed` and
+        `silence`: mean opening in the pauses of speech and in sounds without a voice."""
         readings = self.readings(model, self.lookaheads[0] if lookahead is None else lookahead)
         spoken = [(made, truth) for kind, made, truth in readings if kind != "silence"]
         made, truth = (torch.cat(column) for column in zip(*spoken, strict=True))

@@ -40,14 +40,12 @@ class Store:
         stored = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self._settings: dict[str, dict] = stored
 
-    def open(self, setting: str, fingerprint: str) -> None:
-        """Keep what is known of a setting if it still holds."""
+    def lacks(self, setting: str, fingerprint: str, keys: list[Key]) -> list[Key]:
+        """Those that are not known; what is known of a setting is kept if it still holds."""
         known = self._settings.get(setting)
         if known is None or known["fingerprint"] != fingerprint:
-            self._settings[setting] = {"fingerprint": fingerprint, "runs": {}}
-
-    def has(self, setting: str, key: Key) -> bool:
-        return _name(key) in self._settings[setting]["runs"]
+            known = self._settings[setting] = {"fingerprint": fingerprint, "runs": {}}
+        return [key for key in keys if _name(key) not in known["runs"]]
 
     def put(self, setting: str, key: Key, score: Score) -> None:
         """Figures last and in one move: a run that is listed is whole."""
@@ -124,10 +122,8 @@ class Evaluation:
                     for group in self._groups(source, setting, keys):
                         self._run_group(source, setting, group)
                         bar.advance(task, len(group) * self.cost(setting))
-        return {s.name: self.runs(s) for s in self.sweep.settings if s.name not in self.missing}
-
-    def runs(self, setting: Setting) -> dict[Key, dict[str, float]]:
-        return self.store.runs(setting.name, self._faces(setting), range(setting.seeds))
+        measured = (s for s in self.sweep.settings if s.name not in self.missing)
+        return {s.name: self.store.runs(s.name, self._faces(s), range(s.seeds)) for s in measured}
 
     def _faces(self, setting: Setting) -> range:
         return range(self.sweep.first_face, self.sweep.first_face + setting.faces)
@@ -138,9 +134,8 @@ class Evaluation:
         except MissingFileError as reason:
             self.missing[setting.name] = str(reason)
             return []
-        self.store.open(setting.name, fingerprint)
         keys = [(f, seed) for seed in range(setting.seeds) for f in self._faces(setting)]
-        return [key for key in keys if not self.store.has(setting.name, key)]
+        return self.store.lacks(setting.name, fingerprint, keys)
 
     def cost(self, setting: Setting) -> float:
         steps = int(dict(setting.rollout).get("num_steps", 4))  # type: ignore[call-overload]

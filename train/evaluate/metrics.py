@@ -49,8 +49,7 @@ def by_face(runs: Runs, name: str, only: set[tuple[int, int]] | None = None) -> 
 
 
 def bootstrap(statistic: Callable[..., Array], columns: Sequence[Mapping[int, float]]) -> Estimate:
-    """An estimate over the faces that all columns have. `statistic` maps arrays [..., faces], one
-    per column, to [...]."""
+    """Over the faces that all columns have; `statistic` maps their arrays [..., faces] to [...]."""
     faces = sorted(set.intersection(*(set(column) for column in columns)))
     if not faces:
         return UNKNOWN
@@ -125,6 +124,6 @@ def worst_face(runs: Runs, figure: str) -> Estimate:
     if not faces:
         return UNKNOWN
     face = min(faces, key=faces.__getitem__)
-    seeds = [f[figure] for (of, _), f in runs.items() if of == face and figure in f]
+    seeds = [f.get(figure, np.nan) for (of, _), f in runs.items() if of == face]
     seeds = [s for s in seeds if np.isfinite(s)]
     return Estimate(faces[face], min(seeds), max(seeds), len(faces))

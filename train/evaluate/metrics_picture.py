@@ -1,9 +1,8 @@
 """Colours, sharpness and identity of frames against drawings in the same pose.
 
 Generated video is compared with the character drawn in the pose and with the mouth that were read
-from it. What could not be read (eyes, brows) is left out, and so is a rim around every region;
-differences are averaged over small squares, so that texture and edges a fraction of a pixel off
-count little and colours count in full.
+from it, without eyes, brows and a rim around every region; differences are averaged over small
+squares, so that texture and edges a fraction of a pixel off count little, and colours in full.
 
 T frames   S the picture's side
 """

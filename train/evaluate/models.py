@@ -16,16 +16,14 @@ from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
 ROOT = Path(__file__).parents[2]
-MEASURING = (
+MEASURING = (  # code whose change makes old figures worthless
     *("train/world", "train/vae/video.py", "train/evaluate/run.py", "train/evaluate/sources.py"),
     *(f"train/evaluate/metrics{name}.py" for name in ("", "_motion", "_picture")),
 )
-"""Code whose change makes old figures worthless."""
-ROLLING_OUT = (
+ROLLING_OUT = (  # the same for streams made in torch
     *("train/network", "train/latents/takes.py", "train/encoders/features.py"),
     *("pipeline/rolling/plan.py", "pipeline/denoising/schedule.py"),
 )
-"""The same for streams made in torch."""
 
 
 class MissingFileError(ValueError):
@@ -34,8 +32,7 @@ class MissingFileError(ValueError):
 
 @cache
 def digest(path: Path) -> str:
-    """Of a file, or of a folder's files but for what Python compiled; FileNotFoundError if there is
-    none, as after a move."""
+    """Of a file, or a folder's but for what Python compiled; FileNotFoundError without any."""
     files = [path]
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc")
@@ -51,7 +48,7 @@ def digest(path: Path) -> str:
 class Models:
     """What is there to be judged."""
 
-    weights: Path | None = None  # a folder of three; the VAE alone will do for the cap
+    weights: Path | None = None  # VAE and encoders; the VAE alone does for the cap
     checkpoints: dict[str, Path] = field(default_factory=dict)  # student, teacher, sinkless, …
     artifacts: Path | None = None
     human: Path | None = None

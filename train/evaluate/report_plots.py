@@ -39,9 +39,8 @@ def forest(results: Results) -> str:
     names = [name for name, runs in results.items() if runs]
     columns = 4
     rows = -(-len(FOREST) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(14, rows * (0.8 + 0.24 * len(names))), sharey=True
-    )
+    size = (14, rows * (0.8 + 0.24 * len(names)))
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True)
     for axis, metric_name in zip(np.ravel(axes), FOREST, strict=True):
         metric = BY_NAME[metric_name]
         for place, name in enumerate(names):
@@ -76,8 +75,7 @@ def lags(curves: Curves) -> str:
         mean = np.mean([run["lags"] for run in runs], 0)
         axis.plot(40 * np.arange(-LARGEST_LAG, LARGEST_LAG + 1), mean, label=name)
     axis.axvspan(-40, 40, color="#00000011")
-    axis.set_xlabel("picture behind the sound, ms")
-    axis.set_ylabel("correlation")
+    axis.set(xlabel="picture behind the sound, ms", ylabel="correlation")
     axis.legend(fontsize=8)
     return finished(figure)
 
@@ -89,13 +87,11 @@ def over_time(runs: Sequence[Mapping[str, np.ndarray]], title: str) -> str:
     for region in COLOURED:
         values = np.stack([run[f"piece_colour_{region}"] for run in runs])
         _band(left, seconds, values, region, LINES[region])
-    left.set_ylabel("colour error, /255")
     left.legend(fontsize=8)
     margins = np.stack([run["piece_margin"] for run in runs])
     _band(right, seconds, margins, "margin to the next character", "#333333")
-    right.set_ylabel("identity margin")
-    for axis in (left, right):
-        axis.set_xlabel("seconds")
+    for axis, unit in ((left, "colour error, /255"), (right, "identity margin")):
+        axis.set(xlabel="seconds", ylabel=unit)
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.3)
     return finished(figure)
@@ -122,7 +118,6 @@ def mouths(curves: Curves, seconds: float = 10.0) -> str:
     for name, runs in curves.items():
         shown = runs[0]["at"] < count
         axis.plot(runs[0]["at"][shown] / 25, runs[0]["opening"][shown], label=name, lw=1)
-    axis.set_xlabel("seconds")
-    axis.set_ylabel("opening of the mouth")
+    axis.set(xlabel="seconds", ylabel="opening of the mouth")
     axis.legend(fontsize=8, ncols=4)
     return finished(figure)

@@ -1,7 +1,4 @@
-"""Scores one stream while it comes: its frames are measured in pieces of five seconds and let go.
-
-T frames   S the picture's side
-"""
+"""Scores one stream while it comes: frames are measured in pieces of five seconds and let go."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,21 +7,14 @@ from functools import lru_cache
 import numpy as np
 
 from train.evaluate.metrics_motion import ChangeMeter, flicker, lag_curve, mouth_scores
-from train.evaluate.metrics_picture import (
-    COLOURED,
-    colour_errors,
-    drawing,
-    likeness,
-    sharpness,
-)
+from train.evaluate.metrics_picture import COLOURED, colour_errors, drawing, likeness, sharpness
 from train.world.clips import Take
 from train.world.measure import find_pose, read_mood, read_mouth
 from train.world.motion import FPS, Mouth, Pose, part
 
 Array = np.ndarray
 
-PIECE_S = 5
-PIECE = PIECE_S * FPS  # frames measured together: the first and the last of them show drift
+PIECE = 5 * FPS  # frames measured together: the first and the last of them show drift
 POSE_EVERY = 5  # a pose in between is interpolated; odd: each phase of a latent has its turn
 COLOUR_EVERY = 3  # of the frames whose pose is estimated
 HORIZONS_S = (60, 120, 600)

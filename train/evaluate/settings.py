@@ -26,8 +26,7 @@ class Setting:
     seeds: int = 1
     piece_every: int = 1  # of pieces of five seconds, the first and every so many-th are measured
     mood: str | None = None
-    """One of `train.world.measure.MOUTH_MOODS` that the prompt alone tells: the portrait is
-    neutral. None: each face has its own."""
+    """One of `train.world.measure.MOUTH_MOODS`, told by the prompt alone; None: the face's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,9 +67,8 @@ class TruthSource(Source):
 
 class ReconstructionSource(Source):
     """True clips through the VAE and back: no model that works in its latents does better. The
-    first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent as
-    it does when streaming. The encoder goes over pieces with more history than it can see, which
-    gives what the whole clip would."""
+    first frame leads, so that the clip's frame 0 begins a latent as when streaming; pieces have
+    more history than the encoder can see, which gives what the whole clip would."""
 
     batch = 1
     lead = 1 + 4 * 7  # frames before the clip

@@ -1,7 +1,4 @@
-"""A saved stream from outside: its frames and its sound, as the evaluation wants them.
-
-T frames   S the picture's side
-"""
+"""A saved stream from outside: its frames and its sound, as the evaluation wants them."""
 
 from collections.abc import Iterator
 from itertools import chain, islice

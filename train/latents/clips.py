@@ -59,10 +59,8 @@ def write_shard(
     stacked = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     stacked["empty_text"] = networks.text_rows("")[0]
     stored = {n: t.half() if t.is_floating_point() else t for n, t in stacked.items()}
-    about = [
-        {"seed": t.clip.seed, "mood": t.clip.mood, "kind": t.kind, "voice": t.voice,
-         "caption": t.clip.caption} for t in takes
-    ]  # fmt: skip
+    told = ("seed", "mood", "kind", "voice", "caption")
+    about = [{name: getattr(take.clip, name) for name in told} for take in takes]
     metadata = {"weights": networks.digest, "split": split, "clips": json.dumps(about)}
     partial = path.with_suffix(".partial")
     save_file({n: t.contiguous() for n, t in stored.items()}, partial, metadata=metadata)
@@ -78,8 +76,7 @@ def write_shards(
     seed: int = 0,
     workers: int = 1,
 ) -> Iterator[Path]:
-    """Make what is missing, in so many processes; yields every shard's path. ValueError if one is
-    of other weights."""
+    """Make what is missing; yields every shard's path. ValueError if one is of other weights."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(seed, seed + num_clips, CLIPS_PER_SHARD)
     spans = [range(s, min(s + CLIPS_PER_SHARD, seed + num_clips)) for s in starts]

@@ -1,16 +1,15 @@
 """A clip of the DiT's training: drawn, placed in a stream, seen by the networks that stay frozen.
 
 Most clips are cut from the middle of a stream: the sound began some blocks earlier, and features
-see it. The others start their stream: before them is silence that the audio encoder never gets.
-Either way the VAE encodes some frames before the first block and drops their latents, so that all
-latents are those of mid-stream.
+see it. Before the others is silence that the audio encoder never gets. Either way the VAE encodes
+some frames before the first block, so that all latents are those of mid-stream.
 
 n blocks of F latents and 4 F video frames   C latent channels   h w latent size   S picture's side
 L + 1 hidden states of width Ca
 """
 
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -91,8 +90,6 @@ class Take:
     clip: Clip  # LEAD_FRAMES, the blocks, and as many frames as the lookahead has
     windows: list[AudioWindow]  # of its blocks
     first_block: int
-    kind: str
-    voice: str
 
 
 def draw_take(seed: int, split: str, num_blocks: int, networks: FrozenNetworks) -> Take:
@@ -111,7 +108,8 @@ def draw_take(seed: int, split: str, num_blocks: int, networks: FrozenNetworks) 
     num_frames = LEAD_FRAMES + num_blocks * per_block + after
     drawn = clip(seed, num_frames, config.height, split, audio=heard, before=max(0, begin))
     windows = stream_windows(samples, range(first, first + num_blocks), config)
-    return Take(clip=drawn, windows=windows, first_block=first, kind=kind, voice=voice)
+    drawn = replace(drawn, kind=kind, voice=voice)
+    return Take(clip=drawn, windows=windows, first_block=first)
 
 
 def _region_shares(labels: np.ndarray, networks: FrozenNetworks) -> Tensor:

@@ -15,8 +15,7 @@ Part = TypeVar("Part")
 
 
 def chosen(args: argparse.Namespace) -> torch.device:
-    """The device of `--device`, with PyTorch set up for it. ValueError if it is not here, or if
-    several learners were asked to share it."""
+    """With PyTorch set up for it; ValueError if it is not here, or several learners would share."""
     device = torch.device(args.device)
     if device.type == "cpu":
         return device
@@ -45,8 +44,7 @@ def moved_to(device: torch.device, item: Part) -> Part:
 
 
 def joined(parts: Sequence[Part]) -> Part:
-    """One batch of several: tensors and lists one after the other, what is neither is that of the
-    first."""
+    """One batch of several: tensors and lists in a row, what is neither is that of the first."""
     first: Any = parts[0]
     if isinstance(first, Tensor):
         return torch.cat(list(parts))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from train.learning.together import Together
 
 Figures = dict[str, float]
+Rated = tuple[Sequence[nn.Parameter], float]  # and their highest learning rate
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
@@ -75,16 +76,17 @@ class Learner:
     PLACE: ClassVar[tuple[str, ...]] = ("step",)  # counts of steps, which the log gives
     KEPT: ClassVar[tuple[str, ...]] = ("seed", "minutes", "cpu_seconds", "rows")
     PARTS: ClassVar[tuple[str, ...]]
+    together: Together | None = None  # that of a learner that is not alone, as its `rank`
+    rank = 0
 
     def __init__(self, seed: int) -> None:
         self.seed, self.minutes, self.cpu_seconds = seed, 0.0, 0.0
-        self.rows: list[Figures] = []
-        """Of the log."""
+        self.rows: list[Figures] = []  # of the log
         for name in self.PLACE:
             setattr(self, name, 0)
 
     def agree(self, progress: float) -> float:
-        return progress
+        return progress if self.together is None else self.together.agree(progress, self.rank)
 
     def state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*self.PLACE, *self.KEPT)} | {
@@ -114,18 +116,13 @@ class AveragedLearner(Learner):
         rank: int = 0,
         rate: float = 1.0,
     ) -> None:
-        """`together`: None for a learner that is alone. `rate`: times all learning rates. `network`
-        learns where it is."""
+        """`together`: None for a learner that is alone. `rate`: times all learning rates."""
         super().__init__(seed)
         self.together, self.rank, self.rate, self.network = together, rank, rate, network
         self.learned = [p for p in network.parameters() if p.requires_grad]
         self.average: Any = copy.deepcopy(network).requires_grad_(False)
 
-    def optimise(
-        self,
-        matrices: tuple[Sequence[nn.Parameter], float],
-        *rest: tuple[Sequence[nn.Parameter], float],
-    ) -> None:
+    def optimise(self, matrices: Rated, *rest: Rated) -> None:
         """Muon for `matrices`, Adam for each of `rest`, with the rate at the schedule's top."""
         parameters, highest = matrices
         self.muon = Muon(parameters, highest)
@@ -149,6 +146,3 @@ class AveragedLearner(Learner):
         move_average(self.average, self.network, averaged(self.EMA, self.step))
         self.step += 1
         return loss.detach()
-
-    def agree(self, progress: float) -> float:
-        return progress if self.together is None else self.together.agree(progress, self.rank)

@@ -20,6 +20,7 @@ from train.learning.learner import Figures, Learner
 from train.learning.options import saved_state
 
 Learn = Callable[[float], Tensor | Figures]
+Curve = Sequence[tuple[float, float]]
 PANEL = (360, 200)
 MARGIN = 34
 TIME = "cpu_seconds"
@@ -134,10 +135,7 @@ def write_curves(
 
 
 def _panel(
-    pen: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    title: str,
-    curves: Mapping[str, Sequence[tuple[float, float]]],
+    pen: ImageDraw.ImageDraw, corner: tuple[int, int], title: str, curves: Mapping[str, Curve]
 ) -> None:
     left, top = corner[0] + MARGIN, corner[1] + MARGIN
     right, bottom = corner[0] + PANEL[0] - 10, corner[1] + PANEL[1] - 20

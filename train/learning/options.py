@@ -1,4 +1,7 @@
-"""The options that the commands of training share, each said once."""
+"""The options that the commands of training share, each said once.
+
+With `--steps` the learning rate follows the steps, and equal seeds give equal weights.
+"""
 
 import argparse
 import sys

@@ -16,8 +16,7 @@ PATIENCE = 600.0  # seconds that one learner waits for another, which may be sco
 
 
 class Together:
-    """What `count` learners of `size` parameters share: a row of gradients each, and the first
-    one's progress."""
+    """What learners of `size` parameters share: rows of gradients, and the first one's progress."""
 
     def __init__(self, count: int, size: int) -> None:
         self.rows = torch.zeros(count, size).share_memory_()
@@ -43,11 +42,10 @@ class Together:
         return agreed
 
 
-def start_learners(
-    args: argparse.Namespace,
-    size: int,
-    learner: Callable[[argparse.Namespace, Together | None, int], None],
-) -> None:
+Work = Callable[[argparse.Namespace, Together | None, int], None]
+
+
+def start_learners(args: argparse.Namespace, size: int, learner: Work) -> None:
     """Run `args.threads` learners of one thread each; this process is the first of them. `learner`
     must not be of a `__main__` module: other processes could not find it."""
     if args.resume:

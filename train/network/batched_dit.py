@@ -87,9 +87,8 @@ def velocity(
     text: list[KeysValues],
     audio: Tensor,
 ) -> Tensor:
-    """Velocity of noisy latents [B, C, T, h, w], without a pose. `modulations` of blocks and head:
-    [B or 1, 6, D] and [B or 1, D], or of every token, see `by_token`. `audio` as in `Conditions`,
-    of the video frames that the latents are."""
+    """Velocity of noisy latents [B, C, T, h, w] with their frames' `audio`. `modulations` of blocks
+    and head: [B or 1, 6, D] and [B or 1, D], or of every token, see `by_token`."""
     modulation, head_modulation = modulations
     x = _patches(dit.patch_embedding, latents)
     x = x + (dit.cond_encoder.bias + dit.trainable_cond_mask.weight[NOISY])

@@ -28,6 +28,8 @@ from train.network.batched_dit import Conditions, KeysValues
 from train.network.stream_network import RolloutOptions, StreamNetwork
 from train.preset import PRESET
 
+__all__ = ["CleanHistory", "RolloutOptions", "stream"]
+
 Noise = Callable[[int, int], Tensor]  # block, level -> the noise [B, C, F, h, w] that enters there
 
 
@@ -173,10 +175,9 @@ class CleanHistory(_Levels):
 
 
 def plan_rules(config: PipelineConfig, options: RolloutOptions) -> RollingConfig:
-    """The avatar's numbers as `RollingPlan` wants them: positions are true ones, and the sink,
-    which is no block of the stream, is not among them. A pass spans the blocks that are seen before
-    its first, and the window. Later passes of a stream that ends, and clean passes, span as many:
-    they see further back."""
+    """The avatar's numbers as `RollingPlan` wants them: positions are true ones, without the sink,
+    which is no block of the stream. A pass spans the blocks that are seen before its first, and the
+    window; clean passes, and those of a stream that ends, span as many: they see further back."""
     rolling = options.schedule == "rolling"
     window = options.num_levels if rolling else 1
     before = (options.window_blocks or config.window_blocks) - 1

@@ -48,15 +48,14 @@ class RolloutOptions:
     denoised jointly (Rolling Forcing, arXiv 2509.25161)."""
     history: Literal["own level", "clean"] = "own level"
     """What blocks see of those before: K and V at their own noise level, or of a clean pass."""
-    sampler: Literal["euler", "renoise"] = "euler"  # `renoise`: to the clean latent, fresh noise
+    sampler: Literal["euler", "renoise"] = "euler"  # `renoise`: predict clean, add noise
     sink: bool = True  # False: reference and motion are not seen
     sink_blocks: int | None = None  # so many blocks see it, then it is forgotten; None: all
     recalibrate: bool = True
     """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
     sink_distance: int | None = None  # latent frames; None: the preset's
     window_blocks: int | None = None
-    """Blocks that are seen, the current one included, and of a rolling window its first; None: the
-    preset's."""
+    """That are seen, the current one included, of a window its first; None: the preset's."""
     guidance: float = 1.0  # 1: as conditioned. Else: without sound, plus so often what sound adds
     exit_step: int | None = None
     """A block ends after this step with the clean latent it points to; None: after the last."""
@@ -90,8 +89,7 @@ class StreamNetwork:
         config: PipelineConfig,
         starts: Sequence[int] = (0,),
     ) -> None:
-        """`starts`: where in its stream each one's block 0 is said to be, or one for all; several
-        only without guidance."""
+        """`starts`: the place of each one's block 0, or one for all; several without guidance."""
         self.dit, self.options, self.config = dit, options, config
         self.audio = conditions.audio
         self.starts = np.asarray(starts)
@@ -135,7 +133,11 @@ class StreamNetwork:
         if len(blocks) > 1:
             modulations = tuple(batched_dit.by_token(m, c.tokens_per_block) for m in modulations)
         of = (self._branches(latents), modulations, attention, self.text, self._heard(blocks))
-        return self._guided(batched_dit.velocity(self.dit, *of)), own
+        velocity = batched_dit.velocity(self.dit, *of)
+        if not self._unguided:
+            spoken, silent = velocity.chunk(2)
+            velocity = silent + self.options.guidance * (spoken - silent)
+        return velocity, own
 
     def finished(self, block: int, latent: Tensor) -> None:
         """Look at a block that is done: the first one's first frame is a later reference."""
@@ -162,12 +164,6 @@ class StreamNetwork:
         num_video = self.config.video_frames_per_block
         audio = self.audio[..., blocks.start * num_video : blocks.stop * num_video]
         return audio if self._unguided else torch.cat([audio, torch.zeros_like(audio)])
-
-    def _guided(self, velocity: Tensor) -> Tensor:
-        if self._unguided:
-            return velocity
-        spoken, silent = velocity.chunk(2)
-        return silent + self.options.guidance * (spoken - silent)
 
     @property
     def _unguided(self) -> bool:

@@ -4,8 +4,7 @@
 
 WEIGHTS holds vae.safetensors, through which streams of it are looked at. CLIPS has two folders of
 `train.latents`, "train" and "dev". OUT receives dit.safetensors (averaged weights, for the
-exporter), state.pt (everything to go on from), log.jsonl, curve.png and samples.png. With `--steps`
-instead of `--minutes` the learning rate follows the steps, and equal seeds give equal weights.
+exporter), state.pt (everything to go on from), log.jsonl, curve.png and samples.png.
 """
 
 from train.learning import options

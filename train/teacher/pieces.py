@@ -32,7 +32,7 @@ JITTER = 0.02
 REFRESH_STEPS = 64  # how often clips that were made meanwhile are taken in
 AUDIO_DROPOUT, SINK_DROPOUT = 0.1, 0.15
 RECALIBRATED = 0.45  # of pieces from mid-stream, those whose reference is a frame of their clip
-MOST_MISDRAWN = 0.4  # of what is wrong in such a reference, as `MOST_CORRUPTION`: a stream draws it
+MOST_MISDRAWN = 0.4  # as `MOST_CORRUPTION`, in such a reference: a stream draws it itself
 CORRUPTED = 0.3
 MOST_CORRUPTION = 0.6  # deviation, in that of latents, of what is wrong in corrupted history
 FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000  # of mid-stream pieces, told to be elsewhere; how far
@@ -127,9 +127,8 @@ class Lessons:
     def _corruption(
         self, rng: Random, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1]. In
-        some pieces the first blocks are wrong, in grain and colour, by a random amount. They are
-        history for the others, who have to answer as if nothing had happened."""
+        """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1]: in
+        some pieces the first blocks are wrong, and the others answer as if nothing had happened."""
         batch, _, frames = clean.shape[:3]
         blocks = frames // self.config.frames_per_block
         amount = torch.zeros(batch, 1, frames, 1, 1)

@@ -35,12 +35,11 @@ ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 8, 8
 LONG_STREAMS, ROUNDS = 2, 16  # 61 s of the same again and again: a round's mean picture should stay
 LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]  # served; the fourth changes little
-LOOKS = {
+LOOKS = {  # panels of a curve for what `DevClips.looks` finds
     "mouth opening and width": ("opening", "width"),
     "change over the VAE's": ("motion", "border"),
     "error of mean pictures (grey levels)": ("looks",),
 }
-"""Panels of a curve for what `DevClips.looks` finds."""
 
 
 class DevClips:
@@ -86,8 +85,7 @@ class DevClips:
     def looks(
         self, dit: DiT, samples: Path | None = None, options: RolloutOptions | None = None
     ) -> dict[str, float]:
-        """What `read` and `moved` say of streams, which are drawn into `samples`; nothing without
-        a VAE."""
+        """What `read` and `moved` say of streams, drawn into `samples`; nothing without a VAE."""
         if self.vae is None:
             return {}
         length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
@@ -126,9 +124,8 @@ class DevClips:
 
     @torch.no_grad()
     def drift(self, dit: DiT) -> dict[str, float]:
-        """How far mean pictures of a stream's rounds are from that of its second, in grey levels:
-        "drift" the last one's, "drift_soon" the third's, which only moved. Nothing without a VAE.
-        """
+        """How far a stream's mean picture is from that of its second round, in grey levels: in the
+        last, "drift", and in the third, "drift_soon", which only moved. Nothing without a VAE."""
         if self.vae is None:
             return {}
         once = self._conditions(LONG_STREAMS, STREAM_BLOCKS)

@@ -61,8 +61,6 @@ class Training(AveragedLearner):
         rate: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        """`together`: None for a learner that is alone. `start`: weights to go on from. `rate`:
-        what all learning rates are multiplied by. `device`: where it learns."""
         self.dit = fresh_dit(seed)
         if start is not None:
             load_checkpoint(self.dit, start).train().requires_grad_(True)

@@ -6,9 +6,7 @@
     python -m train.vae --evaluate --out out/vae
 
 OUT receives vae.safetensors (averaged weights and latent statistics, for the exporter), state.pt,
-log.jsonl, curve.png and samples.png. With `--steps` instead of `--minutes` the learning rate
-follows the steps, and equal seeds give equal weights; not so with several `--workers`, whose clips
-are taken as they come.
+log.jsonl, curve.png and samples.png. Clips of several `--workers` are taken as they come.
 """
 
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Short pieces of many clips for training the VAE, drawn by processes in the background.
 
 With one process, what a step sees follows from the seed and the step's number alone: clips join a
-store in order, one every `STEPS_PER_CLIP` steps, the oldest leaves when it is full, and a generator
-seeded by the step cuts pieces. A resumed run draws its store again.
+store in order, and a generator seeded by the step cuts pieces. A resumed run draws its store again.
 
 B batch   T frames   S the picture's side in pixels
 """

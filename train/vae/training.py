@@ -45,11 +45,9 @@ class Training(AveragedLearner):
         leftover: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        """`together`: None for a learner that is alone. `encoder_of`: go on from that VAE with a
-        frozen encoder, so that latents made with it stay valid while the decoder improves.
-        `start`: go on from that VAE as a whole. `rate`: what all learning rates are multiplied by.
-        `leftover`: highest standard deviation of noise on normalised latents. `device`: where it
-        learns."""
+        """`encoder_of`: a VAE to go on from with a frozen encoder, so that latents made with it
+        stay valid while the decoder improves; `start`: one as a whole. `leftover`: highest standard
+        deviation of noise on normalised latents."""
         torch.manual_seed(seed)
         self.vae, self.weights = CompactVAE(CompactVAEConfig()), weights or LossWeights()
         self.leftover = leftover
@@ -98,10 +96,9 @@ class Training(AveragedLearner):
 
 @torch.no_grad()
 def measure_latents(vae: CompactVAE, video: Tensor) -> None:
-    """Set `latent_mean` and `latent_std` from video [B, 3, T, S, S]. A channel's deviation after
-    normalisation is the fourth root of how visible it is, mean square 1. Channels of equal
-    deviation would all be denoised equally well, though the picture depends 300 times as much on
-    the first as on the last."""
+    """Set `latent_mean` and `latent_std` from video [B, 3, T, S, S]. A channel's deviation becomes
+    the fourth root of how visible it is, mean square 1: equal ones would be denoised equally well,
+    though the picture depends 300 times as much on the first as on the last."""
     vae.latent_mean.zero_()
     vae.latent_std.fill_(1)
     latents = torch.cat([vae.encode(piece) for piece in video.split(4)])

@@ -1,7 +1,4 @@
-"""Frames as the networks take them and give them.
-
-T frames   S the picture's side in pixels
-"""
+"""Frames as the networks take them and give them."""
 
 from collections.abc import Iterable, Iterator
 

@@ -90,14 +90,11 @@ def take(
     mood: str | None = None,
     told: bool = False,
 ) -> Take:
-    """What a model is asked for: T `num_frames`, 25 per second, with the face, motion, mood and
-    sound of a seed, 0 to 999,999, and a split.
-
-    `audio`: float [n] at 16 kHz to speak instead of a drawn sound; padded or cut to 640 T. `kind`:
-    that of the drawn sound; None draws it, too. `mood`: instead of the drawn one. `told`: only the
-    caption tells it. ValueError for an unknown split, kind or mood, or a seed out of range;
-    RuntimeError if speech is wanted and espeak-ng is not installed.
-    """
+    """What a model is asked for: T `num_frames` with the face, motion, mood and sound of a seed, 0
+    to 999,999, and a split. `audio`: float [n] at 16 kHz to speak instead of a drawn sound; padded
+    or cut to 640 T. `kind`: that of the drawn sound; None draws it, too. `mood`: instead of the
+    drawn one. `told`: only the caption tells it. ValueError for an unknown split, kind or mood, or
+    a seed out of range; RuntimeError if speech is wanted and espeak-ng is not installed."""
     key = identity_seed(seed, split)
     who, rng = identity(key), np.random.default_rng([key, 0xC11B])
     drawn_mood = str(rng.choice(list(MOOD_WEIGHTS), p=list(MOOD_WEIGHTS.values())))

@@ -28,9 +28,8 @@ def shade_of(colour: Colour, strength: float) -> Colour:
 
 
 def paint(who: Identity, size: int) -> dict[str, Array]:
-    """Texels [5, side, side] (see `train.world.shapes.Canvas`) of each layer of a character for a
-    picture of `size` pixels, back to front. The last one moves with the eyes, over eyes and mouth:
-    nose, freckles, moustache and glasses."""
+    """Texels [5, side, side] (see `train.world.shapes.Canvas`) of each layer, back to front. The
+    last one moves with the eyes, over eyes and mouth: nose, freckles, moustache and glasses."""
     back_lines, front_lines = haircut(who)
     layers = {name: Canvas(size) for name in ("wall", "back", "body", "head", "front", "features")}
     paint_wall(layers["wall"], who)

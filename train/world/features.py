@@ -36,9 +36,8 @@ class Pen:
 
 
 def ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-    """Signed distance to an ellipse about the origin, first order beside the edge. Beside the ends
-    of a very flat one, such as a closing eye, that is far too small; there the distance to its box
-    decides."""
+    """Signed distance to an ellipse about the origin, first order beside the edge; beside the ends
+    of a very flat one, such as a closing eye, the distance to its box."""
     u, v = x / rx, y / ry
     radius = torch.hypot(u, v)
     distance = radius * (radius - 1) / torch.hypot(u / rx, v / ry).clamp(min=1e-5)
@@ -111,17 +110,11 @@ def draw_mouth(
     v = y - MOUTH_Y + lift * ((x / who.mouth_width) ** 2 - 0.45).clamp(max=1.2)
     up, low = 0.36 * height, 0.64 * height
     lip = who.lip_height * (1 + 0.6 * roundness)
-    lips = torch.where(
-        v < 0,
-        ellipse(x, v, half + 0.4 * lip, up + 0.85 * lip),
-        ellipse(x, v, half + 0.4 * lip, low + 1.15 * lip),
-    )
-    yield pen.fill(lips), who.lip
+    lips = torch.where(v < 0, up + 0.85 * lip, low + 1.15 * lip)
+    yield pen.fill(ellipse(x, v, half + 0.4 * lip, lips)), who.lip
     thin = 0.3 * pen.edge
-    inside = torch.where(
-        v < 0, ellipse(x, v, half, up.clamp(min=thin)), ellipse(x, v, half, low.clamp(min=thin))
-    )
-    hole = pen.fill(inside) * (height / (2 * thin)).clamp(0, 1)
+    inside = torch.where(v < 0, up.clamp(min=thin), low.clamp(min=thin))
+    hole = pen.fill(ellipse(x, v, half, inside)) * (height / (2 * thin)).clamp(0, 1)
     yield hole, INSIDE
     tongue = ellipse(x, v - low, 0.62 * half, 0.55 * low.clamp(min=0.02))
     yield hole * pen.fill(tongue) * ((height - 0.08) / 0.06).clamp(0, 1), TONGUE

@@ -16,6 +16,12 @@ TABLES = tomllib.loads(Path(__file__).with_name("palettes.toml").read_text())
 """What characters are put together from."""
 COLOURS, WEIGHTS, WORDS = (TABLES[kind] for kind in ("colours", "weights", "words"))
 """By fields of `Identity` and their values."""
+NAMES = {
+    field: tuple(COLOURS.get(field) or WEIGHTS.get(field) or TABLES[field])
+    for field in ("hair_name", "cut", "glasses", "beard", "garment", "cloth_name",
+                  "cloth_pattern", "wall_name", "background")
+}  # fmt: skip
+"""All that a caption can say of what is drawn."""
 
 
 def mix(a: Colour, b: Colour, weight: float) -> Colour:

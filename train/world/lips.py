@@ -1,9 +1,8 @@
 """From a waveform to a mouth: opening, width and roundness of every video frame.
 
-Any sound drives the truth. The steps: short spectra every 5 ms; how loud the band of vowels is,
-against the loudest of the clip; how voiced it is; where the first two formants lie (as centroids of
-the smoothed spectrum); and muscles, that is smoothing. F1 opens the jaw; a high F2 spreads the
-lips, a low one rounds them, as in textbooks; the numbers were chosen by eye and ear.
+The steps: short spectra every 5 ms; how loud the band of vowels is, against the loudest of the
+clip; how voiced it is; where the first two formants lie (F1 opens the jaw; a high F2 spreads the
+lips, a low one rounds them); and smoothing for muscles. Numbers were chosen by eye and ear.
 
 N samples at 16 kHz   H hops   T video frames = N / 640, frame k shows samples [640 k, 640 (k+1))
 """

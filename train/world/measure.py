@@ -104,10 +104,9 @@ def _fit(mouths: Tensor, bank: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def find_pose(frames: np.ndarray, who: Identity, mood: str) -> Pose:
-    """The pose [T] of the head in frames uint8 [T, S, S, 3], one piece of a stream. What a model
-    draws is not quite the character, and hair or brows in other places than its drawing's pull the
-    face's turn and nod to where there is no mouth. So both are moved, by the same in all frames, to
-    where the mouths are most like mouths."""
+    """The pose [T] of the head in frames uint8 [T, S, S, 3], one piece of a stream. Where a model
+    draws hair or brows in other places, they pull the face's turn and nod to where there is no
+    mouth: both are moved, by the same in all frames, to where mouths are most like mouths."""
     pose = estimate_pose(frames, who, mood)
     rows = np.linspace(0, len(frames) - 1, min(len(frames), SETTLING_FRAMES)).round().astype(int)
     some = part(pose, rows)
@@ -133,8 +132,7 @@ def _turned(pose: Pose, turn: float, nod: float) -> Pose:
 
 @torch.no_grad()
 def read_mouth(frames: np.ndarray, who: Identity, mood: str, pose: Pose | None = None) -> Reading:
-    """Read a character's mouth from frames uint8 [T, S, S, 3]. `pose`: where its head is, or None
-    to find that in the frames."""
+    """Of frames uint8 [T, S, S, 3]; `pose`: where the head is, None to find that in them."""
     pose = find_pose(frames, who, mood) if pose is None else pose
     bank, shapes = _bank(who, mood, frames.shape[1])
     shape, squared = _fit(_mouths(frames, pose), bank, shapes)

@@ -1,9 +1,8 @@
 """Where the head of a known character is in each frame, from the pixels.
 
 Gauss-Newton registration of every frame to drawings of the character at rest. The similarity (x, y,
-tilt, zoom) is undone by resampling the frame; the parallax of the face (turn, nod) is found by
-comparing with the nearest of a small bank of drawings. Eyes blink, and everything below the nose
-moves with the jaw: only hair, ears, upper face and nose are compared.
+tilt, zoom) is undone by resampling; the parallax of the face (turn, nod) is found by comparing with
+the nearest of a small bank of drawings. Only hair, ears, upper face and nose are compared.
 
 T frames   S the picture's side in pixels   K drawings of the bank   P compared values = S * S * 3
 """
@@ -48,9 +47,8 @@ def blur(pictures: Tensor, deviation: float) -> Tensor:
 
 
 def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """[T, C, h, w]: pictures seen as if their heads were at rest. `pose` [T, 4] or more: x, y,
-    tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or [T, h, w]: the picture
-    coordinates at rest to look at."""
+    """[T, C, h, w]: pictures as if their heads were at rest, at `x` and `y` [h, w] or [T, h, w].
+    `pose` [T, 4] or more: x, y, tilt, log zoom; what follows is ignored."""
     px, py = x - HEAD_REST[0], y - HEAD_REST[1]
     dx, dy, tilt, log_zoom = (pose[:, i, None, None] for i in range(4))
     cos, sin = torch.cos(tilt) * log_zoom.exp(), torch.sin(tilt) * log_zoom.exp()

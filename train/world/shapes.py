@@ -2,8 +2,7 @@
 
 Distances are negative inside and in picture units: the picture is [-1, 1] x [-1, 1], x to the
 right and y down. A canvas is denser and larger than its picture, so that a moved, tilted picture
-can be sampled from it; its edges are soft by the *picture's* pixel, so that a bilinear sample of it
-has no aliasing.
+can be sampled from it; its edges are soft by the *picture's* pixel, against aliasing.
 """
 
 from collections.abc import Sequence
@@ -57,8 +56,7 @@ def grid(size: int) -> tuple[Array, Array]:
 
 
 def _to_segments(x: Array, y: Array, start: Array, end: Array) -> tuple[Array, Array]:
-    """Squared distance [N, h, w] to N segments, and where along each [0, 1] the nearest point is.
-    `x` is [w] and `y` [h, 1]."""
+    """From x [w], y [h, 1] to N segments: squared distance [N, h, w], nearest place [0, 1]."""
     start, edge = start.astype(np.float32), (end - start).astype(np.float32)
     px, py = x - start[:, 0, None, None], y - start[:, 1, None, None]
     ex, ey = edge[:, 0, None, None], edge[:, 1, None, None]

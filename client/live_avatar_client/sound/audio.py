@@ -12,9 +12,8 @@ import numpy as np
 
 from live_avatar_client.files import shown
 from live_avatar_client.protocol import SAMPLE_RATE, Array
-from live_avatar_client.sound.decoder import decode_sound, open_sound
+from live_avatar_client.sound.decoder import Losses, decode_sound, open_sound
 from live_avatar_client.sound.joined import parts_of
-from live_avatar_client.sound.losses import Losses
 from live_avatar_client.sound.mono import MonoMix
 
 _log = logging.getLogger(__name__)

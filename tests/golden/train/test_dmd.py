@@ -87,7 +87,7 @@ def test_draws_become_the_release_timesteps_and_noisy_samples(case: dict) -> Non
     # Timesteps of up to 1000 in float32.
     assert max_abs(timesteps, wanted[f"{of}.timestep"][:, 0]) <= 1e-3
     noisy = add_noise(
-        latents(wanted["x_gen"]), latents(wanted[f"{of}.noise"]), levels().added(timesteps)
+        latents(wanted["x_gen"]), latents(wanted[f"{of}.noise"]), levels()[0](timesteps)
     )
     assert max_abs(noisy, latents(wanted[f"{of}.noisy"])) <= LATENT
 
