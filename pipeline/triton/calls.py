@@ -101,24 +101,20 @@ class BlsCalls:
     def stop(self) -> None:
         self._pool.shutdown()
 
-    def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
+    def call(
+        self, model: str, inputs: Arrays, outputs: list[str], **sequence: int
+    ) -> dict[str, Array]:
+        """As in `Calls`; `sequence` says which session a model that holds some is asked about."""
+        tensors = [pb.Tensor(name, array) for name, array in inputs.items()]
         request = pb.InferenceRequest(
-            model_name=model, requested_output_names=outputs, inputs=_tensors(inputs)
+            model_name=model, requested_output_names=outputs, inputs=tensors, **sequence
         )
         return _outputs(model, request.exec())
 
     def _hold(
         self, model: str, session: int, flags: int, inputs: Arrays, outputs: list[str]
     ) -> dict[str, Array]:
-        """Call a model that holds sessions."""
-        request = pb.InferenceRequest(
-            model_name=model,
-            requested_output_names=outputs,
-            inputs=_tensors(inputs),
-            correlation_id=session,
-            flags=flags,
-        )
-        return _outputs(model, request.exec())
+        return self.call(model, inputs, outputs, correlation_id=session, flags=flags)
 
     def _first(self, model: str) -> Arrays:
         """The number 0: Triton sends no request without an input."""
@@ -132,10 +128,6 @@ def _identity(outputs: Arrays) -> Identity:
 def tensors_of(request: Any) -> dict[str, Array]:
     """A request's inputs by name."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-
-
-def _tensors(arrays: Arrays) -> list[Any]:
-    return [pb.Tensor(name, array) for name, array in arrays.items()]
 
 
 def _outputs(model: str, response: Any) -> dict[str, Array]:
