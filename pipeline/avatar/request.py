@@ -76,7 +76,7 @@ class AvatarRequest:
     """Encoded picture, or RGB uint8 [H, W, 3]."""
     prompt: str = ""
     text: Array | None = None
-    """Text encoder rows [rows, text_dim] in place of the prompt."""
+    """Text encoder rows [1, text_len, text_dim] in place of the prompt."""
     seed: int = 0
     options: Options = field(default_factory=Options)
     audio: Array | None = None

@@ -57,7 +57,7 @@ class RollingRequest:
     prompt: str | None = None
     """None: as before, in a START the empty prompt."""
     text: Array | None = None
-    """Text encoder rows float32 [rows, text_dim] in place of the prompt."""
+    """Text encoder rows float32 [1, text_len, text_dim] in place of the prompt."""
     seed: int = 0
     options: RollingOptions = field(default_factory=RollingOptions)
     num_blocks: int | None = None

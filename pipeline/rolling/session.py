@@ -15,7 +15,6 @@ from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array
 from pipeline.rolling.request import RollingRequest
 from pipeline.sessions.session import ServedSession
-from pipeline.sessions.text import pad_text
 
 MAX_BACKLOG_BLOCKS = 256
 """Blocks whose given noise may wait in a session for their turn."""
@@ -71,8 +70,7 @@ class RollingSession(ServedSession):
         tick = self.asked + self.latency if self.asked else 0
         if request.has_prompt and not request.start:
             change = self.changes.setdefault(tick, Change())
-            change.prompt = request.prompt
-            change.text = None if request.text is None else pad_text(request.text, self.config)
+            change.prompt, change.text = request.prompt, request.text
         if request.noise is not None:
             self.given_noise.extend(request.noise)
         self.asked += request.num_blocks or 0

@@ -19,6 +19,7 @@ class Executor(ABC):
 
     def __init__(self, config: PipelineConfig | RollingConfig, folder: Path, calls: Calls) -> None:
         """`folder` has the tokenizer."""
+        self.config = config
         self.tokenizer = Tokenizer(config, folder)
         self.calls = calls
 
