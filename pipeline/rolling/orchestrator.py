@@ -23,10 +23,8 @@ from pipeline.sessions.stations import Work
 
 @dataclass(slots=True, kw_only=True)
 class Tick(Work):
-    """A tick on its way through the window and, with the block it finishes, the decoder.
-
-    `block` is negative while the window fills.
-    """
+    """A tick on its way through the window and, with the block it finishes, the decoder; `block` is
+    negative while the window fills."""
 
     session: RollingSession
     number: int
