@@ -155,10 +155,8 @@ class CompactDecoder(nn.Module):
 
 class CompactVAE(CausalVAE):
     """The network of this file. H and W of a video must be multiples of 8, else ValueError.
-
-    `latent_mean` and `latent_std` [C] are measured on training data and saved with the weights;
-    what shows more in the picture has more deviation (`train.vae.visibility`).
-    """
+    `latent_mean` and `latent_std` [C] are measured on training data and saved with the weights
+    (`train.vae.visibility`)."""
 
     def __init__(self, config: CompactVAEConfig) -> None:
         super().__init__()

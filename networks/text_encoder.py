@@ -72,10 +72,8 @@ class TextEncoder(nn.Module):
         del self.model.encoder.embed_tokens
 
     def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
-        """Rows [B, L, dim]; those of padding, where `token_mask` is 0, are zero.
-
-        `token_ids` and `token_mask` are [B, L] int64.
-        """
+        """Rows [B, L, dim] of `token_ids` and `token_mask` [B, L] int64; those of padding, where
+        the mask is 0, are zero."""
         rows = self.model.encoder(
             inputs_embeds=self.model.shared(token_ids), attention_mask=token_mask
         )

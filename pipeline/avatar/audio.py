@@ -39,13 +39,10 @@ def normalise(samples: Samples, mean: float, variance: float) -> Samples:
 def frame_places(
     first: int, count: int, start: int, num_hidden: int, *, fps: int, rate: int
 ) -> Places:
-    """Places of video frames first … first + count - 1 in a window of samples.
-
-    The window begins at sample `start` and has `num_hidden` hidden frames. A video frame takes the
-    nearest feature frame (half to even, as the release), and that frame's time says where
-    between two hidden frames it lies. Nothing is stretched: a frame's place in the sound does not
-    depend on the sound's length. Places outside the window move to its edge.
-    """
+    """Places of video frames first … first + count - 1 in a window of samples that begins at sample
+    `start` and has `num_hidden` hidden frames. A video frame takes the nearest feature frame (half
+    to even, as the release), whose time says where between two hidden frames it lies, whatever the
+    sound's length. Places outside the window move to its edge."""
     index, weight = [], []
     for frame in range(first, first + count):
         feature = round(frame * FEATURE_RATE / fps)
@@ -177,10 +174,8 @@ class StreamingAudio:
         return np.pad(samples, (0, end - start - len(samples)))
 
     def _moments(self, end: int) -> tuple[float, float]:
-        """Mean and variance of video frames 0 … end - 1.
-
-        Summed in double precision frame by frame, so that the chunks they came in leave no trace.
-        """
+        """Mean and variance of video frames 0 … end - 1, summed in double precision frame by frame,
+        so that the chunks they came in leave no trace."""
         size = self.config.samples_per_frame
         if end > self._counted_frames:
             samples = self._slice(self._counted_frames * size, end * size).astype(np.float64)

@@ -25,11 +25,8 @@ def local_executor(
     max_sessions: int = 4,
     load_engine: EngineLoader = Engine,
 ) -> AvatarExecutor:
-    """Every model of `folder` (an artifacts folder) in this process.
-
-    `steps` per stage; by default every step is a stage of its own. `load_engine` loads what holds
-    sessions: stages and decoder.
-    """
+    """Every model of `folder` (an artifacts folder) in this process. `steps` per stage, by default
+    one each; `load_engine` loads what holds sessions: stages and decoder."""
     config = PipelineConfig.load(folder / "pipeline.json")
     owned = steps or [[step] for step in range(config.num_steps)]
     stages = [f"dit_stage_{stage}" for stage in range(len(owned))]

@@ -13,11 +13,8 @@ from pipeline.config.sizes import StreamConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineConfig(StreamConfig):
-    """Sizes, schedule and windows of one preset (docs/method.md sections 1 to 5).
-
-    All `*_frames` fields say which frames they count: latent frames (4 video frames each) or
-    video frames (25 per second).
-    """
+    """Sizes, schedule and windows of one preset (docs/method.md sections 1 to 5). `*_frames` say
+    which frames they count: latent frames (4 video frames each) or video frames (25 per second)."""
 
     FILE: ClassVar[str] = "pipeline.json"
 

@@ -25,10 +25,8 @@ CHOICES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollingConfig(StreamConfig):
-    """Sizes, schedule and cache of one preset; `*_frames` are latent frames unless said otherwise.
-
-    Written to `rolling.json` by the export and read by whatever serves the graphs.
-    """
+    """Sizes, schedule and cache of one preset; `*_frames` are latent frames unless said
+    otherwise."""
 
     FILE: ClassVar[str] = "rolling.json"
 
@@ -122,8 +120,7 @@ class RollingConfig(StreamConfig):
     @property
     def ring_blocks(self) -> int:
         """Cache slots behind the sink's. A clean pass sees its own block and those before it, so
-        its whole span must be there, without the sink if that isn't seen.
-        """
+        its whole span must be there, without the sink if that isn't seen."""
         return self.span_blocks - (self.sink_blocks if self.clean_sees_sink else 0)
 
     @property

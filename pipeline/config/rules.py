@@ -50,8 +50,7 @@ def under_rules(config: RollingConfig, name: str) -> RollingConfig:
 
 def served_rules(config: RollingConfig) -> dict[str, RollingConfig]:
     """Every set of rules that the graphs of `config` can run, by name: whose cache fits into its
-    `cache_blocks` slots and whose spans are whole blocks.
-    """
+    `cache_blocks` slots and whose spans are whole blocks."""
     served = {DEPLOYED: config}
     for name in RULES:
         try:

@@ -69,8 +69,7 @@ class StreamConfig:
 
     def check_sizes(self, multiple: int, reason: str) -> None:
         """ValueError if the picture is no `multiple` of pixels, or RoPE cannot pair a head's
-        channels.
-        """
+        channels."""
         for name in ("height", "width"):
             if getattr(self, name) <= 0 or getattr(self, name) % multiple:
                 raise ValueError(

@@ -70,10 +70,7 @@ def _unequal(public: Identity, holder: Identity) -> Iterator[str]:
 
 
 def _wrong_files(public: Identity, holders: Sequence[Identity]) -> Iterator[str]:
-    """Files under one name that differ.
-
-    Those that the public model does not know must be equal among the holders.
-    """
+    """Files under one name that differ, also among the holders where the public model has none."""
     owner = dict.fromkeys(public.files, public)
     for holder in holders:
         others = {name: owner.setdefault(name, holder) for name in sorted(holder.files)}

@@ -52,10 +52,8 @@ class Header(NamedTuple):
 
 
 def clean_png(data: bytes) -> tuple[bytes, int]:
-    """The file with only what its pixels need, and its orientation, 1 to 8.
-
-    PictureError for a broken header, palette or pixel, for missing pixels and for too many.
-    """
+    """The file with only what its pixels need, and its orientation, 1 to 8. PictureError for a
+    broken header, palette or pixel, for missing pixels and for too many."""
     ihdr = palette = transparency = b""
     pixels, orientation, palette_sound, ended = list[memoryview](), 1, True, False
     for kind, body, sound in _chunks(data):

@@ -1,8 +1,7 @@
-"""How executors reach the models: the same recipes over Triton and within one process.
+"""How executors reach the models: over Triton (`pipeline.triton.calls`) or within one process.
 
 A model either holds nothing (`call`), or it holds sessions: `open`, then one `step` for each block
-or tick in turn, then `close`. `pipeline.triton.calls` carries the calls in a server, `LocalCalls`
-in one process.
+or tick in turn, then `close`.
 """
 
 import time
@@ -73,7 +72,6 @@ class LocalCalls:
             worker.close(session).result()
 
     def stop(self) -> None:
-        """End every worker."""
         for worker in self.workers.values():
             worker.stop()
 

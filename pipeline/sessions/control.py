@@ -67,8 +67,7 @@ class Control(ABC, Generic[S]):
         self.post(self._on_request, request, reply)
 
     def refuse(self, session: int, message: str, reply: Reply, *, start: bool, end: bool) -> None:
-        """Answer a request that can't be read. What follows a refused START hears why; a session
-        whose END is refused fails, since for Triton the sequence is over."""
+        """Answer a request that can't be read. What follows a refused START hears why."""
         self.post(self._on_refused, session, message, reply, start, end)
 
     def fail_all(self, message: str) -> None:
@@ -76,7 +75,7 @@ class Control(ABC, Generic[S]):
         self.post(self._on_fail_all, message)
 
     def stop(self) -> None:
-        """End every session with an error and every thread."""
+        """End every session with an error, and the threads."""
         self.post(self._on_stop)
         self._thread.join()
 
@@ -247,11 +246,8 @@ class Control(ABC, Generic[S]):
         if session.is_abandoned():
             self.fail(session, f"session {session.id}: the client is gone")
         elif session.is_idle() and time.monotonic() - session.last_seen > self.idle_timeout_s:
-            self.fail(
-                session,
-                f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed; "
-                "open a new one with START",
-            )
+            idle = f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed"
+            self.fail(session, f"{idle}; open a new one with START")
 
     def _on_fail_all(self, message: str) -> None:
         for session in list(self.sessions.values()):

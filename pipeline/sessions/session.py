@@ -164,10 +164,8 @@ class ServedSession(ABC):
             self.finish_requests()
 
     def finish_requests(self) -> None:
-        """Make complete requests final; END's stays open until the session is closed.
-
-        So does a cancelled one, by which the orchestrator sees that the client is gone.
-        """
+        """Make complete requests final. END's stays open until the session is closed; so does a
+        cancelled one, by which the orchestrator sees that the client is gone."""
         while self.phase.is_started and self.requests:
             first = self.requests[0]
             last = self.phase is Phase.ENDED and len(self.requests) == 1
@@ -194,10 +192,8 @@ class ServedSession(ABC):
         return self.phase is Phase.ENDED and self.next_delivery >= self.blocks_known
 
     def take_replies(self) -> list[Reply]:
-        """Of every request that isn't final, in the order in which they will be.
-
-        The session lets go of them: a request counts as open as long as somebody has its reply.
-        """
+        """Of every request that isn't final, in the order in which they will be. The session lets
+        go of them: a request counts as open as long as somebody has its reply."""
         replies = [open_request.reply for open_request in self.requests]
         if self.held is not None:
             replies.append(self.held)

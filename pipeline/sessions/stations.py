@@ -53,11 +53,9 @@ class Station(Generic[W]):
         lanes: int = LANES,
         in_order: bool = True,
     ) -> None:
-        """`run` has the model work and hands the result on. `dropped` hears of work that ends
-        here: its session is closing (None), or `run` failed (why). Both run on a lane's thread.
-
-        `in_order` is for a station that lanes bring work to.
-        """
+        """`run` has the model work and hands the result on. `dropped` hears of work that ends here:
+        its session is closing (None), or `run` failed (why). Both run on a lane's thread.
+        `in_order` is for a station that lanes bring work to."""
         self._run, self._dropped, self._in_order = run, dropped, in_order
         self._queue: queue.SimpleQueue[W | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the two below

@@ -36,11 +36,8 @@ class StepTensors(NamedTuple):
 
 
 class BlsCalls:
-    """`pipeline.sessions.calls.Calls` through BLS, to the other models of the repository.
-
-    `holders` are those that hold sessions; `identity` is what the public model is,
-    `stateless` are those of the others that are known.
-    """
+    """`pipeline.sessions.calls.Calls` through BLS: `identity` is what the public model is,
+    `holders` are those that hold sessions, `stateless` those of the others that are known."""
 
     def __init__(
         self, identity: Identity, holders: Mapping[str, StepTensors], stateless: Sequence[Identity]
