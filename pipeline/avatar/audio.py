@@ -144,13 +144,9 @@ class StreamingAudio:
         start = max(first - c.audio_context_frames, 0) * c.samples_per_frame
         mean, variance = self._moments(end)
         samples = self._slice(start, end * c.samples_per_frame)
+        num_hidden = num_hidden_frames(len(samples))
         index, weight = frame_places(
-            first,
-            per_block,
-            start,
-            num_hidden_frames(len(samples)),
-            fps=c.fps,
-            rate=c.sample_rate,
+            first, per_block, start, num_hidden, fps=c.fps, rate=c.sample_rate
         )
         self.next_block += 1
         self._forget(max(first + per_block - c.audio_context_frames, 0) * c.samples_per_frame)

@@ -90,12 +90,7 @@ class AvatarRequest:
 
 
 def parse_request(
-    inputs: Arrays,
-    *,
-    session: int,
-    start: bool,
-    end: bool,
-    config: PipelineConfig,
+    inputs: Arrays, *, session: int, start: bool, end: bool, config: PipelineConfig
 ) -> AvatarRequest:
     """Check a request's tensors (wire names, docs/protocol.md)."""
     check_sequence(inputs, session, start, ("image", "image_rgb", "prompt", "text"))

@@ -7,13 +7,7 @@ from dataclasses import dataclass, field
 from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import DEPLOYED
 from pipeline.engines.base import Array, Arrays
-from pipeline.sessions.checks import (
-    check_sequence,
-    read_blocks,
-    read_prompt,
-    read_seed,
-    read_text,
-)
+from pipeline.sessions.checks import check_sequence, read_blocks, read_prompt, read_seed, read_text
 from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_BLOCKS = 1_000_000
@@ -72,12 +66,7 @@ class RollingRequest:
 
 
 def parse_rolling_request(
-    inputs: Arrays,
-    *,
-    session: int,
-    start: bool,
-    end: bool,
-    rules: Mapping[str, RollingConfig],
+    inputs: Arrays, *, session: int, start: bool, end: bool, rules: Mapping[str, RollingConfig]
 ) -> RollingRequest:
     """Check a request's tensors (wire names, docs/protocol.md); `rules` are those served."""
     config = rules[DEPLOYED]
