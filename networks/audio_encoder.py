@@ -1,10 +1,5 @@
-"""wav2vec2 with all its hidden states, and the frames that are picked out of them.
-
-A batch of one   S samples at 16 kHz   T50 hidden frames (50 per second)   L layers   C width
-
-The layers are `transformers`' own; only the walk through them is written here, because it has to
-return every hidden state and to be exported.
-"""
+"""wav2vec2 of `transformers` with all its hidden states, and the frames picked out of them. A batch
+of one: S samples at 16 kHz, T50 hidden frames (50 per second), L layers, C width."""
 
 import dataclasses
 

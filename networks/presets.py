@@ -1,8 +1,5 @@
-"""The presets: which networks belong together, and with which pipeline.
-
-The numbers of the schedule, the caches and the wire stand in
-`pipeline.config.avatar.PipelineConfig`; a `Preset` checks that they agree with the networks' own.
-"""
+"""The presets: which networks belong together, and with which pipeline. A `Preset` checks that
+their numbers agree with those of `pipeline.config.avatar.PipelineConfig`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

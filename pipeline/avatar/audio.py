@@ -1,8 +1,6 @@
 """Where a video frame's audio features sit, and the windows of samples a live stream is cut into.
-
-Three clocks meet here: video frames (25 per second), the DiT's feature clock of 30 per second, and
-wav2vec2's hidden frames, one per HOP samples (50 per second). (docs/method.md section 4)
-"""
+Three clocks meet: video frames (25 per second), the DiT's feature clock of 30 per second, and
+wav2vec2's hidden frames, one per HOP samples (50 per second). (docs/method.md section 4)"""
 
 import math
 from collections import deque

@@ -9,8 +9,7 @@ from pipeline.avatar.request import AvatarRequest
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.pictures.reference import read_picture
-from pipeline.sessions.calls import Calls
-from pipeline.sessions.executor import Executor
+from pipeline.sessions.calls import Calls, Executor
 
 DECODER = "vae_decoder"
 

@@ -1,8 +1,4 @@
-"""The whole avatar in one process: the models' code without a server.
-
-For tests, experiments and evaluation. The same executor, stages, decoder, order and orchestrator as
-served; only the messages between them are missing.
-"""
+"""The whole avatar in one process: as served, only the messages between the models are missing."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -89,13 +89,10 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self.post(self._on_sound, work, None)
 
     def _step(self, stage: int, work: BlockWork) -> bool:
-        tensors = {
-            "latent": work.latent,
-            **work.input.audio_tokens,
-            "sink_distance": work.sink_distance,
-        }
+        tensors = {"latent": work.latent, **work.input.audio_tokens}
         if work.reference is not None:
             tensors["reference"] = work.reference
+        tensors["sink_distance"] = work.sink_distance
         work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
         return True
 
@@ -107,7 +104,6 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     # The control thread
 
     def dispatch(self) -> None:
-        """Hand out what can be worked on; sessions take turns, block by block."""
         self._encode_next()
         super().dispatch()
 
@@ -154,7 +150,6 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self._audio.end()
 
     def stop(self) -> None:
-        """End every session with an error and every thread."""
         super().stop()
         self._audio.join()
 

@@ -1,9 +1,6 @@
-"""The numbers of a deployment, in one frozen place.
-
-`export` writes a `PipelineConfig` to `pipeline.json` beside the graphs; every served model reads it
-from its own version folder. Widths and depths of the networks belong to `networks.presets`; what
-stands here is what the schedule, the caches and the wire need.
-"""
+"""The numbers of a deployment in one frozen place, `pipeline.json` beside the graphs: what the
+schedule, the caches and the wire need. Widths and depths of networks belong to
+`networks.presets`."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,9 +1,6 @@
-"""Named rules of a text-to-video stream: what one network may be run under.
-
-Rules differ in integers alone (which blocks a pass denoises, which it sees, where they stand), so
-one set of graphs serves them all, each session under its own. A checkpoint is distilled for one of
-them; the others run, at another quality.
-"""
+"""Named rules of a text-to-video stream: what one network may be run under. They differ in integers
+alone, so one set of graphs serves them all, each session under its own. A checkpoint is distilled
+for one of them; the others run, at another quality."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,8 +1,5 @@
-"""Counter-based randomness: a value is a function of (seed, block, step), never of history.
-
-So a session gives the same video whatever else the server does, whichever stage draws, and a
-stream can be resumed at any block.
-"""
+"""Counter-based randomness: a value is a function of (seed, block, step), never of history. So a
+session gives the same video whatever else the server does, and can be resumed at any block."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,8 +1,6 @@
-"""Rotary position tables of tokens, computed analytically (docs/method.md section 2).
-
-Adjacent channels (2j, 2j+1) form a complex pair that is turned by angle_j * position. The pairs of
-a head are split in three: temporal, rows, columns.
-"""
+"""Rotary position tables of tokens, computed analytically (docs/method.md section 2). Adjacent
+channels (2j, 2j+1) form a complex pair that is turned by angle_j * position; a head's pairs are
+split in three: temporal, rows, columns."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,8 +1,6 @@
-"""Do the models of a repository belong together? Asked when the public model has loaded.
-
-Models load side by side and can't call each other before they have, so the public model asks from a
-thread of its own, as soon as all are there. No session starts before the answer.
-"""
+"""Do the models of a repository belong together? They load side by side and can't call each other
+before they have, so the public model asks from a thread of its own, as soon as all are there. No
+session starts before the answer."""
 
 import logging
 import threading

@@ -1,8 +1,6 @@
-"""What a model that holds sessions is, and whether those of a repository belong together.
-
-A stage with another schedule, another limit or another export's weights runs, and what it gives is
-wrong. So every holder tells what it is, and the public model compares. Integers and strings only.
-"""
+"""What a model that holds sessions is, and whether those of a repository belong together. A stage
+with another schedule, limit or export's weights runs, and what it gives is wrong; so every holder
+tells what it is, and the public model compares. Integers and strings only."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,6 @@
-"""PNG files: what the decoder needs of them, checked; all metadata but orientation left out.
-
-Broken or huge metadata can't hurt a picture that never hands them on. Whether all pixels are
-there is checked by unpacking them once in small pieces, because the decoder would leave the
-missing ones black.
-"""
+"""PNG files: what the decoder needs of them, checked; all metadata but orientation left out. That
+all pixels are there is checked by unpacking them once in small pieces: the decoder would leave the
+missing ones black."""
 
 import struct
 import zlib

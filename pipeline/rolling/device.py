@@ -1,8 +1,5 @@
-"""`dit_window`: every set of rules on one set of graphs, called tick by tick.
-
-What comes with a tick holds from that tick on: another prompt, the stream's length. So a stream is
-a function of its ticks' tensors, whenever they arrive.
-"""
+"""`dit_window`: every set of rules on one set of graphs, called tick by tick. What comes with a
+tick (a prompt, the stream's length) holds from that tick on, whenever it arrives."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

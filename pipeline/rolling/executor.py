@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.rolling.request import RollingRequest
-from pipeline.sessions.executor import Executor
+from pipeline.sessions.calls import Executor
 
 WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"
 

@@ -7,7 +7,6 @@ What comes with a request (a prompt, the end) holds from its first block's tick 
 depends on when a request arrives, nor on those after it.
 """
 
-import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -35,6 +34,8 @@ class Change:
 @dataclass(slots=True, eq=False, kw_only=True)
 class RollingSession(ServedSession):
     """State of one stream."""
+
+    CONDITIONS = ("text", "noise")
 
     request: RollingRequest
     config: RollingConfig
@@ -108,10 +109,6 @@ class RollingSession(ServedSession):
         due = self.asked + self.latency if self.asked else 0
         return self.phase.is_started and self.next_tick < due
 
-    def can_dispatch(self) -> bool:
-        """The next tick needs nothing else."""
-        return self.has_work()
-
     def begin_tick(self) -> tuple[int, Change]:
         """The next tick and what it brings."""
         tick = self.next_tick
@@ -129,7 +126,3 @@ class RollingSession(ServedSession):
         """A block's frames [T, H, W, 3] without those behind the stream's last."""
         last = self.request.options.num_frames
         return frames if last is None else frames[: max(0, last - self.frame_index(block))]
-
-    def forget_conditions(self) -> None:
-        """Let go of what START carried once the models have it."""
-        self.request = dataclasses.replace(self.request, text=None, noise=None)

@@ -1,9 +1,6 @@
-"""Text-to-video streams on one device: every tick denoises a window of blocks and finishes one.
-
-`pipeline.rolling.plan` says in integers what a tick computes. It runs the graph of clean passes for
-the block that was finished before, then the window's graph, then adds noise for the next level
-(docs/method.md section 8).
-"""
+"""Text-to-video streams on one device: every tick denoises a window of blocks and finishes one. By
+the integers of `pipeline.rolling.plan` it runs the graph of clean passes for the block that was
+finished before, then the window's graph, then adds noise (docs/method.md section 8)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial

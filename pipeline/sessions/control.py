@@ -1,8 +1,6 @@
-"""The control thread of a public model: which sessions are admitted, answered and freed.
-
-One thread owns all state and reads events from a queue; it decides with integers and never waits
-for a model. What the sessions compute stands in `pipeline.sessions.orchestrator`.
-"""
+"""The control thread of a public model: which sessions are admitted, answered and freed. One thread
+owns all state and reads events from a queue; it decides with integers and never waits for a model.
+What the sessions compute stands in `pipeline.sessions.orchestrator`."""
 
 import logging
 import queue
@@ -14,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from pipeline.sessions.calls import Executor
 from pipeline.sessions.endings import Endings, ended
-from pipeline.sessions.executor import Executor
 from pipeline.sessions.session import BlockFrames, OpenRequest, Phase, Reply, ServedSession
 from pipeline.sessions.stations import spawn
 

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from pipeline.engines.base import Array
+from pipeline.sessions.calls import Executor
 from pipeline.sessions.control import Control
-from pipeline.sessions.executor import Executor
 from pipeline.sessions.session import BlockFrames, ServedSession
 from pipeline.sessions.stations import LANES, Station, Work
 

@@ -1,8 +1,5 @@
-"""Stations: a model with its queue and the two threads that wait for it.
-
-A piece of work goes from station to station. Two lanes per station: while one block is worked on,
-the next is already queued there, so a model never idles between two blocks.
-"""
+"""Stations: a model with its queue and the two threads that wait for it. While one block is worked
+on, the next is already queued there, so a model never idles between two blocks."""
 
 import queue
 import threading
