@@ -98,12 +98,10 @@ class CausalWan(Transformer):
         seen: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Velocity (noise - clean) of a whole clip, without a cache; differentiable.
-
-        latent [B, C, F, h, w], timesteps [B, F] in 0..1000, text [B, text_len, text_dim], velocity
-        as latent. `seen` [1, 1, L, L] bool; None: every frame sees every other. `positions` [F] of
-        the frames in time; None: 0, 1, 2 and so on.
-        """
+        """Velocity (noise - clean) of a whole clip, as latent, without a cache; differentiable.
+        latent [B, C, F, h, w], timesteps [B, F] in 0..1000, text [B, text_len, text_dim]. `seen`
+        [1, 1, L, L] bool; None: every frame sees every other. `positions` [F] of the frames in
+        time; None: 0, 1, 2 and so on."""
         if positions is None:
             positions = torch.arange(latent.shape[2], device=latent.device)
         cos, sin = self.rope(positions, latent)

@@ -25,10 +25,7 @@ _LAYER = {
     "norm2": "layer.1.layer_norm",
 }
 """Wan's name of a layer's weight -> transformers'."""
-_WHOLE = {
-    "token_embedding.weight": "shared",
-    "norm.weight": "encoder.final_layer_norm",
-}
+_WHOLE = {"token_embedding.weight": "shared", "norm.weight": "encoder.final_layer_norm"}
 _FUSED = "one_attention_op"
 
 

@@ -7,6 +7,7 @@ state as an explicit list of tensors. Both give the same frames.
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -49,13 +50,8 @@ class Head(nn.ModuleDict):
 
 
 def middle(channels: int) -> nn.ModuleList:
-    return nn.ModuleList(
-        [
-            ResidualBlock(channels, channels),
-            AttentionBlock(channels),
-            ResidualBlock(channels, channels),
-        ]
-    )
+    residual = partial(ResidualBlock, channels, channels)
+    return nn.ModuleList([residual(), AttentionBlock(channels), residual()])
 
 
 class Encoder(nn.Module):

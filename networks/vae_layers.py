@@ -36,12 +36,10 @@ class Memory:
 
 
 class Conv3d(nn.Module):
-    """A 3-D convolution, computed as a 2-D one over the frames of its window side by side.
-
-    ONNX Runtime has fast kernels for two dimensions only. The permuted weight is a constant of the
-    graph, so it is folded when the graph is loaded. In space the size stays; in time the window
-    is "valid": `[(T + kernel - 1) * B, in, H, W]` -> `[T * B, out, H, W]`, stride 2 halves T.
-    """
+    """A 3-D convolution as a 2-D one over the frames of its window side by side, for which ONNX
+    Runtime has fast kernels; the permuted weight is a constant of the graph. In space the size
+    stays; in time the window is "valid": `[(T + kernel - 1) * B, in, H, W]` -> `[T * B, out, H,
+    W]`, stride 2 halves T."""
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()

@@ -68,14 +68,11 @@ class AudioWindow:
 
 
 class StreamingAudio:
-    """Samples as they come in, windows of whole blocks out: block 0, 1, 2, …
-
-    A window is up to `audio_context_frames` video frames before the block, the block, and
-    `audio_lookahead_frames` after it as far as the stream goes. It is normalised with mean and
-    variance of everything from the stream's start to the window's end, so a block's features
-    depend on the sound alone and not on how it was cut into chunks. Memory holds the context
-    and what no block has used yet.
-    """
+    """Samples as they come in, windows of whole blocks out: block 0, 1, 2, … A window is up to
+    `audio_context_frames` video frames before the block, the block, and `audio_lookahead_frames`
+    after it as far as the stream goes. Its mean and variance are those of everything from the
+    stream's start to the window's end, so a block's features depend on the sound alone and not on
+    how it was cut into chunks. Memory holds the context and what no block has used yet."""
 
     def __init__(self, config: PipelineConfig) -> None:
         if config.samples_per_frame % HOP or config.samples_per_block < FIELD:

@@ -23,8 +23,7 @@ class AvatarExecutor(Executor):
     def __init__(
         self, config: PipelineConfig, stages: Sequence[str], folder: Path, calls: Calls
     ) -> None:
-        """`stages` are the models that own the denoising steps, in order; `folder` has the
-        tokenizer."""
+        """`stages` own the denoising steps, in order; `folder` has the tokenizer."""
         super().__init__(config, folder, calls)
         self.stages = stages
         self.num_stages = len(stages)

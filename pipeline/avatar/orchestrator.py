@@ -64,7 +64,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         )
         for stage in range(executor.num_stages):
             self.add_station(f"stage {stage}", partial(self._step, stage))
-        self.add_station("decoder", self._decode)
+        self.add_station("decoder", self.decode)
         self.run()
 
     def new_session(self, request: AvatarRequest, now: float) -> AvatarSession:
@@ -95,11 +95,6 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         tensors["sink_distance"] = work.sink_distance
         work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
         return True
-
-    def _decode(self, work: BlockWork) -> bool:
-        assert work.latent is not None
-        work.frames = self.executor.decode(work.session.id, work.block, work.latent)
-        return False
 
     # The control thread
 

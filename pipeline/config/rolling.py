@@ -77,11 +77,9 @@ class RollingConfig(StreamConfig):
 
     def _check_span(self) -> None:
         for name in ("span_frames", "sink_frames"):
-            if getattr(self, name) % self.frames_per_block or getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, wanted a multiple of "
-                    f"frames_per_block {self.frames_per_block}"
-                )
+            if (frames := getattr(self, name)) < 0 or frames % self.frames_per_block:
+                wanted = f"a multiple of frames_per_block {self.frames_per_block}"
+                raise ValueError(f"{name} is {frames}, wanted {wanted}")
         least = self.sink_blocks + self.window_blocks
         if self.span_blocks < least:
             raise ValueError(

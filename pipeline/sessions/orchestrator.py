@@ -86,6 +86,12 @@ class Orchestrator(Control[S], Generic[S, W]):
 
     # The stations' threads
 
+    def decode(self, work: W) -> bool:
+        """What the last station runs: frames of the work's latent."""
+        assert work.latent is not None
+        work.frames = self.executor.decode(work.session.id, work.block, work.latent)
+        return False
+
     def _pass(self, number: int, run: Callable[[W], bool], work: W) -> None:
         began = time.perf_counter()
         goes_on = run(work)

@@ -33,13 +33,10 @@ W = TypeVar("W", bound=Work)
 
 
 class Station(Generic[W]):
-    """A model's queue and its lanes; `put` may be called from any thread.
-
-    A session's blocks stand in order in the queue, whoever brought them first. Else, of the two
-    lanes that bring blocks from the station before, one may be held up with block n while the other
-    goes on: blocks n + 1 and n + 2 would occupy both lanes here and wait for a block n that no lane
-    is left to take.
-    """
+    """A model's queue and its lanes; `put` may be called from any thread. A session's blocks stand
+    in order, whoever brought them first: were one of the lanes before held up with block n while
+    the other goes on, blocks n + 1 and n + 2 would occupy both lanes here and wait for a block n
+    that no lane is left to take."""
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,8 @@ class BlsCalls:
 
     def ask(self, model: str) -> Identity:
         """What a holder is; RuntimeError if it can't be reached."""
-        return _identity(self._hold(model, ALL_SESSIONS, START, self._first(model), [OUTPUT]))
+        question = {"correlation_id": ALL_SESSIONS, "flags": START}
+        return _identity(self.call(model, self._first(model), [OUTPUT], **question))
 
     def is_server_leaving(self) -> bool:
         """Whether the server takes no calls any more."""
@@ -73,9 +75,10 @@ class BlsCalls:
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every holder, side by side, with its tensors."""
+        start = partial(self.call, outputs=[OUTPUT], correlation_id=session, flags=START)
         opened = [
-            self._pool.submit(self._hold, model, session, START, inputs, [OUTPUT])
-            for model, inputs in ((m, tensors[m] or self._first(m)) for m in self.holders)
+            self._pool.submit(start, model, tensors[model] or self._first(model))
+            for model in self.holders
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
@@ -84,13 +87,12 @@ class BlsCalls:
     def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
         output, order = self.holders[model]
         numbered = {order: np.array([number], np.int64), **inputs}
-        return in_turn(lambda: self._hold(model, session, 0, numbered, [output])).get(output)
+        step = partial(self.call, model, numbered, [output], correlation_id=session, flags=0)
+        return in_turn(step).get(output)
 
     def close(self, session: int) -> None:
-        ends = [
-            self._pool.submit(self._hold, model, session, END, self._first(model), [])
-            for model in self.holders
-        ]
+        end_of = partial(self.call, outputs=[], correlation_id=session, flags=END)
+        ends = [self._pool.submit(end_of, model, self._first(model)) for model in self.holders]
         for end in ends:
             if (error := end.exception()) is not None:
                 logger.warning("session %d could not be closed: %s", session, error)
@@ -107,11 +109,6 @@ class BlsCalls:
             model_name=model, requested_output_names=outputs, inputs=tensors, **sequence
         )
         return _outputs(model, request.exec())
-
-    def _hold(
-        self, model: str, session: int, flags: int, inputs: Arrays, outputs: list[str]
-    ) -> dict[str, Array]:
-        return self.call(model, inputs, outputs, correlation_id=session, flags=flags)
 
     def _first(self, model: str) -> Arrays:
         """The number 0: Triton sends no request without an input."""

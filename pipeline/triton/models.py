@@ -251,8 +251,8 @@ class PublicModel(Model):
             pb.unload_model(self.name)
 
     def _watch_server(self) -> None:
-        """End the sessions when the server shuts down: it waits for every open request, a held
-        START among them."""
+        """End the sessions when the server shuts down: it waits for every request, a held START,
+        too."""
         while not self._stopping.wait(WATCH_S):
             if self.orchestrator.sessions and self.calls.is_server_leaving():
                 self.orchestrator.fail_all("the server is shutting down")
