@@ -14,6 +14,7 @@ HOURS ?= 6
 BACKEND ?= cpu
 GPUS ?=
 STEPS ?=
+THREADS ?=
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
@@ -27,14 +28,14 @@ RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 # A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
 SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT PORTRAIT SPEECH OUT REPOSITORY \
-	ARTIFACTS HOURS BACKEND GPUS STEPS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
+	ARTIFACTS HOURS BACKEND GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
 	DTYPE EXPORTED RELEASED
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
 setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
 export $(SETTINGS)
 
-ASSEMBLE_cpu := export.repository.assemble --steps "$$STEPS" --artifacts $$ARTIFACTS
+ASSEMBLE_cpu := export.repository.assemble --steps "$$STEPS" $(if $(THREADS),--threads "$$THREADS") --artifacts $$ARTIFACTS
 FOLDED := $(if $(GPUS),--gpus "$$GPUS")
 ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.repository.deployment \
 	$(FOLDED) --sessions "$$SESSIONS" --engines "$$ENGINES" --artifacts "$$ARTIFACTS"
@@ -74,7 +75,7 @@ setup-dev: settings  ## make .venv with tests, linters, torch and ONNX export to
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" folds; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
 serve: none fetch repository  ## start the server in the background; returns when it is ready

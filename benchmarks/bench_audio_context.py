@@ -10,13 +10,13 @@ window costs on one thread.
 The last line is one JSON object.
 """
 
-import argparse
 import dataclasses
 import json
 import time
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from benchmarks.report import machine, table
 from live_avatar_client import read_audio
@@ -42,32 +42,28 @@ def features(
     blocks, times = [], []
     while (window := stream.next_window()) is not None:
         began = time.perf_counter()
-        inputs: dict[str, Array] = {
-            "samples": window.samples,
-            "frame_index": window.frame_index,
-            "frame_weight": window.frame_weight,
-        }
+        names = "samples", "frame_index", "frame_weight"
+        inputs = {name: getattr(window, name) for name in names}
         blocks.append(engine.run(inputs)["audio_features"])
         times.append(1e3 * (time.perf_counter() - began))
     return np.stack(blocks), float(np.median(times))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts/demo"))
-    parser.add_argument("--audio", type=Path, default=Path("examples/speech.flac"))
-    args = parser.parse_args()
-    config = PipelineConfig.load(args.artifacts / "pipeline.json")
-    engine = Engine(args.artifacts / "audio_encoder.onnx")
-    audio = np.concatenate(list(read_audio(args.audio)))
-    whole, _ = features(engine, config, audio, WHOLE, WHOLE)
+def main(
+    artifacts: Path = Path("artifacts/demo"), audio: Path = Path("examples/speech.flac")
+) -> None:
+    """How much audio before a block must its features see?"""
+    config = PipelineConfig.load(artifacts / "pipeline.json")
+    engine = Engine(artifacts / "audio_encoder.onnx")
+    sound = np.concatenate(list(read_audio(audio)))
+    whole, _ = features(engine, config, sound, WHOLE, WHOLE)
     rows, report = [], {"benchmark": "audio_context", **machine()}
     for context, lookahead in [
         *((context, 0) for context in (0, 12, 25, 50, 75, 125, 250)),
         *((125, lookahead) for lookahead in (3, 6, 12, 25)),
         (WHOLE, WHOLE),
     ]:
-        got, ms = features(engine, config, audio, context, lookahead)
+        got, ms = features(engine, config, sound, context, lookahead)
         error = float(np.linalg.norm(got - whole) / np.linalg.norm(whole))
         name = "whole" if context == WHOLE else f"{context / config.fps:g}"
         ahead = "whole" if lookahead == WHOLE else f"{lookahead / config.fps:g}"
@@ -78,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -12,21 +12,21 @@ line is one JSON object: the figures, medians of all rounds, and beside another 
 figures and the ratios ours / its.
 """
 
-import argparse
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from benchmarks.report import machine, percentiles, table
 from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
-from live_avatar_client.protocol import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Block
+from live_avatar_client.protocol import FPS, SAMPLE_RATE, Block
 from pipeline.engines.base import Array
 
 COLD_SESSIONS, LIVE_S = 5, 10.0
@@ -53,19 +53,15 @@ def paced(chunks: Iterator[Array], began: float) -> Iterator[Array]:
 def run(url: str, image: Path, chunks: Iterator[Array]) -> tuple[float, list[Block]]:
     """One session; its start time and its blocks."""
     began = time.perf_counter()
-    with Session(
-        url=url, image=image, prompt="a person talks to the camera", idle=False
-    ) as session:
+    prompt = "a person talks to the camera"
+    with Session(url=url, image=image, prompt=prompt, idle=False) as session:
         return began, list(session.stream(chunks))
 
 
 def lateness_ms(began: float, blocks: list[Block]) -> list[float]:
     """Per block: arrival after the moment its last sample was spoken."""
-    late = []
-    for block in blocks:
-        spoken = (block.frame_index + len(block.frames)) * SAMPLES_PER_FRAME / SAMPLE_RATE
-        late.append(1e3 * (block.received_s - began - spoken))
-    return late
+    spoken = [(block.frame_index + len(block.frames)) / FPS for block in blocks]
+    return [1e3 * (b.received_s - began - s) for b, s in zip(blocks, spoken, strict=True)]
 
 
 def processes(server: LocalServer) -> list[Path]:
@@ -111,34 +107,37 @@ def measure(repository: Path, image: Path, audio: Array, seconds: float) -> dict
         "block_interval_ms": percentiles(list(1e3 * np.diff([b.received_s for b in blocks]))),
         "live_delay_ms": percentiles(lateness_ms(start, live)[2:]),
         "picture": list(blocks[0].frames.shape[1:3]),
-        "stage_ms": _medians(blocks),
+        "stage_ms": {
+            name: round(float(np.median([b.timings_ms[name] for b in blocks])), 1)
+            for name in blocks[-1].timings_ms
+        },
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--repository", type=Path, default=Path("build/model_repository"))
-    parser.add_argument("--against", type=Path, help="repository to be served in turns with it")
-    parser.add_argument("--image", type=Path, default=Path("examples/portrait.png"))
-    parser.add_argument("--audio", type=Path, default=Path("examples/speech.flac"))
-    parser.add_argument("--seconds", type=float, default=30.0, help="audio of the main run")
-    parser.add_argument("--rounds", type=int, default=1, help="lives of each server")
-    args = parser.parse_args()
-    audio = np.concatenate(list(read_audio(args.audio)))
-    served = {"ours": args.repository} | ({"against": args.against} if args.against else {})
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in served}
-    for number in range(args.rounds):
-        for name, repository in served.items():
-            found = measure(repository, args.image, audio, args.seconds)
-            rounds[name].append(found)
-            shown = ", ".join(f"{figure} {found[figure]:.1f}" for figure in FIGURES)
+def main(
+    repository: Path = Path("build/model_repository"),
+    against: Annotated[Path | None, typer.Option(help="to be served in turns with it")] = None,
+    image: Path = Path("examples/portrait.png"),
+    audio: Path = Path("examples/speech.flac"),
+    seconds: Annotated[float, typer.Option(help="audio of the main run")] = 30.0,
+    rounds: Annotated[int, typer.Option(help="lives of each server")] = 1,
+) -> None:
+    """How fast is the whole path, from the client's audio to the client's frames?"""
+    sound = np.concatenate(list(read_audio(audio)))
+    served = {"ours": repository} | ({"against": against} if against else {})
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in served}
+    for number in range(rounds):
+        for name, folder in served.items():
+            one = measure(folder, image, sound, seconds)
+            found[name].append(one)
+            shown = ", ".join(f"{figure} {one[figure]:.1f}" for figure in FIGURES)
             print(f"round {number + 1}, {name}: {shown}", file=sys.stderr)
-    last = rounds["ours"][-1]
-    report = {"benchmark": "demo", **machine(), "rounds": args.rounds, **_summary(rounds["ours"])}
+    last = found["ours"][-1]
+    report = {"benchmark": "demo", **machine(), "rounds": rounds, **_summary(found["ours"])}
     report |= {"realtime_factor": round(report["fps"] / FPS, 3)}
     report |= {n: last[n] for n in ("block_interval_ms", "live_delay_ms", "picture", "stage_ms")}
-    if args.against:
-        other = report["against"] = _summary(rounds["against"])
+    if against:
+        other = report["against"] = _summary(found["against"])
         report["ratios"] = {n: round(report[n] / other[n], 3) for n in FIGURES}
     rows = [[name, report[name], report[f"{name}_spread"]] for name in FIGURES]
     rows += [[f"{n} p50", last[n]["p50"], ""] for n in ("block_interval_ms", "live_delay_ms")]
@@ -156,12 +155,5 @@ def _summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _medians(blocks: list[Block]) -> dict[str, float]:
-    return {
-        name: round(float(np.median([b.timings_ms[name] for b in blocks])), 1)
-        for name in blocks[-1].timings_ms
-    }
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -10,14 +10,15 @@ The last line is one JSON object: ratio, ratio_2, ratio_4 = period of all blocks
 with 1, 2, 4 sessions; hops = round trip of one message by payload.
 """
 
-import argparse
 import json
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tritonclient.grpc as grpc
+import typer
 
 from benchmarks import sleeping_repository
 from benchmarks.report import machine, percentiles, table
@@ -30,25 +31,21 @@ CONFIG = sleeping_repository.CONFIG
 WARMUP_BLOCKS = 12
 
 
-def feed(url: str, num_blocks: int, arrivals: list[float]) -> None:
-    """Stream one session of silent features; append the arrival time of every block."""
+def feed(url: str, num_blocks: int) -> list[float]:
+    """Stream one session of silent features; the arrival time of every block."""
     image = np.zeros((CONFIG.height, CONFIG.width, 3), np.uint8)
     frames = num_blocks * CONFIG.video_frames_per_block
     features = np.zeros((1, CONFIG.audio_layers, CONFIG.audio_dim, frames), np.float32)
     with Session(url=url, image=image, idle=False) as session:
         session.send(audio_features=features)
         session.finish()
-        arrivals.extend(block.received_s for block in session)
+        return [block.received_s for block in session]
 
 
 def period(url: str, num_sessions: int, num_blocks: int) -> Array:
     """Intervals (s) between consecutive blocks of all sessions together while all of them run."""
-    arrivals: list[list[float]] = [[] for _ in range(num_sessions)]
-    threads = [threading.Thread(target=feed, args=(url, num_blocks, times)) for times in arrivals]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(num_sessions) as pool:
+        arrivals = list(pool.map(lambda _: feed(url, num_blocks), range(num_sessions)))
     assert all(len(times) == num_blocks for times in arrivals)
     begin = max(times[WARMUP_BLOCKS // num_sessions] for times in arrivals)
     end = min(times[-1] for times in arrivals)
@@ -70,28 +67,28 @@ def hops(url: str) -> dict[str, dict[str, float]]:
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--blocks", type=int, default=150, help="blocks per session")
-    parser.add_argument("--sleep-ms", type=float, default=50.0, help="what a stage sleeps")
-    args = parser.parse_args()
+def main(
+    blocks: Annotated[int, typer.Option(help="blocks per session")] = 150,
+    sleep_ms: Annotated[float, typer.Option(help="what a stage sleeps")] = 50.0,
+) -> None:
+    """What does the pipeline cost besides the models?"""
     folder = Path("build/bench_orchestration")
-    sleeping_repository.build(folder, args.sleep_ms / 1e3)
+    sleeping_repository.build(folder, sleep_ms / 1e3)
     sleeping_repository.add_hop(folder, rounds=250)
     report: dict[str, object] = {"benchmark": "orchestration", **machine()}
     rows = []
     with LocalServer(folder, log_dir=folder.with_name("bench_orchestration_log")) as server:
         for sessions in (1, 2, 4):
-            print(f"{sessions} session(s), {args.blocks} blocks each …", file=sys.stderr)
-            intervals = 1e3 * period(server.grpc_url, sessions, args.blocks)
+            print(f"{sessions} session(s), {blocks} blocks each …", file=sys.stderr)
+            intervals = 1e3 * period(server.grpc_url, sessions, blocks)
             # The mean is the throughput; its spread is over tenths of the run.
             tenths = [float(part.mean()) for part in np.array_split(intervals, 10)]
-            ratio = float(intervals.mean()) / args.sleep_ms
+            ratio = float(intervals.mean()) / sleep_ms
             key = "ratio" if sessions == 1 else f"ratio_{sessions}"
             report[key] = round(ratio, 4)
-            report[f"{key}_spread"] = [round(f(tenths) / args.sleep_ms, 4) for f in (min, max)]
-            rows.append([sessions, f"{intervals.mean():.2f}", f"{ratio:.3f}",
-                         f"{min(tenths):.2f}-{max(tenths):.2f}"])  # fmt: skip
+            report[f"{key}_spread"] = [round(f(tenths) / sleep_ms, 4) for f in (min, max)]
+            spread = f"{min(tenths):.2f}-{max(tenths):.2f}"
+            rows.append([sessions, f"{intervals.mean():.2f}", f"{ratio:.3f}", spread])
         report["hops_ms"] = hop_ms = hops(server.grpc_url)
     print(table(["sessions", "period ms", "ratio", "tenths of the run, ms"], rows))
     hop_rows = [[payload, t["p50"], t["p99"]] for payload, t in hop_ms.items()]
@@ -100,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

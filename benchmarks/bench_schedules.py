@@ -16,16 +16,17 @@ per schedule the median, and over repetitions the lowest and highest median, of 
 cpu_ms_per_block, gflop_per_block, gflop_per_cpu_s.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 
 from benchmarks.report import machine, table
 from benchmarks.schedule_streams import STEADY, Streams, every_schedule
@@ -55,22 +56,25 @@ def per_block(latents: Iterator[Array], num_blocks: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
     """Median, lowest, highest."""
-    return float(np.median(values)), min(values), max(values)
+    median = float(np.median(values))
+    found = {name: median, f"{name}_low": min(values), f"{name}_high": max(values)}
+    return {key: round(value, 1) for key, value in found.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--blocks", type=int, default=10, help="per schedule and repetition")
-    parser.add_argument("--repetitions", type=int, default=7)
-    args = parser.parse_args()
+def main(
+    blocks: Annotated[int, typer.Option(help="per schedule and repetition")] = 10,
+    repetitions: int = 7,
+) -> None:
+    """What does a schedule cost on one device?"""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        measure(every_schedule(STEADY + args.blocks * args.repetitions + 8, Path(folder)), args)
+        streams = every_schedule(STEADY + blocks * repetitions + 8, Path(folder))
+        measure(streams, blocks, repetitions)
 
 
-def measure(compared: list[Streams], args: argparse.Namespace) -> None:
+def measure(compared: list[Streams], blocks: int, repetitions: int) -> None:
     """Print the table and, as the last line, the JSON."""
     steady = {}
     for streams in compared:
@@ -79,30 +83,25 @@ def measure(compared: list[Streams], args: argparse.Namespace) -> None:
         latents = steady[streams.name] = streams.open(STEADY_SESSION)
         per_block(latents, STEADY)
     found: dict[str, list[tuple[float, ...]]] = {streams.name: [] for streams in compared}
-    for repetition in range(args.repetitions):
-        print(f"repetition {repetition + 1} of {args.repetitions} …", file=sys.stderr)
+    for repetition in range(repetitions):
+        print(f"repetition {repetition + 1} of {repetitions} …", file=sys.stderr)
         for streams in compared:
-            times = per_block(steady[streams.name], args.blocks)
+            times = per_block(steady[streams.name], blocks)
             found[streams.name].append((*times, to_first_frame(streams)))
     report: dict[str, object] = {"benchmark": "schedules", **machine()}
     rows = []
     for streams in compared:
         block_s, cpu_s, first_s = zip(*found[streams.name], strict=True)
-        fps = [round(x, 1) for x in spread([streams.frames / s for s in block_s])]
-        ttff = [round(x, 1) for x in spread([1e3 * s for s in first_s])]
+        fps = spread("fps", [streams.frames / s for s in block_s])
+        ttff = spread("ttff_ms", [1e3 * s for s in first_s])
         gflop, cpu = streams.flops / 1e9, float(np.median(cpu_s))
         work = {
             "cpu_ms_per_block": round(1e3 * cpu, 1),
             "gflop_per_block": round(gflop, 2),
             "gflop_per_cpu_s": round(gflop / cpu, 1),
         }
-        names = ("", "_low", "_high")
-        report[streams.name] = {
-            **{f"fps{name}": value for name, value in zip(names, fps, strict=True)},
-            **{f"ttff_ms{name}": value for name, value in zip(names, ttff, strict=True)},
-            **work,
-        }
-        cells = [f"{middle:g} ({low:g}–{high:g})" for middle, low, high in (fps, ttff)]
+        report[streams.name] = fps | ttff | work
+        cells = ["{:g} ({:g}–{:g})".format(*figures.values()) for figures in (fps, ttff)]
         rows.append([streams.name, *cells, *work.values()])
     head = ["schedule", "frames/s", "first frame ms", "CPU ms/block", "GFLOP/block", "GFLOP/CPU s"]
     print(table(head, rows))
@@ -110,4 +109,4 @@ def measure(compared: list[Streams], args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

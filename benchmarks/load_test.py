@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import load_drivers, load_page
+from benchmarks import load_drivers, load_report
 from benchmarks.load_drivers import Load
-from benchmarks.load_figures import figures
+from benchmarks.load_report import figures
 from benchmarks.report import machine
 from deploy.checkout import REPO
 from deploy.downloads import perf_analyzer
@@ -52,10 +52,8 @@ def serving(repository: Path) -> Iterator[tuple[str, Path]]:
 def measure(
     url: str, repository: Path, load: Load, levels: Sequence[int] = LEVELS
 ) -> dict[str, Any]:
-    """The report: where and with what, and per driver the figures by the number of sessions.
-
-    Key `perf_analyzer_said` holds its own tables as text.
-    """
+    """The report: where and with what, and per driver the figures by the number of sessions. Key
+    `perf_analyzer_said` holds its own tables as text."""
     config = PipelineConfig.load(repository / MODEL / "1" / "pipeline.json")
     report: dict[str, Any] = {
         "benchmark": "load_test",
@@ -114,10 +112,10 @@ def _run(given: argparse.Namespace) -> None:
     )
     with serving(given.repository) as (url, repository):
         report = measure(url, repository, load)
-    print(load_page.comparison(report))
+    print(load_report.comparison(report))
     if given.write_docs:
-        load_page.PAGE.write_text(load_page.page(report))
-        say(f"wrote {load_page.PAGE}")
+        load_report.PAGE.write_text(load_report.page(report))
+        say(f"wrote {load_report.PAGE}")
     del report["perf_analyzer_said"]
     print(json.dumps(report))
 

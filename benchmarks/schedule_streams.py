@@ -26,7 +26,8 @@ from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import WindowDevice
 from pipeline.rolling.plan import Pass, RollingPlan
 from train.network.batched_dit import Conditions
-from train.network.stream import RolloutOptions, plan_rules, stream
+from train.network.stream import plan_rules, stream
+from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
 ROLLING, WEIGHTS = Path("artifacts/rolling-demo"), Path("artifacts/demo")
@@ -190,10 +191,8 @@ def silent_conditions(config: PipelineConfig, num_blocks: int) -> Conditions:
 
 
 def every_schedule(num_blocks: int, graphs: Path) -> list[Streams]:
-    """All that are compared; streams of up to `num_blocks` blocks.
-
-    The avatar's graphs are exported to `graphs` at the size of the other ones.
-    """
+    """All that are compared; streams of up to `num_blocks` blocks. The avatar's graphs are exported
+    to `graphs` at the size of the other ones."""
     windows = [TextToVideo("rolling_forcing"), TextToVideo("self_forcing")]
     size = f"{windows[0].config.height}x{windows[0].config.width}"
     export_preset(preset_named("demo", size), WEIGHTS, graphs)

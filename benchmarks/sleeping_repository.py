@@ -6,9 +6,12 @@ What remains is what the pipeline itself costs: hops, queues, copies, scheduling
 import shutil
 from pathlib import Path
 
+from export.repository.folders import copy_code
+from export.repository.pbtxt import with_parameter
 from pipeline.config.avatar import PipelineConfig
 
-ROOT = Path(__file__).parents[1]
+MODELS = Path(__file__).parents[1] / "model_repository"
+MAX_SESSIONS = 4
 
 # 448 x 448 pixels make latent blocks of 16 x 3 x 56 x 56 float32 = 602 kB.
 CONFIG = PipelineConfig(
@@ -59,9 +62,8 @@ import triton_python_backend_utils as pb
 
 class TritonPythonModel:
     def execute(self, requests):
-        return [
-            pb.InferenceResponse([{tensors}]) for _ in requests
-        ]
+        zeros = [pb.Tensor(n, np.zeros(s, np.float32)) for n, s in {shapes}.items()]
+        return [pb.InferenceResponse(zeros) for _ in requests]
 '''
 
 
@@ -112,62 +114,53 @@ instance_group [ {{ kind: KIND_CPU, count: 1 }} ]
 """
 
 
-def build(out: Path, sleep_s: float, max_sessions: int = 4) -> Path:
+def build(out: Path, sleep_s: float) -> Path:
     """Write the repository to `out` (replaced) and return it."""
     shutil.rmtree(out, ignore_errors=True)
     frames = "np.zeros((12, 128, 128, 3), np.uint8)"
-    for stage in range(CONFIG.num_steps):
-        code = _SLEEPER.format(sleep_s=sleep_s, base="StageModel", result="latent")
-        _model(out, f"dit_stage_{stage}", code, max_sessions)
-    code = _SLEEPER.format(sleep_s=sleep_s, base="DecoderModel", result=frames)
-    _model(out, "vae_decoder", code, max_sessions)
-    _model(out, "live_avatar", None, max_sessions)
-    shape = (1, CONFIG.latent_channels, CONFIG.motion_frames, *CONFIG.latent_shape[3:])
-    tensors = (
-        "pb.Tensor('text', np.zeros((1, 1, 1), np.float32)), "
-        f"pb.Tensor('motion', np.zeros({shape}, np.float32))"
-    )
+    motion = (1, CONFIG.latent_channels, CONFIG.motion_frames, *CONFIG.latent_shape[3:])
     tokens = {"audio_local": CONFIG.audio_local_shape, "audio_global": CONFIG.audio_global_shape}
-    zeros = [f"pb.Tensor('{n}', np.zeros({s}, np.float32))" for n, s in tokens.items()]
-    _model(out, "audio_tokens", _ENCODER.format(tensors=", ".join(zeros)), max_sessions)
-    _model(out, "conditioning", _ENCODER.format(tensors=tensors), max_sessions)
+    stage = _SLEEPER.format(sleep_s=sleep_s, base="StageModel", result="latent")
+    codes = {
+        **{f"dit_stage_{step}": stage for step in range(CONFIG.num_steps)},
+        "vae_decoder": _SLEEPER.format(sleep_s=sleep_s, base="DecoderModel", result=frames),
+        "live_avatar": (MODELS / "live_avatar" / "1" / "model.py").read_text(),
+        "audio_tokens": _ENCODER.format(shapes=tokens),
+        "conditioning": _ENCODER.format(shapes={"text": (1, 1, 1), "motion": motion}),
+    }
+    for name, code in codes.items():
+        version = _write(out / name, _config(name), code)
+        copy_code(MODELS.parent / "pipeline", version / "pipeline", without=())
+        CONFIG.save(version / "pipeline.json")
+        (version / "hashes.json").write_text("{}")  # no graphs, no weights
     return out
 
 
 def add_hop(out: Path, rounds: int) -> None:
     """Add `hop`, which measures round trips between two models' processes."""
-    models = [
-        ("echo", _ECHO, "latent", "1, 16, -1, -1, -1"),
-        ("hop", _HOP.format(rounds=rounds), "times_ms", "-1"),
-    ]
-    for name, code, output, dims in models:
-        version = out / name / "1"
-        version.mkdir(parents=True)
-        config = _HOP_CONFIG.format(name=name, output=output, dims=dims)
-        (out / name / "config.pbtxt").write_text(config)
-        (version / "model.py").write_text(code)
+    echo = _HOP_CONFIG.format(name="echo", output="latent", dims="1, 16, -1, -1, -1")
+    _write(out / "echo", echo, _ECHO)
+    hop = _HOP_CONFIG.format(name="hop", output="times_ms", dims="-1")
+    _write(out / "hop", hop, _HOP.format(rounds=rounds))
 
 
-def _model(out: Path, name: str, code: str | None, max_sessions: int) -> None:
-    source, folder = ROOT / "model_repository" / name, out / name
+def _config(name: str) -> str:
+    text = (MODELS / name / "configs" / "cpu.pbtxt").read_text()
+    if "max_sessions" in text:
+        text = with_parameter(text, "max_sessions", str(MAX_SESSIONS))
+    if name == "conditioning":
+        text = text[: text.index("ensemble_scheduling")]
+        text = text.replace('platform: "ensemble"', 'backend: "python"')
+        text += "instance_group [ { kind: KIND_CPU, count: 1 } ]\n"
+    return text
+
+
+def _write(folder: Path, config: str, code: str) -> Path:
+    """A Python model's folder; returns that of its version."""
     version = folder / "1"
     version.mkdir(parents=True)
-    text = (source / "configs" / "cpu.pbtxt").read_text()
-    text = text.replace(
-        '"max_sessions" value { string_value: "2" }',
-        f'"max_sessions" value {{ string_value: "{max_sessions}" }}',
-    )
-    if name == "conditioning":
-        text = text[: text.index("ensemble_scheduling")].replace(
-            'platform: "ensemble"', 'backend: "python"'
-        )
-        text += "instance_group [ { kind: KIND_CPU, count: 1 } ]\n"
     (folder / "configs").mkdir()
-    (folder / "config.pbtxt").write_text(text)
-    (folder / "configs" / "cpu.pbtxt").write_text(text)
-    (version / "model.py").write_text(code or (source / "1" / "model.py").read_text())
-    shutil.copytree(
-        ROOT / "pipeline", version / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    CONFIG.save(version / "pipeline.json")
-    (version / "hashes.json").write_text("{}")  # no graphs, no weights
+    for name in ("config.pbtxt", "configs/cpu.pbtxt"):
+        (folder / name).write_text(config)
+    (version / "model.py").write_text(code)
+    return version

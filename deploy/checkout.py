@@ -1,9 +1,4 @@
-"""The folder that the project lies in: whether its name, its rights and its disk will do.
-
-Standard library only: it runs before anything is installed.
-"""
-
-from __future__ import annotations
+"""The folder that the project lies in: whether its name, its rights and its disk will do."""
 
 import os
 import shutil
@@ -21,10 +16,8 @@ _UNFIT = {
 
 
 def default_python() -> str:
-    """The virtual environment's interpreter that runs the models.
-
-    The running one if it belongs to an environment, else `.venv`'s, else the running one.
-    """
+    """The virtual environment's interpreter that runs the models. The running one if it belongs to
+    an environment, else `.venv`'s, else the running one."""
     ours = REPO / ".venv" / "bin" / "python3"
     if sys.prefix == sys.base_prefix and ours.exists():
         return str(ours)
@@ -37,7 +30,7 @@ def check_name(repo: Path = REPO) -> None:
     found = next((words for sign, words in _UNFIT.items() if sign in text), None)
     if found is None and any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
         found = "a line break or another control character"
-    if found is None and not _is_utf8(text):
+    if found is None and any("\ud800" <= sign <= "\udfff" for sign in text):
         found = "letters that are not UTF-8"
     if found:
         raise RuntimeError(
@@ -55,8 +48,10 @@ def check_writable(folder: Path) -> None:
     if not present.is_dir():
         raise RuntimeError(f"{present} is a file, wanted a folder: move it away")
     if not os.access(present, os.W_OK | os.X_OK):
+        is_read_only = os.statvfs(present).f_flag & os.ST_RDONLY
+        reason = "a read-only file system" if is_read_only else "no permission"
         raise RuntimeError(
-            f"{present} cannot be written{_reason(present)}: make it writable for you, "
+            f"{present} cannot be written ({reason}): make it writable for you, "
             "or clone the project into a folder of your own"
         )
 
@@ -71,16 +66,3 @@ def check_space(folder: Path, wanted_mb: int) -> None:
             f"the disk of {present} has {free_mb} MB free, wanted {wanted_mb}: free some, "
             "or move the checkout to a larger disk"
         )
-
-
-def _reason(folder: Path) -> str:
-    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
-    return " (a read-only file system)" if read_only else " (no permission)"
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

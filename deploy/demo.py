@@ -2,12 +2,9 @@
 
     python -m deploy.demo --image portrait.png --audio speech.flac --out out/demo.mp4
 
-A server started by `make serve` is used and left running. Else one is started on free ports for
-the moment, and ended in every case. Ctrl-C and SIGTERM end the client first, which keeps the video
-so far.
+A server started by `make serve` is used and left running, else one is started for the moment. A
+signal ends the client first, which keeps the video so far.
 """
-
-from __future__ import annotations
 
 import argparse
 import shutil
@@ -25,33 +22,25 @@ from deploy.outcome import exit_code, say
 from deploy.server.local import LocalServer, server_left_running
 
 LOG_DIR = REPO / "build" / "demo_server"
-"""A folder in it for every start."""
+"""A folder in it for every start, as demos may run side by side; a failed one leaves its log."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(repository: Path, image: Path, audio: Path, out: Path) -> int:
-    """The exit code of `live-avatar stream`: 130 after Ctrl-C, 143 after SIGTERM.
-
-    `RuntimeError` if there is no server for it, `ValueError` if a file is not there.
-    """
+    """The exit code of `live-avatar stream`: 130 after Ctrl-C, 143 after SIGTERM. `RuntimeError` if
+    there is no server for it, `ValueError` if a file is not there."""
     _check(image, audio, out)
     if served := server_left_running():
         url, _ = served
         return stream(url, image, audio, out)
-    log_dir = _log_dir()
+    LOG_DIR.mkdir(parents=True, exist_ok=True)
+    log_dir = Path(tempfile.mkdtemp(dir=LOG_DIR, prefix=time.strftime("%Y%m%d-%H%M%S-")))
     say(f"starting Triton for {repository}, log in {log_dir / 'server.log'}")
     with LocalServer(repository, log_dir=log_dir) as server:
         code = stream(server.grpc_url, image, audio, out)
     if code == 0:
         shutil.rmtree(log_dir, ignore_errors=True)
     return code
-
-
-def _log_dir() -> Path:
-    """A folder for this start alone: another demo may run beside it. Only a demo that fails leaves
-    its log there."""
-    LOG_DIR.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=LOG_DIR, prefix=time.strftime("%Y%m%d-%H%M%S-")))
 
 
 def _check(image: Path, audio: Path, out: Path) -> None:
@@ -78,11 +67,10 @@ def stream(url: str, image: Path, audio: Path, out: Path) -> int:
 def wait_for(command: Sequence[str]) -> int:
     """The exit code of a program; 128 and the signal's number where a signal has killed it.
 
-    Each signal of `PASSED_ON` goes on to the program, which then ends by itself (`subprocess.run`
-    would kill it a quarter of a second after Ctrl-C, and lose the video that it still writes). One
-    that is ignored, as under nohup, stays so. The program is a process group of its own: a Ctrl-C
-    in the terminal reaches it once, through us. To be called from the main thread.
-    `FileNotFoundError` if there is no such program.
+    Signals of `PASSED_ON`, unless ignored as under nohup, go on to the program, which then ends by
+    itself: `subprocess.run` would kill it a quarter of a second after Ctrl-C, while it still writes
+    its video. As a process group of its own, it gets a terminal's Ctrl-C once, through us. To be
+    called from the main thread. `FileNotFoundError` if there is no such program.
     """
     arrived: list[int] = []
     running: list[subprocess.Popen[bytes]] = []

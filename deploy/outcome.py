@@ -1,9 +1,4 @@
-"""How a command of this project ends: in a sentence, never in a traceback.
-
-Standard library only: it runs before anything is installed.
-"""
-
-from __future__ import annotations
+"""How a command of this project ends: in a sentence, never in a traceback."""
 
 import errno
 import re

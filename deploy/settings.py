@@ -1,11 +1,7 @@
 """What `make` was given: looked at before anything is made, refused in one line.
 
-    python3 -m deploy.settings        reads the environment, where the Makefile puts its settings
-
-Standard library only: it runs before anything is installed.
+`python3 -m deploy.settings` reads the environment, where the Makefile puts its settings.
 """
-
-from __future__ import annotations
 
 import os
 import sys
@@ -29,6 +25,7 @@ def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
         raise ValueError(f"BACKEND is {backend!r}, wanted {' or '.join(BACKENDS)}")
     _check_number(given, "GPUS", int, 1, MAX_GPUS)
     _check_number(given, "SESSIONS", int, 1, 1000)
+    _check_number(given, "THREADS", int, 1, 1000)
     _check_number(given, "LAYERS", int, 1, 1000)
     _check_number(given, "HOURS", float, 0.01, 10_000)
     _check_number(given, "GPU_MEMORY_GB", float, 1, 10_000)

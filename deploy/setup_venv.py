@@ -7,8 +7,6 @@ Every package is pinned and checked by its sha256. A stamp in the environment ho
 the locks it was made from, so a second run with the same locks does nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os
@@ -41,10 +39,8 @@ def stamp_text(kind: str, locks: Path = LOCKS, client: Path = REPO / "client") -
 
 
 def setup(folder: Path, kind: str) -> None:
-    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails.
-
-    `dev` holds everything of `run`: an environment set up for `dev` serves both.
-    """
+    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. `dev`
+    holds everything of `run`: an environment set up for `dev` serves both."""
     if is_current(folder, "dev") or is_current(folder, kind):
         return
     checkout.check_writable(folder)

@@ -25,8 +25,7 @@ Alpha = Annotated[float, typer.Option(help="of its training")]
 
 def failing_in_words(*others: type[Exception]) -> Callable[[Command[Params]], Command[Params]]:
     """Bad values, bad files and a full disk end a command with a sentence and exit status 1, and so
-    do the errors of `others`.
-    """
+    do the errors of `others`."""
     caught: tuple[type[Exception], ...] = (ValueError, OSError, *others)
 
     def around(command: Command[Params]) -> Command[Params]:

@@ -74,10 +74,8 @@ def deployed(preset: Preset, **pipeline: Any) -> Preset:
 
 
 def slice_of(preset: Sized, num_layers: int) -> Sized:
-    """The preset with the first layers of its transformer only, at their full width.
-
-    The avatar's text encoder is cut as well.
-    """
+    """The preset with the first layers of its transformer only, at their full width. The avatar's
+    text encoder is cut as well."""
     if isinstance(preset, RollingPreset):
         wan = dataclasses.replace(preset.wan, num_layers=num_layers)
         stream = dataclasses.replace(preset.stream, num_layers=num_layers)
@@ -93,10 +91,8 @@ def slice_of(preset: Sized, num_layers: int) -> Sized:
 
 
 def builders(preset: AnyPreset) -> dict[str, Callable[[], nn.Module]]:
-    """Component (stem of its safetensors file) -> what builds the network.
-
-    ValueError if a text-to-video preset lacks a network that a server needs.
-    """
+    """Component (stem of its safetensors file) -> what builds the network. ValueError if a
+    text-to-video preset lacks a network that a server needs."""
     vae, text = preset.vae, preset.text
     if vae is None or text is None:
         raise ValueError(f"preset {preset.name} has no VAE or no text encoder, a server needs both")

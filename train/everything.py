@@ -22,8 +22,7 @@ SHARES = {"vae": 0.30, "audio": 0.05, "text": 0.03, "teacher": 0.40, "student": 
 """Of the hours. The decoder goes on alone in the end, to see through what the student leaves of its
 noise: latents, and all that is learned in them, stay valid."""
 CLIPS_PER_HOUR, DEV_CLIPS = 500, 16
-GPU_CLIPS_PER_HOUR, GPU_PARTS = 20_000, 16
-"""A GPU learns faster, from the lessons of so many learners at once."""
+GPU_CLIPS_PER_HOUR, GPU_PARTS = 20_000, 16  # it learns faster, of many learners' lessons at once
 CHANGE = ["--change-weight", "128"]
 ALONE = [*CHANGE, "--rate", "0.5", "--leftover", "0.1"]
 SINK = ["--sink-dropout", "0.05"]
@@ -37,8 +36,7 @@ class Stage:
 
     name: str
     command: list[str]
-    state: Path | None = None
-    """What a stopped run goes on from, with `--resume`; None: the command sees for itself."""
+    state: Path | None = None  # what `--resume` goes on from; None: the command sees for itself
     prepare: Callable[[], object] = lambda: None
 
 
@@ -57,7 +55,6 @@ class Recipe:
         self.where = ["--device", device, "--threads", "1" if self.gpu else str(threads)]
 
     def stages(self) -> list[Stage]:
-        """All stages, in order."""
         per_hour, batch, parts = CLIPS_PER_HOUR, "3", []
         if self.gpu:
             per_hour, batch = GPU_CLIPS_PER_HOUR, "24"
@@ -69,25 +66,21 @@ class Recipe:
         encoder_of = ["--encoder-of", str(self.out / "vae" / "vae.safetensors")]
         return [
             self._learn("vae", "train.vae", *learners, *CHANGE),
-            self._encoder("audio"),
-            self._encoder("text"),
+            *(self._learn(name, "train.encoders", name, *self.same, root=self.weights)
+              for name in ("audio", "text")),
             self._latents("train", round(per_hour * self.hours)),
             self._latents("dev", DEV_CLIPS),
             self._learn("teacher", "train.teacher", *given, *learners, *SINK),
             self._learn("student", "train.distill", *given, *matching, "--teacher", self.teacher),
             self._learn("decoder", "train.vae", *learners, *ALONE, *encoder_of),
             *self._judged(),
-        ]
+        ]  # fmt: skip
 
-    def _learn(self, name: str, module: str, *options: str) -> Stage:
-        folder = self.out / name
-        command = [module, "--minutes", self.minutes[name], "--out", str(folder), *options]
+    def _learn(self, name: str, module: str, *options: str, root: Path | None = None) -> Stage:
+        """Into a folder of its own; beside it, in `root`, are weights that several share."""
+        folder = (root or self.out) / name
+        command = [module, "--minutes", self.minutes[name], "--out", str(root or folder), *options]
         return Stage(name=name, command=command, state=folder / "state.pt")
-
-    def _encoder(self, name: str) -> Stage:
-        command = ["train.encoders", name, "--minutes", self.minutes[name],
-                   "--out", str(self.weights), *self.same]  # fmt: skip
-        return Stage(name=name, command=command, state=self.weights / name / "state.pt")
 
     def _latents(self, split: str, count: int) -> Stage:
         command = ["train.latents", "--weights", str(self.weights), "--out",

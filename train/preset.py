@@ -3,5 +3,4 @@
 from networks.presets import PRESETS
 
 PRESET = PRESETS["demo"]
-SIZE = PRESET.pipeline.height
-"""Side of its picture in pixels."""
+SIZE = PRESET.pipeline.height  # side of its picture in pixels

@@ -14,7 +14,7 @@ import numpy as np
 
 from live_avatar_client.ledger import Ledger
 from live_avatar_client.pauses import Pauses
-from live_avatar_client.protocol import Array, AvatarError, Block, Wire, is_final
+from live_avatar_client.protocol import SAMPLE_RATE, Array, AvatarError, Block, Wire, is_final
 from live_avatar_client.requests import AUDIO, sound_of
 from live_avatar_client.stream import Stream
 
@@ -27,9 +27,9 @@ _BEAT_S = 0.04
 class Exchange:
     """One sequence on one stream, used by a sending, a taking and the stream's reading thread.
 
-    `max_ahead`: samples that may be sent and not yet answered. `is_fed`: pauses are filled with
-    silence. `timeout_s`: the longest silence of a server that owes an answer. The first error is
-    kept, ends the session, and is what every later call raises.
+    `max_ahead_s`: sound that may be sent and not yet answered. `is_fed`: pauses are filled with
+    silence. `timeout_s`: the longest silence of a server that owes an answer. The first error ends
+    the session, and every later call raises it.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Exchange:
         *,
         url: str,
         wire: Wire,
-        max_ahead: int,
+        max_ahead_s: float,
         is_fed: bool,
         connect_timeout_s: float,
         timeout_s: float,
     ) -> None:
         self._url, self._wire, self._timeout_s = url, wire, timeout_s
         self._changed = threading.Condition()  # guards everything below
-        self._ledger = Ledger(max_ahead=max_ahead)
+        self._ledger = Ledger(max_ahead=int(max_ahead_s * SAMPLE_RATE))
         self._pauses = Pauses(is_fed=is_fed)
         self._posted_s = self._sign_of_life_s = 0.0
         self._num_senders = 0
@@ -166,10 +166,7 @@ class Exchange:
         self._changed.notify_all()  # who waits for an answer becomes impatient from now on
 
     def _wait_for(self, ready: Callable[[], bool]) -> None:
-        """Return when `ready` or failed; fail when the server owes an answer for too long.
-
-        With nothing owed there is no limit: then the wait is for the caller's own audio.
-        """
+        """Return when `ready` or failed; fail when the server owes an answer for too long."""
         while not ready() and self._error is None:
             patience_s = None
             if self._ledger.num_open:
@@ -186,11 +183,8 @@ class Exchange:
         )
 
     def _fail(self, error: Exception) -> None:
-        """Keep the first error.
-
-        The server sees a cancelled stream by a request that is open; if none is, END frees the
-        place.
-        """
+        """Keep the first error. The server sees a cancelled stream by a request that is open; if
+        none is, END frees the place."""
         if self._error is not None:
             return
         self._error = error

@@ -6,14 +6,10 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
-_LONGEST = 200
 
-
-def shown(text: object, longest: int = _LONGEST) -> str:
-    """Any name or argument on one line that every terminal takes, long ones cut in the middle.
-
-    Line breaks, control characters and bytes that are no UTF-8 become escapes.
-    """
+def shown(text: object, longest: int = 200) -> str:
+    """Any name or argument on one line that every terminal takes, long ones cut in the middle. Line
+    breaks, control characters and bytes that are no UTF-8 become escapes."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
     return line if len(line) <= longest else f"{line[: longest // 2]}…{line[-longest // 2 :]}"
 

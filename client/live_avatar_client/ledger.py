@@ -27,9 +27,7 @@ class Mirror:
 
     def take(self, num_samples: int) -> Array | None:
         """The oldest samples, float32 [num_samples] in [-1, 1], silence where nothing was sent.
-
-        None in a session that got no sound (but features in its place).
-        """
+        None in a session that got no sound (but features in its place)."""
         if self._sound is None:
             return None
         taken, self._sound = self._sound[:num_samples], self._sound[num_samples:]
@@ -87,11 +85,9 @@ class Ledger:
         return block
 
     def has_room(self, num_samples: int, *, until_taken: bool) -> bool:
-        """Whether so many more samples may go out.
-
-        With `until_taken`, frames that nobody has taken yet count as unanswered. When nothing is
-        under way no answer will ever make room, so whatever comes next may go: a request longer
-        than the bound, or audio the server holds until it has a whole block.
+        """Whether so many more samples may go out. With `until_taken`, frames that nobody has
+        taken yet count as unanswered. When nothing is under way no answer will make room: whatever
+        comes next may go.
         """
         answered = self.frames_taken if until_taken else self.frames_received
         ahead = self.samples_sent + num_samples - answered * SAMPLES_PER_FRAME

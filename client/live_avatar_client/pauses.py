@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from live_avatar_client.protocol import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 PAUSE_S = 0.4
-"""So long may sound be late before it counts as a pause. The last words of a voice that falls
-silent are held by the server until their block of 0.48 s is full; this is sooner."""
+"""So long may sound be late before it counts as a pause: less than a block's 0.48 s, for which the
+server holds the last words of a voice that falls silent."""
 STEP_S = 0.12  # a pause is fed in pieces of this length, three frames
 FRAME_S = SAMPLES_PER_FRAME / SAMPLE_RATE
 _LONGEST_S = 1.0
@@ -18,10 +18,7 @@ _LONGEST_S = 1.0
 
 @dataclass(slots=True, kw_only=True)
 class Pauses:
-    """Times are seconds of one monotonic clock.
-
-    `is_fed`: whether pauses are filled at all. A session's first sound starts the count.
-    """
+    """Times are seconds of one monotonic clock. `is_fed`: whether pauses are filled at all."""
 
     is_fed: bool
     until_s: float | None = None
@@ -39,10 +36,8 @@ class Pauses:
         self.is_pause = is_silence
 
     def due(self, now_s: float) -> int:
-        """Samples of silence to send now, whole frames; 0 while the sound lasts.
-
-        A pause that could not be fed for a while is not made up for beyond a second.
-        """
+        """Samples of silence to send now, whole frames; 0 while the sound lasts. A pause that could
+        not be fed for a while is not made up for beyond a second."""
         if not self.is_fed or self.until_s is None:
             return 0
         late_s = now_s - self.until_s

@@ -85,11 +85,11 @@ class Block:
     """One block of video, the answer to 0.48 s of audio.
 
     `frames` is uint8 RGB [T, H, W, 3], T = 12 except in a stream's last block; `frame_index` is
-    the place of its first frame in the stream; `timings_ms` maps the server's steps to
-    milliseconds; `latent` float32 [1, 16, F, h, w] only where it was asked for; `received_s` is
-    `time.perf_counter()` at arrival; `audio` is the sound of these frames, float32 [640 T], with
-    the silence that a session filled pauses with; None where the session got no sound. With the
-    option drop_first_frames it is what is played with them: the picture leads, as in the release.
+    the place of its first frame in the stream; `latent` float32 [1, 16, F, h, w] only where it was
+    asked for; `received_s` is `time.perf_counter()` at arrival; `audio` is the sound of these
+    frames, float32 [640 T], with the silence that filled pauses; None where the session got no
+    sound. With the option drop_first_frames it is what is played with them: the picture leads, as
+    in the release.
     """
 
     frames: Array
@@ -111,15 +111,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """What the requests and answers of one sequence have in common.
-
-    `timings` are the first names of `timings_ms`; one for each denoising stage follows.
-    """
+    """What the requests and answers of one sequence have in common. `timings` are the first names
+    of `timings_ms`; one for each denoising stage follows."""
 
     model: str
-    inputs: Mapping[str, TensorSpec]
-    timings: tuple[str, ...]
     want_latent: bool
+    inputs: Mapping[str, TensorSpec] = field(default_factory=lambda: INPUTS)
+    timings: tuple[str, ...] = TIMINGS
     sequence_id: int = field(default_factory=lambda: secrets.randbits(63) | 1)
     """Never 0, which means "no sequence" to Triton."""
 
@@ -160,8 +158,7 @@ class Wire:
             return None
         result = InferResult(response)
         arrays = {tensor.name: result.as_numpy(tensor.name) for tensor in response.outputs}
-        missing = [name for name in DEFAULT_OUTPUTS if arrays.get(name) is None]
-        if missing:
+        if missing := [name for name in DEFAULT_OUTPUTS if arrays.get(name) is None]:
             raise AvatarError(
                 f"the server's answer lacks {', '.join(missing)}; it has {', '.join(arrays)}"
             )

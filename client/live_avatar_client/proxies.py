@@ -25,9 +25,7 @@ def is_local(url: str) -> bool:
 
 def hint(url: str) -> str | None:
     """What to do about the proxy that a call to this target went through; None if there was none.
-
-    The proxy's address stays out of it: it may hold a password.
-    """
+    The proxy's address stays out of it: it may hold a password."""
     name = next((name for name in _VARIABLES if os.environ.get(name)), None)
     host = _host(url)
     if name is None or is_local(url) or proxy_bypass(host):

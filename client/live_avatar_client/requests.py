@@ -29,10 +29,8 @@ def start_tensors(
     options: Mapping[str, Any] | None = None,
     text: Array | None = None,
 ) -> dict[str, Array]:
-    """The tensors of a START request; ValueError where an argument can't be one.
-
-    `image`: encoded bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim].
-    """
+    """The tensors of a START request; ValueError where an argument can't be one. `image`: encoded
+    bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim]."""
     tensors = condition(prompt, text)
     if image is not None:
         tensors |= _image_tensor(image)
@@ -76,11 +74,10 @@ def sound_of(tensors: Mapping[str, Array]) -> Array | None:
 def _image_tensor(image: Image) -> dict[str, Array]:
     if isinstance(image, np.ndarray):
         return {"image_rgb": image}
-    if not isinstance(image, bytes):
-        image = _read_image(image)
-    if not image:
+    content = image if isinstance(image, bytes) else _read_image(image)
+    if not content:
         raise ValueError(f"image has 0 bytes, expected a file of {PICTURES}")
-    return {"image": np.frombuffer(image, np.uint8)}
+    return {"image": np.frombuffer(content, np.uint8)}
 
 
 def _read_image(path: str | Path) -> bytes:

@@ -10,18 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from live_avatar_client.protocol import (
-    DEFAULT_OUTPUTS,
-    DEFAULT_URL,
-    INPUTS,
-    OUTPUTS,
-    Array,
-    AvatarError,
-    Block,
-    TensorSpec,
-    Wire,
-    is_final,
-)
+from live_avatar_client import protocol
+from live_avatar_client.protocol import Array, AvatarError, Block, TensorSpec, Wire
 from live_avatar_client.requests import condition, integer, start_tensors
 from live_avatar_client.stream import Stream
 
@@ -31,12 +21,12 @@ FRAMES_PER_BLOCK, FRAMES_MISSING = 12, 3
 """A stream's first block has three frames less: its first latent is one frame, the others four."""
 ROLLING_TIMINGS = ("total", "queued", "vae_decoder", "dit_window")
 ROLLING_INPUTS: Mapping[str, TensorSpec] = {
-    **{name: INPUTS[name] for name in ("prompt", "seed", "options", "text")},
+    **{name: protocol.INPUTS[name] for name in ("prompt", "seed", "options", "text")},
     "num_blocks": TensorSpec(datatype="INT64", dims=(1,)),
     "noise": TensorSpec(datatype="FP32", dims=(-1, -1, -1, -1, -1, -1)),
 }
 ROLLING_OUTPUTS: Mapping[str, TensorSpec] = {
-    **{name: OUTPUTS[name] for name in DEFAULT_OUTPUTS},
+    **{name: protocol.OUTPUTS[name] for name in protocol.DEFAULT_OUTPUTS},
     "latent": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1, -1)),
 }
 _FAREWELL_S = 1.0  # how long closing waits for the answer to its END
@@ -52,9 +42,9 @@ class VideoStream:
     """One text-to-video stream; a context manager, used by one thread.
 
     Nothing is made that `blocks` has not asked for. `prompt` is text; `text` float32
-    [rows, text_dim] replaces it with an already encoded one. `options` is sent as JSON, e.g.
-    {"blocks": 12}, {"seconds": 9.5}, {"rules": "self_forcing"}. `timeout_s`: the longest silence
-    of a server that owes an answer.
+    [rows, text_dim] an already encoded one. `options` is sent as JSON, e.g. {"blocks": 12},
+    {"seconds": 9.5}, {"rules": "self_forcing"}. `timeout_s`: the longest silence of a server that
+    owes an answer.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -67,7 +57,7 @@ class VideoStream:
         text: Array | None = None,
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
-        url: str = DEFAULT_URL,
+        url: str = protocol.DEFAULT_URL,
         model: str = ROLLING_MODEL,
         want_latent: bool = False,
         connect_timeout_s: float = 5.0,
@@ -130,11 +120,8 @@ class VideoStream:
         text: Array | None = None,
         noise: Array | None = None,
     ) -> Iterator[Block]:
-        """End the stream and yield what is left.
-
-        That is so many blocks, or with None the rest of a stream whose length `options` gave, or
-        else the blocks in flight.
-        """
+        """End the stream and yield so many blocks; with None the rest of a stream whose length
+        `options` gave, or else the blocks in flight."""
         return self._ask(num_blocks, condition(prompt, text), noise, end=True)
 
     def close(self) -> None:
@@ -203,6 +190,6 @@ class VideoStream:
                 self._num_blocks += 1
                 self._num_frames += len(block.frames)
                 yield block
-            if is_final(message.infer_response) and message.infer_response.id == number:
+            if protocol.is_final(message.infer_response) and message.infer_response.id == number:
                 self._open -= 1
                 return

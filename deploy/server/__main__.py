@@ -11,11 +11,10 @@ Environment variables GRPC_PORT, HTTP_PORT and METRICS_PORT set the ports' defau
 use `deploy.server.local.LocalServer`.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from deploy import checkout
@@ -26,12 +25,12 @@ from deploy.server import folder, process
 from deploy.server.folder import LOG_DIR, describe, running_server
 from deploy.server.health import all_ready
 from deploy.server.local import KILL_MARGIN_S, LocalServer
-from deploy.server.ports import Ports, default_texts, parse_port
+from deploy.server.ports import ADDRESS, Ports, default_texts, parse_port
 
 _NOT_READY = 3
 
 
-def fetch() -> int:
+def fetch(_: Namespace) -> int:
     """`RuntimeError` if it cannot be done, or if what follows it could write nothing."""
     checkout.check_writable(LOG_DIR.parent)
     home = triton.fetch(python=default_python())
@@ -39,40 +38,44 @@ def fetch() -> int:
     return 0
 
 
-def check_none(log_dir: Path) -> int:
-    """`RuntimeError` if a server runs: a checkout has one at a time, on whatever ports."""
-    if state := running_server(log_dir):
+def check_none(given: Namespace) -> int:
+    """`RuntimeError` if a server runs, on whatever ports."""
+    if state := running_server(given.log_dir):
         raise RuntimeError(
             f"{describe(state)} runs already; this checkout has one at a time.\n  Fix: make stop"
         )
     return 0
 
 
-def start(repository: Path, config: str, ports: Ports, log_dir: Path) -> int:
-    check_none(log_dir)
-    say(f"starting Triton for {repository}, log in {log_dir / 'server.log'}")
+def start(given: Namespace) -> int:
+    texts = {name: getattr(given, f"{name}_port") for name in ("grpc", "http", "metrics")}
+    numbers = {name: parse_port(text, f"the {name} port") for name, text in texts.items()}
+    ports, log_dir = Ports(**numbers), given.log_dir
+    check_none(given)
+    say(f"starting Triton for {given.repository}, log in {log_dir / 'server.log'}")
     began = time.monotonic()
-    server = LocalServer(repository, log_dir=log_dir, ports=ports, config=config, outlives_us=True)
-    server.start()
+    server = LocalServer(
+        given.repository, log_dir=log_dir, ports=ports, config=given.config, outlives_us=True
+    ).start()
     say(
         f"ready after {time.monotonic() - began:.1f} s: gRPC {server.grpc_url}, "
-        f"HTTP {server.http_url}, metrics {server.metrics_url}"
+        f"HTTP {ADDRESS}:{ports.http}, metrics http://{ADDRESS}:{ports.metrics}/metrics"
     )
     return 0
 
 
-def stop(log_dir: Path) -> int:
-    if state := running_server(log_dir):
+def stop(given: Namespace) -> int:
+    if state := running_server(given.log_dir):
         process.end(state["pid"], state["token"], state["exit_timeout_s"] + KILL_MARGIN_S)
         say(f"{describe(state)} is stopped")
     else:
         say("no server runs")
-    folder.clear(log_dir)
+    folder.clear(given.log_dir)
     return 0
 
 
-def status(log_dir: Path) -> int:
-    state = running_server(log_dir)
+def status(given: Namespace) -> int:
+    state = running_server(given.log_dir)
     if state is None:
         say("no server runs")
         return _NOT_READY
@@ -81,46 +84,35 @@ def status(log_dir: Path) -> int:
     return 0 if ready else _NOT_READY
 
 
-def wait(log_dir: Path, timeout_s: float) -> int:
-    deadline = time.monotonic() + timeout_s
+def wait(given: Namespace) -> int:
+    deadline = time.monotonic() + given.timeout_s
     while time.monotonic() < deadline:
-        state = running_server(log_dir)
+        state = running_server(given.log_dir)
         if state and all_ready(Ports(**state["ports"])):
             return 0
         time.sleep(0.2)
-    say(f"no server was ready within {timeout_s:g} s")
+    say(f"no server was ready within {given.timeout_s:g} s")
     return _NOT_READY
 
 
-def _arguments() -> argparse.Namespace:
+def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m deploy.server", description="A local Triton server."
     )
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("fetch", "check-none", "stop", "status"):
-        commands.add_parser(name)
-    commands.add_parser("wait").add_argument("--timeout-s", type=float, default=180.0)
-    starting = commands.add_parser("start")
-    starting.add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
-    starting.add_argument("--config", default="cpu")
+    of = {}
+    for run in (fetch, check_none, stop, status, wait, start):
+        of[run] = commands.add_parser(run.__name__.replace("_", "-"))
+        of[run].set_defaults(run=run)
+    of[wait].add_argument("--timeout-s", type=float, default=180.0)
+    of[start].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
+    of[start].add_argument("--config", default="cpu")
     for name, port in default_texts().items():
-        starting.add_argument(f"--{name}-port", default=port)
-    return parser.parse_args()
-
-
-def main() -> int:
-    given = _arguments()
-    if given.command == "fetch":
-        return fetch()
-    if given.command == "start":
-        texts = {name: getattr(given, f"{name}_port") for name in ("grpc", "http", "metrics")}
-        ports = {name: parse_port(text, f"the {name} port") for name, text in texts.items()}
-        return start(given.repository, given.config, Ports(**ports), given.log_dir)
-    if given.command == "wait":
-        return wait(given.log_dir, given.timeout_s)
-    of_a_folder = {"check-none": check_none, "stop": stop, "status": status}
-    return of_a_folder[given.command](given.log_dir)
+        of[start].add_argument(f"--{name}-port", default=port)
+    given = parser.parse_args()
+    code: int = given.run(given)
+    return code
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ It belongs to one server at a time. Two servers would share a log, in which one 
 other's verdict, and the links, which one would remove under the other.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -24,10 +22,8 @@ _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 
 def running_server(folder: Path = LOG_DIR) -> dict[str, Any] | None:
-    """What is known of the server that runs there: pid, token, ports, repository.
-
-    `RuntimeError` if its state cannot be read.
-    """
+    """What is known of the server that runs there: pid, token, ports, repository. `RuntimeError` if
+    its state cannot be read."""
     path = folder / STATE_FILE
     try:
         state: dict[str, Any] = json.loads(path.read_text())
@@ -62,8 +58,8 @@ def take(folder: Path) -> int:
 def spelled(path: Path, link: Path) -> str:
     """A path as Triton's Python backend can take it, in a process that works in the link's folder.
 
-    The backend starts a model by a line of bash in which nothing is quoted, and its Python reads
-    paths as ASCII. A path with a space, a quote or an accent goes through `link`, made anew.
+    The backend starts a model by an unquoted line of bash and reads paths as ASCII: a path with a
+    space, a quote or an accent goes through `link`, made anew.
     """
     if _PLAIN.fullmatch(str(path)):
         return str(path)

@@ -3,8 +3,6 @@
 pip, apt and downloads keep their proxies.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -27,10 +25,8 @@ def environment() -> dict[str, str]:
 
 
 def all_ready(ports: Ports) -> bool:
-    """Whether the server on these ports is ready and so is each model that it has loaded.
-
-    A folder that came into the repository later has no state.
-    """
+    """Whether the server on these ports is ready and so is each model that it has loaded. A folder
+    that came into the repository later has no state."""
     if _ask(ports, "GET", "/v2/health/ready") is None:
         return False
     index = _ask(ports, "POST", "/v2/repository/index")

@@ -1,7 +1,5 @@
 """How a local Triton server is called: its interpreter, flags and environment."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -51,9 +49,7 @@ def command(
     exit_timeout_s: int,
 ) -> list[str]:
     """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
-
-    repository, backends: folders as `folder.spelled` writes them.
-    """
+    repository, backends: folders as `folder.spelled` writes them."""
     return [
         str(triton.HOME / triton.SERVER),
         f"--model-repository={repository}",

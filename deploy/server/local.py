@@ -4,21 +4,19 @@ with LocalServer(Path("build/model_repository"), log_dir=tmp_path) as server:
     client = InferenceServerClient(server.grpc_url)
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
 import subprocess
 import time
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from deploy import checkout
 from deploy.downloads import triton
 from deploy.outcome import say
-from deploy.server import folder, guard, launch, log, open_files, process
+from deploy.server import folder, launch, log, open_files, process
 from deploy.server.health import all_ready
 from deploy.server.ports import ADDRESS, Ports, check_ports, free_ports
 
@@ -28,9 +26,7 @@ KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its
 
 def server_left_running() -> tuple[str, Path] | None:
     """Of the server of `make serve`, if one runs: its gRPC address and its repository.
-
-    `RuntimeError` if it is not ready.
-    """
+    `RuntimeError` if it is not ready."""
     state = folder.running_server()
     if state is None:
         return None
@@ -41,36 +37,30 @@ def server_left_running() -> tuple[str, Path] | None:
     return f"{ADDRESS}:{ports.grpc}", Path(state["repository"])
 
 
+@dataclass(eq=False)
 class LocalServer:
     """One `tritonserver` with its Python stubs.
 
-    repository: folder of models. ports: None picks free ones. config: `configs/<config>.pbtxt` of
-    each model, where it exists, replaces its `config.pbtxt`. python: interpreter of the virtual
-    environment that runs the models (None: this one, or the project's `.venv`). log_dir: gets
-    `server.log` and `server.json`, of one server at a time. outlives_us: only `stop` ends the
-    server, not the end of this process.
+    repository: folder of models. log_dir: gets `server.log` and `server.json`, of one server at a
+    time. ports: None picks free ones. config: `configs/<config>.pbtxt` of each model, where it
+    exists, replaces its `config.pbtxt`. python: interpreter of the virtual environment that runs
+    the models (None: this one, or the project's `.venv`). outlives_us: only `stop` ends the server,
+    not the end of this process.
     """
 
-    def __init__(
-        self,
-        repository: Path,
-        *,
-        log_dir: Path,
-        ports: Ports | None = None,
-        config: str = "cpu",
-        python: str | None = None,
-        start_timeout_s: float = 180.0,
-        exit_timeout_s: int = 5,
-        outlives_us: bool = False,
-    ) -> None:
-        self.repository = Path(repository).resolve()
-        self.log_dir = Path(log_dir).resolve()
-        self.ports = ports or free_ports()
-        self.config = config
-        self.python = python or checkout.default_python()
-        self.start_timeout_s = start_timeout_s
-        self.exit_timeout_s = exit_timeout_s
-        self.outlives_us = outlives_us
+    repository: Path
+    _: KW_ONLY
+    log_dir: Path
+    ports: Ports = field(default_factory=free_ports)
+    config: str = "cpu"
+    python: str = field(default_factory=checkout.default_python)
+    start_timeout_s: float = 180.0
+    exit_timeout_s: int = 5
+    outlives_us: bool = False
+
+    def __post_init__(self) -> None:
+        self.repository = Path(self.repository).resolve()
+        self.log_dir = Path(self.log_dir).resolve()
         self.token = f"avatar_{secrets.token_hex(6)}_"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -79,14 +69,6 @@ class LocalServer:
     @property
     def grpc_url(self) -> str:
         return f"{ADDRESS}:{self.ports.grpc}"
-
-    @property
-    def http_url(self) -> str:
-        return f"{ADDRESS}:{self.ports.http}"
-
-    @property
-    def metrics_url(self) -> str:
-        return f"http://{ADDRESS}:{self.ports.metrics}/metrics"
 
     @property
     def log(self) -> Path:
@@ -102,7 +84,7 @@ class LocalServer:
         """The processes that run the Python models, one per instance."""
         return process.stub_pids(self.token, self.pid)
 
-    def start(self) -> LocalServer:
+    def start(self) -> Self:
         """Start the server; return when every model is ready.
 
         `RuntimeError` says why it cannot start: a missing download, an unsuitable Python, a taken
@@ -136,14 +118,14 @@ class LocalServer:
             os.close(self._held_folder)
             self._held_folder = None
 
-    def __enter__(self) -> LocalServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _check(self) -> dict[str, Any]:
-        """What `inspect_python` says, once everything that a start needs is there."""
+        """What `inspect_python` says, if everything that a start needs is there."""
         checkout.check_writable(self.log_dir)
         if not any(self.repository.glob("*/config.pbtxt")):
             raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
@@ -186,7 +168,7 @@ class LocalServer:
             )
         if not self.outlives_us:
             timeout_s = self.exit_timeout_s + KILL_MARGIN_S
-            self._guard = guard.start(self.pid, self.token, timeout_s)
+            self._guard = process.guard(self.pid, self.token, timeout_s)
         state = {"pid": self.pid, "token": self.token, "exit_timeout_s": self.exit_timeout_s}
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
         (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
@@ -208,13 +190,9 @@ class LocalServer:
         """Whether every public model has found that the models it calls belong together.
         `RuntimeError` when all have looked and one has not."""
         verdicts = log.verdicts(self.log)
-        if not all(name in verdicts for name in self._examiners()):
-            return False
+        for name in log.EXAMINERS:
+            if name not in verdicts and any(self.repository.glob(f"{name}/*/{EXAMINATION}")):
+                return False
         if refusals := [f"{name}: {words}" for name, words in verdicts.items() if words]:
             raise RuntimeError("\n".join([*refusals, f"  The whole log: {self.log}"]))
         return True
-
-    def _examiners(self) -> list[str]:
-        """Public models of the repository that will say what they found."""
-        names = log.EXAMINERS
-        return [name for name in names if any(self.repository.glob(f"{name}/*/{EXAMINATION}"))]

@@ -1,7 +1,5 @@
 """What a server's log says about its failure."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How many files, sockets among them, the server may hold open: `ulimit -n`."""
 
-from __future__ import annotations
-
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The TCP ports of a local server."""
 
-from __future__ import annotations
-
 import os
 import random
 import socket

@@ -1,19 +1,26 @@
 """A running Triton server seen from outside: its processes, its shared memory, its end.
 
+    python3 -m deploy.server.process PID TOKEN TIMEOUT_S      ends it when our stdin is closed
+
 A server is known by its pid and its token. The token is the prefix of its shared-memory regions,
 so it stands in the command lines of the server and of its Python stubs and in /dev/shm. A pid that
 was given to another process since, or a zombie, does not bear it.
 """
 
-from __future__ import annotations
-
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from deploy.checkout import REPO
+from deploy.outcome import exit_code
+
 SHARED_MEMORY = Path("/dev/shm")
+POLL_S = 0.5
 
 
 def is_alive(pid: int, token: str) -> bool:
@@ -27,10 +34,8 @@ def stub_pids(token: str, server: int) -> list[int]:
 
 
 def end(pid: int, token: str, timeout_s: float) -> None:
-    """Ask the server to stop, wait, kill what is left, remove its shared memory.
-
-    `timeout_s`: seconds from the request to the kill. The server unloads its models in that time.
-    """
+    """Ask the server to stop, wait, kill what is left, remove its shared memory. `timeout_s`:
+    seconds from the request to the kill. The server unloads its models in that time."""
     _signal(pid, token, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while is_alive(pid, token) and time.monotonic() < deadline:
@@ -40,6 +45,21 @@ def end(pid: int, token: str, timeout_s: float) -> None:
         _signal(stub, token, signal.SIGKILL)
     for region in SHARED_MEMORY.glob(f"{token}*"):
         region.unlink(missing_ok=True)
+
+
+def guard(pid: int, token: str, timeout_s: float) -> subprocess.Popen[bytes]:
+    """End the server when this process does, or when the result's stdin is closed.
+
+    The system closes that pipe however we die, SIGKILL included. (Linux's PR_SET_PDEATHSIG would
+    follow the starting *thread*, would miss the Python stubs, and leaves shared memory behind.)
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, str(pid), token, str(timeout_s)],
+        cwd=REPO,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C in the terminal must not end the guard
+    )
 
 
 def _is_stub(command_line: str, token: str) -> bool:
@@ -57,3 +77,15 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:  # it ended
         return ""
+
+
+def main() -> int:
+    pid, token, timeout_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    while is_alive(pid, token) and not select.select([sys.stdin], [], [], POLL_S)[0]:
+        pass
+    end(pid, token, timeout_s)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

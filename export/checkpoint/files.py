@@ -7,7 +7,6 @@ gigabytes passes through megabytes of memory.
 import json
 import math
 import pickle
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from networks.checkpoint import DTYPES
@@ -84,24 +84,13 @@ class SafetensorsWeights:
 
     def chunks(self, key: str) -> Iterator[Tensor]:
         stored = self.infos[key]
-        if not stored.shape or stored.num_bytes == 0:
-            with stored.path.open("rb") as file:
-                file.seek(stored.offset)
-                yield _tensor(file.read(stored.num_bytes), stored.dtype, stored.shape)
-            return
-        num_rows, rest = stored.shape[0], stored.shape[1:]
-        step, row_bytes = rows_per_chunk(stored), stored.num_bytes // num_rows
-        with stored.path.open("rb") as file:
-            file.seek(stored.offset)
-            for start in range(0, num_rows, step):
-                rows = min(step, num_rows - start)
-                yield _tensor(file.read(rows * row_bytes), stored.dtype, (rows, *rest))
-
-
-def _tensor(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    if not data:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+        with safe_open(stored.path, "pt") as file:
+            if not stored.shape:
+                yield file.get_tensor(key)
+                return
+            rows, step = file.get_slice(key), rows_per_chunk(stored)
+            for start in range(0, max(stored.shape[0], 1), step):
+                yield rows[start : start + step]
 
 
 class PickledWeights:
@@ -146,9 +135,7 @@ def _unpickle(path: Path, **options: Any) -> dict[str, Tensor]:
 
 def open_weights(folder: Path, stem: str) -> SafetensorsWeights:
     """`<stem>.safetensors` of `folder`, or the shards of `<stem>.safetensors.index.json`.
-
-    ValueError names every shard and key on which files and index disagree.
-    """
+    ValueError names every shard and key on which files and index disagree."""
     single, index = folder / f"{stem}.safetensors", index_path(folder, stem)
     if single.is_file() and index.is_file():
         raise ValueError(f"{folder}: has both {single.name} and {index.name}; remove one")
@@ -195,16 +182,16 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if 8 + length > size:
+        data_start = 8 + int.from_bytes(start, "little")
+        if len(start) < 8 or data_start > size:
             raise ValueError(f"{path}: {size} bytes end inside its header; the file is truncated")
         try:
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(data_start - 8))
         except (json.JSONDecodeError, UnicodeDecodeError):
             raise ValueError(f"{path}: not a safetensors file, its header is not JSON") from None
     header.pop("__metadata__", None)
-    infos = {key: _stored(path, key, entry, 8 + length) for key, entry in header.items()}
-    end = max((info.offset + info.num_bytes for info in infos.values()), default=8 + length)
+    infos = {key: _stored(path, key, entry, data_start) for key, entry in header.items()}
+    end = max((info.offset + info.num_bytes for info in infos.values()), default=data_start)
     if end != size:
         word = "truncated" if size < end else "followed by something else"
         raise ValueError(f"{path}: is {size} bytes, its header says {end}: it is {word}")
@@ -215,12 +202,8 @@ def _stored(path: Path, key: str, entry: dict[str, Any], data_start: int) -> Sto
     if entry["dtype"] not in DTYPES:
         raise ValueError(f"{path}: {key} is {entry['dtype']}, known are {', '.join(DTYPES)}")
     begin, end = entry["data_offsets"]
-    stored = StoredTensor(
-        dtype=DTYPES[entry["dtype"]],
-        shape=tuple(entry["shape"]),
-        path=path,
-        offset=data_start + begin,
-    )
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+    stored = StoredTensor(dtype=dtype, shape=shape, path=path, offset=data_start + begin)
     if end - begin != stored.num_bytes:
         raise ValueError(
             f"{path}: {key} {list(stored.shape)} takes {stored.num_bytes} bytes, "

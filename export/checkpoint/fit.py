@@ -15,10 +15,8 @@ Rename = Callable[[str], str | None]
 def check_fits(
     module: nn.Module, folder: Path, stem: str, rename: Rename = lambda key: key
 ) -> dict[str, str]:
-    """The module's names with the checkpoint's keys for `<stem>` of `folder`.
-
-    ValueError names every tensor that is missing, unexpected, mis-shaped or there twice.
-    """
+    """The module's names with the checkpoint's keys for `<stem>` of `folder`. ValueError names
+    every tensor that is missing, unexpected, mis-shaped or there twice."""
     weights = open_weights(folder, stem)
     if problems := misfits(module, weights, rename):
         raise ValueError(f"{folder}: {stem} does not fit the network; " + "; ".join(problems))
@@ -31,10 +29,8 @@ def renamed(keys: Iterable[str], rename: Rename) -> dict[str, str]:
 
 
 def misfits(module: nn.Module, weights: Weights, rename: Rename = lambda key: key) -> list[str]:
-    """One line for each tensor that is missing, unexpected, mis-shaped or there twice.
-
-    `module` may be on the meta device or of fake tensors.
-    """
+    """One line for each tensor that is missing, unexpected, mis-shaped or there twice. `module` may
+    be on the meta device or of fake tensors."""
     keys = renamed(weights.infos, rename)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: weights.infos[key].shape for name, key in keys.items()}

@@ -5,8 +5,8 @@ and names it all.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 from rich.console import Console
@@ -14,19 +14,13 @@ from rich.table import Table
 
 from export.checkpoint.files import Weights
 from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, open_lora, summary
-from export.checkpoint.released import (
-    COMPONENTS,
-    RELEASED_DTYPES,
-    check_config,
-    missing_tokenizer,
-)
+from export.checkpoint.released import COMPONENTS, Component, check_config, missing_tokenizer
 from export.commands import Alpha, LoraFile, Rank, ReleaseFolder, failing_in_words
 from export.presets import AvatarName, preset_named
 from networks.presets import Preset
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One row of the table."""
 
     name: str
@@ -49,40 +43,35 @@ def inspect_checkpoint(
     findings = []
     for component in COMPONENTS:
         weights, problems = component.fitting(folder, preset)
-        notes = [] if weights is None else _notes(component.name, weights)
-        if weights is not None and (unused := component.unused(weights)):
-            notes.append(f"{len(unused)} not used here: {', '.join(unused)}")
+        notes = [] if weights is None else _notes(component, weights)
         if component.name == "dit":
             problems += check_config(folder, preset)
-        finding = Finding(name=component.name, weights=weights, notes=notes, problems=problems)
-        findings.append(finding)
+        findings.append(Finding(component.name, weights, notes, problems))
     if missing := missing_tokenizer(folder, preset):
-        findings.append(Finding(name="tokenizer", weights=None, notes=[], problems=missing))
+        findings.append(Finding("tokenizer", None, [], missing))
     if lora is not None:
         findings.append(_inspect_lora(lora, findings[0].weights, rank, alpha))
     return findings
 
 
-def _notes(name: str, weights: Weights) -> list[str]:
-    wanted = RELEASED_DTYPES.get(name)
-    others = [key for key, info in weights.infos.items() if wanted and info.dtype != wanted]
-    if not others:
-        return []
-    return [f"{len(others)} tensors are not {wanted} as released; their digits are lost"]
+def _notes(component: Component, weights: Weights) -> list[str]:
+    notes, wanted = [], component.dtype
+    if others := [key for key, info in weights.infos.items() if wanted and info.dtype != wanted]:
+        notes.append(f"{len(others)} tensors are not {wanted} as released; their digits are lost")
+    if unused := component.unused(weights):
+        notes.append(f"{len(unused)} not used here: {', '.join(unused)}")
+    return notes
 
 
 def _inspect_lora(path: Path, dit: Weights | None, rank: int, alpha: float) -> Finding:
-    weights: Weights | None = None
-    notes, problems = [], []
     if dit is None:
-        problems.append(f"lora: {path} is not checked, there is no DiT to match it with")
-    else:
-        try:
-            lora = open_lora(path, dit, rank=rank, alpha=alpha)
-            weights, notes = lora.weights, [summary(lora)]
-        except (ValueError, OSError) as error:
-            problems.append(f"lora: {error}")
-    return Finding(name="lora", weights=weights, notes=notes, problems=problems)
+        problem = f"lora: {path} is not checked, there is no DiT to match it with"
+        return Finding("lora", None, [], [problem])
+    try:
+        lora = open_lora(path, dit, rank=rank, alpha=alpha)
+    except (ValueError, OSError) as error:
+        return Finding("lora", None, [], [f"lora: {error}"])
+    return Finding("lora", lora.weights, [summary(lora)], [])
 
 
 def table(findings: list[Finding]) -> Table:

@@ -5,6 +5,7 @@ Tensor by tensor, in memory of a few chunks. Whatever a LoRA file holds is used 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -70,9 +71,8 @@ def merge_lora(
     on_tensor: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write the merged network into `out`, parted into shards as `base` is; returns the files."""
-    return write_component(
-        out, stem, as_stored(base), lambda key: merged_chunks(base, lora, key), on_tensor
-    )
+    chunks = partial(merged_chunks, base, lora)
+    return write_component(out, stem, as_stored(base), chunks, on_tensor)
 
 
 def as_stored(base: SafetensorsWeights) -> list[Shard]:

@@ -5,7 +5,7 @@ The out folder gets one set of safetensors per component: `dit` (the LoRA merged
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from export.checkpoint.files import SafetensorsWeights, TensorInfo, Weights
+from export.checkpoint.inspect import inspect_checkpoint
 from export.checkpoint.lora import (
     RELEASED_ALPHA,
     RELEASED_RANK,
@@ -22,29 +23,19 @@ from export.checkpoint.lora import (
     open_lora,
     summary,
 )
-from export.checkpoint.released import (
-    COMPONENTS,
-    TOKENIZER,
-    Component,
-    check_config,
-    missing_tokenizer,
-)
+from export.checkpoint.released import COMPONENTS, TOKENIZER, Component
 from export.checkpoint.writer import link_component, shards_of, write_component
 from export.commands import Alpha, LoraFile, Rank, ReleaseFolder, failing_in_words, progress
 from export.presets import AvatarName, preset_named
 from networks.presets import Preset
 
-OnTensor = Callable[[str], None]
-
 
 def open_release(folder: Path, preset: Preset) -> dict[str, Weights]:
     """Every component's tensors, none read; ValueError names all that does not fit `preset`."""
-    opened = {part.name: part.fitting(folder, preset) for part in COMPONENTS}
-    problems = [line for _, lines in opened.values() for line in lines]
-    problems += check_config(folder, preset) + missing_tokenizer(folder, preset)
-    if problems:
+    findings = inspect_checkpoint(folder, preset)
+    if problems := [line for finding in findings for line in finding.problems]:
         raise ValueError(f"{folder}: {len(problems)} problems\n" + "\n".join(problems))
-    return {name: weights for name, (weights, _) in opened.items() if weights is not None}
+    return {finding.name: finding.weights for finding in findings if finding.weights is not None}
 
 
 def used_keys(part: Component, weights: Weights, preset: Preset) -> dict[str, TensorInfo]:
@@ -53,28 +44,45 @@ def used_keys(part: Component, weights: Weights, preset: Preset) -> dict[str, Te
     return {key: weights.infos[key] for key in sorted(weights.infos) if part.rename(key) in wanted}
 
 
-def prepare_component(
-    part: Component,
-    weights: Weights,
+def prepare(
+    release: dict[str, Weights],
     preset: Preset,
     out: Path,
-    merge: Lora | None = None,
-    on_tensor: OnTensor = lambda _: None,
-) -> list[Path]:
-    """Write a component under the release's keys, without tensors that its network does not have;
-    the DiT with `merge` in it. `preset` may have fewer layers than the weights.
+    merge: Lora | None,
+    components: Sequence[str] | None = None,
+) -> dict[str, list[Path]]:
+    """Write `components` (None: all) under the release's keys; their files by component.
 
-    Shards of safetensors are linked, or copied where the file system has no hard links.
+    Tensors that no network of `preset` has are left out; it may have fewer layers than the weights.
+    `merge` goes into the DiT. Shards of safetensors are linked, or copied where the file system has
+    no hard links.
     """
-    used = used_keys(part, weights, preset)
+    out.mkdir(parents=True, exist_ok=True)
+    parts = [part for part in COMPONENTS if components is None or part.name in components]
+    used = {part.name: used_keys(part, release[part.name], preset) for part in parts}
+    with progress("preparing", sum(map(len, used.values()))) as advance:
+        return {
+            name: _write(name, release[name], keys, out, merge, advance)
+            for name, keys in used.items()
+        }
+
+
+def _write(
+    name: str,
+    weights: Weights,
+    used: dict[str, TensorInfo],
+    out: Path,
+    merge: Lora | None,
+    on_tensor: Callable[[str], None],
+) -> list[Path]:
     stored = isinstance(weights, SafetensorsWeights) and len(used) == len(weights.infos)
     shards = as_stored(weights) if stored else shards_of(used)  # type: ignore[arg-type]
-    if merge is not None and part.name == "dit":
+    if merge is not None and name == "dit":
         chunks = partial(merged_chunks, weights, merge)
-        return write_component(out, part.name, shards, chunks, on_tensor)
+        return write_component(out, name, shards, chunks, on_tensor)
     if stored:
-        return link_component(out, part.name, shards, weights.files)
-    return write_component(out, part.name, shards, weights.chunks, on_tensor)
+        return link_component(out, name, shards, weights.files)
+    return write_component(out, name, shards, weights.chunks, on_tensor)
 
 
 @failing_in_words()
@@ -92,15 +100,13 @@ def main(
     chosen = preset_named(preset)
     release = open_release(folder, chosen)
     merge = None if lora is None else open_lora(lora, release["dit"], rank=rank, alpha=alpha)
-    out.mkdir(parents=True, exist_ok=True)
-    with progress("preparing", sum(len(w.infos) for w in release.values())) as advance:
-        for part in COMPONENTS:
-            weights = release[part.name]
-            files = prepare_component(part, weights, chosen, out, merge, advance)
-            size = sum(path.stat().st_size for path in files)
-            typer.echo(f"{part.name}: {len(files)} files, {size / 1e9:.2f} GB")
-            if unused := part.unused(weights):
-                typer.echo(f"{part.name}: left out, not used here: {', '.join(unused)}")
+    written = prepare(release, chosen, out, merge)
+    for part in COMPONENTS:
+        files = written[part.name]
+        size = sum(path.stat().st_size for path in files)
+        typer.echo(f"{part.name}: {len(files)} files, {size / 1e9:.2f} GB")
+        if unused := part.unused(release[part.name]):
+            typer.echo(f"{part.name}: left out, not used here: {', '.join(unused)}")
     if merge is not None:
         typer.echo(f"LoRA: {summary(merge)}")
     if chosen.pipeline.tokenizer != "bytes":

@@ -31,8 +31,6 @@ AUDIO_FOLDER = "wav2vec2-large-xlsr-53-english"
 AUDIO_FILES = ("model.safetensors", "pytorch_model.bin")
 """Of these the first that is there is read; both hold the same."""
 TOKENIZER = Path("google", "umt5-xxl", "tokenizer.json")
-RELEASED_DTYPES = {"vae": torch.float32}
-"""What the released file holds where another type would have lost digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +42,8 @@ class Component:
     open: Callable[[Path], Weights]
     """The release's folder -> its tensors; ValueError or OSError if they cannot be read."""
     rename: Rename = lambda key: key
+    dtype: torch.dtype | None = None
+    """What the released file holds where another type would have lost digits."""
 
     def build(self, preset: Preset) -> nn.Module:
         """Its network on the meta device: names and shapes."""
@@ -74,7 +74,9 @@ def _open_audio(folder: Path) -> Weights:
 
 COMPONENTS = (
     Component(name="dit", open=lambda folder: open_weights(folder, DIT_STEM)),
-    Component(name="vae", open=lambda folder: PickledWeights(folder / VAE_FILE)),
+    Component(
+        name="vae", open=lambda folder: PickledWeights(folder / VAE_FILE), dtype=torch.float32
+    ),
     Component(
         name="text_encoder",
         open=lambda folder: PickledWeights(folder / TEXT_FILE),

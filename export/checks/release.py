@@ -13,11 +13,11 @@ import typer
 
 from export.checkpoint.files import Weights
 from export.checkpoint.inspect import inspect_checkpoint, say_findings
-from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, Lora, open_lora
-from export.checkpoint.prepare import open_release, prepare_component, used_keys
+from export.checkpoint.lora import RELEASED_ALPHA, RELEASED_RANK, open_lora
+from export.checkpoint.prepare import open_release, prepare, used_keys
 from export.checkpoint.released import COMPONENTS as RELEASED
-from export.checks.plans import tensorrt_program
-from export.checks.verify import LIMIT, NUM_BLOCKS, Program, onnx_runtime, report, verify
+from export.checks.sides import LIMIT, Program, onnx_runtime, tensorrt_program
+from export.checks.verify import NUM_BLOCKS, report, verify
 from export.commands import (
     Alpha,
     LoraFile,
@@ -26,7 +26,6 @@ from export.commands import (
     Size,
     check_choices,
     failing_in_words,
-    progress,
     say_exported,
 )
 from export.graphs.exporter import export_preset
@@ -70,22 +69,6 @@ def check_memory(needs: dict[str, int], components: Sequence[str], available: in
         "a machine with more memory compares all",
     ]
     raise ValueError("\n".join([*lines, *fixes]))
-
-
-def prepare(
-    release: dict[str, Weights],
-    preset: Preset,
-    out: Path,
-    merge: Lora | None,
-    components: Sequence[str],
-) -> None:
-    """Write the safetensors of `components`, of the layers that `preset` has."""
-    out.mkdir(parents=True, exist_ok=True)
-    parts = [part for part in RELEASED if part.name in components]
-    total = sum(len(used_keys(part, release[part.name], preset)) for part in parts)
-    with progress("preparing", total) as advance:
-        for part in parts:
-            prepare_component(part, release[part.name], preset, out, merge, advance)
 
 
 def programs_here(preset: Preset, out: Path, components: Sequence[str]) -> list[Program]:

@@ -5,7 +5,7 @@ TensorRT where there are plans; caches and decoder states are carried on by each
 Ends with status 1 if an output differs. `export.checks.release` starts from released files.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from export.checks.sides import Arrays, OnnxSide, Side, TorchSide
+from export.checks.sides import LIMIT, Arrays, Program, TorchSide, onnx_runtime
 from export.commands import failing_in_words
 from export.graphs.exporter import components_of
 from export.graphs.graph import Graph
@@ -25,22 +25,8 @@ from export.presets import AvatarName, preset_named
 from networks.presets import Preset
 
 NUM_BLOCKS = 3
-LIMIT = 1e-4
-"""Error as a share of an output's largest number: what float32 programs differ by."""
-GREY_LEVELS = 1
-"""Frames are rounded to 8 bits: where two programs straddle a half they differ by one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """What computes a folder's graphs besides PyTorch."""
-
-    name: str
-    open: Callable[[Graph], Side]
-    limit: float = LIMIT
-    grey_levels: float = GREY_LEVELS
-    num_actors: int = 2
-    """Speakers that its graphs take; a plan is built for one."""
+CARRIED = {"present_": "cache_", "next_state_": "state_"}
+"""How names of outputs begin that are the next block's inputs, and those inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,20 +45,15 @@ class Difference:
         return self.share <= self.limit  # False for NaN
 
 
-def onnx_runtime(folder: Path, limit: float = LIMIT) -> Program:
-    if limit <= 0:
-        raise ValueError(f"limit is {limit:g}, wanted a positive number")
-    return Program(name="ONNX Runtime", open=lambda graph: OnnxSide(graph, folder), limit=limit)
-
-
 def compare(graph: Graph, program: Program, preset: Preset) -> list[Difference]:
     """Every output of a program's graph against the module, over NUM_BLOCKS blocks."""
     ours, theirs = TorchSide(graph), program.open(graph)
     worst = dict.fromkeys(graph.output_names, 0.0)
-    wanted: Arrays = {}
+    wanted, got = Arrays(), Arrays()
     for block in range(NUM_BLOCKS):
         feeds = random_feeds(graph, preset, block, program.num_actors)
-        wanted, got = ours.run(feeds), theirs.run(feeds)
+        wanted = ours.run(feeds | carried(wanted))
+        got = theirs.run(feeds | carried(got))
         for name in graph.output_names:
             worst[name] = float(np.maximum(worst[name], _share(got[name], wanted[name])))
     return [
@@ -87,8 +68,18 @@ def compare(graph: Graph, program: Program, preset: Preset) -> list[Difference]:
     ]
 
 
+def carried(outputs: Arrays) -> Arrays:
+    """A block's caches and states under the names that the next block takes them by."""
+    return {
+        new + name.removeprefix(old): array
+        for name, array in outputs.items()
+        for old, new in CARRIED.items()
+        if name.startswith(old)
+    }
+
+
 def random_feeds(graph: Graph, preset: Preset, block: int, num_actors: int = 2) -> Arrays:
-    """Inputs of one block, the same at every call; states and caches are to be carried on."""
+    """Inputs of one block, the same at every call; caches and states are those before the first."""
     sizes = {"actors": num_actors, "keys": _filled(preset, block)}
     generator = torch.Generator().manual_seed(block)
     feeds = {

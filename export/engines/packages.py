@@ -3,7 +3,7 @@
     python -m export.engines.packages        installs TensorRT-RTX into build/engines/packages, once
 
 TensorRT-RTX has TensorRT's parser, network and builder and needs no driver, so the same graphs are
-compiled by the same code on any machine. It is large (95 MB) and nothing else needs it: it lies in
+compiled by the same code on any machine. It is large (105 MB) and nothing else needs it: it lies in
 a folder of its own and not in the virtual environment.
 """
 
@@ -41,7 +41,7 @@ def install(folder: Path = PACKAGES) -> Path:
             f"this machine is {sys.platform} {platform.machine()}, and TensorRT-RTX of {LOCK.name} "
             "is for linux x86_64: the graphs cannot be compiled here"
         )
-    print("installing TensorRT-RTX and Polygraphy (95 MB)", file=sys.stderr)
+    print("installing TensorRT-RTX, Polygraphy and bindings (105 MB)", file=sys.stderr)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

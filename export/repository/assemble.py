@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from export.repository.catalogue import (
     AVATAR,
@@ -24,21 +24,15 @@ from export.repository.catalogue import (
     system_in,
     system_of,
 )
-from export.repository.folders import Folder, why_not_written, write_repository
-from export.repository.pbtxt import is_stage, parse_steps, stage_names, with_steps
+from export.repository.cores import num_cores, shared_out
+from export.repository.folders import Folder, write_repository, written
+from export.repository.pbtxt import is_stage, parse_steps, stage_names, with_parameter, with_steps
 from pipeline.identity.file_hashes import HASHES
 
+if TYPE_CHECKING:
+    from export.repository.deployment import Deployment
+
 REPO = Path(__file__).resolve().parents[2]
-
-
-class Deployment(Protocol):
-    """Plans on GPUs in the place of graphs (`export.repository.deployment`)."""
-
-    def models(self) -> list[str]:
-        """Models of the repository."""
-
-    def folder(self, name: str, model: Model, artifacts: Path) -> Folder:
-        """The folder of one of them."""
 
 
 def assemble(
@@ -49,7 +43,8 @@ def assemble(
     pipeline: Path = REPO / "pipeline",
     models: Sequence[str] | None = None,
     steps: str = "",
-    deployment: Deployment | None = None,
+    threads: int = 1,
+    deployment: "Deployment | None" = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
 
@@ -57,22 +52,21 @@ def assemble(
     several folders share one repository, each with the models that read its files.
     models: names to take from `sources` (None: all of these).
     steps: denoising steps of each stage as in `parse_steps`; stages beyond them are left out.
+    threads: of each stage.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
-    `ValueError` names what is missing; `out` is then as it was before. A repository is built
-    beside `out` and renamed at the end, so a server never loads half of one.
+    `ValueError` names what is missing; `out` is then as it was before.
     """
     given = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
     names = _chosen(sources, deployment.models() if deployment else models, given)
     placed: list[list[int]] = []  # a deployment has its own
     if deployment is None and any(map(is_stage, names)):
         names, placed = _placed(names, steps, folder_of(AVATAR.denoiser, given), models is None)
-    folders = []
-    for name, model in names.items():
-        source = folder_of(model, given)
-        if deployment is not None:
-            folders.append(deployment.folder(name, model, source))
-        else:
-            folders.append(_graphs_folder(name, model, source, placed))
+    folders = [
+        deployment.folder(name, model, folder_of(model, given))
+        if deployment
+        else _graphs_folder(name, model, folder_of(model, given), placed, threads)
+        for name, model in names.items()
+    ]
     for folder in given:
         _check_artifacts(folder, folders)
     write_repository(folders, out, sources=sources, pipeline=pipeline)
@@ -83,19 +77,17 @@ def _chosen(
     sources: Path, models: Sequence[str] | None, folders: Sequence[Path]
 ) -> dict[str, Model]:
     """Name of every model to be assembled -> what the catalogue says of it."""
-    present = {
-        path.parent.name: kind_of(path.parent.name) for path in sources.glob("*/config.pbtxt")
-    }
+    there = sorted(path.parent.name for path in sources.glob("*/config.pbtxt"))
+    present = {name: kind_of(name) for name in there}
     systems = [system_in(folder) for folder in folders]
     theirs = [name for name, kind in present.items() if kind is None or system_of(kind) in systems]
-    names = sorted(theirs) if models is None else list(models)
+    names = theirs if models is None else list(models)
     if not names:
         raise ValueError(f"no models: {sources} has no folder with a config.pbtxt")
     chosen = {}
     for name in names:
         if name not in present:
-            there = ", ".join(sorted(present))
-            raise ValueError(f"no model {name!r} in {sources}; there are {there}")
+            raise ValueError(f"no model {name!r} in {sources}; there are {', '.join(there)}")
         if (kind := present[name]) is None:
             raise ValueError(
                 f"model {name!r} is not in export/repository/catalogue.py: say there which "
@@ -125,8 +117,16 @@ def _placed(
     return {n: model for n, model in names.items() if not is_stage(n) or n in wanted}, placed
 
 
-def _graphs_folder(name: str, model: Model, artifacts: Path, steps: list[list[int]]) -> Folder:
+def _graphs_folder(
+    name: str, model: Model, artifacts: Path, steps: list[list[int]], threads: int
+) -> Folder:
     """A model served from its graphs, on a CPU."""
+
+    def config(text: str) -> str:
+        text = with_steps(name, text, steps) if steps else text
+        has_threads = is_stage(name) and "num_threads" in text
+        return with_parameter(text, "num_threads", str(threads)) if has_threads else text
+
     is_python = model.role is not Role.ENSEMBLE
     wanted = [system_of(model).config, HASHES, *model.files_in(artifacts)] if is_python else []
     if model.role is Role.PUBLIC and (artifacts / TOKENIZER).exists():
@@ -136,7 +136,7 @@ def _graphs_folder(name: str, model: Model, artifacts: Path, steps: list[list[in
         model=model,
         files={file: artifacts / file for file in wanted},
         is_python=is_python,
-        config=lambda text: with_steps(name, text, steps) if steps else text,
+        config=config,
     )
 
 
@@ -164,26 +164,32 @@ def without_hashes(artifacts: Path) -> str:
     )
 
 
-def main() -> int:
-    """The command; returns its exit status."""
+def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description="Assemble the Triton model repository.")
     parser.add_argument("--artifacts", type=Path, required=True, nargs="+")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
     parser.add_argument("--models", help="comma-separated names; all if not given")
-    parser.add_argument(
-        "--steps", default="", help="steps of each stage, such as '0,1 2,3'; one each if not given"
-    )
+    parser.add_argument("--steps", default="", help="such as '0,1 2,3'; else as cores allow")
+    parser.add_argument("--threads", type=int, help="of each stage; else as cores allow")
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
-    try:
-        out = assemble(given.artifacts, given.out.absolute(), models=models, steps=given.steps)
-    except (ValueError, OSError) as error:
-        print(f"error: {why_not_written(error, given.out)}", file=sys.stderr)
-        return 1
-    names = sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
-    print(f"{given.out}: {', '.join(names)}", file=sys.stderr)
-    return 0
+    with written(given.out) as names:
+        steps, threads = given.steps, given.threads
+        config = folder_of(AVATAR.denoiser, given.artifacts) / AVATAR.config
+        if not steps and models is None and config.is_file():
+            shares = shared_out(json.loads(config.read_text())["num_steps"], num_cores())
+            print(shares, file=sys.stderr)
+            steps, threads = shares.text, threads or shares.threads
+        out = assemble(
+            given.artifacts,
+            given.out.absolute(),
+            models=models,
+            steps=steps,
+            threads=threads or 1,
+        )
+        names += sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -47,8 +47,7 @@ class Model:
 
     def files_in(self, artifacts: Path) -> list[str]:
         """Files of an export that it cannot do without, served on a CPU: graphs, the shards of
-        their weights or else one file, the table.
-        """
+        their weights or else one file, the table."""
         shards = sorted(path.name for path in artifacts.glob(f"{self.weights}-*-of-*.safetensors"))
         weights = shards or [f"{self.weights}.safetensors"]
         files = [*(f"{name}.onnx" for name in self.graphs), *weights]
@@ -62,7 +61,6 @@ class System:
     config: str
     """The file of numbers that every Python model reads."""
     models: tuple[Model, ...]
-
     without: tuple[str, ...]
     """Parts of `pipeline` that none of its models imports."""
 
@@ -141,10 +139,8 @@ def system_of(model: Model) -> System:
 
 def system_in(artifacts: Path) -> System:
     """The system whose export lies in a folder; the avatar's if neither does."""
-    is_rolling = (artifacts / ROLLING.config).is_file() and not (
-        artifacts / AVATAR.config
-    ).is_file()
-    return ROLLING if is_rolling else AVATAR
+    is_avatar, is_rolling = ((artifacts / s.config).is_file() for s in SYSTEMS)
+    return ROLLING if is_rolling and not is_avatar else AVATAR
 
 
 def folder_of(model: Model, folders: Sequence[Path]) -> Path:

@@ -8,14 +8,13 @@ of each GPU; what does not fit is refused. Standard library only.
 """
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.repository.assemble import REPO, assemble, without_hashes
 from export.repository.catalogue import ROLLING, Model, Role, System, system_in
-from export.repository.folders import Folder, why_not_written
+from export.repository.folders import Folder, written
 from export.repository.memory import (
     GpuMemory,
     avatar_memory,
@@ -153,8 +152,7 @@ def plan(
 def load_manifests(engines: Path, system: System) -> Mapping[str, Manifest]:
     """Of all plans; ValueError if one is missing or was built on another machine."""
     names = system.graphs
-    missing = [name for name in names if not (engines / f"{name}.plan").is_file()]
-    if missing:
+    if missing := [name for name in names if not (engines / f"{name}.plan").is_file()]:
         raise ValueError(
             f"no plans of {', '.join(missing)} in {engines}; build them on this machine's GPU: "
             "make engines"
@@ -170,8 +168,8 @@ def load_manifests(engines: Path, system: System) -> Mapping[str, Manifest]:
     return manifests
 
 
-def main() -> int:
-    """The command; returns its exit status."""
+def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description="Assemble a repository of plans for GPUs.")
     parser.add_argument("--artifacts", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=REPO / "build" / "model_repository")
@@ -181,7 +179,7 @@ def main() -> int:
     parser.add_argument("--gpu-memory-gb", type=float, help="of each GPU; else as it was built on")
     given = parser.parse_args()
     memory_gb = given.gpu_memory_gb
-    try:
+    with written(given.out) as names:
         deployment = plan(
             given.artifacts,
             given.engines,
@@ -191,12 +189,8 @@ def main() -> int:
         )
         print(deployment)
         assemble(given.artifacts, given.out.absolute(), deployment=deployment)
-    except (ValueError, OSError) as error:
-        print(f"error: {why_not_written(error, given.out)}", file=sys.stderr)
-        return 1
-    print(f"{given.out}: {', '.join(deployment.models())}", file=sys.stderr)
-    return 0
+        names += deployment.models()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

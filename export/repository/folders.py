@@ -5,7 +5,9 @@ Standard library only.
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,10 +101,18 @@ def _replace(fresh: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def why_not_written(error: Exception, out: Path) -> str:
-    """Why the repository `out` was not written, in one line."""
-    if isinstance(error, shutil.Error):  # of a copied folder: a list of files and words
-        error = OSError(error.args[0][0][2])
-    if isinstance(error, OSError):
-        return f"{out} is not written ({error}): make room and rights, or name another REPOSITORY="
-    return str(error)
+@contextmanager
+def written(out: Path) -> Iterator[list[str]]:
+    """Around what a command writes to `out` and whose models it lists: says them, or in one line
+    why there are none, and ends the program with status 1."""
+    models: list[str] = []
+    try:
+        yield models
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        # of a copied folder: a list of files and words
+        said = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        advice = "make room and rights, or name another REPOSITORY="
+        sys.exit(f"error: {out} is not written ({said}): {advice}")
+    print(f"{out}: {', '.join(models)}", file=sys.stderr)

@@ -21,10 +21,9 @@ CONFIGS = tuple(system.config for system in SYSTEMS)
 def write_hashes(folder: Path, names: Iterable[str]) -> Path:
     """Write the sha256 of the files `names` of `folder` to its hashes.json; returns that.
 
-    Those of other files stay, for as long as the files are there: an export may write a part. A
-    damaged list says nothing of them: they are then unlisted, and refused when they are loaded. The
-    file is replaced, never written into: a repository may hold hard links to the old one. OSError
-    leaves it as it was.
+    Those of other files stay while the files are there: an export may write a part. A damaged list
+    is begun anew. The file is replaced, never written into: a repository may hold hard links to the
+    old one. OSError leaves it as it was.
     """
     path = folder / HASHES
     try:
@@ -50,13 +49,11 @@ def main() -> int:
     names = [path.name for path in folder.glob("*") if path.name.endswith(HASHED)]
     names += [path.name for path in folder.glob(TOKENIZER)]
     if not names:
-        print(f"error: {folder} has no graphs and no weights", file=sys.stderr)
-        return 1
+        sys.exit(f"error: {folder} has no graphs and no weights")
     try:
         print(write_hashes(folder, names), file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename or folder}: {error.strerror}", file=sys.stderr)
-        return 1
+        sys.exit(f"error: {error.filename or folder}: {error.strerror}")
     return 0
 
 

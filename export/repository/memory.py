@@ -9,8 +9,8 @@ from export.repository.placement import Placement
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.manifest import ON_DEVICE, Manifest, TensorSpec
 
-PROCESS_BYTES = 500_000_000
-"""A CUDA context with TensorRT's libraries in one process: an allowance, not a measurement."""
+PROCESS_BYTES = 1_500_000_000
+"""Of one process: CUDA's context, kernels that are loaded when needed, graphs. An allowance."""
 CACHES = tuple(system.denoiser.graphs[0] for system in SYSTEMS)
 """Engines that stand for a session's KV caches and text K/V, which others share with them."""
 STATES = tuple(system.decoder.graphs[0] for system in SYSTEMS)

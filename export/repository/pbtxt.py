@@ -44,9 +44,7 @@ def _replace_one(text: str, pattern: str, replacement: str) -> str:
 
 def parse_steps(text: str, num_steps: int) -> list[list[int]]:
     """`0,1 2,3`: steps of the first stage, then of the second; "" gives each a stage of its own.
-
-    ValueError unless every step of 0..num_steps - 1 is there once, in order.
-    """
+    ValueError unless every step of 0..num_steps - 1 is there once, in order."""
     wanted = list(range(num_steps))
     try:
         steps = [[int(s) for s in stage.split(",")] for stage in text.split()]

@@ -53,15 +53,15 @@ def place(num_steps: int, num_gpus: int) -> Placement:
             f"{num_gpus} GPUs for {num_steps} steps, wanted 1..{num_steps + 1} "
             "(one for each step, one for the VAE)"
         )
-    shared = Placement(steps=_folded(num_steps, num_gpus), vae_gpu=num_gpus - 1)
+    shared = Placement(steps=folded(num_steps, num_gpus), vae_gpu=num_gpus - 1)
     if num_gpus == 1:
         return shared
-    alone = Placement(steps=_folded(num_steps, num_gpus - 1), vae_gpu=num_gpus - 1)
+    alone = Placement(steps=folded(num_steps, num_gpus - 1), vae_gpu=num_gpus - 1)
     return alone if alone.load <= shared.load else shared
 
 
-def _folded(num_steps: int, num_stages: int) -> tuple[tuple[int, ...], ...]:
-    """Steps in order over at most so many stages, the first ones with one more."""
+def folded(num_steps: int, num_stages: int) -> tuple[tuple[int, ...], ...]:
+    """Steps in order over at most `num_stages` stages, the first ones with one more."""
     stages, next_step = [], 0
     for left in range(min(num_stages, num_steps), 0, -1):
         count = math.ceil((num_steps - next_step) / left)

@@ -147,15 +147,15 @@ class Gpu:
 
     def upload(self, source: Array, target: DeviceBuffer) -> None:
         """Start a copy from pinned memory, as many bytes as the source has."""
-        self._copy(source.ctypes.data, target.address, source.nbytes, "HostToDevice")
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        places = target.address, source.ctypes.data
+        self.call("cudaMemcpyAsync", *places, source.nbytes, kind, self.stream)
 
     def download(self, source: DeviceBuffer, target: Array) -> None:
         """Start a copy to pinned memory, as many bytes as the target has."""
-        self._copy(source.address, target.ctypes.data, target.nbytes, "DeviceToHost")
-
-    def _copy(self, source: int, target: int, num_bytes: int, direction: str) -> None:
-        kind = getattr(self.cuda.cudaMemcpyKind, f"cudaMemcpy{direction}")
-        self.call("cudaMemcpyAsync", target, source, num_bytes, kind, self.stream)
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        places = target.ctypes.data, source.address
+        self.call("cudaMemcpyAsync", *places, target.nbytes, kind, self.stream)
 
     def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
         """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""

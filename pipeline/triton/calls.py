@@ -103,10 +103,15 @@ class BlsCalls:
     def call(
         self, model: str, inputs: Arrays, outputs: list[str], **sequence: int
     ) -> dict[str, Array]:
-        """As in `Calls`; `sequence` says which session a model that holds some is asked about."""
-        tensors = [pb.Tensor(name, array) for name, array in inputs.items()]
+        """As in `Calls`; `sequence` says which session a model that holds some is asked about.
+        Answers are to be on the host: plans' are on the GPU else, where numpy cannot read them."""
         request = pb.InferenceRequest(
-            model_name=model, requested_output_names=outputs, inputs=tensors, **sequence
+            model_name=model,
+            requested_output_names=outputs,
+            inputs=[pb.Tensor(name, array) for name, array in inputs.items()],
+            # Here, as Triton names this kind of memory once the model's file is imported.
+            preferred_memory=pb.PreferredMemory(pb.TRITONSERVER_MEMORY_CPU, 0),
+            **sequence,
         )
         return _outputs(model, request.exec())
 

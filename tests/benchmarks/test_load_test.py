@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import load_page, load_sequences, load_test
+from benchmarks import load_drivers, load_report, load_test
 from benchmarks.load_drivers import Load, run_client, run_perf_analyzer
-from benchmarks.load_figures import Track, figures
+from benchmarks.load_report import Track, figures
 from deploy.server.local import LocalServer
 from live_avatar_client.protocol import INPUTS
 from tests.support.programs import needs_perf_analyzer
@@ -49,8 +49,8 @@ def test_sequence_file_holds_the_session_that_was_asked_for(
     tmp_path: Path, audio: np.ndarray
 ) -> None:
     """A wrong byte order, shape or cut would load the server with something else."""
-    steps = load_sequences.sequence(audio, IMAGE, samples_per_request=16_000, prompt="hé", seed=7)
-    load_sequences.write(tmp_path / "sequences.json", [steps])
+    steps = load_drivers.sequence(audio, IMAGE, samples_per_request=16_000, prompt="hé", seed=7)
+    load_drivers.write_sequences(tmp_path / "sequences.json", [steps])
     (written,) = json.loads((tmp_path / "sequences.json").read_text())["data"]
     assert decode(written[0], "image").tobytes() == IMAGE.read_bytes()
     assert decode(written[0], "prompt").tobytes().decode() == "hé"
@@ -62,7 +62,7 @@ def test_sequence_file_holds_the_session_that_was_asked_for(
 
 def test_only_the_first_step_carries_the_picture(audio: np.ndarray) -> None:
     """The server refuses a picture in mid-session: perf_analyzer would stop at the second step."""
-    steps = load_sequences.sequence(audio, IMAGE, samples_per_request=16_000, prompt="a")
+    steps = load_drivers.sequence(audio, IMAGE, samples_per_request=16_000, prompt="a")
     assert [sorted(step) for step in steps] == [
         ["audio", "image", "prompt", "seed"],
         ["audio"],
@@ -72,7 +72,7 @@ def test_only_the_first_step_carries_the_picture(audio: np.ndarray) -> None:
 
 def test_every_step_fits_the_wire(audio: np.ndarray) -> None:
     """perf_analyzer compares shapes with the model's before it sends anything."""
-    for step in load_sequences.sequence(audio, IMAGE, samples_per_request=9_000, prompt="a"):
+    for step in load_drivers.sequence(audio, IMAGE, samples_per_request=9_000, prompt="a"):
         for name in step:
             INPUTS[name].check(name, decode(step, name))
 
@@ -80,12 +80,12 @@ def test_every_step_fits_the_wire(audio: np.ndarray) -> None:
 def test_a_sequence_of_one_request_is_refused(audio: np.ndarray) -> None:
     """START and END would be one request, and nothing of a stream would be measured."""
     with pytest.raises(ValueError, match="wanted 2 or more"):
-        load_sequences.sequence(audio, IMAGE, samples_per_request=len(audio), prompt="a")
+        load_drivers.sequence(audio, IMAGE, samples_per_request=len(audio), prompt="a")
 
 
 def test_profile_gives_every_block_its_own_time() -> None:
     """perf_analyzer's printed latency is one number per request; a stream is judged by blocks."""
-    first, second = load_sequences.read_profile(PROFILE, PROFILE_FRAME_BYTES)
+    first, second = load_drivers.read_profile(PROFILE, PROFILE_FRAME_BYTES)
     assert first.started_s < second.started_s
     for track in (first, second):
         assert len(track.blocks_s) == 5
@@ -103,7 +103,7 @@ def test_empty_final_responses_are_not_blocks() -> None:
     """They would double the throughput of short requests."""
     exported = json.loads(PROFILE.read_text())["experiments"][0]["requests"]
     responses = sum(len(request["response_timestamps"]) for request in exported)
-    tracks = load_sequences.read_profile(PROFILE, PROFILE_FRAME_BYTES)
+    tracks = load_drivers.read_profile(PROFILE, PROFILE_FRAME_BYTES)
     assert responses == 16
     assert sum(len(track.blocks_s) for track in tracks) == 10
 
@@ -131,7 +131,7 @@ def test_a_run_without_a_block_is_an_error() -> None:
 
 def test_page_shows_both_drivers_and_what_perf_analyzer_said() -> None:
     """The page is written by the run: a missing column would go unnoticed."""
-    tracks = load_sequences.read_profile(PROFILE, PROFILE_FRAME_BYTES)
+    tracks = load_drivers.read_profile(PROFILE, PROFILE_FRAME_BYTES)
     ours = figures([dataclasses.replace(track, answers_s=()) for track in tracks], 2)
     said = "Settings\n\nRequest concurrency: 2\n  Client: \n    p50 latency: 9 usec\n    \n"
     report = {
@@ -142,7 +142,7 @@ def test_page_shows_both_drivers_and_what_perf_analyzer_said() -> None:
         "client": {2: ours},
         "perf_analyzer_said": {2: f"{said}Inferences/Second vs. Client\nConcurrency: 2"},
     }
-    text = load_page.page(report)
+    text = load_report.page(report)
     assert "| perf_analyzer, 2 at a time | our client, 2 at a time |" in text
     assert "```\nRequest concurrency: 2\n  Client:\n    p50 latency: 9 usec\n```" in text
     assert "48 × 64 pixels" in text

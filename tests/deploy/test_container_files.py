@@ -1,6 +1,7 @@
 """The container's files, read only: no container runtime is in reach to build or start them."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.doctor import machine
+from deploy import doctor
 from tests.support.programs import needs_program
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,39 @@ def test_the_base_image_is_pinned_and_new_enough() -> None:
     year, month = map(int, version.groups())
     assert (year, month) >= (26, 11)
     assert arguments("FROM") == ["${TRITON_IMAGE}"]
+
+
+@pytest.mark.parametrize(
+    ("library", "image", "wanted"),
+    [
+        ((11, 4, 0), "11.5.0.1+cuda13.4", "11.4.0"),
+        (None, "11.4.0.106+cuda13.4", "11.4.0.106"),
+        (None, "", None),
+    ],
+)
+def test_the_bindings_are_of_the_version_of_the_library(
+    library: tuple[int, int, int] | None, image: str, wanted: str | None
+) -> None:
+    """Others load and fail at the first call; an image may lack `libnvinfer.so`, a file of the
+    development package."""
+    (run,) = (text for text in arguments("RUN") if "pip install" in text)
+    steps = [step for step in run.split("&& ") if re.match(r'version=|: "', step)]
+    assert len(steps) == 3
+    found = f"from deploy import doctor; doctor.tensorrt_version = lambda: {library}"
+    steps[0] = steps[0].replace("'from deploy", f"'{found}; from deploy")
+    script = " && ".join([*steps, 'echo "$version"'])
+    environment = {**os.environ, "TRT_VERSION": image}
+    done = subprocess.run(
+        ["sh", "-c", script], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.stdout.strip() or None) == wanted, done.stderr
+    assert wanted or "neither libnvinfer nor TRT_VERSION" in done.stderr
+
+
+def test_the_base_image_can_be_another_one() -> None:
+    """The pinned one may not be there yet, or be too old for a GPU."""
+    for service in COMPOSE["services"].values():
+        assert service["build"]["args"] == ["TRITON_IMAGE"]
 
 
 def test_the_server_is_not_root_and_its_health_is_watched() -> None:
@@ -106,7 +140,7 @@ def test_every_service_has_the_image_shared_memory_and_gpus() -> None:
     for service in COMPOSE["services"].values():
         assert service["build"]["dockerfile"] == "deploy/Dockerfile"
         size = re.fullmatch(r"(\d+)gb", service["shm_size"])
-        assert int(size[1]) * 1000 >= machine.MIN_SHM_MB
+        assert int(size[1]) * 1000 >= doctor.MIN_SHM_MB
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
         assert service["cap_drop"] == ["ALL"]
@@ -123,7 +157,7 @@ def test_services_call_modules_that_exist() -> None:
 def test_what_the_image_calls_needs_no_torch() -> None:
     """The image has none: plans are built from graphs."""
     code = "import sys; sys.modules['torch'] = None; "
-    code += "import export.engines.build, export.repository.deployment, deploy.doctor.__main__"
+    code += "import export.engines.build, export.repository.deployment, deploy.doctor"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -10,18 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from deploy import doctor
 from deploy.checkout import REPO
-from deploy.doctor import machine as doctor
-from deploy.doctor.__main__ import examine
-from deploy.doctor.findings import NOTE, OK, PROBLEM, report
-from deploy.doctor.gpus import (
+from deploy.doctor import (
+    NOTE,
+    OK,
+    PROBLEM,
     Run,
     check_bindings,
     check_driver,
     check_peers,
     check_plans,
     check_tensorrt,
+    examine,
     read_gpus,
+    report,
 )
 
 SMI = """0, NVIDIA H100 80GB HBM3, 81559, 9.0, 580.65.06
@@ -108,6 +111,21 @@ def test_a_full_disk_and_a_small_shm_are_problems(tmp_path: Path) -> None:
     assert doctor.check_shm(tmp_path / "none").state == PROBLEM
 
 
+def test_too_little_memory_is_a_problem(tmp_path: Path) -> None:
+    """The kernel ends a process without a word; streamed weights of 14B are 24 GB a stage."""
+    meminfo = tmp_path / "meminfo"
+    assert doctor.check_memory(tmp_path, meminfo).state == NOTE
+    meminfo.write_text("MemTotal: 65000000 kB\nMemAvailable:   16000000 kB\n")
+    found = doctor.check_memory(tmp_path, meminfo)
+    assert (found.state, found.text) == (OK, "16 GB free")
+    for name, streams in (("dit_text", True), ("dit_step", False)):
+        entry = {"weights_bytes": 24_000_000_000, "streams_weights": streams}
+        (tmp_path / f"{name}.manifest.json").write_text(json.dumps(entry))
+    found = doctor.check_memory(tmp_path, meminfo)
+    assert found.text == "16 GB free, wanted 28: 24 for streamed weights"
+    assert (found.state, "--stream-weights" in found.fix) == (PROBLEM, True)
+
+
 def test_a_taken_port_is_a_problem_and_a_free_one_is_not() -> None:
     """Triton's own words for this come after a minute of loading."""
     with socket.socket() as taken:
@@ -132,11 +150,12 @@ def test_a_gpu_without_plans_or_bindings_is_told(tmp_path: Path) -> None:
     """The server would start, and every stage refuse to load."""
     (finding,) = check_plans(tmp_path, read_gpus(machine()))
     assert (finding.state, finding.fix) == (NOTE, "make engines")
-    names = ["json", "no_such_package.runtime"]
-    here, missing = check_bindings(names, has_gpu=True)
-    assert (here.state, missing.state) == (OK, PROBLEM)
+    names = [["json"], ["no_such_module", "json"], ["no_such_package.runtime"]]
+    here, renamed, missing = check_bindings(names, has_gpu=True)
+    assert (here.state, renamed.state, missing.state) == (OK, OK, PROBLEM)
+    assert renamed.what == "module no_such_module"
     assert "deploy/Dockerfile" in missing.fix
-    assert check_bindings(names, has_gpu=False)[1].state == NOTE
+    assert check_bindings(names, has_gpu=False)[2].state == NOTE
 
 
 def test_every_subject_is_in_the_report(tmp_path: Path) -> None:
@@ -144,7 +163,7 @@ def test_every_subject_is_in_the_report(tmp_path: Path) -> None:
     found = {finding.what for finding in examine([8001], tmp_path, machine())}
     assert found >= {"driver", "GPU 0", "GPU 1", "peer access", "TensorRT", "Triton", "plans"}
     assert found >= {"module tensorrt", "module cuda.bindings.runtime"}
-    assert found >= {"disk", "shared memory", "port 8001"}
+    assert found >= {"disk", "memory", "shared memory", "port 8001"}
 
 
 def test_every_problem_names_a_fix(tmp_path: Path) -> None:
@@ -157,7 +176,7 @@ def test_every_problem_names_a_fix(tmp_path: Path) -> None:
 def test_it_runs_here() -> None:
     """Before anything is installed: with nothing but the interpreter."""
     command = [sys.executable, "-I", "-c"]
-    code = f"import sys; sys.path.insert(0, {str(REPO)!r}); from deploy.doctor.__main__ import main"
+    code = f"import sys; sys.path.insert(0, {str(REPO)!r}); from deploy.doctor import main"
     done = subprocess.run(
         [*command, f"{code}; sys.argv[1:] = ['--ports', '0']; sys.exit(main())"],
         capture_output=True,

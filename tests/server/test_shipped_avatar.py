@@ -11,12 +11,12 @@ from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
 from networks.checkpoint import load_checkpoint
 from networks.dit import DiT
-from train.evaluate.sources import ArtifactsSource, Source, sampling_seed
-from train.evaluate.takes import Take, frames_of, take
-from train.evaluate.torch_source import TorchSource
-from train.latents.frozen import FrozenNetworks
+from train.evaluate.sources import ArtifactsSource, Source, TorchSource, sampling_seed
+from train.latents.takes import FrozenNetworks
 from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
+from train.world.clips import Take, take
+from train.world.motion import FPS
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ SECONDS = 4
 def asked() -> Take:
     """An unseen face with the example sentence."""
     audio = np.concatenate(list(read_audio(ROOT / "examples" / "speech.flac")))
-    return take(3, frames_of(SECONDS), audio=audio)
+    return take(3, SECONDS * FPS, audio=audio)
 
 
 def frames_from(source: Source, asked: Take) -> np.ndarray:

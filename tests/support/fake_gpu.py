@@ -13,6 +13,7 @@ what was captured with other addresses, which would go unnoticed on a GPU, fails
 # ruff: noqa: N802, N815, the names are CUDA's and TensorRT's
 import ctypes
 import enum
+import inspect
 import json
 import threading
 import types
@@ -59,7 +60,9 @@ class FakeCuda:
 
     def __getattribute__(self, name: str) -> Any:
         found = object.__getattribute__(self, name)
-        if not name.startswith("cuda") or not callable(found) or name == "cudaGetErrorString":
+        if not name.startswith("cuda") or not inspect.isroutine(found):
+            return found
+        if name == "cudaGetErrorString":
             return found
 
         def called(*args: Any) -> Any:
@@ -250,12 +253,12 @@ class FakeEngine:
         self.weight_streaming_budget_v2 = self.streamable_weights_size = 1000
 
     @property
-    def is_streaming(self) -> bool:
+    def _is_streaming(self) -> bool:
         return self.weight_streaming_budget_v2 < self.streamable_weights_size
 
     def get_device_memory_size_for_profile_v2(self, number: int) -> int:
         assert 0 <= number < len(self.profiles)
-        return 4096 + 1024 * self.is_streaming
+        return 4096 + 1024 * self._is_streaming
 
     @property
     def device_memory_size_v2(self) -> int:
@@ -351,7 +354,7 @@ class FakeContext:
             return self._call("execute_async_v3")
         self.engine.trt.during_capture()
         self.cuda.recording.append(work)
-        streams = self.engine.is_streaming and self.cuda.spoil()  # it waits for its copies
+        streams = self.engine._is_streaming and self.cuda.spoil()  # it waits for its copies
         return self._call("execute_async_v3", why_not="weights are streamed" if streams else "")
 
     def _work(self) -> Callable[[], None]:

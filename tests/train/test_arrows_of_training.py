@@ -59,5 +59,8 @@ def test_modules_of_the_world_have_no_circle() -> None:
 @pytest.mark.parametrize("part", ["vae", "teacher"])
 def test_learners_are_found_by_other_processes(part: str) -> None:
     """Spawned processes do not see a package's `__main__`: several learners would never start."""
-    assert importlib.import_module(f"train.{part}.run").learner.__module__ == f"train.{part}.run"
+    assert (
+        importlib.import_module(f"train.{part}.training").learner.__module__
+        == f"train.{part}.training"
+    )
     assert "def learner" not in (TRAIN / part / "__main__.py").read_text()

@@ -15,13 +15,12 @@ from pipeline.denoising.positions import grid, tables
 from tests.support.drawn_clips import write_clips
 from tests.support.programs import needs_program
 from train.latents.clips import LatentClips, write_shards
-from train.latents.frozen import FrozenNetworks
+from train.latents.takes import FrozenNetworks
 from train.learning.device import chosen, joined, moved_to
 from train.network import quick_layers
 from train.network.batched_dit import frame_rotation, sink_rotation
 from train.preset import PRESET
-from train.teacher.lessons import LessonsAhead
-from train.teacher.pieces import Lesson, Lessons
+from train.teacher.pieces import Lesson, Lessons, LessonsAhead
 from train.teacher.training import fresh_dit, lesson_loss
 from train.vae import clips as vae_clips
 

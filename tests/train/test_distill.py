@@ -12,12 +12,11 @@ from torch import Tensor
 from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.dit import DiT
 from tests.support.served_dit import random_conditions, random_dit, tiny_preset
-from train.distill import run as distill
+from train.distill import __main__ as distill
 from train.distill.__main__ import parser
-from train.distill.data import Scene, Trajectories, trajectory
-from train.distill.recipe import Recipe
-from train.distill.rollout import History, Rollout, Surroundings
-from train.distill.training import Distillation
+from train.distill.data import Trajectories, trajectory
+from train.distill.rollout import History, Scene, Surroundings, rollout
+from train.distill.training import Distillation, Recipe
 from train.latents.clips import LatentBatch
 from train.network.stream import RolloutOptions, stream
 
@@ -87,9 +86,9 @@ def trajectories(tmp_path_factory: pytest.TempPathFactory) -> Trajectories:
 
 
 def rolled_out(dit: DiT, exit_step: int, around: Surroundings, recalibrated: bool) -> Tensor:
-    of = scene()
-    rollout = Rollout(dit, of.conditions, of.starts, around, torch.Generator().manual_seed(0))
-    return rollout.clean(noise(), exit_step, CONFIG.recalibrate_block if recalibrated else None)
+    of, generator = scene(), torch.Generator().manual_seed(0)
+    changed = CONFIG.recalibrate_block if recalibrated else None
+    return rollout(dit, of, around, generator, noise(), exit_step, changed)
 
 
 @pytest.mark.parametrize(("exit_step", "recalibrated"), [(0, True), (2, False), (3, True)])
@@ -144,10 +143,10 @@ def test_noise_on_history_has_one_size_for_keys_and_values(
         3, 2, config.num_heads, length, config.head_dim, generator=torch.Generator().manual_seed(5)
     )
     seen: list[tuple[Tensor, Tensor]] = []
-    monkeypatch.setattr("train.network.attention.attend", lambda q, k, v: seen.append((k, v)) or q)
+    monkeypatch.setattr("train.network.parallel.attend", lambda q, k, v: seen.append((k, v)) or q)
     for corruption in (0.0, 1.0):
         around = Surroundings(config=config, corruption=corruption)
-        history = History(around, None, (0, 0), 3, spread, torch.Generator())
+        history = History(around, [None] * 3, (0, 0), spread, torch.Generator())
         history(0, q, k, v)
     clean, noisy = seen[2], seen[5]  # the last block sees all three
     for name, before, after in zip("kv", clean, noisy, strict=True):
@@ -165,8 +164,8 @@ def test_a_window_hides_what_lies_before_it() -> None:
     made = []
     with torch.no_grad():
         for x in (noise(), changed):
-            rollout = Rollout(dit, of.conditions, of.starts, around, torch.Generator())
-            made.append(rollout.clean(x, 1))
+            generator = torch.Generator()
+            made.append(rollout(dit, of, around, generator, x, 1))
     difference = (made[0] - made[1]).abs().unflatten(2, (NUM_BLOCKS, -1)).amax((0, 1, 3, 4, 5))
     assert difference[0] > 1e-2
     assert not difference[1:].any()
@@ -237,8 +236,8 @@ def test_the_schedule_of_roll_outs_is_the_chosen_one(monkeypatch: pytest.MonkeyP
     rolled = torch.zeros(())
     asked: list[tuple[tuple[int, ...], bool]] = []
 
-    def in_the_window(dit, conditions, starts, around, generator, noise, offset, *, recalibrate):
-        asked.append((starts, recalibrate))
+    def in_the_window(dit, scene, around, generator, noise, offset, *, recalibrate):
+        asked.append((scene.starts, recalibrate))
         return rolled
 
     monkeypatch.setattr("train.distill.training.rolling_rollout", in_the_window)

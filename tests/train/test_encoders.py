@@ -13,10 +13,10 @@ from networks.checkpoint import build_seeded
 from networks.presets import Preset
 from pipeline.avatar.audio import AudioWindow, StreamingAudio
 from train.encoders import audio as encoder_audio
+from train.encoders.__main__ import Training
 from train.encoders.audio import NUM_FRAMES, AudioLesson, Sound, cut
 from train.encoders.features import block_features, stream_windows
 from train.encoders.text import CHOICES, TextLesson, prompt
-from train.encoders.training import Training
 from train.learning.loop import load_state, save_state
 from train.preset import PRESET
 

@@ -12,12 +12,12 @@ from networks.checkpoint import build_seeded
 from networks.compact_vae import CompactVAE, build_vae
 from networks.configs import CompactVAEConfig
 from train.evaluate import __main__ as command
-from train.evaluate.metrics_change import ChangeMeter
+from train.evaluate.metrics_motion import ChangeMeter
 from train.evaluate.run import PIECE, RunScore, Score
 from train.evaluate.sources import ArtifactsSource, ReconstructionSource, TruthSource
-from train.evaluate.takes import Take, take
 from train.evaluate.video import read_sound, read_video
 from train.preset import SIZE
+from train.world.clips import Take, take
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "examples" / "speech.flac"
@@ -178,8 +178,8 @@ def test_a_take_does_not_depend_on_its_batch(speech: np.ndarray, vae: CompactVAE
     from networks.audio_encoder import AudioEncoder
     from networks.dit import DiT
     from networks.text_encoder import TextEncoder
-    from train.evaluate.torch_source import TorchSource
-    from train.latents.frozen import FrozenNetworks
+    from train.evaluate.sources import TorchSource
+    from train.latents.takes import FrozenNetworks
     from train.network.stream_network import RolloutOptions
     from train.preset import PRESET
 

@@ -15,8 +15,7 @@ from networks.compact_vae import CompactVAE
 from pipeline.avatar.audio import StreamingAudio
 from train.latents import takes as latent_takes
 from train.latents.clips import LatentBatch, LatentClips, write_shards
-from train.latents.frozen import FrozenNetworks
-from train.latents.takes import LEAD_FRAMES, Take, draw_take
+from train.latents.takes import LEAD_FRAMES, FrozenNetworks, Take, draw_take
 from train.preset import PRESET
 from train.vae.video import to_video
 from train.world.render import REGIONS

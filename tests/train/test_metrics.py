@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 
 from train.evaluate.gates import Gate, says
-from train.evaluate.metrics import BY_NAME, worst_face
-from train.evaluate.metrics_change import ChangeMeter, flicker
-from train.evaluate.metrics_mouth import LARGEST_LAG, best_lag, lag_curve, mouth_scores, silent
+from train.evaluate.metrics import BY_NAME, Estimate, bootstrap, by_face, mean, ratio, worst_face
+from train.evaluate.metrics_motion import (
+    LARGEST_LAG,
+    ChangeMeter,
+    best_lag,
+    flicker,
+    lag_curve,
+    mouth_scores,
+    silent,
+)
 from train.evaluate.metrics_picture import (
     Drawing,
     box_sum,
@@ -16,7 +23,6 @@ from train.evaluate.metrics_picture import (
     shrunk,
 )
 from train.evaluate.run import diversity
-from train.evaluate.statistics import Estimate, bootstrap, by_face, mean, ratio
 from train.world.render import REGIONS
 
 SIZE = 32

@@ -16,8 +16,7 @@ from pipeline.denoising.schedule import Schedule
 from tests.support.joint_window import joint_stream
 from tests.support.served_dit import random_conditions, random_dit, tiny_preset
 from tests.train.test_rollout import noise_of, rolled, rows
-from train.distill.rolling import Windows, rolling_rollout
-from train.distill.rollout import Rollout, Surroundings
+from train.distill.rollout import Scene, Surroundings, Windows, rolling_rollout, rollout
 from train.network.batched_dit import Conditions
 from train.network.stream import RolloutOptions, stream
 from train.network.stream_network import StreamNetwork
@@ -219,7 +218,8 @@ def test_a_window_of_one_block_is_timestep_forcing_wherever_it_begins(
     """Positions of block or sink, a level's noise share or its prediction would be another's."""
     dit, noise = random_dit(preset.dit), noise_of(preset, 2, 1)
     conditions, around = random_conditions(preset, 2, 1), Surroundings(config=preset.pipeline)
-    wanted = Rollout(dit, conditions, starts, around, torch.Generator()).clean(noise, level)
+    scene = Scene(conditions=conditions, starts=starts)
+    wanted = rollout(dit, scene, around, torch.Generator(), noise, level)
     made = learned(dit, conditions, around, noise, level, starts)
     assert (made - wanted).abs().max() <= ROUNDING * wanted.abs().max()
 
@@ -297,5 +297,6 @@ def learned(
     dit: Any, conditions: Conditions, around: Surroundings, noise: Tensor, offset: int,
     starts: Sequence[int] = (0, 0), *, recalibrate: bool = True,
 ) -> Tensor:  # fmt: skip
-    of = (dit, conditions, starts[: len(noise)], around, torch.Generator().manual_seed(0))
-    return rolling_rollout(*of, noise, offset, recalibrate=recalibrate)
+    scene = Scene(conditions=conditions, starts=tuple(starts[: len(noise)]))
+    generator = torch.Generator().manual_seed(0)
+    return rolling_rollout(dit, scene, around, generator, noise, offset, recalibrate=recalibrate)

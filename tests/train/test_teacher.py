@@ -21,8 +21,8 @@ from train.network.flow import clean_from
 from train.network.parallel import velocities
 from train.preset import PRESET
 from train.teacher import pieces as teacher_pieces
-from train.teacher import run as teacher
 from train.teacher import scores as teacher_scores
+from train.teacher import training as teacher
 from train.teacher.pieces import Lessons, draw_sigmas, weighted_error
 from train.teacher.scores import DevClips
 from train.teacher.training import Training, fresh_dit, lesson_loss

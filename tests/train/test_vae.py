@@ -16,8 +16,7 @@ from networks.configs import CompactVAEConfig
 from train.learning.together import Together
 from train.vae.clips import Batch
 from train.vae.loss import LossWeights, picture_loss, start_linear
-from train.vae.training import Training
-from train.vae.visibility import measure_latents, visibility
+from train.vae.training import Training, measure_latents, visibility
 from train.world.render import REGIONS
 
 SIDE = 16

@@ -15,11 +15,10 @@ from PIL import Image
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import CompactVAE
 from networks.configs import CompactVAEConfig
-from train.learning.curve import COLOURS, MARGIN, PANEL, write_curves
+from train.learning.loop import COLOURS, MARGIN, PANEL, write_curves
 from train.vae import __main__ as command
 from train.vae import clips as vae_clips
-from train.vae import run as vae_run
-from train.vae import visibility
+from train.vae import training as vae_run
 from train.vae.scores import GATES
 from train.vae.training import Training
 from train.world import clips as data
@@ -76,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.setattr(vae_clips, "MOST_CLIPS", 5)
         patch.setattr(vae_clips, "STEPS_PER_CLIP", 1)
         patch.setattr(vae_run, "DEV_CLIPS", 2)
-        patch.setattr(visibility, "VISIBLE_CLIPS", 1)
+        patch.setattr(vae_run, "VISIBLE_CLIPS", 1)
         patch.setattr(vae_run, "clip", spoken_clip)
         yield run
 

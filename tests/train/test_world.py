@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from train.world import palettes
+from train.world import identity as characters
 from train.world.identity import Identity, identity
 from train.world.lips import mouth_curve
 from train.world.motion import (
@@ -36,13 +36,11 @@ def drawn(who: Identity, expression: Expression | None = None, mouth: Mouth | No
     return seen.frames[0].astype(int), seen.regions[0]
 
 
+NAMES = {part: characters.WEIGHTS[part] for part in
+         ("glasses", "beard", "cut", "background", "cloth_pattern")}  # fmt: skip
 CHANGES = [
-    *({"glasses": name} for name in palettes.GLASSES[1:]),
-    *({"beard": name} for name in palettes.BEARDS[1:]),
-    *({"cut": name} for name in palettes.CUTS if name != PLAIN.cut),
-    *({"garment": name} for name in palettes.GARMENTS if name != PLAIN.garment),
-    *({"background": name} for name in palettes.BACKGROUNDS[1:]),
-    *({"cloth_pattern": name} for name in palettes.CLOTH_PATTERNS[1:]),
+    *({part: name} for part, names in {**NAMES, "garment": characters.TABLES["garment"]}.items()
+      for name in names if name != getattr(PLAIN, part)),
     {"freckles": True}, {"earrings": True}, {"lashes": True}, {"eye_dots": True},
     {"outline": 0.025}, {"iris": (0.1, 0.6, 0.2)}, {"hair": (0.9, 0.5, 0.7)},
     {"skin": (0.95, 0.8, 0.7)}, {"cloth": (0.1, 0.3, 0.9)}, {"wall": (0.2, 0.2, 0.6)},

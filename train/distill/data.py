@@ -3,10 +3,9 @@
 B clips   n blocks of F latent frames   C channels   h, w latent size   K levels of the student
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -17,37 +16,17 @@ from networks.checkpoint import save_tensors
 from networks.dit import DiT
 from pipeline.denoising.schedule import Schedule
 from train.distill.dmd import guided
-from train.distill.rollout import Surroundings
+from train.distill.rollout import Scene, Surroundings
 from train.latents.clips import LatentBatch, LatentClips
 from train.network.batched_dit import Conditions
 from train.network.parallel import velocities
 from train.teacher.pieces import EYES_WEIGHT, MOUTH_WEIGHT, RECALIBRATED, told_place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """Conditions of B clips and the number of each one's first block in its stream."""
-
-    conditions: Conditions
-    starts: tuple[int, ...]
-
-    @property
-    def silent(self) -> Self:
-        """The same without sound, as guidance needs it."""
-        audio = torch.zeros_like(self.conditions.audio)
-        return replace(self, conditions=replace(self.conditions, audio=audio))
-
-    def rows(self, chosen: Sequence[int]) -> Self:
-        some = self.conditions.rows(torch.tensor(chosen))
-        return replace(self, conditions=some, starts=tuple(self.starts[i] for i in chosen))
-
-
 def scene_of(rng: np.random.Generator, batch: LatentBatch) -> Scene:
     """The conditions of pieces, without their latents; places and references as the teacher's.
-
     Pieces from mid-stream may be told to be anywhere later, and their reference may be one of their
-    own frames, as after re-calibration.
-    """
+    own frames, as after re-calibration."""
     starts, references = [], []
     for row, block in enumerate(batch.first_block.tolist()):
         reference, first = batch.reference[row], told_place(rng, block)
@@ -99,11 +78,9 @@ def trajectory(
     guidance: float = 1.0,
 ) -> Tensor:
     """noise [B, C, n * F, h, w] -> [B, K + 1, C, n * F, h, w]: the states at the student's levels
-    and the clean end, by `num_steps` Euler steps of the teacher.
-
-    Every level has the history of that level, as when served. `num_steps` is 1 + a multiple of
-    K - 1: then the finer schedule of the same shift passes through the student's levels.
-    """
+    and the clean end, by `num_steps` Euler steps of the teacher. Every level has the history of
+    that level, as when served. `num_steps` is 1 + a multiple of K - 1: then the finer schedule of
+    the same shift passes through the student's levels."""
     levels = around.config.num_steps
     stride, rest = divmod(num_steps - 1, max(levels - 1, 1))
     if rest or num_steps < levels:
@@ -143,7 +120,6 @@ class Trajectories:
         num_steps: int,
         guidance: float,
     ) -> None:
-        """Write file `number`."""
         rng = np.random.default_rng([self.seed, 1, number])
         pieces = clips.batch(rng, batch, blocks)
         scene = scene_of(rng, pieces)
@@ -167,9 +143,8 @@ class Trajectories:
         self.scene = Scene(conditions=Conditions(**all_of), starts=starts)
 
     def batch(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, Tensor, Scene]:
-        """States [B, K + 1, C, n * F, h, w] of different clips, the weight of their errors
-        [B, 1, n * F, h, w] (mouth and eyes count more) and their scene.
-        """
+        """States [B, K + 1, C, n * F, h, w] of different clips, the weight of their errors [B, 1, n
+        * F, h, w] (mouth and eyes count more) and their scene."""
         count = len(self.states)
         chosen = rng.choice(count, batch, replace=batch > count).tolist()
         return self.states[chosen], self.weight[chosen], self.scene.rows(chosen)

@@ -1,12 +1,13 @@
-"""What learns in distillation: the student, its average and the critic.
+"""What learns in distillation, the student, its average and the critic, and by which numbers.
 
-Stage A teaches the student the teacher's way from noise to clean (regression on trajectories),
-stage B pushes the student's own roll-outs towards the teacher's distribution (docs/method.md
-section 9). All draws follow from the seed and the step.
+Stage A is regression on the teacher's way from noise to clean, stage B pushes the student's own
+roll-outs towards the teacher's distribution (docs/method.md section 9). All draws follow from the
+seed and the step.
 """
 
 import copy
 from collections import deque
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -23,16 +24,56 @@ from train.distill.data import (
     scene_of,
 )
 from train.distill.dmd import critic_loss, generator_loss, score_timesteps
-from train.distill.recipe import Recipe
-from train.distill.rolling import rolling_rollout
-from train.distill.rollout import Rollout
+from train.distill.rollout import Surroundings, rolling_rollout, rollout
 from train.latents.clips import LatentClips
 from train.learning.device import device_of, moved_to
 from train.learning.learner import Figures, Learner, averaged, move_average
 from train.network.flow import over_latent
+from train.network.stream_network import check
 
-ODE, DMD = 2, 3
-"""Tell apart the draws of the two stages."""
+ODE, DMD = 2, 3  # tell apart the draws of the two stages
+CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}  # of `Recipe`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Numbers of both stages; rates and updates as the papers' where a small network allows."""
+
+    blocks: int = 5  # blocks of a clip
+    around: Surroundings
+    schedule: str = "sequential"
+    """Of roll-outs, as in `RolloutOptions`: by timestep forcing, or `rolling`: in the joint window
+    on clean history."""
+    ode_batch: int = 4
+    ode_rate: float = 5e-4
+    ode_target: str = "clean"  # what a step has to reach: `clean` as in the papers, or the `next`
+    ode_guidance: float = 1.0  # of trajectories, on sound; 1 is none, anything else costs twice
+    dmd_batch: int = 3
+    exits: int | None = None
+    """Sequential roll-outs end at one of the first `exits` steps; None: 3. The served schedule's
+    last step weighs its velocity with 0.009: nothing would be learned there."""
+    generator_rate: float = 1e-4
+    critic_rate: float = 2e-4
+    critic_updates: int = 5  # per update of the student
+    critic_lead: int = 10  # updates of the critic before the student's first
+    rollouts: int = 2  # kept for the critic; each meets several of its updates, with other noise
+    guidance: float = 1.5  # of the teacher as the real score, on sound; 1 is none
+    recalibrate: bool = True
+    """From a random block on, the reference is the roll-out's own first frame; in the joint window
+    from the served block on, when the first one is done."""
+    ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        check(self, CHOICES, "blocks", "ode_batch", "dmd_batch", "critic_updates", "rollouts")
+        steps = self.around.config.num_steps
+        if self.schedule == "rolling" and self.exits is not None:
+            raise ValueError(f"exits is {self.exits}, but rolling blocks end at every level")
+        if not 1 <= self.num_exits <= steps:
+            raise ValueError(f"exits is {self.exits}, wanted 1..{steps}")
+
+    @property
+    def num_exits(self) -> int:
+        return 3 if self.exits is None else self.exits
 
 
 class Distillation(Learner):
@@ -106,13 +147,13 @@ class Distillation(Learner):
         scene = scene_of(rng, pieces)
         generator = self._generator(purpose)
         noise = torch.randn(pieces.latents.shape, generator=generator, device=self.device)
-        of = (self.student, scene.conditions, scene.starts, recipe.around, generator)
+        of = (self.student, scene, recipe.around, generator, noise)
         if recipe.schedule == "rolling":
             offset = int(rng.integers(recipe.around.config.num_steps))
-            return rolling_rollout(*of, noise, offset, recalibrate=recipe.recalibrate), scene
+            return rolling_rollout(*of, offset, recalibrate=recipe.recalibrate), scene
         last = min(recipe.around.config.recalibrate_block, recipe.blocks - 1)
         change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
-        return Rollout(*of).clean(noise, int(rng.integers(recipe.num_exits)), change), scene
+        return rollout(*of, int(rng.integers(recipe.num_exits)), change), scene
 
     def _improve_student(self, clips: LatentClips, turn: int) -> Figures:
         latents, scene = self.roll_out(clips, 2)

@@ -1,5 +1,4 @@
-"""The audio encoder's lesson: the mouth of every video frame, and what else of a face the voice
-moves, from what a live stream would send.
+"""The audio encoder's lesson: what of a face the voice moves, from what a live stream would send.
 
 Windows are cut and normalised as those of the server; targets are the curves of the mouth and the
 voice (`train.world.lips`) of the whole sound. Some sounds get louder and softer, so that the recent
@@ -30,21 +29,15 @@ from train.world.lips import SAMPLES_PER_FRAME, mouth_curve, voice_curves
 from train.world.speech import sound
 
 SHAPES = ("opening", "width", "roundness", "stress", "lean", "sway")
-SPREAD = torch.tensor([0.25, 0.12, 0.15, 0.2, 1.0, 1.0])
-"""About the standard deviations of the six: errors count in these."""
+SPREAD = torch.tensor([0.25, 0.12, 0.15, 0.2, 1.0, 1.0])  # their deviations: errors count in these
 KINDS = {"speech": 0.64, "speech in noise": 0.12, "speech over music": 0.1, "silence": 0.06,
          "noise": 0.04, "music": 0.04}  # fmt: skip
-NUM_FRAMES = 204
-"""Of a sound: 16 blocks and room for the lookahead."""
+NUM_FRAMES = 204  # of a sound: 16 blocks and room for the lookahead
 FIRST_SOUNDS, MOST_SOUNDS, STEPS_PER_SOUND = 24, 64, 2
-WANDER_SHARE, WANDER_DECIBELS = 0.3, 6
-"""Share of the sounds whose level wanders, and how far."""
-FULL_SHARE = 0.7
-"""Share of steps whose windows have all their context; the others are near a stream's start."""
-BATCH_FRAMES = 520
-"""Video frames of a batch: 8 full windows, more of the short ones."""
-CONTEXT_WEIGHT, LAYER_WEIGHT = 0.5, 0.3
-"""Of the frames before the block, and of the layers' own predictions, in the loss."""
+WANDER_SHARE, WANDER_DECIBELS = 0.3, 6  # share of the sounds whose level wanders, and how far
+FULL_SHARE = 0.7  # of steps whose windows have all their context; the others are near a start
+BATCH_FRAMES = 520  # video frames of a batch: 8 full windows, more of the short ones
+CONTEXT_WEIGHT, LAYER_WEIGHT = 0.5, 0.3  # frames before the block, layers' own predictions
 DEV_SOUNDS = {"speech": 12, "speech in noise": 2, "silence": 3}
 
 
@@ -52,10 +45,8 @@ DEV_SOUNDS = {"speech": 12, "speech in noise": 2, "silence": 3}
 class Sound:
     """A waveform and the curves that it asks for."""
 
-    samples: np.ndarray
-    """float32 [640 * NUM_FRAMES]."""
-    curves: np.ndarray
-    """float32 [NUM_FRAMES, 6], see SHAPES."""
+    samples: np.ndarray  # float32 [640 * NUM_FRAMES]
+    curves: np.ndarray  # float32 [NUM_FRAMES, 6], see SHAPES
 
 
 def draw_sound(seed: int, split: str, kind: str | None = None) -> Sound:
@@ -76,14 +67,10 @@ def draw_sound(seed: int, split: str, kind: str | None = None) -> Sound:
 class Windows:
     """Windows of equal length."""
 
-    samples: Tensor
-    """[B, S], normalised."""
-    index: Tensor
-    """int64 [B, T], hidden frame of each video frame."""
-    weight: Tensor
-    """[B, T] of the hidden frame after it."""
-    curves: Tensor
-    """[B, T, 6], the truth."""
+    samples: Tensor  # [B, S], normalised
+    index: Tensor  # int64 [B, T], hidden frame of each video frame
+    weight: Tensor  # [B, T] of the hidden frame after it
+    curves: Tensor  # [B, T, 6], the truth
 
 
 def cut(sounds: list[tuple[Sound, int]], config: PipelineConfig) -> Windows:
@@ -139,8 +126,7 @@ class AudioLesson:
     ) -> None:
         """`lookaheads`: video frames, drawn from evenly; scores are those of the first. `start`: an
         encoder to go on from."""
-        self.preset, self.seed = preset, seed
-        self.lookaheads = lookaheads
+        self.preset, self.seed, self.lookaheads = preset, seed, lookaheads
         self.sounds: OrderedDict[int, Sound] = OrderedDict()
         self.dev: list[tuple[str, Sound]] = []
         self.model = MouthModel(preset)
@@ -155,9 +141,8 @@ class AudioLesson:
         last = FIRST_SOUNDS + step // STEPS_PER_SOUND
         for number in range(max(0, last - MOST_SOUNDS), last):
             if number not in self.sounds:
-                self.sounds[number] = draw_sound(
-                    (100_000 * self.seed + number) % 1_000_000, "train"
-                )
+                index = (100_000 * self.seed + number) % 1_000_000
+                self.sounds[number] = draw_sound(index, "train")
         while len(self.sounds) > MOST_SOUNDS:
             self.sounds.popitem(last=False)
         return list(self.sounds.values())
@@ -202,10 +187,8 @@ class AudioLesson:
 
     def scores(self, model: MouthModel, lookahead: int | None = None) -> dict[str, float]:
         """Correlations over all voices and, named `…_k`, of the block's frame k; silence's mouth.
-
         `closed` and `silence`: mean opening where lips are closed, in the pauses of speech and in
-        sounds without a voice.
-        """
+        sounds without a voice."""
         readings = self.readings(model, self.lookaheads[0] if lookahead is None else lookahead)
         spoken = [(made, truth) for kind, made, truth in readings if kind != "silence"]
         made, truth = (torch.cat(column) for column in zip(*spoken, strict=True))
@@ -216,8 +199,8 @@ class AudioLesson:
                 scores[f"{name}_{k}"] = correlation(made[:, k, i], truth[:, k, i])
         closed = made[..., 0].clamp(0, 1)[truth[..., 0] == 0]
         silent = torch.cat([made[..., 0] for kind, made, _ in readings if kind == "silence"])
-        silent = silent.clamp(0, 1)
-        return scores | {"closed": float(closed.mean()), "silence": float(silent.mean())}
+        silence = float(silent.clamp(0, 1).mean())
+        return scores | {"closed": float(closed.mean()), "silence": silence}
 
     def save(self, model: MouthModel, out: Path) -> None:
         save_checkpoint(model.encoder, out / "audio_encoder.safetensors")

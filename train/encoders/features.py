@@ -1,9 +1,9 @@
 """Audio features of many windows at once, as a live stream cuts and normalises them.
 
-B windows of equal length   S samples   T50 hidden frames   L layers   C width   T video frames
-
 The served graph takes one window. Here a batch goes through the same weights, with time in front of
 the channels throughout: on a CPU that takes half the time of `AudioEncoder.forward`.
+
+B windows of equal length   S samples   T50 hidden frames   L layers   C width   T video frames
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,12 @@ from networks.audio_encoder import AudioEncoder
 from pipeline.avatar.audio import AudioWindow, StreamingAudio
 from pipeline.config.avatar import PipelineConfig
 
-BATCH = 8
-"""Windows at a time; more of them no longer fit into the processor's cache."""
+BATCH = 8  # windows at a time; more of them no longer fit into the processor's cache
 
 
 def stream_windows(samples: np.ndarray, blocks: range, config: PipelineConfig) -> list[AudioWindow]:
     """What the encoder gets for successive blocks of a stream that begins with `samples` [n].
-
-    ValueError if a block or its lookahead reaches beyond the samples.
-    """
+    ValueError if a block or its lookahead reaches beyond the samples."""
     audio = StreamingAudio(config)
     audio.append(samples)
     if blocks and not 0 <= blocks[0] <= blocks[-1] < audio.num_blocks:

@@ -1,15 +1,14 @@
 """The text encoder's lesson: what a prompt says about mood, hair, clothes and wall.
 
-Half of the prompts are captions as clips have them, the others what a user might type: parts left
-out, other words for "person", down to an empty prompt. Characters are put together from independent
-attributes, so that no attribute can be guessed from another one.
+Half of the prompts are captions as clips have them, the others what a user might type, down to an
+empty prompt. No attribute of a character can be guessed from another one.
 
 B prompts   L tokens   C width
 """
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,28 +19,32 @@ from networks.checkpoint import save_checkpoint
 from networks.presets import Preset
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.sessions.text import Tokenizer
-from train.world import palettes
-from train.world.captions import article, caption, clothes, looks
 from train.world.clips import identity_seed
-from train.world.identity import Identity, identity
+from train.world.identity import (
+    COLOURS,
+    TABLES,
+    WEIGHTS,
+    Identity,
+    article,
+    caption,
+    clothes,
+    identity,
+    looks,
+)
 from train.world.motion import MOODS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mood": tuple(MOODS),
-    "hair_name": tuple(palettes.HAIRS),
-    "cut": palettes.CUTS,
-    "glasses": palettes.GLASSES,
-    "beard": palettes.BEARDS,
-    "garment": palettes.GARMENTS,
-    "cloth_name": tuple(palettes.CLOTH),
-    "cloth_pattern": palettes.CLOTH_PATTERNS,
-    "wall_name": tuple(palettes.WALL),
-    "background": palettes.BACKGROUNDS,
+    **{name: tuple(WEIGHTS[name]) for name in ("hair_name", "cut", "glasses", "beard")},
+    "garment": tuple(TABLES["garment"]),
+    "cloth_name": tuple(COLOURS["cloth_name"]),
+    "cloth_pattern": tuple(WEIGHTS["cloth_pattern"]),
+    "wall_name": tuple(COLOURS["wall_name"]),
+    "background": tuple(WEIGHTS["background"]),
 }
 """What a prompt can say. What it does not say counts as one more value, the last."""
 NOUNS = ("person", "man", "woman", "character", "face", "avatar")
-UNSAID = {"glasses": "none", "beard": "none", "cloth_pattern": "plain"}
-"""Values that captions have no words for."""
+UNSAID = {"glasses": "none", "beard": "none", "cloth_pattern": "plain"}  # has no words
 BATCH = 16
 CAPTION_SHARE = 0.5
 DEV_CAPTIONS = 256
@@ -49,13 +52,11 @@ DEV_CAPTIONS = 256
 NEARNESS = (((0.5, 9.0), (0.15, 0.15)), ((0.1, 0.5), (0.3, 0.3)))
 """Per layer and head: how much attention falls per byte of distance, before and after, at first."""
 
-Said = dict[str, str]
-"""Attribute -> its value in the prompt; attributes that it does not mention are missing."""
+Said = dict[str, str]  # attribute -> its value in the prompt; what it does not mention is missing
 ANYONE = identity(0)
 
 
 def character(rng: np.random.Generator) -> tuple[Identity, str]:
-    """A character of independent attributes, and a mood."""
     drawn = {name: values[int(rng.integers(len(values)))] for name, values in CHOICES.items()}
     mood = drawn.pop("mood")
     return dataclasses.replace(ANYONE, **drawn, freckles=bool(rng.random() < 0.1)), mood
@@ -120,11 +121,9 @@ def labels(all_said: list[Said]) -> dict[str, Tensor]:
 @torch.no_grad()
 def start_near(encoder: TextEncoder) -> None:
     """Let every head look at its neighbours at first: words are made of bytes that stand together.
-
     After 100 steps the loss is 14.5 instead of 14.9 (19.9 at first). Buckets are T5's: exact below
     a quarter of their number, then logarithmic up to a distance of 128, first those before, then
-    those after.
-    """
+    those after."""
     for layer, heads in zip(encoder.model.encoder.block, NEARNESS, strict=False):
         bias = layer.layer[0].SelfAttention.relative_attention_bias.weight
         half = bias.shape[0] // 2
@@ -174,23 +173,23 @@ class TextLesson:
     def tokens(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask, int64 [B, L]; padding that all share is left out, it changes nothing."""
         pairs = [self.tokenizer(p) for p in prompts]
-        ids, mask = (
-            torch.from_numpy(np.concatenate([pair[name] for pair in pairs]))
-            for name in ("token_ids", "token_mask")
-        )
+        arrays = (np.concatenate([p[n] for p in pairs]) for n in ("token_ids", "token_mask"))
+        ids, mask = map(torch.from_numpy, arrays)
         longest = int(mask.sum(1).max())
         return ids[:, :longest], mask[:, :longest]
 
     def loss(self, model: PromptModel, step: int) -> Tensor:
         rng = np.random.default_rng([self.seed, step, 0x7E])
-        prompts, all_said = zip(*[prompt(rng) for _ in range(BATCH)], strict=True)
-        logits, truth = model(*self.tokens(list(prompts))), labels(list(all_said))
+        logits, truth = self._answers(model, [prompt(rng) for _ in range(BATCH)])
         return torch.stack([F.cross_entropy(logits[name], truth[name]) for name in CHOICES]).sum()
+
+    def _answers(self, model: PromptModel, pairs: list[tuple[str, Said]]) -> tuple[Any, Any]:
+        prompts, all_said = zip(*pairs, strict=True)
+        return model(*self.tokens(list(prompts))), labels(list(all_said))
 
     @torch.no_grad()
     def _right(self, model: PromptModel, pairs: list[tuple[str, Said]]) -> dict[str, float]:
-        prompts, all_said = zip(*pairs, strict=True)
-        logits, truth = model(*self.tokens(list(prompts))), labels(list(all_said))
+        logits, truth = self._answers(model, pairs)
         return {n: float((logits[n].argmax(1) == truth[n]).float().mean()) for n in CHOICES}
 
     def scores(self, model: PromptModel) -> dict[str, float]:

@@ -18,23 +18,19 @@ from pathlib import Path
 
 import torch
 
-from train.evaluate.evaluation import Evaluation
+from train.evaluate.evaluation import Evaluation, Store
 from train.evaluate.gates import Gate, Results, compare, gates, says
-from train.evaluate.metrics import METRICS
+from train.evaluate.metrics import METRICS, Estimate, Runs, bootstrap, by_face, mean
 from train.evaluate.metrics_picture import COLOURED
 from train.evaluate.models import Models
 from train.evaluate.run import HORIZONS_S, RunScore
 from train.evaluate.settings import FULL, HUMAN, QUICK, Sweep
-from train.evaluate.statistics import Estimate, Runs, bootstrap, by_face, mean
-from train.evaluate.store import Store
-from train.evaluate.takes import take
 from train.evaluate.video import read_sound, read_video
 from train.learning import options
 from train.preset import SIZE
-from train.world.clips import SPLITS
+from train.world.clips import SPLITS, take
 
-NUM_OTHERS = 4
-"""Characters and sounds that a single video is compared with."""
+NUM_OTHERS = 4  # characters and sounds that a single video is compared with
 
 
 def as_json(value: Estimate) -> dict[str, float | int | None]:
@@ -58,7 +54,7 @@ def everything(sweep: Sweep, results: Results, judged: list[Gate]) -> dict[str, 
         "differences": {
             f"{p.one} against {p.other}": {
                 metric: as_json(change) | {"says": says(change)}
-                for metric, change in compare(results, p).items() if change.known
+                for metric, change in compare(results, p.one, p.other).items() if change.known
             }
             for p in sweep.pairs if p.one in results and p.other in results
         },
@@ -77,16 +73,13 @@ def over_time(runs: Runs) -> dict[str, dict[str, object]]:
 
 
 def judge_video(args: argparse.Namespace) -> None:
-    """Print the figures of one saved stream."""
     audio = read_sound(args.audio or args.video)
     pieces = list(read_video(args.video, args.size))
     num_frames = min(sum(map(len, pieces)), -(-len(audio) // 640))
-    wanted = take(args.face, num_frames, size=args.size, split=args.split, audio=audio,
-                  mood=args.mood)  # fmt: skip
-    others = [
-        take(args.face + i, num_frames, size=args.size, split=args.split)
-        for i in range(1, NUM_OTHERS + 1)
-    ]
+    of = {"size": args.size, "split": args.split}
+    wanted = take(args.face, num_frames, **of, audio=audio, mood=args.mood)
+    faces = range(args.face + 1, args.face + 1 + NUM_OTHERS)
+    others = [take(face, num_frames, **of) for face in faces]
     score = RunScore(wanted, others)
     for frames in pieces:
         score.add(frames)
@@ -111,7 +104,6 @@ CHECKPOINTS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """Options of the command."""
     about = "Judge a trained avatar on unseen faces."
     parser = options.parser(about, "threads", "products", threads=torch.get_num_threads())
     add = parser.add_argument
@@ -153,7 +145,6 @@ def main() -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Every run of the sweep that is asked for; the report and its figures."""
     sweep = replace(QUICK if args.quick else FULL, split=args.split).resized(
         faces=args.faces, seeds=args.seeds, seconds=args.seconds
     )
@@ -163,12 +154,10 @@ def evaluate(args: argparse.Namespace) -> None:
     if given["student"] is None and args.weights is not None:
         student = args.weights / "dit.safetensors"
         given["student"] = student if student.is_file() else None
-    models = Models(
-        weights=args.weights, checkpoints={n: p for n, p in given.items() if p is not None},
-        artifacts=args.artifacts, human=args.human, guidance=args.guidance,
-        teacher_history=args.teacher_history, batch=sweep.batch,
-        num_threads=args.threads, products=args.products,
-    )  # fmt: skip
+    checkpoints = {name: path for name, path in given.items() if path is not None}
+    named = ("weights", "artifacts", "human", "guidance", "teacher_history", "products")
+    models = Models(checkpoints=checkpoints, batch=sweep.batch, num_threads=args.threads,
+                    **{name: getattr(args, name) for name in named})  # fmt: skip
     from train.evaluate.report import write_report  # a saved video is judged without its plots
 
     args.out.mkdir(parents=True, exist_ok=True)

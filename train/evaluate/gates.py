@@ -8,16 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluate.metrics import BY_NAME, METRICS, Metric, worst_face
+from train.evaluate.metrics import (
+    BY_NAME,
+    METRICS,
+    UNKNOWN,
+    Estimate,
+    Metric,
+    Runs,
+    bootstrap,
+    by_face,
+    mean,
+    ratio,
+    worst_face,
+)
 from train.evaluate.run import HORIZONS_S
-from train.evaluate.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4, Pair
-from train.evaluate.statistics import UNKNOWN, Estimate, Runs, bootstrap, by_face, mean, ratio
+from train.evaluate.settings import CAP, LONG, STUDENT, TEACHER, TEACHER_IN_4
 
-Results = Mapping[str, Runs]
-"""Setting -> (face, seed) -> figures."""
+Results = Mapping[str, Runs]  # setting -> (face, seed) -> figures
 
-ALLOWED = 0.05
-"""Share by which the student may be worse than the many-step teacher."""
+ALLOWED = 0.05  # share by which the student may be worse than the many-step teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +35,7 @@ class Gate:
 
     name: str
     low: float
-    high: float
-    """Both ends are allowed."""
+    high: float  # both ends are allowed
     found: Estimate
 
     @property
@@ -38,7 +46,6 @@ class Gate:
 
     @property
     def passed(self) -> bool | None:
-        """None if it was not measured."""
         return self.low <= self.found.value <= self.high if self.found.known else None
 
     @property
@@ -53,7 +60,6 @@ class Gate:
 
 
 def gates(results: Results) -> list[Gate]:
-    """All gates, with what was measured for them."""
     student, cap = results.get(STUDENT, {}), results.get(CAP, {})
     of = {name: metric.estimate(student) for name, metric in BY_NAME.items()}
     share = bootstrap(ratio, [by_face(student, "opening"), by_face(cap, "opening")])
@@ -82,7 +88,6 @@ def gates(results: Results) -> list[Gate]:
 
 
 def _ratio_of_ratios(one: Runs, other: Runs, metric: Metric) -> Estimate:
-    """The ratio of one setting's metric to another's."""
     columns = [by_face(runs, name) for runs in (one, other) for name in metric.names]
     return bootstrap(lambda a, b, c, d: ratio(a, b) / ratio(c, d), columns)
 
@@ -91,47 +96,40 @@ def _against_teacher(results: Results) -> list[Gate]:
     """Relative worsening of every metric against the many-step teacher, and what the teacher's own
     few steps say: where they cost it something, the student has to be better."""
 
-    def changes(one: str, other: str) -> dict[str, Estimate]:
-        return compare(results, Pair(one=one, other=other, question=""))
-
     def found(one: str, word: str) -> set[str]:
         """Metrics in which `one` is surely "better" or "worse" than the teacher's few steps."""
-        return {title for title, c in changes(one, TEACHER_IN_4).items() if says(c) == word}
+        return {t for t, c in compare(results, one, TEACHER_IN_4).items() if says(c) == word}
 
     def counted(titles: set[str], *needed: str) -> Estimate:
         number = len(titles)
-        measured = all(results.get(name) for name in (*needed, TEACHER_IN_4))
+        measured = all(results.get(name) for name in (*needed, STUDENT, TEACHER_IN_4))
         return Estimate(number, number, number) if measured else UNKNOWN
 
     better, worse = found(STUDENT, "better"), found(STUDENT, "worse")
     lost = found(TEACHER, "better") - better
     return [
         *(Gate(f"worse than the 40-step teacher: {title}", -np.inf, ALLOWED, change)
-          for title, change in changes(STUDENT, TEACHER).items()
+          for title, change in compare(results, STUDENT, TEACHER).items()
           if title != BY_NAME["mood"].title),  # teachers are told none
         Gate("metrics where the teacher's 40 steps surely beat its 4, and the student does not",
-             -np.inf, 0, counted(lost, STUDENT, TEACHER)),
-        Gate("metrics surely better than the teacher's 4 steps", 1, np.inf,
-             counted(better, STUDENT)),
-        Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0,
-             counted(worse, STUDENT)),
+             -np.inf, 0, counted(lost, TEACHER)),
+        Gate("metrics surely better than the teacher's 4 steps", 1, np.inf, counted(better)),
+        Gate("metrics surely worse than the teacher's 4 steps", -np.inf, 0, counted(worse)),
     ]  # fmt: skip
 
 
-def compare(results: Results, pair: Pair) -> dict[str, Estimate]:
-    """Every metric's worsening from `pair.other` to `pair.one`, as a share of its scale."""
-    one, other = results.get(pair.one, {}), results.get(pair.other, {})
-    changes = {}
+def compare(results: Results, name: str, beside: str) -> dict[str, Estimate]:
+    """Every metric's worsening from setting `beside` to `name`, as a share of its scale."""
+    one, other, changes = results.get(name, {}), results.get(beside, {}), {}
     for metric in METRICS:
         change = metric.worsening(one, other)
         scale = 1.0 if metric.better == "one" else metric.scale
         if scale is None:
             scale = abs(metric.estimate(other, set(one) & set(other)).value)
-        known = change.known and scale > 0
-        changes[metric.title] = (
-            Estimate(change.value / scale, change.low / scale, change.high / scale,
-                     change.num_faces) if known else UNKNOWN
-        )  # fmt: skip
+        found = (change.value, change.low, change.high)
+        changes[metric.title] = UNKNOWN
+        if change.known and scale > 0:
+            changes[metric.title] = Estimate(*(v / scale for v in found), change.num_faces)
     return changes
 
 

@@ -1,12 +1,73 @@
-"""Every metric that is reported: which figures it is made of, and what is good."""
+"""Every metric that is reported: which figures it is made of, what is good, and how sure it is.
 
+Metrics are means over faces with bootstrap intervals. A face is what generalises, so faces are
+drawn again; seeds are repeated measures of a face and are averaged before.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from train.evaluate.statistics import UNKNOWN, Estimate, Runs, bootstrap, by_face, mean, ratio
-
 Array = np.ndarray
+Runs = Mapping[tuple[int, int], Mapping[str, float]]  # figures of every run by (face, seed)
+
+DRAWS = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with the ends of its 95 % interval; all nan if nothing was measured."""
+
+    value: float
+    low: float
+    high: float
+    num_faces: int = 0
+
+    @property
+    def known(self) -> bool:
+        return bool(np.isfinite(self.value))
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]" if self.known else "–"
+
+
+UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
+
+
+def by_face(runs: Runs, name: str, only: set[tuple[int, int]] | None = None) -> dict[int, float]:
+    """Mean over the seeds of each face; faces without a figure are left out."""
+    seeds: dict[int, list[float]] = {}
+    for key, figures in runs.items():
+        value = figures.get(name, float("nan"))
+        if np.isfinite(value) and (only is None or key in only):
+            seeds.setdefault(key[0], []).append(value)
+    return {face: float(np.mean(values)) for face, values in seeds.items()}
+
+
+def bootstrap(statistic: Callable[..., Array], columns: Sequence[Mapping[int, float]]) -> Estimate:
+    """An estimate over the faces that all columns have. `statistic` maps arrays [..., faces], one
+    per column, to [...]."""
+    faces = sorted(set.intersection(*(set(column) for column in columns)))
+    if not faces:
+        return UNKNOWN
+    values = [np.array([column[face] for face in faces]) for column in columns]
+    drawn = np.random.default_rng(0).integers(len(faces), size=(DRAWS, len(faces)))
+    again = statistic(*(column[drawn] for column in values))
+    low, high = np.quantile(again, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(statistic(*values)), float(low), float(high), len(faces))
+
+
+def mean(values: Array) -> Array:
+    return values.mean(-1)
+
+
+def ratio(above: Array, below: Array) -> Array:
+    """Of the means: one odd face does not blow it up."""
+    return above.mean(-1) / below.mean(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +76,7 @@ class Metric:
 
     name: str
     title: str
-    better: str
-    """high, low, one (a ratio that should be 1) or zero."""
+    better: str  # high, low, one (a ratio that should be 1) or zero
     figure: str
     over: str | None = None
     scale: float | None = None
@@ -25,7 +85,6 @@ class Metric:
 
     @property
     def names(self) -> list[str]:
-        """The figures that it is made of."""
         return [name for name in (self.figure, self.over) if name]
 
     def estimate(self, runs: Runs, only: set[tuple[int, int]] | None = None) -> Estimate:
@@ -39,10 +98,8 @@ class Metric:
         return {"high": -value, "low": value, "zero": np.abs(value)}[self.better]
 
     def worsening(self, one: Runs, other: Runs) -> Estimate:
-        """How much worse `one` is than `other`, in the metric's unit (of a ratio: relative).
-
-        Over the faces and seeds that both have; below zero it is better.
-        """
+        """How much worse `one` is than `other`, in the metric's unit (of a ratio: relative). Over
+        the faces and seeds that both have; below zero it is better."""
         both = set(one) & set(other)
         columns = [by_face(runs, name, both) for runs in (one, other) for name in self.names]
         form = mean if self.over is None else ratio
@@ -55,38 +112,10 @@ class Metric:
         return bootstrap(difference, columns)
 
 
-METRICS = (
-    Metric("sync", "lip sync: opening, correlation", "high", "opening"),
-    Metric("width", "lip sync: width, correlation", "high", "width"),
-    Metric("chance", "|correlation| with other sounds", "low", "chance", scale=0.1),
-    Metric("lag", "lag of the picture, frames", "zero", "lag", scale=1.0),
-    Metric("open_in_silence", "opening in silence", "low", "open_in_silence", scale=0.1),
-    Metric("closed_in_silence", "share of silent frames with closed lips", "high",
-           "closed_in_silence"),
-    Metric("motion", "motion energy (over 160 ms) / truth", "one", "change_slow",
-           "change_slow_true"),
-    Metric("change", "change per frame / truth", "one", "change", "change_true"),
-    Metric("head_motion", "extent of head motion / truth", "one", "head_motion",
-           "head_motion_true"),
-    Metric("boundary", "change at borders of latents / inside", "one", "change_border",
-           "change_inside"),
-    Metric("seam", "change at borders of blocks / other borders", "one", "change_seam",
-           "change_other_border"),
-    Metric("flicker", "flicker of still pixels at borders, /255", "low", "flicker", scale=1.0),
-    Metric("sharpness", "sharpness / truth", "one", "sharpness", "sharpness_true"),
-    Metric("background", "colour error of the background, /255", "low", "colour_background",
-           scale=3.0),
-    Metric("clothes", "colour error of clothes, /255", "low", "colour_clothes", scale=3.0),
-    Metric("skin", "colour error of skin, /255", "low", "colour_skin", scale=6.0),
-    Metric("hair", "colour error of hair, /255", "low", "colour_hair", scale=6.0),
-    Metric("is_itself", "share of frames that look most like their own character", "high",
-           "is_itself"),
-    Metric("margin", "margin to the most alike other character", "high", "margin"),
-    Metric("mood", "mood of the mouth as the prompt alone tells it", "high", "mood"),
-    Metric("drift", "worst region's drift to the end, /255", "low", "drift_end", scale=1.5),
-    Metric("diversity", "difference between seeds / truth", "one", "diversity",
-           "diversity_true"),
-)  # fmt: skip
+METRICS = tuple(
+    Metric(**row)
+    for row in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["metrics"]
+)
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 

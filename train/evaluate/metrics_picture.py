@@ -1,9 +1,9 @@
 """Colours, sharpness and identity of frames against drawings in the same pose.
 
-Generated video has a pose of its own, so it is compared with the character drawn in the pose and
-with the mouth that were read from it. What could not be read (eyes, brows) is left out, and so is a
-rim around every region; differences are averaged over small squares, so that fine texture and edges
-a fraction of a pixel off count little and colours count in full.
+Generated video is compared with the character drawn in the pose and with the mouth that were read
+from it. What could not be read (eyes, brows) is left out, and so is a rim around every region;
+differences are averaged over small squares, so that texture and edges a fraction of a pixel off
+count little and colours count in full.
 
 T frames   S the picture's side
 """
@@ -19,30 +19,22 @@ from train.world.render import REGIONS, render
 Array = np.ndarray
 
 COLOURED = ("background", "clothes", "skin", "hair")
-RIM = 1 / 64
-"""Of the picture's side: what is left out along a region's border."""
-SQUARE = 2 / 64
-"""Of the picture's side: half the side of the squares that differences are averaged over."""
-FEWEST = 3e-3
-"""Share of the picture below which a region is not judged."""
-HIDDEN = 3
-"""Grey levels by which a blink or a raised brow changes what is left out."""
+RIM = 1 / 64  # of the picture's side: what is left out along a region's border
+SQUARE = 2 / 64  # of the picture's side: half the side of the squares of averaged differences
+FEWEST = 3e-3  # share of the picture below which a region is not judged
+HIDDEN = 3  # grey levels by which a blink or a raised brow changes what is left out
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """The character as it should look in each frame."""
 
-    frames: Array
-    """float32 [T, S, S, 3]."""
-    regions: Array
-    """uint8 [T, S, S]."""
-    known: Array
-    """bool [T, S, S]: what does not depend on eyes and brows."""
+    frames: Array  # float32 [T, S, S, 3]
+    regions: Array  # uint8 [T, S, S]
+    known: Array  # bool [T, S, S]: what does not depend on eyes and brows
 
 
 def drawing(who: Identity, mood: str, pose: Pose, mouth: Mouth, size: int) -> Drawing:
-    """Draw a character in given poses and mouths, all [T]."""
     num = len(pose.x)
     open_eyes, shut = still_expression(num), still_expression(num)
     raised = np.full(num, 0.04, np.float32)
@@ -74,9 +66,7 @@ def shrunk(mask: Array, rim: int) -> Array:
 
 def colour_errors(frames: Array, drawn: Drawing) -> dict[str, float]:
     """Mean absolute colour difference of each region, grey levels: the median over the frames.
-
-    `frames` uint8 [T, S, S, 3]; a region that hardly shows is nan.
-    """
+    `frames` uint8 [T, S, S, 3]; a region that hardly shows is nan."""
     size = frames.shape[1]
     rim, half = max(1, round(RIM * size)), max(1, round(SQUARE * size))
     difference = frames.astype(np.float32) - drawn.frames
@@ -100,11 +90,9 @@ def sharpness(frames: Array, regions: Array) -> float:
 
 
 def likeness(frame: Array, own: Drawing, others: list[Drawing]) -> tuple[float, float]:
-    """Whether a frame looks like its own character rather than like another one.
-
-    Distances are mean colour differences over the two heads. Returns the rank of the own character
-    among all (1 is first) and the margin, 1 - own distance / nearest other distance.
-    """
+    """Whether a frame looks like its own character rather than like another one. Distances are mean
+    colour differences over the two heads. Returns the rank of the own character among all (1 is
+    first) and the margin, 1 - own distance / nearest other distance."""
     mine = _distance(frame, own, own)
     rest = [_distance(frame, other, own) for other in others]
     return 1.0 + sum(d <= mine for d in rest), 1 - mine / max(min(rest), 1e-6)

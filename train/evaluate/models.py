@@ -8,25 +8,22 @@ from pathlib import Path
 from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from networks.dit import DiT
+from train.evaluate import sources
 from train.evaluate.settings import Setting, Sweep
-from train.evaluate.sources import ArtifactsSource, ReconstructionSource, Source, TruthSource
-from train.evaluate.torch_source import TorchSource
-from train.latents.frozen import FrozenNetworks
+from train.latents.takes import FrozenNetworks
 from train.network import quick_layers
 from train.network.stream_network import RolloutOptions
 from train.preset import PRESET
 
 ROOT = Path(__file__).parents[2]
 MEASURING = (
-    *("train/world", "train/vae/video.py", "train/evaluate/metrics.py"),
-    *(f"train/evaluate/metrics_{name}.py" for name in ("change", "mouth", "picture")),
-    *(f"train/evaluate/{name}.py" for name in ("run", "sources", "takes")),
+    *("train/world", "train/vae/video.py", "train/evaluate/run.py", "train/evaluate/sources.py"),
+    *(f"train/evaluate/metrics{name}.py" for name in ("", "_motion", "_picture")),
 )
 """Code whose change makes old figures worthless."""
 ROLLING_OUT = (
-    *("train/network", "train/evaluate/torch_source.py", "train/latents/frozen.py"),
-    *("train/encoders/features.py", "pipeline/rolling/plan.py"),
-    "pipeline/denoising/schedule.py",
+    *("train/network", "train/latents/takes.py", "train/encoders/features.py"),
+    *("pipeline/rolling/plan.py", "pipeline/denoising/schedule.py"),
 )
 """The same for streams made in torch."""
 
@@ -54,20 +51,15 @@ def digest(path: Path) -> str:
 class Models:
     """What is there to be judged."""
 
-    weights: Path | None = None
-    """Folder with vae, audio_encoder and text_encoder.safetensors; the VAE alone will do for the
-    cap."""
-    checkpoints: dict[str, Path] = field(default_factory=dict)
-    """DiT files: student, teacher, sinkless, uncorrupted."""
+    weights: Path | None = None  # a folder of three; the VAE alone will do for the cap
+    checkpoints: dict[str, Path] = field(default_factory=dict)  # student, teacher, sinkless, …
     artifacts: Path | None = None
     human: Path | None = None
-    guidance: float = 1.0
-    """Of the teacher, as its history; see `RolloutOptions`."""
+    guidance: float = 1.0  # of the teacher, as its history; see `RolloutOptions`
     teacher_history: str = "own level"
     batch: int = 8
     num_threads: int = 1
-    products: str = "float32"
-    """Type of factors in a DiT's matrix products; see `train.network.quick_layers`."""
+    products: str = "float32"  # of a DiT's matrix products; see `train.network.quick_layers`
     _networks: FrozenNetworks | None = None
     _dits: dict[str, DiT] = field(default_factory=dict)
 
@@ -114,20 +106,20 @@ class Models:
         text = "".join(digest(file) for file in files) + repr(asked)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def source(self, setting: Setting) -> Source:
+    def source(self, setting: Setting) -> sources.Source:
         self.needed(setting)
         if setting.model == "truth":
-            return TruthSource()
+            return sources.TruthSource()
         if setting.model == "served":
             assert self.artifacts is not None
-            return ArtifactsSource(self.artifacts, num_threads=self.num_threads)
+            return sources.ArtifactsSource(self.artifacts, num_threads=self.num_threads)
         assert self.weights is not None
         if setting.model == "vae":
             vae = load_checkpoint(build_vae(PRESET.vae), self.weights / "vae.safetensors")
-            return ReconstructionSource(vae)
+            return sources.ReconstructionSource(vae)
         return self._rolled_out(setting)
 
-    def _rolled_out(self, setting: Setting) -> Source:
+    def _rolled_out(self, setting: Setting) -> sources.Source:
         if self._networks is None:
             assert self.weights is not None
             self._networks = FrozenNetworks.load(self.weights)
@@ -137,7 +129,7 @@ class Models:
         options = RolloutOptions(**self.rollout(setting))
         dit = self._dits[setting.model]
         quick_layers.set_products(self.products)
-        return TorchSource(dit, self._networks, options, batch=self.batch)
+        return sources.TorchSource(dit, self._networks, options, batch=self.batch)
 
 
 def _given(path: Path | None, what: str) -> Path:

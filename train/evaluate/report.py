@@ -4,19 +4,17 @@ import html
 import platform
 import string
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from train.evaluate import report_plots
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import Gate, Results, compare, says
-from train.evaluate.metrics import METRICS
+from train.evaluate.metrics import LEVEL, METRICS, Estimate
 from train.evaluate.settings import CAP, HUMAN, LONG, STUDENT, TEACHER, TEACHER_IN_4, TRUTH
-from train.evaluate.statistics import LEVEL, Estimate
 
 PAGE = string.Template(Path(__file__).with_name("report.html").read_text())
-STRIPS = 3
-"""Faces shown of each setting that is shown."""
+STRIPS = 3  # faces shown of each setting that is shown
 SHOWN = (CAP, STUDENT, TEACHER, TEACHER_IN_4, LONG)
 
 
@@ -37,8 +35,11 @@ def write_report(
     return path
 
 
-def _row(*cells: str, kind: str = "td") -> str:
-    return "<tr>" + "".join(f"<{kind}>{cell}</{kind}>" for cell in cells) + "</tr>"
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], kind: str) -> str:
+        return "<tr>" + "".join(f"<{kind}>{cell}</{kind}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(titles, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
 
 
 def _value(found: Estimate) -> str:
@@ -58,23 +59,23 @@ def _head(quick: bool) -> Iterator[str]:
 
 
 def _settings(evaluation: Evaluation) -> str:
-    rows = [_row("setting", "what it is", "runs", kind="th")]
+    rows = []
     for setting in evaluation.sweep.settings:
         reason = evaluation.missing.get(setting.name)
         part = "" if setting.piece_every == 1 else ", the start and 5 s of every 20 measured"
         amount = f"{setting.faces} faces × {setting.seeds} seeds × {setting.seconds} s{part}"
         state = f"not measured: {html.escape(reason)}" if reason else amount
-        rows.append(_row(setting.name, html.escape(setting.about), state))
-    return f"<table>{''.join(rows)}</table>"
+        rows.append((setting.name, html.escape(setting.about), state))
+    return _table(("setting", "what it is", "runs"), rows)
 
 
 def _gate_table(judged: Sequence[Gate]) -> str:
-    rows = [_row("gate", "wanted", "found", "faces", "verdict", kind="th")]
+    rows = []
     for gate in judged:
         verdict = f"<span class={gate.verdict.split()[0].rstrip(',')}>{gate.verdict}</span>"
         count = str(gate.found.num_faces) if gate.found.num_faces else ""
-        rows.append(_row(gate.name, gate.wanted, _value(gate.found), count, verdict))
-    return f"<table>{''.join(rows)}</table>"
+        rows.append((gate.name, gate.wanted, _value(gate.found), count, verdict))
+    return _table(("gate", "wanted", "found", "faces", "verdict"), rows)
 
 
 def _figures(evaluation: Evaluation, results: Results) -> Iterator[str]:
@@ -100,12 +101,10 @@ def _figures(evaluation: Evaluation, results: Results) -> Iterator[str]:
 
 
 def _metric_table(results: Results) -> str:
-    rows = [_row("", *results, kind="th")]
-    for metric in METRICS:
-        found = [metric.estimate(runs) for runs in results.values()]
-        if any(f.known for f in found):
-            rows.append(_row(html.escape(metric.title), *map(_value, found)))
-    return f"<table>{''.join(rows)}</table>"
+    found = {m.title: [m.estimate(runs) for runs in results.values()] for m in METRICS}
+    known = {title: row for title, row in found.items() if any(f.known for f in row)}
+    rows = [(html.escape(title), *map(_value, row)) for title, row in known.items()]
+    return _table(("", *results), rows)
 
 
 def _curves(evaluation: Evaluation, name: str, results: Results) -> list:
@@ -113,27 +112,22 @@ def _curves(evaluation: Evaluation, name: str, results: Results) -> list:
 
 
 def _differences(evaluation: Evaluation, results: Results) -> Iterator[str]:
-    yield (
-        "<p>How much worse the first is than the second over the same faces and seeds, as a share "
-        "of the second's value (of metrics that are perfect near zero: of their gate or usual "
-        "size). An interval on both sides of zero does not discriminate.</p>"
-    )
     blind: dict[str, int] = {}
     count = 0
     for pair in evaluation.sweep.pairs:
-        changes = {m: c for m, c in compare(results, pair).items() if c.known}
+        changes = {m: c for m, c in compare(results, pair.one, pair.other).items() if c.known}
         if not changes:
             continue
         count += 1
-        rows = [_row("metric", "worse by", "", kind="th")]
+        rows = []
         for metric, change in changes.items():
             word = says(change)
             blind[metric] = blind.get(metric, 0) + (word == "does not discriminate")
             mark = f"<span class={word.split()[0]}>{word}</span>"
-            rows.append(_row(html.escape(metric), _value(change), mark))
+            rows.append((html.escape(metric), _value(change), mark))
         names = f"{pair.one} against {pair.other}"
         yield f"<h3>{html.escape(pair.question)} <small>{names}</small></h3>"
-        yield f"<table>{''.join(rows)}</table>"
+        yield _table(("metric", "worse by", ""), rows)
     if count:
         never = [html.escape(metric) for metric, times in blind.items() if times == count]
         listed = "; ".join(never) or "–"
@@ -143,7 +137,6 @@ def _differences(evaluation: Evaluation, results: Results) -> Iterator[str]:
 
 
 def _pictures(evaluation: Evaluation, results: Results) -> Iterator[str]:
-    yield "<p>Above as it should look in the pose that was read, below what was made.</p>"
     for name in (*SHOWN, HUMAN[0]):
         for key in list(results.get(name, {}))[:STRIPS]:
             png = evaluation.store.picture(name, key).read_bytes()

@@ -12,13 +12,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from train.evaluate.gates import Results
-from train.evaluate.metrics import BY_NAME
-from train.evaluate.metrics_mouth import LARGEST_LAG
+from train.evaluate.metrics import BY_NAME, by_face
+from train.evaluate.metrics_motion import LARGEST_LAG
 from train.evaluate.metrics_picture import COLOURED
-from train.evaluate.statistics import by_face
 
-Curves = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
-"""Setting -> curves of its runs (see `train.evaluate.run.Score`)."""
+Curves = Mapping[str, Sequence[Mapping[str, np.ndarray]]]  # setting -> its `Score.curves`
 
 FOREST = ("sync", "width", "motion", "boundary", "skin", "background", "sharpness", "margin")
 LINES = {"background": "#1b6ca8", "clothes": "#b07d12", "skin": "#d1495b", "hair": "#3a7d44"}

@@ -9,33 +9,26 @@ from functools import lru_cache
 
 import numpy as np
 
-from train.evaluate.metrics_change import ChangeMeter, flicker
-from train.evaluate.metrics_mouth import lag_curve, mouth_scores
+from train.evaluate.metrics_motion import ChangeMeter, flicker, lag_curve, mouth_scores
 from train.evaluate.metrics_picture import (
     COLOURED,
-    Drawing,
     colour_errors,
     drawing,
     likeness,
     sharpness,
 )
-from train.evaluate.takes import Take
+from train.world.clips import Take
 from train.world.measure import find_pose, read_mood, read_mouth
 from train.world.motion import FPS, Mouth, Pose, part
 
 Array = np.ndarray
 
 PIECE_S = 5
-PIECE = PIECE_S * FPS
-"""Frames measured together: the first and the last five seconds are what drift is seen by."""
-POSE_EVERY = 5
-"""Heads move slowly: a pose in between is interpolated. Odd, so that all phases of a latent get
-their turn."""
-COLOUR_EVERY = 3
-"""Of the frames whose pose is estimated."""
+PIECE = PIECE_S * FPS  # frames measured together: the first and the last of them show drift
+POSE_EVERY = 5  # a pose in between is interpolated; odd: each phase of a latent has its turn
+COLOUR_EVERY = 3  # of the frames whose pose is estimated
 HORIZONS_S = (60, 120, 600)
-TRUE_FRAMES = 500
-"""Drawn to learn how much the truth moves."""
+TRUE_FRAMES = 500  # drawn to learn how much the truth moves
 NUM_PICTURES = 10
 
 
@@ -44,10 +37,8 @@ class Score:
     """What one run amounts to."""
 
     figures: dict[str, float]
-    curves: dict[str, Array]
-    """For plots, and for what is compared between runs."""
-    pictures: Array
-    """uint8 [2 S, n S, 3]: as it should look above, as it looks below."""
+    curves: dict[str, Array]  # for plots, and for what is compared between runs
+    pictures: Array  # uint8 [2 S, n S, 3]: as it should look above, as it looks below
 
 
 class RunScore:
@@ -56,15 +47,12 @@ class RunScore:
     def __init__(
         self, take: Take, others: Sequence[Take], seed: int = 0, piece_every: int = 1
     ) -> None:
-        """`others`: takes of other characters and sounds, to compare with.
-
-        Of long runs only the first piece and every `piece_every`-th is measured.
-        """
+        """`others`: takes of other characters and sounds, to compare with. Of long runs only the
+        first piece and every `piece_every`-th is measured."""
         self.take, self.seed, self.piece_every = take, seed, piece_every
         self.others = [o for o in others if o is not take]
         self.change = ChangeMeter()
-        self._waiting: list[Array] = []
-        self._num_waiting = self._piece = 0
+        self._waiting, self._piece = np.empty((0, take.size, take.size, 3), np.uint8), 0
         self._readings: list[dict[str, Array]] = []
         self._pieces: list[dict[str, float]] = []
         self._pictures: list[tuple[Array, Array]] = []
@@ -75,19 +63,17 @@ class RunScore:
         if not len(frames):
             return
         self.change.add(frames)
-        self._waiting.append(frames)
-        self._num_waiting += len(frames)
-        while self._num_waiting >= PIECE:
-            joined = np.concatenate(self._waiting)
-            self._waiting, self._num_waiting = [joined[PIECE:]], self._num_waiting - PIECE
-            self._take_piece(joined[:PIECE])
+        self._waiting = np.concatenate([self._waiting, frames])
+        while len(self._waiting) >= PIECE:
+            self._take_piece(self._waiting[:PIECE])
+            self._waiting = self._waiting[PIECE:]
 
     def finish(self) -> Score:
         """Measure what is left and sum up. RuntimeError if fewer frames came than were asked for"""
         if self.change.at < self.take.num_frames:
             raise RuntimeError(f"{self.change.at} frames came, the take has {self.take.num_frames}")
-        if self._num_waiting >= FPS:
-            self._take_piece(np.concatenate(self._waiting))
+        if len(self._waiting) >= FPS:
+            self._take_piece(self._waiting)
         return Score(self._figures(), self._curves(), self._strip())
 
     def _take_piece(self, frames: Array) -> None:
@@ -111,7 +97,7 @@ class RunScore:
             | {f"pose_{f.name}": getattr(sparse, f.name) for f in fields(Pose)}
         )  # fmt: skip
         chosen = at[::COLOUR_EVERY]
-        self._compare(frames, first, chosen, _at(pose, chosen), _at(mouth, chosen))
+        self._compare(frames, first, chosen, part(pose, chosen), part(mouth, chosen))
 
     def _compare(self, frames: Array, first: int, chosen: Array, pose: Pose, mouth: Mouth) -> None:
         who, mood, size = self.take.identity, self.take.mood, self.take.size
@@ -126,11 +112,10 @@ class RunScore:
             piece["mood"] = float(read_mood(seen, who) == mood)
         middle = len(chosen) // 2
         one = slice(middle, middle + 1)
-        views = [
-            drawing(o.identity, mood, part(pose, one), part(mouth, one), size) for o in self.others
-        ]
-        own = Drawing(drawn.frames[one], drawn.regions[one], drawn.known[one])
-        if views:
+        if self.others:
+            shape = (mood, part(pose, one), part(mouth, one), size)
+            views = [drawing(other.identity, *shape) for other in self.others]
+            own = part(drawn, one)
             rank, piece["margin"] = likeness(seen[middle].astype(np.float32), own, views)
             piece["is_itself"] = float(rank == 1)
         self._pieces.append(piece)
@@ -144,8 +129,7 @@ class RunScore:
         figures |= self.change.figures() | true_motion(self.take, self.seed)
         figures["head_motion"] = head_motion_of(reading["pose_x"], reading["pose_y"])
         # A short clip may never show its hair, or a still background: then nan.
-        names = sorted({name for piece in self._pieces for name in piece} - {"second"})
-        for name in names:
+        for name in sorted({name for piece in self._pieces for name in piece} - {"second"}):
             values = [p[name] for p in self._pieces if np.isfinite(p.get(name, np.nan))]
             figures[name] = float(np.mean(values)) if values else float("nan")
         for horizon in (*HORIZONS_S, self._pieces[-1]["second"]):
@@ -177,21 +161,15 @@ class RunScore:
         pose = self.take.motion(self.seed)[0]
         for name in ("x", "y"):
             curves[f"true_pose_{name}"] = getattr(pose, name)[reading["pose_at"]]
-        names = ("second", "margin", *(f"colour_{name}" for name in COLOURED))
-        for name in names:
+        for name in ("second", "margin", *(f"colour_{name}" for name in COLOURED)):
             values = [p.get(name, np.nan) for p in self._pieces]
             curves[f"piece_{name}"] = np.array(values, np.float32)
         return curves
 
     def _strip(self) -> Array:
-        number = min(NUM_PICTURES, len(self._pictures))
-        chosen = np.linspace(0, len(self._pictures) - 1, number).round().astype(int)
-        columns = [np.concatenate(self._pictures[i]) for i in chosen]
-        return np.concatenate(columns, 1)
-
-
-def _at(curves: Pose | Mouth, rows: Array) -> Pose | Mouth:
-    return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
+        last = len(self._pictures) - 1
+        chosen = np.linspace(0, last, min(NUM_PICTURES, last + 1)).round().astype(int)
+        return np.concatenate([np.concatenate(self._pictures[i]) for i in chosen], 1)
 
 
 def _near(mask: Array) -> Array:
@@ -207,9 +185,7 @@ def head_motion_of(x: Array, y: Array) -> float:
 
 def diversity(runs: Sequence[dict[str, Array]]) -> dict[str, float]:
     """How far apart the heads of one face's seeds are, picture units, and those of the truth.
-
-    `runs`: curves of a `Score` each, of equal length.
-    """
+    `runs`: curves of a `Score` each, of equal length."""
     result = {}
     for name, prefix in (("diversity", "pose"), ("diversity_true", "true_pose")):
         x, y = (np.stack([run[f"{prefix}_{axis}"] for run in runs]) for axis in "xy")

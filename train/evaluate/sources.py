@@ -1,6 +1,6 @@
-"""Where frames come from that are to be judged: the truth, the VAE, or the served pipeline.
+"""Where frames come from that are to be judged: the truth, the VAE, a DiT, or the served pipeline.
 
-B takes side by side   T frames   S the picture's side
+B takes side by side   T frames   S the picture's side   C channels   h w latent size
 """
 
 import queue
@@ -10,31 +10,37 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from networks.compact_vae import CompactVAE
+from networks.dit import DiT
 from networks.vae import VAE
+from pipeline.avatar.audio import StreamingAudio
 from pipeline.avatar.executor import AvatarExecutor
 from pipeline.avatar.local import local_executor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.sessions.session import BlockFrames
-from train.evaluate.takes import Take
-from train.vae.video import to_frames, to_video
+from train.encoders.features import block_features
+from train.latents.takes import FrozenNetworks
+from train.network.batched_dit import Conditions
+from train.network.stream import stream
+from train.network.stream_network import RolloutOptions
+from train.vae.video import decoded, to_frames, to_video
+from train.world.clips import Take
 
 Array = np.ndarray
+WINDOWS = 32  # audio windows encoded together
 
 
 class Source(Protocol):
     """Something that makes frames for takes."""
 
-    batch: int
-    """Takes that are best asked for together."""
+    batch: int  # takes that are best asked for together
 
     def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
-        """uint8 [B, T, S, S, 3] piece by piece, in order, at least as many as the takes have.
-
-        All takes have the same length. Equal seeds give equal frames.
-        """
+        """uint8 [B, T, S, S, 3] piece by piece, in order, at least as many as the takes have. All
+        takes have the same length. Equal seeds give equal frames."""
 
     def close(self) -> None:
         """Free what it holds; nothing is generated afterwards."""
@@ -42,7 +48,7 @@ class Source(Protocol):
 
 def sampling_seed(take: Take, seed: int) -> int:
     """The session seed of a take: faces must not share their noise, nor their luck."""
-    return 1000 * take.face + seed
+    return 1000 * take.seed + seed
 
 
 class TruthSource(Source):
@@ -56,23 +62,18 @@ class TruthSource(Source):
         length = takes[0].num_frames
         for start in range(0, length, self.piece):
             rows = slice(start, min(start + self.piece, length))
-            drawn = [take.draw(rows, m) for take, m in zip(takes, motions, strict=True)]
-            yield np.stack(drawn)
+            yield np.stack([take.draw(rows, m) for take, m in zip(takes, motions, strict=True)])
 
 
 class ReconstructionSource(Source):
-    """True clips through the VAE and back: no model that works in its latents does better.
-
-    The first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent
-    as it does when streaming. The encoder goes over pieces with more history than it can see, which
-    gives what the whole clip would.
-    """
+    """True clips through the VAE and back: no model that works in its latents does better. The
+    first frame is shown for a while before the clip, so that the clip's frame 0 begins a latent as
+    it does when streaming. The encoder goes over pieces with more history than it can see, which
+    gives what the whole clip would."""
 
     batch = 1
-    lead = 1 + 4 * 7
-    """Frames before the clip."""
-    piece, history = 240, 64
-    """Frames encoded together, and before them again; multiples of four."""
+    lead = 1 + 4 * 7  # frames before the clip
+    piece, history = 240, 64  # frames encoded together, and before them again; multiples of four
 
     def __init__(self, vae: CompactVAE | VAE) -> None:
         self.vae = vae
@@ -99,22 +100,58 @@ class ReconstructionSource(Source):
             yield to_frames(made)[:, : length - start]
 
 
-class _Answers:
+@torch.no_grad()
+def conditions_of(networks: FrozenNetworks, takes: Sequence[Take]) -> Conditions:
+    """The encoders' outputs, cut as the server cuts them."""
+    pictures = to_video(np.stack([take.reference for take in takes])[:, None])
+    motion = networks.vae.encode(pictures, networks.still_frames)
+    return Conditions(
+        reference=motion[:, :, :1],
+        motion=motion,
+        text=torch.cat([networks.text_rows(take.caption) for take in takes]),
+        audio=torch.stack([_heard(networks, take.audio) for take in takes]),
+    )
+
+
+def _heard(networks: FrozenNetworks, samples: Array) -> Tensor:
+    """[layers, C, frames of all blocks]."""
+    stream = StreamingAudio(networks.config)
+    stream.append(samples)
+    stream.finish()
+    windows = list(iter(stream.next_window, None))
+    groups = [windows[i : i + WINDOWS] for i in range(0, len(windows), WINDOWS)]
+    features = [block_features(networks.audio, group) for group in groups]
+    return torch.cat(list(torch.cat(features)), -1)
+
+
+class TorchSource(Source):
+    """A checkpoint with the options of its rollout."""
+
+    def __init__(
+        self, dit: DiT, networks: FrozenNetworks, options: RolloutOptions, *, batch: int = 8
+    ) -> None:
+        self.dit, self.networks, self.options, self.batch = dit, networks, options, batch
+
+    @torch.no_grad()
+    def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
+        conditions = conditions_of(self.networks, takes)
+        still = conditions.motion[:, :, : self.networks.config.warmup_frames]
+        seeds = [sampling_seed(take, seed) for take in takes]  # whoever else is in the batch
+        latents = stream(self.dit, conditions, self.options, seeds)
+        yield from decoded(self.networks.vae, still, latents)
+
+
+class _Answers(queue.SimpleQueue[BlockFrames | str]):
     """The reply of one request, read by the thread that asked."""
 
     is_held = False
-
-    def __init__(self, answers: queue.SimpleQueue[BlockFrames | str]) -> None:
-        self.answers = answers
-
-    def send(self, block: BlockFrames) -> None:
-        self.answers.put(block)
+    send = queue.SimpleQueue.put
 
     def finish(self) -> None:
-        self.answers.put("")
+        self.put("")
 
     def fail(self, message: str) -> None:
-        self.answers.put(message or "failed")
+        self.put(message or "failed")
 
     def cancelled(self) -> bool:
         return False
@@ -124,8 +161,7 @@ class ArtifactsSource(Source):
     """The served code on an artifacts folder, in this process: what a client would get."""
 
     batch = 1
-    request_s = 20
-    """Seconds of sound in a request; the next one is sent when the last is answered."""
+    request_s = 20  # seconds of sound in a request; the next one is sent when the last is answered
 
     def __init__(self, folder: Path, *, num_threads: int = 1) -> None:
         self.folder, self.num_threads = folder, num_threads
@@ -153,8 +189,7 @@ class ArtifactsSource(Source):
         for start in range(0, len(take.audio), size):
             audio = np.clip(take.audio[start : start + size], -1, 1)
             last = start + size >= len(take.audio)
-            answers: queue.SimpleQueue[BlockFrames | str] = queue.SimpleQueue()
-            opening = {}
+            answers, opening = _Answers(), {}
             if not start:
                 opening = {
                     "image": take.reference,
@@ -162,10 +197,8 @@ class ArtifactsSource(Source):
                     "seed": sampling_seed(take, seed),
                     "options": Options(sink_distance=config.sink_distance),
                 }
-            avatar.submit(
-                AvatarRequest(session=1, start=not start, end=last, audio=audio, **opening),
-                _Answers(answers),
-            )
+            asked = AvatarRequest(session=1, start=not start, end=last, audio=audio, **opening)
+            avatar.submit(asked, answers)
             while isinstance(answer := answers.get(), BlockFrames):
                 yield answer.frames[None]
             if answer:

@@ -4,7 +4,9 @@ T frames   S the picture's side
 """
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,40 +15,31 @@ from train.preset import SIZE
 from train.world.speech import RATE
 
 
-def read_sound(path: Path) -> np.ndarray:
-    """float32 [n], 16 kHz, channels averaged. ValueError for a file without sound."""
-    pieces = []
+def _decoded(path: Path, kind: str, lacks: str) -> Iterator[Any]:
+    """Frames of the first track of a kind, "audio" or "video"; ValueError if there are none."""
     try:
         with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise ValueError(f"audio {path} has no sound track")
-            resampler = av.AudioResampler(format="fltp", rate=RATE)
-            for frame in container.decode(container.streams.audio[0]):
-                pieces += [p.to_ndarray().mean(0) for p in resampler.resample(frame)]
-            pieces += [p.to_ndarray().mean(0) for p in resampler.resample(None)]
+            tracks = getattr(container.streams, kind)
+            if not tracks:
+                raise ValueError(f"{kind} {path} has no {lacks}")
+            yield from container.decode(tracks[0])
     except (OSError, av.error.FFmpegError) as error:
-        raise ValueError(f"audio {path} can't be read: {error}") from None
+        raise ValueError(f"{kind} {path} can't be read: {error}") from None
+
+
+def read_sound(path: Path) -> np.ndarray:
+    """float32 [n], 16 kHz, channels averaged. ValueError for a file without sound."""
+    resampler, pieces = av.AudioResampler(format="fltp", rate=RATE), []
+    for frame in chain(_decoded(path, "audio", "sound track"), [None]):
+        pieces += [p.to_ndarray().mean(0) for p in resampler.resample(frame)]
     return np.clip(np.concatenate(pieces), -1, 1).astype(np.float32)
 
 
 def read_video(path: Path, size: int = SIZE, piece: int = 125) -> Iterator[np.ndarray]:
     """uint8 [T, S, S, 3] piece by piece, brought down to `size` pixels by averaging squares.
-
-    ValueError for a file without pictures, or whose sides are no multiples of `size`.
-    """
-    waiting: list[np.ndarray] = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"video {path} has no pictures")
-            for frame in container.decode(container.streams.video[0]):
-                waiting.append(_small(frame, size, path))
-                if len(waiting) == piece:
-                    yield np.stack(waiting)
-                    waiting = []
-    except (OSError, av.error.FFmpegError) as error:
-        raise ValueError(f"video {path} can't be read: {error}") from None
-    if waiting:
+    ValueError for a file without pictures, or whose sides are no multiples of `size`."""
+    frames = (_small(frame, size, path) for frame in _decoded(path, "video", "pictures"))
+    while waiting := list(islice(frames, piece)):
         yield np.stack(waiting)
 
 

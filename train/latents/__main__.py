@@ -13,7 +13,7 @@ import torch
 from rich.progress import track
 
 from train.latents.clips import CLIPS_PER_SHARD, write_shards
-from train.latents.frozen import FrozenNetworks
+from train.latents.takes import FrozenNetworks
 from train.learning import options
 from train.world.clips import SPLITS
 

@@ -1,7 +1,7 @@
 """What the DiT learns from: clips of the drawn world as latents, audio features and text rows.
 
-How a clip is placed in its stream stands in `train.latents.takes`. Shards are float16 and belong to
-the weights that they were made with; a changed decoder of the VAE leaves them valid.
+Shards are float16 and belong to the weights that they were made with; a changed decoder of the VAE
+leaves them valid.
 
 n blocks of F latents and 4 F video frames   C latent channels   h w latent size   L + 1 hidden
 states of width Ca   B batch
@@ -23,8 +23,7 @@ from torch import Tensor
 
 from networks.presets import Preset
 from train.encoders.features import block_features
-from train.latents.frozen import FrozenNetworks
-from train.latents.takes import draw_take, tensors
+from train.latents.takes import FrozenNetworks, draw_take, tensors
 from train.preset import PRESET
 
 CLIPS_PER_SHARD = 8
@@ -37,24 +36,15 @@ _networks: FrozenNetworks
 class LatentBatch:
     """Pieces of n blocks each, float32 but for the last two."""
 
-    latents: Tensor
-    """[B, C, F n, h, w], normalised; latent k shows video frames 4 k .. 4 k + 3 of the piece."""
-    audio_features: Tensor
-    """[B, n, L + 1, Ca, 4 F], block by block."""
-    text: Tensor
-    """[B, text_len, text_dim], zero rows after the prompt."""
-    reference: Tensor
-    """[B, C, 1, h, w]."""
-    motion: Tensor
-    """[B, C, 19, h, w], the reference picture held still."""
-    mouth: Tensor
-    """[B, 4 F n, 3]: opening, width and roundness of each video frame."""
-    regions: Tensor
-    """[B, F n, 2, h, w] in [0, 1]: share of a latent's pixels that show mouth and eyes."""
-    first_block: Tensor
-    """int64 [B]: the piece's first block as counted in its stream."""
-    starts: Tensor
-    """bool [B]: whether that is the stream's very first block."""
+    latents: Tensor  # [B, C, F n, h, w], normalised; latent k shows frames 4 k .. 4 k + 3
+    audio_features: Tensor  # [B, n, L + 1, Ca, 4 F], block by block
+    text: Tensor  # [B, text_len, text_dim], zero rows after the prompt
+    reference: Tensor  # [B, C, 1, h, w]
+    motion: Tensor  # [B, C, 19, h, w], the reference picture held still
+    mouth: Tensor  # [B, 4 F n, 3]: opening, width and roundness of each video frame
+    regions: Tensor  # [B, F n, 2, h, w] in [0, 1]: share of a latent's pixels of mouth and eyes
+    first_block: Tensor  # int64 [B]: the piece's first block as counted in its stream
+    starts: Tensor  # bool [B]: whether that is the stream's very first block
 
 
 @torch.inference_mode()
@@ -154,9 +144,7 @@ class LatentClips:
         self, rng: np.random.Generator, batch: int, blocks: int, text_dropout: float = TEXT_DROPOUT
     ) -> LatentBatch:
         """Pieces of `blocks` blocks, from different clips if there are enough, at random places.
-
-        `text_dropout`: share of pieces that get the rows of an empty prompt.
-        """
+        `text_dropout`: share of pieces that get the rows of an empty prompt."""
         if not 1 <= blocks <= self.num_blocks:
             raise ValueError(f"pieces of {blocks} blocks, clips have {self.num_blocks}")
         chosen = rng.choice(len(self), batch, replace=batch > len(self))

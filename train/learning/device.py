@@ -15,11 +15,8 @@ Part = TypeVar("Part")
 
 
 def chosen(args: argparse.Namespace) -> torch.device:
-    """The device of `--device`, with PyTorch set up for it.
-
-    Raises:
-        ValueError: there is no such device here, or several learners were asked to share it.
-    """
+    """The device of `--device`, with PyTorch set up for it. ValueError if it is not here, or if
+    several learners were asked to share it."""
     device = torch.device(args.device)
     if device.type == "cpu":
         return device

@@ -7,21 +7,24 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from PIL import Image, ImageDraw
 from rich.progress import Progress
 from torch import Tensor
 
-from train.learning.curve import write_curves
 from train.learning.learner import Figures, Learner
 from train.learning.options import saved_state
 
 Learn = Callable[[float], Tensor | Figures]
-SMOOTHED = 100
-"""Steps that a row of the log is the mean of at most."""
+PANEL = (360, 200)
+MARGIN = 34
+TIME = "cpu_seconds"
+COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#b07d12")
+SMOOTHED = 100  # steps that a row of the log is the mean of at most
 
 
 def save_state(learner: Learner, out: Path) -> None:
@@ -44,10 +47,8 @@ def follow(learner: Learner, learn: Callable[[float], object]) -> None:
 class Run(ABC):
     """A learner's run in its folder, as the first of its `processes`."""
 
-    panels: ClassVar[Mapping[str, tuple[str, ...]]]
-    """Of curve.png: titles and the figures below each."""
-    shown: ClassVar[tuple[str, ...]] = ()
-    """Figures that a line of the terminal gives beside the losses."""
+    panels: ClassVar[Mapping[str, tuple[str, ...]]]  # of curve.png: titles and figures below each
+    shown: ClassVar[tuple[str, ...]] = ()  # figures that a line of the terminal gives, too
 
     def __init__(
         self, learner: Learner, learn: Learn, args: argparse.Namespace, processes: int = 1
@@ -98,7 +99,6 @@ class Run(ABC):
                     self.recent[figure].append(value)
 
     def note(self, progress: float) -> None:
-        """Score, add a row to the log, and save."""
         learner, self.noted = self.learner, self.spent()
         row = {n: getattr(learner, n) for n in (*learner.PLACE, "minutes", "cpu_seconds")}
         losses = {n: sum(map(float, values)) / len(values) for n, values in self.recent.items()}
@@ -112,9 +112,51 @@ class Run(ABC):
         self.save()
 
     def save(self) -> None:
-        """Everything, the state last."""
         rows = self.learner.rows
         self.write()
         write_curves(self.out / "curve.png", rows, self.panels)
         (self.out / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         save_state(self.learner, self.out)
+
+
+def write_curves(
+    path: Path, rows: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]]
+) -> None:
+    """One panel per title with the named figures of `rows` over their time; rows may lack some."""
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    image = Image.new("RGB", (PANEL[0] * columns, PANEL[1] * lines), "white")
+    pen = ImageDraw.Draw(image)
+    for number, (title, names) in enumerate(panels.items()):
+        corner = (PANEL[0] * (number % columns), PANEL[1] * (number // columns))
+        _panel(pen, corner, title, {n: [(r[TIME], r[n]) for r in rows if n in r] for n in names})
+    image.save(path)
+
+
+def _panel(
+    pen: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    title: str,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+) -> None:
+    left, top = corner[0] + MARGIN, corner[1] + MARGIN
+    right, bottom = corner[0] + PANEL[0] - 10, corner[1] + PANEL[1] - 20
+    points = [p for curve in curves.values() for p in curve if p[1] == p[1]]
+    pen.text((left, corner[1] + 4), title, "black")
+    pen.rectangle((left, top, right, bottom), outline="#bbbbbb")
+    if not points:
+        return
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    last, span = max(x for x, _ in points) or 1, (high - low) or 1
+    pen.text((corner[0] + 2, top - 6), f"{high:.3g}", "black")
+    pen.text((corner[0] + 2, bottom - 6), f"{low:.3g}", "black")
+    pen.text((right - 40, bottom + 4), f"{last:.0f}", "black")
+    for index, (name, curve) in enumerate(curves.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        places = [
+            (left + (right - left) * x / last, bottom - (bottom - top) * (y - low) / span)
+            for x, y in curve
+            if y == y
+        ]
+        pen.line(places, fill=colour, width=2)
+        pen.text((left + 90 * index, corner[1] + 18), name, colour)

@@ -1,7 +1,6 @@
-"""Several learners as one.
+"""Several learners as one: processes of one thread each (two threads gain little on small tensors).
 
-Learners are processes of one thread each (two threads of one process gain little on such small
-tensors). Each sees pieces of its own. Gradients are averaged, so all keep equal weights.
+Each sees pieces of its own. Gradients are averaged, so all keep equal weights.
 """
 
 import argparse
@@ -13,8 +12,7 @@ from torch import Tensor
 
 from train.learning.options import saved_state
 
-PATIENCE = 600.0
-"""Seconds that one learner waits for another, which may be scoring or saving."""
+PATIENCE = 600.0  # seconds that one learner waits for another, which may be scoring or saving
 
 
 class Together:
@@ -37,7 +35,6 @@ class Together:
             t.copy_(part.view_as(t))
 
     def agree(self, progress: float, rank: int) -> float:
-        """The first learner's progress."""
         if rank == 0:
             self.progress.fill_(progress)
         self.barrier.wait(PATIENCE)
@@ -51,10 +48,8 @@ def start_learners(
     size: int,
     learner: Callable[[argparse.Namespace, Together | None, int], None],
 ) -> None:
-    """Run `args.threads` learners of one thread each; this process is the first of them.
-
-    `learner` must not be of a `__main__` module: other processes could not find it.
-    """
+    """Run `args.threads` learners of one thread each; this process is the first of them. `learner`
+    must not be of a `__main__` module: other processes could not find it."""
     if args.resume:
         saved_state(args.out)  # before a process is started
     together = Together(args.threads, size) if args.threads > 1 else None

@@ -1,8 +1,7 @@
 """The layers of `networks.dit.DiT` on a batch of clips, with gradients.
 
 `networks` writes the DiT as it is served: one block, [L, D], a cache that is an input. Here the
-same parameters run on [B, L, D]; who attends to whom is the caller's (`SelfAttention`), so that a
-whole clip at once and one block after another are the same few lines.
+same parameters run on [B, L, D]; who attends to whom is the caller's (`SelfAttention`).
 
 B clips   L tokens   F latent frames of a block   S tokens of a latent frame   N heads   d head size
 D = N * d width   C channels   h, w latent size
@@ -26,8 +25,7 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.positions import Positions, grid, tables
 from train.network.quick_layers import attend, gelu, products, rms_norm
 
-KeysValues: TypeAlias = tuple[Tensor, Tensor]
-"""k (before RoPE unless said otherwise) and v, each [B, N, tokens, d]."""
+KeysValues: TypeAlias = tuple[Tensor, Tensor]  # k (before RoPE if not said) and v [B, N, tokens, d]
 
 SelfAttention: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Layer and q, k, v [B, N, L, d] before RoPE -> what was attended, [B, N, L, d]."""
@@ -37,25 +35,18 @@ SelfAttention: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 class Conditions:
     """What B streams show and say."""
 
-    reference: Tensor
-    """[B, C, 1, h, w]."""
-    motion: Tensor
-    """[B, C, motion frames, h, w], oldest first."""
-    text: Tensor
-    """[B, text_len, text_dim]."""
-    audio: Tensor
-    """[B, audio layers, audio width, video frames of all blocks]."""
+    reference: Tensor  # [B, C, 1, h, w]
+    motion: Tensor  # [B, C, motion frames, h, w], oldest first
+    text: Tensor  # [B, text_len, text_dim]
+    audio: Tensor  # [B, audio layers, audio width, video frames of all blocks]
 
     def rows(self, chosen: slice | Tensor) -> Self:
-        """The conditions of some of the streams."""
         return replace(self, **{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
 def frame_rotation(config: PipelineConfig, frames: ArrayLike, device: torch.device) -> Tensor:
-    """Turns of the tokens of latent frames at positions `frames` [..., T]: complex [..., L, d/2].
-
-    A token's turn is that of its frame times that of its place in the frame.
-    """
+    """Turns of the tokens of latent frames at positions `frames` [..., T]: complex [..., L, d/2]. A
+    token's turn is that of its frame times that of its place in the frame."""
     times = np.asarray(frames, np.float64)
     positions = np.stack([times.ravel(), *[np.zeros(times.size)] * 2], 1)
     temporal = _turns(config, positions, device).unflatten(0, (*times.shape, 1))
@@ -88,10 +79,30 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns).flatten(-2)
 
 
-def embed(dit: DiT, latents: Tensor) -> Tensor:
-    """Noisy latents [B, C, T, h, w], without a pose -> tokens [B, T * S, D]."""
+def velocity(
+    dit: DiT,
+    latents: Tensor,
+    modulations: tuple[Tensor, Tensor],
+    self_attention: SelfAttention,
+    text: list[KeysValues],
+    audio: Tensor,
+) -> Tensor:
+    """Velocity of noisy latents [B, C, T, h, w], without a pose. `modulations` of blocks and head:
+    [B or 1, 6, D] and [B or 1, D], or of every token, see `by_token`. `audio` as in `Conditions`,
+    of the video frames that the latents are."""
+    modulation, head_modulation = modulations
     x = _patches(dit.patch_embedding, latents)
-    return x + (dit.cond_encoder.bias + dit.trainable_cond_mask.weight[NOISY])
+    x = x + (dit.cond_encoder.bias + dit.trainable_cond_mask.weight[NOISY])
+    x = _run_blocks(dit, x, modulation, self_attention, text, audio)
+    head = dit.head
+    if head_modulation.dim() == 2:
+        head_modulation = head_modulation[:, None]
+    shift, scale = (head.modulation[:, :, None] + head_modulation[:, None]).unbind(1)
+    x = head.head(_modulated_norm(x, shift, scale, head.eps))
+    batch, channels, frames, height, width = latents.shape
+    p = head.patch
+    x = x.reshape(batch, frames, height // p, width // p, p, p, channels)
+    return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(latents.shape)
 
 
 def _patches(embedding: PatchEmbedding, x: Tensor) -> Tensor:
@@ -118,10 +129,10 @@ def sink_keys_values(
     reference: Tensor,
     motion: Tensor,
     text: list[KeysValues],
-    modulation: Tensor,
     config: PipelineConfig,
 ) -> list[KeysValues]:
-    """K and V of the sink in every layer; `modulation` [1, 6, D] is that of timestep 0."""
+    """K and V of the sink in every layer, as of timestep 0."""
+    clean, _ = dit.modulations(reference.new_zeros(1))
     kinds = dit.trainable_cond_mask.weight
     packed = torch.stack([dit.frame_packer(clip[None]) for clip in motion])
     parts = [_patches(dit.patch_embedding, reference) + kinds[REFERENCE], packed + kinds[MOTION]]
@@ -132,11 +143,11 @@ def sink_keys_values(
         kept.append((k, v))
         return attend(rotate(q, turns), rotate(k, turns), v)
 
-    run_blocks(dit, torch.cat(parts, dim=1), modulation, among_themselves, text)
+    _run_blocks(dit, torch.cat(parts, dim=1), clean, among_themselves, text)
     return kept
 
 
-def run_blocks(
+def _run_blocks(
     dit: DiT,
     x: Tensor,
     modulation: Tensor,
@@ -144,11 +155,7 @@ def run_blocks(
     text: list[KeysValues],
     audio: Tensor | None = None,
 ) -> Tensor:
-    """All transformer blocks on x [B, L, D] with modulation [B or 1, 6, D], or [B or 1, 6, L, D]
-    of every token.
-
-    `audio` as in `Conditions`, of the video frames that the L tokens are; None for the sink.
-    """
+    """All transformer blocks on x [B, L, D]; the sink has no `audio`."""
     tokens = None if audio is None else _audio_tokens(dit, audio)
     if modulation.dim() == 3:
         modulation = modulation[:, :, None]
@@ -217,17 +224,3 @@ def _projected(attention: Projections, attended: Tensor) -> Tensor:
 
 def _modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
-
-
-def velocity_of(dit: DiT, x: Tensor, head_modulation: Tensor, shape: torch.Size) -> Tensor:
-    """Tokens [B, L, D] and modulation [B or 1, D], or [B or 1, L, D] of every token, -> velocity
-    [B, C, T, h, w] = `shape`."""
-    head = dit.head
-    if head_modulation.dim() == 2:
-        head_modulation = head_modulation[:, None]
-    shift, scale = (head.modulation[:, :, None] + head_modulation[:, None]).unbind(1)
-    x = head.head(_modulated_norm(x, shift, scale, head.eps))
-    batch, channels, frames, height, width = shape
-    p = head.patch
-    x = x.reshape(batch, frames, height // p, width // p, p, p, channels)
-    return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(shape)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from pipeline.denoising.schedule import NUM_TRAIN_TIMESTEPS
 
-SigmaOf = Callable[[Tensor], Tensor]
-"""Timesteps in 0..1000 -> noise shares in 0..1, of the same shape."""
+SigmaOf = Callable[[Tensor], Tensor]  # timesteps in 0..1000 -> noise shares in 0..1, of equal shape
 
 
 def exact_sigma(timesteps: Tensor) -> Tensor:
@@ -20,7 +19,6 @@ def exact_sigma(timesteps: Tensor) -> Tensor:
 
 
 def shifted(level: Tensor, shift: float) -> Tensor:
-    """A level in 0..1 moved towards the noise."""
     return shift * level / (1 + (shift - 1) * level)
 
 

@@ -1,8 +1,6 @@
 """Three layers whose gradients are written by hand, because on a CPU autograd's cost most.
 
-Each equals the layer that `networks` uses. Matrix products aside, these were a quarter of a step.
-On a GPU they are PyTorch's own, attention in bfloat16.
-
+Each equals the layer that `networks` uses; on a GPU they are PyTorch's own, attention in bfloat16.
 `set_products("bfloat16")` rounds the factors of all matrix products inside the transformer; what
 they are added to stays float32. A processor with AVX512-BF16 then takes 0.4 of the time.
 """

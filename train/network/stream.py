@@ -1,10 +1,9 @@
 """Streams generated block by block in torch: for evaluation and ablations, many at once.
 
 - `history="own level"` is what the server does: every step has a KV cache of its own inputs.
-- `"clean"`: every finished block passes through the network once more at timestep 0, and all steps
-  of later blocks read K and V of that. Blocks pass their levels one after the other (Self-Forcing,
-  arXiv 2506.08009), or with `schedule="rolling"` several at a time in a joint window (Rolling
-  Forcing, arXiv 2509.25161), planned as for the served text-to-video streams.
+- `"clean"`: all steps read K and V of finished blocks, which pass through the network once more at
+  timestep 0. Blocks pass their levels one after the other (Self-Forcing, arXiv 2506.08009), or with
+  `schedule="rolling"` several at a time in a joint window (Rolling Forcing, arXiv 2509.25161).
 
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
@@ -29,10 +28,7 @@ from train.network.batched_dit import Conditions, KeysValues
 from train.network.stream_network import RolloutOptions, StreamNetwork
 from train.preset import PRESET
 
-__all__ = ["CleanHistory", "RolloutOptions", "stream"]
-
-Noise = Callable[[int, int], Tensor]
-"""Block and level -> the noise [B, C, F, h, w] that enters there."""
+Noise = Callable[[int, int], Tensor]  # block, level -> the noise [B, C, F, h, w] that enters there
 
 
 def stream(
@@ -44,11 +40,9 @@ def stream(
     config: PipelineConfig = PRESET.pipeline,
 ) -> Iterator[Tensor]:
     """Latents [B, C, F, h, w] of one block after another, as many as `conditions.audio` covers.
-
     `noise` [B, C, n * F, h, w], or a seed per stream for the served noise; None: seeds 0, 1, ….
     Where the caller has gradients on, a block's result has one through its last step alone: caches,
-    sink, text and the steps before are constants. Memory does not grow with the stream.
-    """
+    sink, text and the steps before are constants. Memory does not grow with the stream."""
     options = options or RolloutOptions()
     batch, *_, length = conditions.audio.shape
     if isinstance(noise, Tensor):
@@ -180,11 +174,9 @@ class CleanHistory(_Levels):
 
 def plan_rules(config: PipelineConfig, options: RolloutOptions) -> RollingConfig:
     """The avatar's numbers as `RollingPlan` wants them: positions are true ones, and the sink,
-    which is no block of the stream, is not among them.
-
-    A pass spans the blocks that are seen before its first, and the window. Later passes of a stream
-    that ends, and clean passes, span as many: they see further back.
-    """
+    which is no block of the stream, is not among them. A pass spans the blocks that are seen before
+    its first, and the window. Later passes of a stream that ends, and clean passes, span as many:
+    they see further back."""
     rolling = options.schedule == "rolling"
     window = options.num_levels if rolling else 1
     before = (options.window_blocks or config.window_blocks) - 1

@@ -6,9 +6,9 @@ timestep, its own sound, and the sink's reference rolled ahead of itself as in s
 B streams   n blocks   F latent frames of a block   C channels   h, w latent size
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,16 @@ CHOICES = {
 }
 
 
+def check(options: Any, choices: Mapping[str, tuple[str, ...]], *counts: str) -> None:
+    """ValueError if a field has a value that is none of its choices, or a count is below 1."""
+    for name, wanted in choices.items():
+        if getattr(options, name) not in wanted:
+            raise ValueError(f"{name} is {getattr(options, name)!r}, wanted one of {wanted}")
+    for name in counts:
+        if (given := getattr(options, name)) is not None and given < 1:
+            raise ValueError(f"{name} is {given}, wanted 1 or more")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutOptions:
     """The defaults are the served pipeline's."""
@@ -38,47 +48,35 @@ class RolloutOptions:
     denoised jointly (Rolling Forcing, arXiv 2509.25161)."""
     history: Literal["own level", "clean"] = "own level"
     """What blocks see of those before: K and V at their own noise level, or of a clean pass."""
-    sampler: Literal["euler", "renoise"] = "euler"
-    """`renoise`: predict the clean latent, add fresh noise."""
-    sink: bool = True
-    """False: reference and motion are not seen."""
-    sink_blocks: int | None = None
-    """Only so many blocks see the sink, then it is forgotten like any block; None: all do."""
+    sampler: Literal["euler", "renoise"] = "euler"  # `renoise`: to the clean latent, fresh noise
+    sink: bool = True  # False: reference and motion are not seen
+    sink_blocks: int | None = None  # so many blocks see it, then it is forgotten; None: all
     recalibrate: bool = True
     """From the pipeline's `recalibrate_block` on, the reference is the first generated frame."""
-    sink_distance: int | None = None
-    """Latent frames; None: the preset's."""
+    sink_distance: int | None = None  # latent frames; None: the preset's
     window_blocks: int | None = None
     """Blocks that are seen, the current one included, and of a rolling window its first; None: the
     preset's."""
-    guidance: float = 1.0
-    """1: as conditioned. Else the velocity without sound, plus `guidance` times what sound adds."""
+    guidance: float = 1.0  # 1: as conditioned. Else: without sound, plus so often what sound adds
     exit_step: int | None = None
     """A block ends after this step with the clean latent it points to; None: after the last."""
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, wanted one of {choices}")
+        check(self, CHOICES, "num_steps", "window_blocks", "sink_blocks")
         if self.schedule == "rolling" and self.history != "clean":
             raise ValueError(
                 f"schedule is 'rolling' and history {self.history!r}, wanted 'clean': blocks of a "
                 "window read one cache, written by a clean pass"
             )
-        for name in ("num_steps", "window_blocks", "sink_blocks"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
         if self.exit_step is not None and not 0 <= self.exit_step < self.num_steps:
             raise ValueError(f"exit_step is {self.exit_step}, wanted 0..{self.num_steps - 1}")
 
     @property
     def num_levels(self) -> int:
-        """Steps that a block takes."""
         return self.num_steps if self.exit_step is None else self.exit_step + 1
 
 
-Sink = list[KeysValues]
-"""K, before RoPE, and V of reference and motion in every layer."""
+Sink = list[KeysValues]  # K, before RoPE, and V of reference and motion in every layer
 
 
 class StreamNetwork:
@@ -109,9 +107,7 @@ class StreamNetwork:
         self, blocks: range, latents: Tensor, timesteps: Tensor, past: Sequence[list[KeysValues]]
     ) -> tuple[Tensor, list[KeysValues]]:
         """Velocity of `blocks` [B, C, n * F, h, w] at timesteps [n]; their K, after RoPE, and V.
-
-        `past`: the same of each block before them that is seen.
-        """
+        `past`: the same of each block before them that is seen."""
         c = self.config
         first = (self.starts + blocks.start) * c.frames_per_block
         frames = np.add.outer(first, np.arange(latents.shape[2]))
@@ -135,17 +131,11 @@ class StreamNetwork:
                 attended.append(attend(query, torch.cat(keys, 2), torch.cat(values, 2)))
             return torch.cat(attended, 2)
 
-        modulation, head = self.dit.modulations(timesteps)
+        modulations = self.dit.modulations(timesteps)
         if len(blocks) > 1:
-            modulation, head = (
-                batched_dit.by_token(rows, c.tokens_per_block) for rows in (modulation, head)
-            )
-        noisy = self._branches(latents)
-        x = batched_dit.embed(self.dit, noisy)
-        x = batched_dit.run_blocks(
-            self.dit, x, modulation, attention, self.text, self._heard(blocks)
-        )
-        return self._guided(batched_dit.velocity_of(self.dit, x, head, noisy.shape)), own
+            modulations = tuple(batched_dit.by_token(m, c.tokens_per_block) for m in modulations)
+        of = (self._branches(latents), modulations, attention, self.text, self._heard(blocks))
+        return self._guided(batched_dit.velocity(self.dit, *of)), own
 
     def finished(self, block: int, latent: Tensor) -> None:
         """Look at a block that is done: the first one's first frame is a later reference."""
@@ -154,11 +144,8 @@ class StreamNetwork:
 
     @torch.no_grad()
     def _sink(self, reference: Tensor) -> Sink:
-        clean, _ = self.dit.modulations(reference.new_zeros(1))
-        reference = self._branches(reference)
-        return batched_dit.sink_keys_values(
-            self.dit, reference, self.motion, self.text, clean, self.config
-        )
+        shown = (self._branches(reference), self.motion)
+        return batched_dit.sink_keys_values(self.dit, *shown, self.text, self.config)
 
     def _seen_sink(self, block: int) -> tuple[Sink, Tensor] | None:
         """What a block sees of the sink, and its turns."""

@@ -10,7 +10,7 @@ instead of `--minutes` the learning rate follows the steps, and equal seeds give
 
 from train.learning import options
 from train.teacher.pieces import SINK_DROPOUT
-from train.teacher.run import train
+from train.teacher.training import train
 
 
 def main() -> None:

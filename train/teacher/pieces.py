@@ -1,69 +1,56 @@
 """What a step of the teacher's training learns from: noisy pieces of clips, and what to answer.
 
 All blocks of a piece share one noise level, as the blocks in a step's KV cache do. What a stream
-will meet is practised here: sinks that are missing or show the first generated frame, prompts and
-sound that are missing, places far into a stream, and history that is not quite right.
+will meet is practised here: missing sinks, prompts and sound, references that are generated frames,
+places far into a stream, and history that is not quite right.
 
 B pieces   n blocks of a piece   F latent frames of a block   C channels   h, w latent size
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
 from train.latents.clips import LatentBatch, LatentClips
+from train.learning.device import joined, moved_to
 from train.network.batched_dit import Conditions
 from train.network.flow import add_noise, shifted
 from train.preset import PRESET
 
 Random = np.random.Generator
-SHAPES = ((8, 2), (4, 4), (3, 6))
-"""Pieces of a step and blocks of each: many characters and noise levels, or long history."""
+SHAPES = ((8, 2), (4, 4), (3, 6))  # pieces and their blocks in a step: many levels, or long history
 SHAPE_WEIGHTS = (0.3, 0.4, 0.3)
-STEP_WEIGHTS = (0.25, 0.3, 0.4, 0.05)
-"""Of the served schedule's levels; the last one changes next to nothing."""
-SERVED_SHARE = 0.65
-"""Share of pieces near a level of the served schedule; the others are anywhere."""
+STEP_WEIGHTS = (0.25, 0.3, 0.4, 0.05)  # of the served levels; the last one changes next to nothing
+SERVED_SHARE = 0.65  # share of pieces near a level of the served schedule; the others are anywhere
 JITTER = 0.02
-REFRESH_STEPS = 64
-"""How often clips that were made meanwhile are taken in."""
+REFRESH_STEPS = 64  # how often clips that were made meanwhile are taken in
 AUDIO_DROPOUT, SINK_DROPOUT = 0.1, 0.15
-RECALIBRATED = 0.45
-"""Share of pieces from mid-stream whose reference is another frame of their clip."""
-MOST_MISDRAWN = 0.4
-"""What is wrong in such a reference at most, as `MOST_CORRUPTION`: a stream draws it itself. The
-motion tokens still know better."""
+RECALIBRATED = 0.45  # of pieces from mid-stream, those whose reference is a frame of their clip
+MOST_MISDRAWN = 0.4  # of what is wrong in such a reference, as `MOST_CORRUPTION`: a stream draws it
 CORRUPTED = 0.3
-MOST_CORRUPTION = 0.6
-"""Standard deviation, in that of latents, of what is wrong in corrupted history."""
-FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000
-"""Share of mid-stream pieces that are told to be elsewhere in the stream, and how far at most."""
-CHANGE_WEIGHT = 4.0
-"""Of squared errors in the change from one latent to the next."""
-MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 6.0
-"""Added to a latent's weight of 1 in proportion to its pixels of mouth and eyes."""
+MOST_CORRUPTION = 0.6  # deviation, in that of latents, of what is wrong in corrupted history
+FAR_SHARE, FARTHEST_BLOCK = 0.5, 20_000  # of mid-stream pieces, told to be elsewhere; how far
+CHANGE_WEIGHT = 4.0  # of squared errors in the change from one latent to the next
+MOUTH_WEIGHT, EYES_WEIGHT = 15.0, 6.0  # added to a latent's 1 by its share of such pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
     """A step's input and target."""
 
-    clean: Tensor
-    """[B, C, n * F, h, w]."""
-    noisy: Tensor
-    """As `clean`, at `sigma`."""
-    sigma: Tensor
-    """[B], in (0, 1]."""
+    clean: Tensor  # [B, C, n * F, h, w]
+    noisy: Tensor  # as `clean`, at `sigma`
+    sigma: Tensor  # [B], in (0, 1]
     conditions: Conditions
-    starts: list[int]
-    """First block of each piece, as counted in its stream."""
+    starts: list[int]  # first block of each piece, as counted in its stream
     sink: bool
-    weight: Tensor
-    """[B, 1, n * F, h, w]; 0 where history was corrupted."""
+    weight: Tensor  # [B, 1, n * F, h, w]; 0 where history was corrupted
 
     @property
     def target(self) -> Tensor:
@@ -78,12 +65,6 @@ def draw_sigmas(rng: Random, count: int, config: PipelineConfig) -> Tensor:
     anywhere = shifted(torch.from_numpy(rng.random(count)), config.shift).numpy()
     sigmas = np.where(rng.random(count) < SERVED_SHARE, served, anywhere)
     return torch.from_numpy(np.clip(sigmas, 1e-3, 1.0).astype(np.float32))
-
-
-def level_weight(sigma: Tensor) -> Tensor:
-    """Of the squared error of a velocity: towards 0 noise it cannot be known, and no longer
-    matters."""
-    return sigma**2 / (sigma**2 + 0.05) + 0.02
 
 
 def told_place(rng: Random, block: int) -> int:
@@ -130,7 +111,8 @@ class Lessons:
         noise = torch.randn(clean.shape, generator=generator)
         wrong, learned = self._corruption(rng, clean, generator)
         weight = 1 + MOUTH_WEIGHT * regions[:, :, 0] + EYES_WEIGHT * regions[:, :, 1]
-        weight = weight * level_weight(sigma)[:, None, None, None]
+        # Towards 0 noise a velocity cannot be known, and no longer matters.
+        weight = weight * (sigma**2 / (sigma**2 + 0.05) + 0.02)[:, None, None, None]
         return Lesson(
             clean=clean,
             noisy=add_noise(clean + wrong, noise, sigma),
@@ -145,11 +127,9 @@ class Lessons:
     def _corruption(
         self, rng: Random, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1].
-
-        In some pieces the first blocks are wrong, in grain and colour, by a random amount. They
-        are history for the others, who have to answer as if nothing had happened.
-        """
+        """What is added to clean latents, and 1 or 0 for what is learned [B, 1, n * F, 1, 1]. In
+        some pieces the first blocks are wrong, in grain and colour, by a random amount. They are
+        history for the others, who have to answer as if nothing had happened."""
         batch, _, frames = clean.shape[:3]
         blocks = frames // self.config.frames_per_block
         amount = torch.zeros(batch, 1, frames, 1, 1)
@@ -204,3 +184,30 @@ def weighted_error(velocity: Tensor, lesson: Lesson) -> Tensor:
 
 def _generator(rng: Random) -> torch.Generator:
     return torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+MOST_STEPS = 10**9
+
+
+class _Parts(Dataset[list[Lesson]]):
+    def __init__(self, parts: Sequence[Lessons]) -> None:
+        self.parts = parts
+
+    def __getitem__(self, step: int) -> list[Lesson]:
+        return [part.lesson(step) for part in self.parts]
+
+
+class LessonsAhead:
+    """Like one `Lessons`; `lesson` must be called with successive steps from `first` on."""
+
+    def __init__(
+        self, parts: Sequence[Lessons], first: int, workers: int, device: torch.device
+    ) -> None:
+        """`parts`: lessons of equal shape in a step. `workers`: processes, 0 for none."""
+        steps, context = range(first, MOST_STEPS), "fork" if workers else None
+        loader = DataLoader(_Parts(parts), None, sampler=steps, num_workers=workers,
+                            collate_fn=joined, multiprocessing_context=context)  # fmt: skip
+        self.lessons, self.device = iter(loader), device
+
+    def lesson(self, _: int) -> Lesson:
+        return moved_to(self.device, next(self.lessons))

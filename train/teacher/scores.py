@@ -33,10 +33,8 @@ from train.world.measure import correlation, read_mouth
 
 ERROR_CLIPS, ERROR_BLOCKS = 8, 4
 STREAMS, STREAM_BLOCKS = 8, 8
-LONG_STREAMS, ROUNDS = 2, 16
-"""Longer ones say the same again and again, so that a round's mean picture should stay: 61 s."""
-LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]
-"""Served noise levels whose errors are measured; the fourth changes next to nothing."""
+LONG_STREAMS, ROUNDS = 2, 16  # 61 s of the same again and again: a round's mean picture should stay
+LEVELS = Schedule(4, PRESET.pipeline.shift).sigmas[:3]  # served; the fourth changes little
 LOOKS = {
     "mouth opening and width": ("opening", "width"),
     "change over the VAE's": ("motion", "border"),
@@ -84,6 +82,7 @@ class DevClips:
         mouth and eyes, "mouth_0" …, "eyes_0" …; and what `looks` finds."""
         return self._errors(dit) | self.looks(dit, samples)
 
+    @torch.no_grad()
     def looks(
         self, dit: DiT, samples: Path | None = None, options: RolloutOptions | None = None
     ) -> dict[str, float]:
@@ -91,9 +90,15 @@ class DevClips:
         a VAE."""
         if self.vae is None:
             return {}
-        frames, cap = self.frames(dit, options), self.reconstructed()
-        if samples is not None:
-            write_samples(samples, cap, frames)
+        length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
+        asked = self._conditions(STREAMS, STREAM_BLOCKS)
+        frames = np.concatenate(list(self._blocks(dit, asked, options)), 1)
+        true = self.latents[:STREAMS, :, :length]
+        cap = next(decoded(self.vae, asked.motion[:, :, : PRESET.pipeline.warmup_frames], [true]))
+        if samples is not None:  # every sixth frame, a row for each stream, below the VAE's
+            pairs = zip(cap, frames, strict=True)
+            rows = [np.concatenate(list(clip[::6]), 1) for pair in pairs for clip in pair]
+            Image.fromarray(np.concatenate(rows)).save(samples)
         return self.read(frames) | moved(frames, cap)
 
     def _errors(self, dit: DiT) -> dict[str, float]:
@@ -112,16 +117,9 @@ class DevClips:
                 found[f"{name}_{number}"] = float((error * region).sum() / region.sum())
         return found
 
-    @torch.no_grad()
-    def frames(self, dit: DiT, options: RolloutOptions | None = None) -> np.ndarray:
-        """uint8 [B, T, S, S, 3]: streams of `STREAM_BLOCKS` blocks; without `options` as served."""
-        blocks = self._blocks(dit, self._conditions(STREAMS, STREAM_BLOCKS), options)
-        return np.concatenate(list(blocks), 1)
-
     def _blocks(
         self, dit: DiT, conditions: Conditions, options: RolloutOptions | None = None
     ) -> Iterator[np.ndarray]:
-        """uint8 [B, T, S, S, 3] of one block after another."""
         assert self.vae is not None
         still = conditions.motion[:, :, : PRESET.pipeline.warmup_frames]
         return decoded(self.vae, still, stream(dit, conditions, options))
@@ -151,14 +149,6 @@ class DevClips:
                 found[name].append(correlation(getattr(mouth, name), true[: len(made), column]))
         return {name: float(np.nanmean(values)) for name, values in found.items()}
 
-    @torch.no_grad()
-    def reconstructed(self) -> np.ndarray:
-        """The true latents of those streams through the decoder, as `frames`."""
-        assert self.vae is not None
-        still = self.conditions.motion[:STREAMS, :, : PRESET.pipeline.warmup_frames]
-        length = STREAM_BLOCKS * PRESET.pipeline.frames_per_block
-        return next(decoded(self.vae, still, [self.latents[:STREAMS, :, :length]]))
-
 
 def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:
     """How much changes from frame to frame over what the VAE makes of the truth: "motion" in all,
@@ -173,10 +163,3 @@ def moved(frames: np.ndarray, cap: np.ndarray) -> dict[str, float]:
     motion = float(change.mean() / wanted.mean())
     looks = float(np.abs(frames.mean(1) - cap.mean(1)).mean())
     return {"motion": motion, "border": steps(change) / steps(wanted), "looks": looks}
-
-
-def write_samples(path: Path, cap: np.ndarray, frames: np.ndarray) -> None:
-    """Every sixth frame of the streams, a row each, below the VAE's of the truth."""
-    pairs = zip(cap, frames, strict=True)
-    rows = [np.concatenate(list(clip[::6]), 1) for pair in pairs for clip in pair]
-    Image.fromarray(np.concatenate(rows)).save(path)

@@ -1,31 +1,33 @@
-"""What learns in the teacher's training: a fresh network and its optimisers; see
-`train.learning.learner`.
-"""
+"""The teacher's training: a fresh network, its optimisers, and its run."""
 
+import argparse
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from networks.checkpoint import build_seeded, load_checkpoint
+from networks.checkpoint import build_seeded, load_checkpoint, save_checkpoint
 from networks.dit import DiT
-from train.learning.learner import AveragedLearner
-from train.learning.together import Together
+from train.latents.clips import LatentClips
+from train.learning.device import chosen
+from train.learning.learner import AveragedLearner, Figures
+from train.learning.loop import Run, follow, load_state
+from train.learning.together import Together, start_learners
+from train.network import quick_layers
 from train.network.parallel import velocities
 from train.preset import PRESET
-from train.teacher.lessons import LessonsAhead
-from train.teacher.pieces import Lesson, Lessons, weighted_error
+from train.teacher.pieces import Lesson, Lessons, LessonsAhead, weighted_error
+from train.teacher.scores import LOOKS, DevClips
 
 MUON_RATE, ADAM_RATE = 2e-2, 2e-3
-START_GATE = 0.5
-"""Added to the gates of a fresh network's branches."""
+START_GATE = 0.5  # added to the gates of a fresh network's branches
 
 
 def fresh_dit(seed: int) -> DiT:
-    """A network that starts with velocity = latent, its branches open.
-
-    At high noise that is nearly right, and it need not learn to let the noise through.
-    """
+    """A network that starts with velocity = latent, its branches open. At high noise that is nearly
+    right, and it need not learn to let the noise through."""
     dit = build_seeded(lambda: DiT(PRESET.dit), seed).requires_grad_(True)
     dim = PRESET.dit.dim
     with torch.no_grad():
@@ -76,18 +78,60 @@ class Training(AveragedLearner):
         self.optimise((matrices, MUON_RATE), (rest, ADAM_RATE))
 
     def learn(self, lessons: Lessons | LessonsAhead, progress: float) -> torch.Tensor:
-        """One step at `progress` 0..1 of the schedule; returns the loss."""
         loss = lesson_loss(self.dit, lessons.lesson(self.step))
         return self.descend(loss, progress)
 
 
 def lesson_loss(dit: DiT, lesson: Lesson) -> torch.Tensor:
-    velocity = velocities(
-        dit,
-        lesson.noisy,
-        1000 * lesson.sigma,
-        lesson.conditions,
-        starts=lesson.starts,
-        sink=lesson.sink,
-    )
-    return weighted_error(velocity, lesson)
+    of = (dit, lesson.noisy, 1000 * lesson.sigma, lesson.conditions)
+    return weighted_error(velocities(*of, starts=lesson.starts, sink=lesson.sink), lesson)
+
+
+class TeacherRun(Run):
+    """Scored on the first clips of split "dev"; in the end over a minute, too."""
+
+    panels: ClassVar = {
+        "loss": ("loss",),
+        "error of the velocity": ("error_0", "error_1", "error_2"),
+        "where there is mouth": ("mouth_0", "mouth_1", "mouth_2"),
+        "where there are eyes": ("eyes_0", "eyes_1", "eyes_2"),
+        **LOOKS,
+    }
+    shown = ("error_0", "error_1", "error_2", "mouth_2", "eyes_2", "opening", "width",
+             "motion", "border", "looks", "drift_soon", "drift")  # fmt: skip
+
+    def __init__(self, training: Training, lessons: LessonsAhead, args: argparse.Namespace) -> None:
+        self.training, self.dev = training, DevClips.of(args.clips, args.weights, args.device)
+        super().__init__(training, partial(training.learn, lessons), args, args.threads)
+
+    def score(self) -> Figures:
+        found = self.dev.scores(self.training.average, self.out / "samples.png")
+        if self.progress() >= 1:  # the last time: a minute's stream takes minutes
+            self.save()
+            found |= self.dev.drift(self.training.average)
+        return found
+
+    def write(self) -> None:
+        save_checkpoint(self.training.average, self.out / "dit.safetensors")
+
+
+def train(args: argparse.Namespace) -> None:
+    start_learners(args, sum(p.numel() for p in DiT(PRESET.dit).parameters()), learner)
+
+
+def learner(args: argparse.Namespace, together: Together | None, rank: int) -> None:
+    """Learn until the schedule ends; the first learner also keeps time, scores and saves."""
+    torch.set_num_threads(1)
+    device = chosen(args)
+    quick_layers.set_products(args.products)
+    training = Training(args.seed, together, rank, args.start, args.rate, device)
+    if args.resume:
+        load_state(training, args.out, device)
+    clips = LatentClips(args.clips / "train")
+    parts = [Lessons(clips, training.seed, rank * args.parts + part, args.sink_dropout)
+             for part in range(args.parts)]  # fmt: skip
+    lessons = LessonsAhead(parts, training.step, args.workers, device)
+    if rank:
+        follow(training, partial(training.learn, lessons))
+    else:
+        TeacherRun(training, lessons, args).go()

@@ -5,10 +5,10 @@
     python -m train.vae --minutes 60 --encoder-of out/vae/vae.safetensors --out out/decoder
     python -m train.vae --evaluate --out out/vae
 
-OUT receives vae.safetensors (averaged weights and latent statistics, for the exporter), state.pt
-(everything to go on from), log.jsonl, curve.png and samples.png. With `--steps` instead of
-`--minutes` the learning rate follows the steps, and equal seeds give equal weights; not so with
-several `--workers`, whose clips are taken as they come.
+OUT receives vae.safetensors (averaged weights and latent statistics, for the exporter), state.pt,
+log.jsonl, curve.png and samples.png. With `--steps` instead of `--minutes` the learning rate
+follows the steps, and equal seeds give equal weights; not so with several `--workers`, whose clips
+are taken as they come.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from train.learning import options
 from train.preset import SIZE
 from train.vae.loss import LossWeights
-from train.vae.run import TEST_CLIPS, test, train
+from train.vae.training import TEST_CLIPS, test, train
 
 
 def main() -> None:

@@ -1,9 +1,8 @@
 """Short pieces of many clips for training the VAE, drawn by processes in the background.
 
 With one process, what a step sees follows from the seed and the step's number alone: clips join a
-store in order, one every `STEPS_PER_CLIP` steps, the oldest leaves when the store is full, and
-pieces are cut at places that a generator seeded by the step chooses. A resumed run draws its store
-again.
+store in order, one every `STEPS_PER_CLIP` steps, the oldest leaves when it is full, and a generator
+seeded by the step cuts pieces. A resumed run draws its store again.
 
 B batch   T frames   S the picture's side in pixels
 """
@@ -27,10 +26,8 @@ FRAMES = 75
 FIRST_CLIPS = 48
 MOST_CLIPS = 160
 STEPS_PER_CLIP = 6
-AHEAD = 6
-"""Clips that are drawn before they are wanted."""
-SHAPES = ((4, 5), (3, 9), (2, 13))
-"""Batch and frames of a step: short pieces of many characters teach more per frame."""
+AHEAD = 6  # clips that are drawn before they are wanted
+SHAPES = ((4, 5), (3, 9), (2, 13))  # batch, frames of a step: short pieces teach more per frame
 SHAPE_WEIGHTS = (0.6, 0.25, 0.15)
 
 
@@ -38,10 +35,8 @@ SHAPE_WEIGHTS = (0.6, 0.25, 0.15)
 class Batch:
     """Pieces of clips."""
 
-    video: Tensor
-    """float32 [B, 3, T, S, S] in [-1, 1]."""
-    regions: Tensor
-    """uint8 [B, T, S, S], indices into `train.world.render.REGIONS`."""
+    video: Tensor  # float32 [B, 3, T, S, S] in [-1, 1]
+    regions: Tensor  # uint8 [B, T, S, S], indices into `train.world.render.REGIONS`
 
 
 def _start() -> None:
@@ -102,13 +97,11 @@ class ClipStore:
 
     def _receive(self, step: int) -> None:
         self._order(self._wanted(step) + self.ahead)
-        while len(self.ordered) > self.ahead and self._is_next():
+        while len(self.ordered) > self.ahead:
+            few = self.workers == 1 or len(self.clips) < FIRST_CLIPS // self.parts
+            if not few and not self.ordered[0].ready():
+                break  # a GPU does not wait for clips once it has some
             self.clips.append(self.ordered.popleft().get())
-
-    def _is_next(self) -> bool:
-        """A GPU does not wait for clips once it has some."""
-        few = self.workers == 1 or len(self.clips) < FIRST_CLIPS // self.parts
-        return few or self.ordered[0].ready()
 
     def batch(self, step: int) -> Batch:
         """What step `step` learns from; of equal shape in all parts."""

@@ -24,12 +24,9 @@ class LossWeights:
     mouth: float = 6.0
     eyes: float = 3.0
     square: float = 8.0
-    change: float = 64.0
-    """Of squared errors in the difference between successive frames."""
-    boundary: float = 1.5
-    """How much more that counts where one latent's frames meet the next one's."""
-    static: float = 0.3
-    """Of changes where the truth does not change at all."""
+    change: float = 64.0  # of squared errors in the difference between successive frames
+    boundary: float = 1.5  # how much more that counts where one latent's frames meet the next one's
+    static: float = 0.3  # of changes where the truth does not change at all
     edges: float = 0.03
     kl: float = 3e-5
 
@@ -60,7 +57,6 @@ def vae_loss(
 
 
 def picture_loss(made: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
-    """The loss of frames [B, 3, T, S, S]."""
     focus = region_weights(batch.regions, weights)
     error = made - batch.video
     loss = weights.square * (error**2 * focus).mean()
@@ -91,11 +87,9 @@ def temporal_basis() -> Tensor:
 
 @torch.no_grad()
 def start_linear(vae: CompactVAE, batch: Batch, weights: LossWeights) -> None:
-    """Make the shortcuts a principal component analysis and silence the convolutions.
-
-    Changes inside a latent count `TEMPORAL` times as much as its mean picture: by their own size
-    they would get none of the few components.
-    """
+    """Make the shortcuts a principal component analysis and silence the convolutions. Changes
+    inside a latent count `TEMPORAL` times as much as its mean picture: by their own size they would
+    get none of the few components."""
     x = groups(batch.video)
     focus = region_weights(batch.regions, weights).expand(-1, 3, -1, -1, -1)
     sample_weight = groups(focus).mean(1, keepdim=True)

@@ -14,10 +14,8 @@ from train.world.clips import Clip
 from train.world.measure import correlation, read_mouth
 from train.world.render import REGIONS
 
-MOVING = 8
-"""Grey levels from which a change counts as motion."""
-SETTLED = 4
-"""Frames at the start that measures of change leave out."""
+MOVING = 8  # grey levels from which a change counts as motion
+SETTLED = 4  # frames at the start that measures of change leave out
 GATES = {
     "psnr": (">=", 30.0),
     "psnr_worst": (">=", 27.0),
@@ -42,11 +40,9 @@ def _psnr(squared: np.ndarray) -> float:
 
 
 def clip_scores(clip: Clip, made: np.ndarray, *, find_pose: bool = False) -> dict[str, float]:
-    """Figures of one clip; sums named `_…` are for ratios over all clips.
-
-    `made` is the reconstruction of `clip.frames`, uint8 [T, S, S, 3]. `find_pose`: read the mouth
-    where the picture shows the head, not where it is known to be.
-    """
+    """Figures of one clip; sums named `_…` are for ratios over all clips. `made` is the
+    reconstruction of `clip.frames`, uint8 [T, S, S, 3]. `find_pose`: read the mouth where the
+    picture shows the head, not where it is known to be."""
     truth = clip.frames[: len(made)]
     squared = (made.astype(np.float32) - truth).astype(np.float32) ** 2
     scores = {"psnr": _psnr(squared)}
@@ -69,10 +65,8 @@ def _changes(truth: np.ndarray, made: np.ndarray) -> dict[str, float]:
     for name, rows in (("boundary", place % GROUP == 0), ("inside", place % GROUP != 0)):
         rows &= place >= SETTLED
         w, f, top = wanted[rows], found[rows], largest[rows]
-        sums[f"_{name}_truth"], sums[f"_{name}_made"] = (
-            float(np.abs(w).mean()),
-            float(np.abs(f).mean()),
-        )
+        sums[f"_{name}_truth"] = float(np.abs(w).mean())
+        sums[f"_{name}_made"] = float(np.abs(f).mean())
         sums[f"_{name}_static"] = float(np.abs(f[top == 0]).mean())
         moving = top >= MOVING
         sums[f"_{name}_moving_truth"] = float(np.abs(w[moving]).sum() / w.size)
@@ -111,7 +105,6 @@ def summary(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 def passes(result: dict[str, float]) -> dict[str, bool]:
-    """Whether each gate is passed."""
     return {
         name: result[name] >= wanted if sign == ">=" else result[name] <= wanted
         for name, (sign, wanted) in GATES.items()

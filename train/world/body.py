@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from train.world.identity import Identity
-from train.world.palettes import mix
+from train.world.identity import Identity, mix
 from train.world.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
 
 PALE = (0.98, 0.96, 0.91)

@@ -4,18 +4,14 @@ Heads are painted in head coordinates (origin between the cheeks, chin at about 
 in picture coordinates with the head at rest at `HEAD_REST`.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from train.world.body import paint_body, paint_wall
 from train.world.hair import haircut
-from train.world.identity import Identity
-from train.world.palettes import Colour, mix
+from train.world.identity import Colour, Identity, mix
 from train.world.shapes import Array, Canvas, curve, ellipse, mirrored, outline, polygon, stroke
 
-HEAD_REST = (0.0, -0.07)
-"""Picture coordinates of the head's origin at rest."""
+HEAD_REST = (0.0, -0.07)  # picture coordinates of the head's origin at rest
 EYE_Y = -0.03
 MOUTH_Y = 0.385
 NOSE_Y = 0.15
@@ -23,21 +19,7 @@ WHITE: Colour = (0.99, 0.98, 0.96)
 INK: Colour = (0.17, 0.12, 0.15)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layers:
-    """Texels [5, side, side] of each layer (see `train.world.shapes.Canvas`), back to front."""
-
-    wall: Array
-    back: Array
-    body: Array
-    head: Array
-    front: Array
-    features: Array
-    """Nose, freckles, moustache and glasses: they move with the eyes, over eyes and mouth."""
-
-
 def ink_of(colour: Colour) -> Colour:
-    """The outline of a shape in this colour."""
     return mix(colour, (0.10, 0.05, 0.12), 0.5)
 
 
@@ -45,8 +27,10 @@ def shade_of(colour: Colour, strength: float) -> Colour:
     return mix(colour, (0.38, 0.10, 0.22), 0.26 * strength)
 
 
-def paint(who: Identity, size: int) -> Layers:
-    """All layers of a character for a picture of `size` pixels."""
+def paint(who: Identity, size: int) -> dict[str, Array]:
+    """Texels [5, side, side] (see `train.world.shapes.Canvas`) of each layer of a character for a
+    picture of `size` pixels, back to front. The last one moves with the eyes, over eyes and mouth:
+    nose, freckles, moustache and glasses."""
     back_lines, front_lines = haircut(who)
     layers = {name: Canvas(size) for name in ("wall", "back", "body", "head", "front", "features")}
     paint_wall(layers["wall"], who)
@@ -57,7 +41,7 @@ def paint(who: Identity, size: int) -> Layers:
     if front_lines and who.cut not in ("buzz", "curly", "spiky"):
         _paint_gloss(layers["front"], who, front_lines[0])
     _paint_features(layers["features"], who)
-    return Layers(**{name: layer.texels for name, layer in layers.items()})
+    return {name: layer.texels for name, layer in layers.items()}
 
 
 def _paint_hair(canvas: Canvas, who: Identity, lines: list[Array], colour: Colour) -> None:
@@ -107,8 +91,8 @@ def _paint_head(canvas: Canvas, who: Identity) -> None:
 
 def _paint_beard(canvas: Canvas, who: Identity, head: Array) -> None:
     w = who.face_width
-    rim = curve((w + 0.1, -0.08), (w * 0.9, 0.06), (w * 0.74, 0.26), (0.26, 0.27), (0.0, 0.245),
-                (-0.26, 0.27), (-w * 0.74, 0.26), (-w * 0.9, 0.06), (-w - 0.1, -0.08))  # fmt: skip
+    half = ((w + 0.1, -0.08), (w * 0.9, 0.06), (w * 0.74, 0.26), (0.26, 0.27))
+    rim = curve(*half, (0.0, 0.245), *((-x, y) for x, y in reversed(half)))
     low = np.array([(-0.9, 1.0), (0.9, 1.0)])
     beard = polygon(canvas.x, canvas.y, np.concatenate([rim, low]))
     if who.beard == "stubble":

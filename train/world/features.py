@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from train.world.face import EYE_Y, INK, MOUTH_Y, WHITE, ink_of
-from train.world.identity import Identity
+from train.world.identity import Colour, Identity, mix
 from train.world.motion import Mood
-from train.world.palettes import Colour, mix
 
 Stroke = tuple[Tensor, Colour]
 
@@ -37,11 +36,9 @@ class Pen:
 
 
 def ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-    """Signed distance to an ellipse about the origin, first order beside the edge.
-
-    Beside the ends of a very flat one, such as a closing eye, that is far too small; there the
-    distance to its box decides.
-    """
+    """Signed distance to an ellipse about the origin, first order beside the edge. Beside the ends
+    of a very flat one, such as a closing eye, that is far too small; there the distance to its box
+    decides."""
     u, v = x / rx, y / ry
     radius = torch.hypot(u, v)
     distance = radius * (radius - 1) / torch.hypot(u / rx, v / ry).clamp(min=1e-5)

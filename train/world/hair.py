@@ -31,10 +31,13 @@ def _ring(cx: float, cy: float, rx: float, ry: float, bumps: int, depth: float) 
     return np.stack([cx + rx * radius * np.cos(angle), cy + ry * radius * np.sin(angle)], 1)
 
 
+def _hairline(*half: Point) -> Array:
+    """From its right half."""
+    return curve(*half, *((-x, y) for x, y in reversed(half) if x))
+
+
 def _even(w: float, height: float, low: float) -> Array:
-    """A round hairline."""
-    return curve((w - 0.05, low), (w - 0.07, -0.18), (w * 0.72, height + 0.06), (0, height),
-                 (-w * 0.72, height + 0.06), (0.07 - w, -0.18), (0.05 - w, low))  # fmt: skip
+    return _hairline((w - 0.05, low), (w - 0.07, -0.18), (w * 0.72, height + 0.06), (0, height))
 
 
 def _parted(w: float, low: float) -> Array:
@@ -51,8 +54,7 @@ def _middle(w: float, low: float) -> Array:
 
 def _bangs(w: float, low: float) -> Array:
     """A straight fringe just above the brows."""
-    return curve((w - 0.05, low), (w - 0.09, -0.2), (w * 0.8, -0.28), (0.2, -0.3), (-0.2, -0.3),
-                 (-w * 0.8, -0.28), (0.09 - w, -0.2), (0.05 - w, low))  # fmt: skip
+    return _hairline((w - 0.05, low), (w - 0.09, -0.2), (w * 0.8, -0.28), (0.2, -0.3))
 
 
 def _behind(w: float, top: float, *rest: Point) -> Array:

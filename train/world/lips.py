@@ -1,11 +1,9 @@
 """From a waveform to a mouth: opening, width and roundness of every video frame.
 
-Only the waveform is used, so any sound drives the truth. The steps: short spectra every 5 ms; how
-loud the band of vowels is, against the loudest of the clip; how voiced it is; where the first two
-formants lie (as centroids of the smoothed spectrum); and muscles, that is smoothing.
-
-Vowels by formants (F1 opens the jaw; a high F2 spreads the lips, a low one rounds them) are
-textbook phonetics; the numbers below were chosen by eye and ear.
+Any sound drives the truth. The steps: short spectra every 5 ms; how loud the band of vowels is,
+against the loudest of the clip; how voiced it is; where the first two formants lie (as centroids of
+the smoothed spectrum); and muscles, that is smoothing. F1 opens the jaw; a high F2 spreads the
+lips, a low one rounds them, as in textbooks; the numbers were chosen by eye and ear.
 
 N samples at 16 kHz   H hops   T video frames = N / 640, frame k shows samples [640 k, 640 (k+1))
 """
@@ -21,16 +19,11 @@ SAMPLES_PER_FRAME = 640
 HOP = 80
 WINDOW = 512
 HOPS_PER_FRAME = SAMPLES_PER_FRAME // HOP
-QUIETEST_LEVEL = 0.01
-"""RMS (-40 dB) below which the loudest part of a clip does not count as sound."""
-CHUNK_HOPS = 2000
-"""Hops analysed at a time, which bounds the memory."""
-HEARING_DECIBELS = (-56, -46)
-"""Below the first the lips stay closed, whatever the level of the clip; above the second not."""
-SMOOTHING_HOPS = 24
-"""Half length of the smoothing, 120 ms: lips make four to five gestures a second."""
-RELEASE = 0.88
-"""Share of the opening that is left one hop later when the sound stops at once."""
+QUIETEST_LEVEL = 0.01  # RMS (-40 dB) below which the loudest part of a clip does not count as sound
+CHUNK_HOPS = 2000  # hops analysed at a time, which bounds the memory
+HEARING_DECIBELS = (-56, -46)  # below the first lips stay closed at any level; above the second not
+SMOOTHING_HOPS = 24  # half length, 120 ms: lips make four to five gestures a second
+RELEASE = 0.88  # share of the opening that is left one hop later when the sound stops at once
 
 
 def _band(frequency: Array, low: float, high: float, slope: float) -> Array:
@@ -133,12 +126,8 @@ def _targets(samples: Array) -> tuple[Array, Array, Array]:
 
 
 def mouth_curve(samples: Array, num_frames: int | None = None) -> Mouth:
-    """The mouth of each frame.
-
-    Args:
-        samples: float [N] in [-1, 1]; what is missing of the last frame is silence.
-        num_frames: T; N / 640, rounded up, if None.
-    """
+    """The mouth of each of T `num_frames`, N / 640 rounded up if None; `samples` are float [N] in
+    [-1, 1], what is missing of the last frame is silence."""
     if num_frames is None:
         num_frames = -(-len(samples) // SAMPLES_PER_FRAME)
     wanted = num_frames * SAMPLES_PER_FRAME

@@ -3,10 +3,10 @@
 The mouth is compared with drawings of it in a grid of shapes, at rest; between the shapes of the
 grid the difference is linearised. Nothing of the driving sound is used.
 
-    T frames   S the picture's side   K shapes   P values of the crop around the mouth
+T frames   S the picture's side   K shapes   P values of the crop around the mouth
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -17,29 +17,24 @@ from torch import Tensor
 from train.world.face import HEAD_REST, MOUTH_Y
 from train.world.features import ellipse
 from train.world.identity import Identity
-from train.world.motion import Mouth, Pose, still_expression, still_pose
-from train.world.registration import as_tensor, axes, blur, estimate_pose, straightened, to_unit
-from train.world.render import render
+from train.world.motion import Mouth, Pose, part, still_expression, still_pose
+from train.world.registration import as_tensor, blur, estimate_pose, straightened, to_unit
+from train.world.render import axes, render
 
 OPENINGS = np.array([0, 0.06, 0.12, 0.2, 0.3, 0.42, 0.56, 0.7, 0.85, 1.0], np.float32)
 WIDTHS = np.linspace(0, 1, 7, dtype=np.float32)
 ROUNDNESSES = np.linspace(0, 1, 4, dtype=np.float32)
 GRID = (OPENINGS, WIDTHS, ROUNDNESSES)
-BLUR_PIXELS = 0.6
-"""Resampling blurs the frames a little; blurring both alike makes that harmless."""
+BLUR_PIXELS = 0.6  # resampling blurs the frames a little; blurring both alike makes that harmless
 REST = torch.tensor([0.0, 0.5, 0.0])
-REST_WEIGHT = 2e-4
-"""Squared error per pixel that leaving the resting shape costs: decides what cannot be seen."""
-MOUTH_MOODS = ("neutral", "happy", "sad")
-"""Moods that mouths tell: an angry one's corners are nearly sad, surprise is in brows and lids."""
-SETTLING_FRAMES = 16
-"""How many frames `find_pose` looks for mouths in."""
+REST_WEIGHT = 2e-4  # squared error per pixel that leaving rest costs: decides what cannot be seen
+MOUTH_MOODS = ("neutral", "happy", "sad")  # an angry one's corners are nearly sad
+SETTLING_FRAMES = 16  # how many frames `find_pose` looks for mouths in
 COARSE, FINE = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12), (0.02, 0.01, 0.01)
 """By how much it turns and nods, head units: everywhere, then around the best."""
 WORTHWHILE, GOOD_ENOUGH = 0.8, 25.0
 """It moves only to where the squared error is at most this part; so much is always forgiven."""
-STILL = 1e-4
-"""A curve whose deviation is below this does not move."""
+STILL = 1e-4  # a curve whose deviation is below this does not move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +43,7 @@ class Reading:
 
     mouth: Mouth
     pose: Pose
-    error: np.ndarray
-    """[T]: root mean square difference between the mouth and its nearest drawing, [0, 255]."""
+    error: np.ndarray  # [T]: root mean square difference of mouth and nearest drawing, [0, 255]
 
 
 @lru_cache(maxsize=16)
@@ -110,15 +104,13 @@ def _fit(mouths: Tensor, bank: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def find_pose(frames: np.ndarray, who: Identity, mood: str) -> Pose:
-    """The pose [T] of the head in frames uint8 [T, S, S, 3], one piece of a stream.
-
-    What a model draws is not quite the character, and hair or brows in other places than its
-    drawing's pull the face's turn and nod to where there is no mouth. So both are moved, by the
-    same in all frames, to where the mouths are most like mouths.
-    """
+    """The pose [T] of the head in frames uint8 [T, S, S, 3], one piece of a stream. What a model
+    draws is not quite the character, and hair or brows in other places than its drawing's pull the
+    face's turn and nod to where there is no mouth. So both are moved, by the same in all frames, to
+    where the mouths are most like mouths."""
     pose = estimate_pose(frames, who, mood)
     rows = np.linspace(0, len(frames) - 1, min(len(frames), SETTLING_FRAMES)).round().astype(int)
-    some = Pose(**{f.name: getattr(pose, f.name)[rows] for f in fields(Pose)})
+    some = part(pose, rows)
 
     def misfit(turn: float, nod: float) -> float:
         error = read_mouth(frames[rows], who, mood, _turned(some, turn, nod)).error
@@ -141,10 +133,8 @@ def _turned(pose: Pose, turn: float, nod: float) -> Pose:
 
 @torch.no_grad()
 def read_mouth(frames: np.ndarray, who: Identity, mood: str, pose: Pose | None = None) -> Reading:
-    """Read a character's mouth from frames uint8 [T, S, S, 3].
-
-    `pose`: where its head is, or None to find that in the frames.
-    """
+    """Read a character's mouth from frames uint8 [T, S, S, 3]. `pose`: where its head is, or None
+    to find that in the frames."""
     pose = find_pose(frames, who, mood) if pose is None else pose
     bank, shapes = _bank(who, mood, frames.shape[1])
     shape, squared = _fit(_mouths(frames, pose), bank, shapes)

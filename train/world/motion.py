@@ -1,7 +1,6 @@
 """What moves: head, eyelids, gaze and brows over time, all of it smooth and from one seed.
 
-Everything is a function of the time in seconds, so a longer clip of the same seed begins with the
-shorter one.
+A longer clip of the same seed begins with the shorter one.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -17,13 +16,10 @@ FPS = 25
 class Mood:
     """How a face at rest differs from a neutral one."""
 
-    lift: float
-    """How far the corners of the mouth go up, picture units."""
+    lift: float  # how far the corners of the mouth go up, picture units
     brow_raise: float
-    brow_tilt: float
-    """Slope of the brows; positive is sad (inner ends up), negative is angry."""
-    lid: float
-    """How open the eyes are, times the identity's size."""
+    brow_tilt: float  # slope of the brows; positive is sad (inner ends up), negative is angry
+    lid: float  # how open the eyes are, times the identity's size
 
 
 MOODS = {
@@ -39,32 +35,22 @@ MOODS = {
 class Pose:
     """The head in each frame, all [T]: similarity of the head and parallax of the face in it."""
 
-    x: Array
-    """Shift to the right, picture units (the picture is two units wide)."""
-    y: Array
-    """Shift down, picture units."""
-    tilt: Array
-    """Clockwise rotation about the head's origin, radians."""
-    zoom: Array
-    """Scale of the head, 1 at rest."""
-    turn: Array
-    """Extra shift of eyes, nose and mouth to the right on the head, head units."""
-    nod: Array
-    """Extra shift of the same downwards, head units."""
+    x: Array  # shift to the right, picture units (the picture is two units wide)
+    y: Array  # shift down, picture units
+    tilt: Array  # clockwise rotation about the head's origin, radians
+    zoom: Array  # scale of the head, 1 at rest
+    turn: Array  # extra shift of eyes, nose and mouth to the right on the head, head units
+    nod: Array  # extra shift of the same downwards, head units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expression:
     """Eyes and brows of each frame, all [T]."""
 
-    lid: Array
-    """1 open, 0 closed."""
-    gaze_x: Array
-    """[-1, 1], right is positive."""
-    gaze_y: Array
-    """[-1, 1], down is positive."""
-    brow: Array
-    """How far the brows are raised, picture units."""
+    lid: Array  # 1 open, 0 closed
+    gaze_x: Array  # [-1, 1], right is positive
+    gaze_y: Array  # [-1, 1], down is positive
+    brow: Array  # how far the brows are raised, picture units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +66,16 @@ class Mouth:
 class Voice:
     """What of a voice moves more than the mouth, all [T] (see `train.world.lips`)."""
 
-    stress: Array
-    """[0, 1]: slow emphasis, lifts brows and lets the head nod."""
-    lean: Array
-    """About unit deviation while it speaks: louder than just before."""
-    sway: Array
-    """The same: lips wider than just before."""
+    stress: Array  # [0, 1]: slow emphasis, lifts brows and lets the head nod
+    lean: Array  # about unit deviation while it speaks: louder than just before
+    sway: Array  # the same: lips wider than just before
 
 
-Curves = TypeVar("Curves", Pose, Expression, Mouth)
+Curves = TypeVar("Curves")
 
 
-def part(curves: Curves, rows: slice) -> Curves:
-    """The rows of every curve."""
+def part(curves: Curves, rows: slice | Array) -> Curves:
+    """The rows of every curve of a dataclass."""
     return type(curves)(**{f.name: getattr(curves, f.name)[rows] for f in fields(curves)})
 
 
@@ -129,8 +112,10 @@ def seat(seed: int) -> Pose:
 
 EXTENT = {"x": 0.034, "y": 0.020, "tilt": 0.042, "zoom": 0.012, "turn": 0.030, "nod": 0.016}
 """How far a head moves, as `Pose`, for a deviation of one."""
-OWN, VOICED = 0.35, 0.45
-"""Of that, what a head does of its own and what its voice does."""
+BANDS = {"x": (0.06, 0.55), "y": (0.06, 0.7), "tilt": (0.06, 0.5), "zoom": (0.05, 0.3),
+         "turn": (0.06, 0.6), "nod": (0.1, 0.9)}  # fmt: skip
+"""Slowest and fastest of what it does of its own, Hz."""
+OWN, VOICED = 0.35, 0.45  # of that, what a head does of its own and what its voice does
 
 
 def head_motion(
@@ -145,14 +130,7 @@ def head_motion(
     def own(slow: float, fast: float) -> Array:
         return 2 * np.tanh(_wander(rng, t, slow, fast) / 2)
 
-    motion = {
-        "x": OWN * own(0.06, 0.55),
-        "y": OWN * own(0.06, 0.7),
-        "tilt": OWN * own(0.06, 0.5),
-        "zoom": OWN * own(0.05, 0.3),
-        "turn": OWN * own(0.06, 0.6),
-        "nod": OWN * own(0.1, 0.9),
-    }
+    motion = {name: OWN * own(*band) for name, band in BANDS.items()}
     if voice is not None:
         nod = 3 * voice.stress
         for name, moved in (("x", voice.lean), ("y", nod), ("tilt", voice.sway),
@@ -172,7 +150,6 @@ def _events(rng: np.random.Generator, seconds: float, shortest: float, mean: flo
 
 
 def eye_motion(seed: int, num_frames: int, voice: Voice | None = None) -> Expression:
-    """Blinks, glances and brows; the voice's stress raises the brows."""
     t = np.arange(num_frames) / FPS
     # One generator for each: a longer clip draws more events, which must not move the others.
     blink, glance, brow = (np.random.default_rng([seed, 0xE7E, i]) for i in range(3))

@@ -12,7 +12,7 @@ from PIL import Image
 from train.preset import SIZE
 from train.world.clips import SPLITS, clip, identity_seed
 from train.world.identity import identity
-from train.world.motion import MOODS, Mouth, head_motion, still_expression, still_mouth, still_pose
+from train.world.motion import MOODS, Mouth, Pose, head_motion, still_expression, still_pose
 from train.world.render import render
 
 COLUMNS = 12
@@ -28,25 +28,20 @@ MOUTHS = (  # opening, width, roundness: shapes that speech passes through
 )
 
 
-def still(
-    seed: int, size: int, mood: str, mouth: tuple[float, float, float] | None = None
+def _drawn(
+    key: int, size: int, mood: str, mouth: tuple[float, ...] = MOUTHS[0], pose: Pose | None = None
 ) -> np.ndarray:
-    """uint8 [S, S, 3]: a character at rest."""
-    shape = still_mouth() if mouth is None else _mouth(mouth)
-    return render(identity(seed), still_pose(), still_expression(), shape, mood, size).frames[0]
-
-
-def _mouth(values: tuple[float, float, float]) -> Mouth:
-    opening, width, roundness = (np.full(1, v, np.float32) for v in values)
-    return Mouth(opening=opening, width=width, roundness=roundness)
+    """uint8 [S, S, 3]: a character, at rest if no `pose` is given."""
+    opening, width, roundness = (np.full(1, value, np.float32) for value in mouth)
+    shape = Mouth(opening=opening, width=width, roundness=roundness)
+    who, expression = identity(key), still_expression()
+    return render(who, pose or still_pose(), expression, shape, mood, size).frames[0]
 
 
 def _sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
     blank = [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
-    rows = [*pictures, *blank]
-    return np.concatenate(
-        [np.concatenate(rows[i : i + columns], 1) for i in range(0, len(rows), columns)]
-    )
+    rows = np.stack([*pictures, *blank]).reshape(-1, columns, *pictures[0].shape)
+    return np.concatenate(np.concatenate(rows, 1), 1)
 
 
 def write_contact_sheet(path: Path, split: str, seed: int, size: int) -> None:
@@ -55,13 +50,12 @@ def write_contact_sheet(path: Path, split: str, seed: int, size: int) -> None:
     keys = [identity_seed(seed + i, split) for i in range(4 * COLUMNS)]
     moods = list(MOODS)
     faces = [
-        render(identity(key), head_motion(key, 1), still_expression(), _mouth(MOUTHS[i * 3 % 8]),
-               moods[i % 5], size).frames[0]
+        _drawn(key, size, moods[i % 5], MOUTHS[i * 3 % 8], head_motion(key, 1))
         for i, key in enumerate(keys)
-    ]  # fmt: skip
+    ]
     for key in keys[:4]:
-        faces += [still(key, size, mood) for mood in moods[1:]]
-        faces += [still(key, size, "neutral", mouth) for mouth in MOUTHS]
+        faces += [_drawn(key, size, mood) for mood in moods[1:]]
+        faces += [_drawn(key, size, "neutral", mouth) for mouth in MOUTHS]
     take = clip(seed, 50 + 2 * COLUMNS, size, split).frames[50:]
     sheet = _sheet([*faces, *take], COLUMNS)
     path.parent.mkdir(parents=True, exist_ok=True)

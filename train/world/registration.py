@@ -2,12 +2,13 @@
 
 Gauss-Newton registration of every frame to drawings of the character at rest. The similarity (x, y,
 tilt, zoom) is undone by resampling the frame; the parallax of the face (turn, nod) is found by
-comparing with the nearest of a small bank of drawings. Only hair, ears, upper face and nose are
-compared: eyes blink, and everything below the nose moves with the jaw.
+comparing with the nearest of a small bank of drawings. Eyes blink, and everything below the nose
+moves with the jaw: only hair, ears, upper face and nose are compared.
 
 T frames   S the picture's side in pixels   K drawings of the bank   P compared values = S * S * 3
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,22 +18,18 @@ from torch import Tensor
 
 from train.world.face import HEAD_REST, MOUTH_Y
 from train.world.identity import Identity
-from train.world.motion import Pose, still_expression, still_mouth
-from train.world.render import REGIONS, render
+from train.world.motion import Pose, still_expression, still_mouth, still_pose
+from train.world.render import REGIONS, axes, render
 
 TURNS = np.linspace(-0.1, 0.1, 9, dtype=np.float32)
 NODS = np.linspace(-0.07, 0.07, 7, dtype=np.float32)
 STEPS = 12
-BLUR_PIXELS = (2.0, 0.8)
-"""Standard deviation of the blur of the first half of the steps and of the rest."""
+BLUR_PIXELS = (2.0, 0.8)  # deviation of the blur in the first half of the steps, and in the rest
 PRIOR = torch.tensor([0.08, 0.06, 0.1, 0.04, 0.035, 0.03])
 """Usual size of x, y, tilt, log zoom, turn, nod: keeps what a plain face hides near rest."""
-NOISE = 0.03
-"""Usual difference of a pixel from its drawing, [0, 1]; weighs the prior."""
-JUMP = 0.025
-"""A face does not turn by this much, head units, within a blink; closed eyes can look like it."""
-LIMIT = 3.0
-"""No value leaves this many times its usual size."""
+NOISE = 0.03  # usual difference of a pixel from its drawing, [0, 1]; weighs the prior
+JUMP = 0.025  # head units; no face turns so much within a blink, closed eyes can look like it
+LIMIT = 3.0  # no value leaves this many times its usual size
 
 
 def to_unit(frames: np.ndarray) -> Tensor:
@@ -50,19 +47,10 @@ def blur(pictures: Tensor, deviation: float) -> Tensor:
     return F.conv2d(rows, kernel.transpose(2, 3), groups=pictures.shape[1])
 
 
-def axes(size: int) -> tuple[Tensor, Tensor]:
-    """x and y [S, S] of the pixel centres in picture coordinates."""
-    axis = (torch.arange(size) * 2 + 1) / size - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return x, y
-
-
 def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """[T, C, h, w]: pictures seen as if their heads were at rest.
-
-    `pose` [T, 4] or more: x, y, tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or
-    [T, h, w]: the picture coordinates at rest to look at.
-    """
+    """[T, C, h, w]: pictures seen as if their heads were at rest. `pose` [T, 4] or more: x, y,
+    tilt, log zoom; what follows is ignored. `x` and `y` [h, w] or [T, h, w]: the picture
+    coordinates at rest to look at."""
     px, py = x - HEAD_REST[0], y - HEAD_REST[1]
     dx, dy, tilt, log_zoom = (pose[:, i, None, None] for i in range(4))
     cos, sin = torch.cos(tilt) * log_zoom.exp(), torch.sin(tilt) * log_zoom.exp()
@@ -71,17 +59,15 @@ def straightened(pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor
                          padding_mode="border")  # fmt: skip
 
 
+@lru_cache(maxsize=32)
 class _Bank:
-    """Drawings at rest for each turn and nod, and what each pose value changes in them.
-
-    `drawings` [K, 3, S, S], `moved` [K, 6, P], `weight` [K, S, S].
-    """
+    """Drawings at rest for each turn and nod, and what each pose value changes in them. `drawings`
+    [K, 3, S, S], `moved` [K, 6, P], `weight` [K, S, S]."""
 
     def __init__(self, who: Identity, mood: str, size: int, deviation: float) -> None:
         nod, turn = (v.ravel() for v in np.meshgrid(NODS, TURNS, indexing="ij"))
-        zero = np.zeros_like(turn)
-        pose = Pose(x=zero, y=zero, tilt=zero, zoom=zero + 1, turn=turn, nod=nod)
         num = len(turn)
+        pose = replace(still_pose(num), turn=turn, nod=nod)
         drawn = render(who, pose, still_expression(num), still_mouth(num), mood, size)
         pictures = blur(to_unit(drawn.frames), deviation)
         self.weight = _weights(torch.from_numpy(drawn.regions), size)
@@ -92,7 +78,6 @@ class _Bank:
         self.inverse, self.moved = torch.linalg.inv(normal), moved
 
     def step(self, pictures: Tensor, pose: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """The next pose [T, 6]."""
         turn = ((pose[:, 4] / (TURNS[1] - TURNS[0])).round() + len(TURNS) // 2).long()
         nod = ((pose[:, 5] / (NODS[1] - NODS[0])).round() + len(NODS) // 2).long()
         turn, nod = turn.clamp(0, len(TURNS) - 1), nod.clamp(0, len(NODS) - 1)
@@ -137,11 +122,6 @@ def _derivatives(pictures: Tensor, size: int) -> Tensor:
     return torch.stack([-gx, -gy, -tilt, -zoom, turn, nod], 1)
 
 
-@lru_cache(maxsize=16)
-def _banks(who: Identity, mood: str, size: int) -> tuple[_Bank, _Bank]:
-    return _Bank(who, mood, size, BLUR_PIXELS[0]), _Bank(who, mood, size, BLUR_PIXELS[1])
-
-
 @torch.no_grad()
 def estimate_pose(frames: np.ndarray, who: Identity, mood: str = "neutral") -> Pose:
     """The pose [T] of the head in frames uint8 [T, S, S, 3] of this character."""
@@ -151,8 +131,8 @@ def estimate_pose(frames: np.ndarray, who: Identity, mood: str = "neutral") -> P
     for start in range(0, len(frames), 64):
         pictures = to_unit(frames[start : start + 64])
         pose = torch.zeros(len(pictures), 6)
-        for bank, deviation in zip(_banks(who, mood, size), BLUR_PIXELS, strict=True):
-            soft = blur(pictures, deviation)
+        for deviation in BLUR_PIXELS:
+            bank, soft = _Bank(who, mood, size, deviation), blur(pictures, deviation)
             for _ in range(STEPS // 2):
                 pose = bank.step(soft, pose, x, y)
         pieces.append(pose)

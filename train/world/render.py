@@ -3,7 +3,7 @@
 T frames   S the picture's side in pixels   L layers
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,18 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.world import features
-from train.world.face import EYE_Y, HEAD_REST, MOUTH_Y, Layers, paint
+from train.world.face import EYE_Y, HEAD_REST, MOUTH_Y, paint
 from train.world.identity import Identity
-from train.world.motion import MOODS, Expression, Mood, Mouth, Pose
+from train.world.motion import MOODS, Expression, Mood, Mouth, Pose, part
 from train.world.shapes import EDGE_PIXELS, EXTENT
 
-REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")
-"""Meaning of the label maps, by index."""
-CHUNK = 50
-"""Frames drawn at a time, which bounds the memory."""
+REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")  # by label
+CHUNK = 50  # frames drawn at a time, which bounds the memory
 JAW_DROP = 0.07
-EYES_BOX = (0.46, -0.40, 0.17)
-"""Half width, top and bottom of what eyes and brows can reach, head coordinates."""
+EYES_BOX = (0.46, -0.40, 0.17)  # half width, top, bottom of what they can reach, head coordinates
 MOUTH_BOX = (0.41, 0.25, 0.68)
 
 _KINDS = {  # main and other material of each layer
@@ -40,45 +37,38 @@ _PARALLAX = {"back": -0.35, "head": 0.2, "front": 0.1, "features": 1.0}
 class Rendering:
     """Pictures, and what each pixel of them shows."""
 
-    frames: np.ndarray
-    """uint8 [T, S, S, 3]."""
-    regions: np.ndarray
-    """uint8 [T, S, S], an index into `REGIONS` for each pixel."""
+    frames: np.ndarray  # uint8 [T, S, S, 3]
+    regions: np.ndarray  # uint8 [T, S, S], an index into `REGIONS` for each pixel
 
 
 @lru_cache(maxsize=64)
 def _texels(who: Identity, size: int) -> dict[str, Tensor]:
-    layers: Layers = paint(who, size)
-    return {f.name: torch.from_numpy(getattr(layers, f.name))[None] for f in fields(Layers)}
+    return {name: torch.from_numpy(layer)[None] for name, layer in paint(who, size).items()}
 
 
-def _column(values: np.ndarray, rows: slice) -> Tensor:
-    return torch.from_numpy(np.asarray(values[rows], np.float32))[:, None, None]
+def axes(size: int) -> tuple[Tensor, Tensor]:
+    """x and y [S, S] of the pixel centres in picture coordinates."""
+    axis = (torch.arange(size) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return x, y
 
 
-def head_coordinates(
-    x: Tensor, y: Tensor, pose: Pose, rows: slice = slice(None)
-) -> tuple[Tensor, Tensor]:
-    """Picture coordinates to head coordinates; both broadcast over [T, h, w]."""
-    dx = x - HEAD_REST[0] - _column(pose.x, rows)
-    dy = y - HEAD_REST[1] - _column(pose.y, rows)
-    tilt, zoom = _column(pose.tilt, rows), _column(pose.zoom, rows)
-    cos, sin = torch.cos(tilt) / zoom, torch.sin(tilt) / zoom
-    return dx * cos + dy * sin, dy * cos - dx * sin
+def _columns(curves: Pose | Expression | Mouth) -> list[Tensor]:
+    """Of each curve [T, 1, 1]."""
+    return [torch.from_numpy(v.astype(np.float32))[:, None, None] for v in astuple(curves)]
 
 
 @torch.no_grad()
 def render(
     who: Identity, pose: Pose, expression: Expression, mouth: Mouth, mood: str, size: int
 ) -> Rendering:
-    """Draw every frame; all motion arrays have the same length T."""
     texels, num_frames = _texels(who, size), len(pose.x)
     frames = np.empty((num_frames, size, size, 3), np.uint8)
     regions = np.empty((num_frames, size, size), np.uint8)
     for start in range(0, num_frames, CHUNK):
         rows = slice(start, min(start + CHUNK, num_frames))
-        picture = _Picture(who, texels, pose, rows, size)
-        picture.compose(expression, mouth, MOODS[mood])
+        picture = _Picture(who, texels, part(pose, rows), size)
+        picture.compose(part(expression, rows), part(mouth, rows), MOODS[mood])
         frames[rows] = (picture.rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         regions[rows] = picture.labels.numpy()
     return Rendering(frames, regions)
@@ -87,14 +77,14 @@ def render(
 class _Picture:
     """A chunk of frames being painted: `rgb` [T, 3, S, S] and `labels` [T, S, S]."""
 
-    def __init__(
-        self, who: Identity, texels: dict[str, Tensor], pose: Pose, rows: slice, size: int
-    ) -> None:
-        self.who, self.texels, self.pose, self.rows, self.size = who, texels, pose, rows, size
-        axis = (torch.arange(size) * 2 + 1) / size - 1
-        self.y, self.x = torch.meshgrid(axis, axis, indexing="ij")
-        self.head = head_coordinates(self.x, self.y, pose, rows)
-        self.turn, self.nod = _column(pose.turn, rows), _column(pose.nod, rows)
+    def __init__(self, who: Identity, texels: dict[str, Tensor], pose: Pose, size: int) -> None:
+        self.who, self.texels = who, texels
+        self.x, self.y = axes(size)
+        x, y, tilt, zoom, self.turn, self.nod = _columns(pose)
+        dx, dy = self.x - HEAD_REST[0] - x, self.y - HEAD_REST[1] - y
+        cos, sin = torch.cos(tilt) / zoom, torch.sin(tilt) / zoom
+        self.head = dx * cos + dy * sin, dy * cos - dx * sin
+        self.sway, self.pen = (0.3 * x, 0.3 * y), features.Pen(EDGE_PIXELS * 2 / size / zoom)
         num_frames = self.turn.shape[0]
         wall = self._sample("wall", self.x[None], self.y[None])
         self.rgb = wall[:, :3].expand(num_frames, -1, -1, -1).clone()
@@ -102,11 +92,10 @@ class _Picture:
 
     def compose(self, expression: Expression, mouth: Mouth, mood: Mood) -> None:
         self._layer("back")
-        sway = [0.3 * _column(v, self.rows) for v in (self.pose.x, self.pose.y)]
-        self._over("body", self._sample("body", self.x - sway[0], self.y - sway[1]))
-        opening, *others = (_column(v, self.rows) for v in astuple(mouth))
+        self._over("body", self._sample("body", self.x - self.sway[0], self.y - self.sway[1]))
+        opening, width, roundness = _columns(mouth)
         self._layer("head", jaw=JAW_DROP * opening)
-        self._draw_mouth(mood, (opening, *others))
+        self._draw_mouth(mood, (opening, width, roundness))
         self._layer("front")
         self._draw_eyes(expression, mood)
         self._layer("features")
@@ -134,46 +123,36 @@ class _Picture:
         kind = torch.where(main > 0.5 * alpha, first, second).byte()
         self.labels = torch.where(alpha > 0.5, kind, self.labels)
 
-    def _crop(self, box: tuple[float, float, float], margin: int) -> tuple[slice, slice]:
-        """Rows and columns of the picture that a box of the face can cover in any frame."""
+    def _crop(self, box: tuple[float, float, float]) -> tuple[tuple[slice, ...], Tensor, Tensor]:
+        """What of the picture a box of the face can cover in any frame, and its coordinates."""
         half, top, bottom = box
         x, y = self._face(1.0)
         covered = ((x.abs() < half) & (y > top) & (y < bottom)).any(0)
         rows, columns = covered.any(1).nonzero(), covered.any(0).nonzero()
-        if not len(rows):
-            return slice(0, 0), slice(0, 0)
-        low = [max(0, int(v[0]) - margin) for v in (rows, columns)]
-        return slice(low[0], int(rows[-1]) + 1 + margin), slice(
-            low[1], int(columns[-1]) + 1 + margin
-        )
-
-    def _pen(self) -> features.Pen:
-        return features.Pen(EDGE_PIXELS * 2 / self.size / _column(self.pose.zoom, self.rows))
+        crop = (slice(None), slice(0, 0), slice(0, 0))
+        if len(rows):
+            ends = (slice(max(0, int(v[0]) - 1), int(v[-1]) + 2) for v in (rows, columns))
+            crop = (slice(None), *ends)
+        return crop, x[crop], y[crop]
 
     def _draw_mouth(self, mood: Mood, mouth: tuple[Tensor, ...]) -> None:
-        crop = (slice(None), *self._crop(MOUTH_BOX, 1))
-        x, y = (v[crop] for v in self._face(1.0))
-        opening, width, roundness = mouth
-        self._paint(crop, features.draw_mouth(self._pen(), x, y, self.who, mood,
-                                              (opening, width, roundness)))  # fmt: skip
+        crop, x, y = self._crop(MOUTH_BOX)
+        self._paint(crop, features.draw_mouth(self.pen, x, y, self.who, mood, mouth))
         reach = features.ellipse(x, y - MOUTH_Y - 0.05, MOUTH_BOX[0] - 0.02, 0.21)
         self.labels[crop][reach < 0] = REGIONS.index("mouth")
 
     def _draw_eyes(self, expression: Expression, mood: Mood) -> None:
-        crop = (slice(None), *self._crop(EYES_BOX, 1))
-        x, y = (v[crop] for v in self._face(1.0))
-        lid, gaze_x, gaze_y, brow = (_column(v, self.rows) for v in astuple(expression))
+        crop, x, y = self._crop(EYES_BOX)
+        lid, gaze_x, gaze_y, brow = _columns(expression)
         for side in (-1, 1):
-            eye = features.draw_eye(
-                self._pen(), x, y, side, self.who, lid * mood.lid, (gaze_x, gaze_y)
-            )
-            self._paint(crop, eye)
-            self._paint(crop, features.draw_brow(self._pen(), x, y, side, self.who, mood, brow))
+            of = (self.pen, x, y, side, self.who)
+            self._paint(crop, features.draw_eye(*of, lid * mood.lid, (gaze_x, gaze_y)))
+            self._paint(crop, features.draw_brow(*of, mood, brow))
             rx, ry = self.who.eye_size
             reach = features.ellipse(x - side * self.who.eye_gap, y - EYE_Y, rx + 0.04, ry + 0.04)
             self.labels[crop][reach < 0] = REGIONS.index("eyes")
 
-    def _paint(self, crop: tuple[slice, slice, slice], strokes: features.Iterator) -> None:
+    def _paint(self, crop: tuple[slice, ...], strokes: features.Iterator) -> None:
         view = self.rgb[crop[0], :, crop[1], crop[2]]
         for cover, colour in strokes:
             ink = torch.tensor(colour)[:, None, None]

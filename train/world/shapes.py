@@ -1,23 +1,20 @@
 """Signed distances of flat shapes, and a canvas that paints them with soft edges.
 
 Distances are negative inside and in picture units: the picture is [-1, 1] x [-1, 1], x to the
-right and y down. A canvas is denser than the picture it is drawn for and larger than it, so that a
-moved, tilted picture can be sampled from it; its edges are soft by the *picture's* pixel, which is
-what makes a bilinear sample of it free of aliasing.
+right and y down. A canvas is denser and larger than its picture, so that a moved, tilted picture
+can be sampled from it; its edges are soft by the *picture's* pixel, so that a bilinear sample of it
+has no aliasing.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from train.world.palettes import Colour
+from train.world.identity import Colour
 
-EXTENT = 1.32
-"""A canvas spans [-EXTENT, EXTENT] in both directions."""
-DENSITY = 2
-"""Canvas texels per picture pixel, each way."""
-EDGE_PIXELS = 2.2
-"""Width of a soft edge in picture pixels: no steps at any motion, and kind to a small codec."""
+EXTENT = 1.32  # a canvas spans [-EXTENT, EXTENT] in both directions
+DENSITY = 2  # canvas texels per picture pixel, each way
+EDGE_PIXELS = 2.2  # of a soft edge, picture pixels: no steps in motion, and kind to a small codec
 FAR = 9.0
 
 Array = np.ndarray
@@ -34,7 +31,6 @@ def catmull_rom(controls: Sequence[Point], steps: int) -> Array:
 
 
 def curve(*controls: Point, steps: int = 6) -> Array:
-    """A smooth open line through all control points."""
     return catmull_rom([controls[0], *controls, controls[-1]], steps)
 
 
@@ -62,9 +58,7 @@ def grid(size: int) -> tuple[Array, Array]:
 
 def _to_segments(x: Array, y: Array, start: Array, end: Array) -> tuple[Array, Array]:
     """Squared distance [N, h, w] to N segments, and where along each [0, 1] the nearest point is.
-
-    `x` is [w] and `y` [h, 1].
-    """
+    `x` is [w] and `y` [h, 1]."""
     start, edge = start.astype(np.float32), (end - start).astype(np.float32)
     px, py = x - start[:, 0, None, None], y - start[:, 1, None, None]
     ex, ey = edge[:, 0, None, None], edge[:, 1, None, None]
@@ -122,10 +116,8 @@ def ellipse(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float) -> A
 
 class Canvas:
     """Premultiplied colour, coverage and "main" weight of one layer, painted back to front.
-
-    `texels` is [5, side, side] float32 in [0, 1]: red, green, blue, alpha, and how much of alpha
-    is the layer's main material (the skin of a head, the cloth of a body).
-    """
+    `texels` is [5, side, side] float32 in [0, 1]: red, green, blue, alpha, and how much of alpha is
+    the layer's main material (the skin of a head, the cloth of a body)."""
 
     def __init__(self, size: int) -> None:
         self.x, self.y = grid(size)

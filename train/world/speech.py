@@ -1,12 +1,12 @@
 """Sound for the clips: voices, noise, music and silence, 16 kHz mono.
 
 The voices are those of espeak-ng (GPL-3; the program is called, not linked or shipped, and what it
-speaks is free of its licence), reading our own sentences. Which voices, sentences and words are in
-which split is fixed here; no voice and no sentence is in two splits.
+speaks is free of its licence). No voice and no sentence is in two splits.
 """
 
 import io
 import subprocess
+import tomllib
 import wave
 from functools import lru_cache
 from pathlib import Path
@@ -16,27 +16,16 @@ import numpy as np
 Array = np.ndarray
 
 RATE = 16_000
-SPEECH_LEVEL = 0.07
-"""RMS of speech where it is loud (about -23 dB); a clip is up to 3 dB louder or softer."""
+SPEECH_LEVEL = 0.07  # RMS of speech where it is loud, -23 dB; clips are up to 3 dB louder or softer
 
-_VARIANTS = {  # as files of espeak-ng name them
-    "train": "f1 f2 f4 m1 m2 m4 m5 m7 Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo "
-    "Jacky Lee Marco Mario Michael Tweaky david ed pablo paul quincy rob steph zac",
-    "dev": "f5 m3 antonio linda travis shelby",
-    "test": "f3 m6 m8 belinda max Nguyen adam caleb",
-}
-_SENTENCES = Path(__file__).with_name("sentences.txt").read_text()
-SENTENCES = {split: lines for split, *lines in map(str.splitlines, _SENTENCES.split("\n\n"))}
-"""What the voices say: written for this project, and none of it in two splits."""
-_ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029")
-
-KINDS = ("speech", "speech in noise", "speech over music", "silence", "noise", "music")
-KIND_WEIGHTS = (0.78, 0.07, 0.05, 0.04, 0.03, 0.03)
+TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+SENTENCES, KINDS = TABLES["sentences"], tuple(TABLES["kinds"])
+KIND_WEIGHTS = tuple(TABLES["kinds"].values())
 
 
 def voices(split: str) -> list[str]:
     """espeak-ng names of the voices of a split: the variant decides, accents are shared."""
-    return [f"{a}+{v}" for v in _VARIANTS[split].split() for a in _ACCENTS]
+    return [f"{a}+{v}" for v in TABLES["variants"][split].split() for a in TABLES["accents"]]
 
 
 def resample(samples: Array, rate: int) -> Array:
@@ -51,11 +40,8 @@ def resample(samples: Array, rate: int) -> Array:
 
 @lru_cache(maxsize=256)
 def spoken(voice: str, sentence: str, words_per_minute: int, pitch: int) -> Array:
-    """One sentence, float32 [n], without the silence around it.
-
-    Raises:
-        RuntimeError: espeak-ng is not installed, or does not know the voice.
-    """
+    """One sentence, float32 [n], without the silence around it; RuntimeError if espeak-ng is not
+    installed, or does not know the voice."""
     command = ["espeak-ng", "-v", voice, "-s", str(words_per_minute), "-p", str(pitch), "--stdout"]
     try:
         done = subprocess.run([*command, sentence], capture_output=True, check=True)

@@ -34,11 +34,9 @@ def checked_text(option: str, text: str | None) -> None:
 
 def checked_seconds(seconds: float) -> float:
     """A length that a server can make."""
-    if not 0 < seconds <= MAX_SECONDS:  # catches nan too
-        raise ValueError(
-            f"--seconds is {seconds:g}, expected a number above 0 and up to {MAX_SECONDS}"
-        )
-    return seconds
+    if 0 < seconds <= MAX_SECONDS:  # never nan
+        return seconds
+    raise ValueError(f"--seconds is {seconds:g}, expected a number above 0 and up to {MAX_SECONDS}")
 
 
 def parsed_options(options: str | None) -> dict[str, Any] | None:

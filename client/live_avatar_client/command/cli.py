@@ -14,13 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from live_avatar_client.command.arguments import (
-    checked_seconds,
-    checked_text,
-    checked_url,
-    parsed_options,
-    prompt_changes,
-)
+from live_avatar_client.command import arguments
+from live_avatar_client.command.arguments import checked_text, checked_url
 from live_avatar_client.command.ending import held, kept, reporting, run
 from live_avatar_client.command.figures import Figures
 from live_avatar_client.files import check_apart, shown
@@ -92,7 +87,7 @@ def stream(
         image=image,
         prompt=prompt,
         seed=seed,
-        options=parsed_options(options),
+        options=arguments.parsed_options(options),
         url=checked_url(url),
         model=model,
         idle=False,  # sound that comes late from a file is no pause
@@ -140,7 +135,7 @@ def generate(
     figures = Figures(started_s=time.perf_counter(), rate=ROLLING_FPS)
     checked_text("--rules", rules)
     checked_text("--model", model)
-    changes = prompt_changes(then or [], checked_seconds(seconds))
+    changes = arguments.prompt_changes(then or [], arguments.checked_seconds(seconds))
     options: dict[str, Any] = {"seconds": seconds} | ({} if rules is None else {"rules": rules})
     stream = VideoStream(
         prompt=prompt, seed=seed, options=options, url=checked_url(url), model=model
@@ -156,15 +151,9 @@ def _write(
     blocks: Iterable[Block], writer: VideoWriter, figures: Figures, total: int | None
 ) -> None:
     """Write every block, with a bar of `total` frames where stderr is a terminal."""
-    with Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=12),
-        TextColumn("{task.completed:.0f} frames"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=_stderr,
-        disable=not _stderr.is_terminal,
-    ) as bar:
+    count, words = TextColumn("{task.completed:.0f} frames"), TextColumn("{task.description}")
+    columns = (SpinnerColumn(), BarColumn(bar_width=12), count, TimeElapsedColumn(), words)
+    with Progress(*columns, console=_stderr, disable=not _stderr.is_terminal) as bar:
         task = bar.add_task("connected", total=total)
         for block in blocks:
             with held():
@@ -187,14 +176,8 @@ def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) 
     """Say whether the server answers and the model is ready; exit code 1 if not."""
     checked_text("--model", model)
     answer = check_health(checked_url(url), model)
-    rows = {
-        "url": url,
-        "triton": answer.version,
-        "server_ready": answer.ready,
-        "model": model,
-        "model_ready": answer.model_ready,
-    }
-    _report(rows, as_json)
+    rows = {"url": url, "triton": answer.version, "server_ready": answer.ready}
+    _report({**rows, "model": model, "model_ready": answer.model_ready}, as_json)
     if not (answer.ready and answer.model_ready):
         raise AvatarError(answer.words or f"the server at {url} is not ready")
 
@@ -208,7 +191,6 @@ def _report(rows: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False)
     for name, value in rows.items():
         table.add_row(name, "-" if value is None else escape(shown(value)))
-
     with reporting():
         Console().print(table)
         if as_json:

@@ -49,10 +49,11 @@ def run(command: Callable[[], object], console: Console) -> int:
     except Stopped as stop:
         _say("stopped", stop)
         return stop.exit_code
-    except (AvatarError, ValueError, OSError) as error:
-        name = error.filename if isinstance(error, OSError) else None
-        said = words(error) if isinstance(error, OSError) else str(error)
-        _say(f"error: {name}: {said}" if name else f"error: {said}", error)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {place}{words(error)}", error)
+    except (AvatarError, ValueError) as error:
+        _say(f"error: {error}", error)
     except MemoryError as error:
         _say("error: out of memory", error)
     except Exception as error:
@@ -64,10 +65,8 @@ def run(command: Callable[[], object], console: Console) -> int:
 
 @contextlib.contextmanager
 def kept(writer: VideoWriter, out: Path) -> Iterator[None]:
-    """Open the writer, close it at the end.
-
-    An exception that ends the video early gets a note of how much there is.
-    """
+    """Open the writer, close it at the end; an exception that ends the video early gets a note of
+    how much there is."""
     try:
         try:
             with held():
@@ -152,10 +151,8 @@ _signals = _Signals()
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Signals raise Stopped; those that were ignored before (by nohup) stay so.
-
-    Outside the main thread nothing changes.
-    """
+    """Signals raise Stopped; those that were ignored before (by nohup) stay so. Outside the main
+    thread nothing changes."""
     before: dict[signal.Signals, Any] = {}
     _signals.stopped = False
     try:

@@ -35,10 +35,8 @@ class Figures:
 
     @property
     def fps(self) -> float | None:
-        """Frames per second after the first block; None until a second of video came after it.
-
-        A full pipeline hands out the next blocks at once.
-        """
+        """Frames per second after the first block; None until a second of video came after it. A
+        full pipeline hands out the next blocks at once."""
         elapsed_s, num_frames = self._last_s - self._first_s, self.num_frames - self._first_frames
         return num_frames / elapsed_s if elapsed_s > 0 and num_frames >= self.rate else None
 

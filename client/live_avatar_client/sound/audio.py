@@ -25,9 +25,9 @@ def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[Array]:
 
     Up to 64 channels are averaged; where they cancel each other the loudest one is taken. Joined
     files and ones that change their format on the way are read to their end. What is damaged is
-    left out, and one warning is logged at the end that says how much. The file is decoded while
-    the chunks are taken, so its length doesn't matter. Raises ValueError, at the first chunk, for
-    a file that is missing, has no sound in it or can't be decoded at all.
+    left out, and one warning at the end says how much. The file is decoded while the chunks are
+    taken. Raises ValueError, at the first chunk, for a file that is missing, has no sound in it or
+    can't be decoded at all.
     """
     if not (math.isfinite(chunk_ms) and chunk_ms > 0 and round(chunk_ms * SAMPLE_RATE / 1000) >= 1):
         raise ValueError(f"chunk_ms is {chunk_ms}, expected 1/16 ms (one sample) or more")
@@ -53,9 +53,7 @@ def read_audio(path: str | Path, chunk_ms: float = 100.0) -> Iterator[Array]:
 
 def audio_seconds(path: str | Path) -> float | None:
     """The length that the file's header states; None where it states none, or a part has none.
-
-    Raises ValueError for a file that can't be opened.
-    """
+    Raises ValueError for a file that can't be opened."""
     parts = parts_of(path)
     try:
         lengths = [_stated_seconds(path, part.url) for part in parts]

@@ -34,10 +34,8 @@ _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 def open_sound(
     path: str | Path, url: str | None = None
 ) -> Iterator[tuple[av.container.InputContainer, av.audio.AudioStream]]:
-    """The file's container and first sound track; ValueError where there is none to be had.
-
-    `url` is a part of the file in FFmpeg's words, None the whole.
-    """
+    """The file's container and first sound track; ValueError where there is none to be had. `url`
+    is a part of the file in FFmpeg's words, None the whole."""
     check_file("audio", path)
     try:
         container = av.open(url or file_url(path), metadata_errors="replace")
@@ -55,9 +53,9 @@ def decode_sound(
 ) -> Generator[Array, None, None]:
     """float32 [C, S] at `rate`, in pieces of the size the file happens to hold, nothing beyond 16.
 
-    C is the number of channels in the file and may change on the way; with `layout` (FFmpeg's
-    name) more than two channels are mixed to it where the file says which is which. `losses`
-    learns what could not be decoded. Raises ValueError where there is no sound track at all.
+    C is the file's number of channels and may change on the way; with `layout` (FFmpeg's name) more
+    than two are mixed to it where the file says which is which. `losses` learns what could not be
+    decoded. Raises ValueError where there is no sound track at all.
     """
     losses = Losses() if losses is None else losses
     resampler: av.AudioResampler | None = None

@@ -28,10 +28,7 @@ class Part(NamedTuple):
 
 
 def parts_of(path: str | Path) -> list[Part]:
-    """Every part; one, the file itself, for a file that is not joined.
-
-    Raises ValueError where there is no file.
-    """
+    """Every part; the file itself if it is not joined. Raises ValueError where there is no file."""
     size = check_file("audio", path).st_size
     try:
         with Path(path).open("rb") as file:

@@ -10,20 +10,18 @@ from live_avatar_client.protocol import SAMPLE_RATE, Array
 _HOP = SAMPLE_RATE // 50  # 20 ms: one decision each, and the length of a cross-fade
 _MEMORY = 0.7  # what a hop leaves of the energies before it: a decision looks back over some 60 ms
 _CANCELLED, _SOUND_AGAIN = 1 / 4, 1 / 2
-"""Energy of the average over what it would be if channels had nothing to do with each other.
+"""Energy of the average over that of unrelated channels; equal ones give C, opposite ones 0.
 
-Unrelated channels give 1, equal ones C, opposite ones 0. Below the first number (6 dB lost) the
-louder channel is taken, above the second one the average again. Between them nothing changes,
-so that the choice does not flutter.
+Below the first number (6 dB lost) the louder channel is taken, above the second one the average
+again. Between them nothing changes, so that the choice does not flutter.
 """
 
 
 class MonoMix:
     """The mix of one run of sound with C channels at 16 kHz; its state is what it heard so far.
 
-    A decision needs only the sound up to its hop's end, so streaming equals offline, and hops
-    are counted in samples, so the sizes of the pieces don't matter. A change of weights is spread
-    over a hop: a straight cross-fade of 20 ms is not heard as a click.
+    A decision needs the sound up to its hop's end alone, so streaming equals offline whatever the
+    pieces' sizes. A change of weights is a cross-fade over a hop, which is not heard as a click.
     """
 
     def __init__(self, num_channels: int) -> None:

@@ -20,9 +20,8 @@ _SLICE = 1 << 16  # samples that are encoded at once
 class SoundTrack:
     """Mono where the file begins with one channel, else stereo; at the file's rate if AAC has it.
 
-    The file is decoded as `read_audio` does it, with the same packets left out, so that lips and
-    sound stay together; `read_audio` says what is missing. Raises ValueError for files without
-    sound.
+    Decoded as by `read_audio`, which says what is missing, so that lips and sound stay together.
+    Raises ValueError for files without sound.
     """
 
     def __init__(self, container: av.container.OutputContainer, path: str | Path) -> None:

@@ -11,9 +11,8 @@ _WRITE_BITS = 0o222
 class Target:
     """The place where a file is to appear, and an empty temporary file beside it, to be written.
 
-    A symbolic link stays one: what it leads to is replaced. Whoever writes last wins, and nobody
-    sees a mixture. The file has the permissions of the one that is there, or of any new one.
-    Raises OSError where the place can't be written, at once if that can be known.
+    A symbolic link stays one: what it leads to is replaced, with its permissions kept. Whoever
+    writes last wins. Raises OSError where the place can't be written, at once if that can be known.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,11 +36,8 @@ class Target:
 
 
 def _mode_of(place: Path) -> int | None:
-    """The permissions of the file that is there, None where there is none.
-
-    OSError for one that open() would not write to, and for one without any permission to write:
-    that one is protected from root as well, and renaming would not ask.
-    """
+    """The permissions of the file that is there, None where there is none. OSError for one that
+    open() would not write to, or that nobody may write to: renaming would not ask."""
     try:
         status = place.stat()
     except FileNotFoundError:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.container
@@ -33,13 +34,11 @@ class VideoWriter:
 
     `size` is (width, height) of the frames, taken from the first ones when None. `scale` enlarges
     by a whole factor, because players show a stamp of 64 x 64 badly; None brings the short side to
-    256 pixels. `audio_path` is any file with sound; it starts with the first frame, is cut where
-    the video ends, and is written along with the frames.
+    256 pixels. `audio_path` is any file with sound, which is cut where the video ends.
 
     The file appears under its name when it is closed, with all frames written so far, also when an
-    exception ends the video early. Without a frame, or when the disk fails, no file appears and an
-    older one stays as it was. Entering the writer makes sure that the place can be written. Raises
-    ValueError for what can't be written, RuntimeError for a frame after the end.
+    exception ends the video early. Without a frame, or when the disk fails, an older one stays as
+    it was. Raises ValueError for what can't be written, RuntimeError for a frame after the end.
     """
 
     def __init__(
@@ -85,11 +84,8 @@ class VideoWriter:
         """Length of what was written so far."""
         return self.num_frames / self._fps
 
-    def open(self) -> None:
+    def open(self) -> Target:
         """Make sure that there is sound to copy and a place to write to; nothing appears yet."""
-        self._open()
-
-    def _open(self) -> Target:
         self._check_going_on()
         if self._target is None:
             if self._audio_path is not None:
@@ -151,7 +147,7 @@ class VideoWriter:
             raise self._unwritable(f"{size}, H.264 wants even numbers; an even scale makes them so")
         if max(width, height) > MAX_SIDE:
             raise self._unwritable(f"{size}, at most {MAX_SIDE} a side are taken")
-        url, form = file_url(self._open().temporary), _FORMATS[self._path.suffix.lower()]
+        url, form = file_url(self.open().temporary), _FORMATS[self._path.suffix.lower()]
         container = self._container = av.open(url, "w", format=form)
         self._video = container.add_stream(
             "libx264", rate=self._fps, options={"crf": str(self._crf), "preset": "veryfast"}
@@ -166,15 +162,10 @@ class VideoWriter:
         return container
 
     def _converted(self, picture: Array) -> av.VideoFrame:
+        size = self._video.width, self._video.height
+        colours: Any = {"dst_colorspace": _BT709, "dst_color_range": _LIMITED_RANGE}
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        frame = frame.reformat(
-            self._video.width,
-            self._video.height,
-            "yuv420p",
-            dst_colorspace=_BT709,
-            dst_color_range=_LIMITED_RANGE,
-            interpolation="BICUBIC",
-        )
+        frame = frame.reformat(*size, "yuv420p", interpolation="BICUBIC", **colours)
         frame.pts, frame.time_base = self.num_frames, Fraction(1, self._fps)
         return frame
 

@@ -1,5 +1,3 @@
 """All levels of noise of text-to-video streams, and their caches."""
 
 from pipeline.triton.rolling import WindowModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

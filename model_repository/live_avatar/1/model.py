@@ -1,5 +1,3 @@
 """Sessions, audio and the timestep-forcing pipeline."""
 
 from pipeline.triton.avatar import LiveAvatarModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

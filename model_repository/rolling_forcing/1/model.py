@@ -1,5 +1,3 @@
 """Sessions of text-to-video streams."""
 
 from pipeline.triton.rolling import RollingForcingModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

@@ -1,5 +1,3 @@
 """Token ids to text conditioning, on ONNX Runtime."""
 
 from pipeline.triton.rolling import RollingTextModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

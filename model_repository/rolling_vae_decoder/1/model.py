@@ -1,5 +1,3 @@
 """The streaming VAE decoder of text-to-video streams."""
 
 from pipeline.triton.rolling import RollingDecoderModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

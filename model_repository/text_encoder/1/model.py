@@ -1,5 +1,3 @@
 """Token ids to text conditioning, on ONNX Runtime."""
 
 from pipeline.triton.models import GraphModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

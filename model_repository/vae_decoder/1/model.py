@@ -1,5 +1,3 @@
 """The streaming VAE decoder."""
 
 from pipeline.triton.avatar import DecoderModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

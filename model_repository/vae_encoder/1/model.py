@@ -1,5 +1,3 @@
 """The reference image to motion latents, on ONNX Runtime."""
 
 from pipeline.triton.models import GraphModel as TritonPythonModel
-
-__all__ = ["TritonPythonModel"]

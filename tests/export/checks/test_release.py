@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from export.checkpoint.files import open_weights
 from export.checks import release as verify_release
 from export.checks.compile import write_slice
-from export.checks.plans import program_of
+from export.checks.sides import program_of
 from export.checks.verify import compare
 from export.graphs import dit as dit_graphs
 from export.graphs import vae as vae_graphs

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.checks.verify import Difference, compare, onnx_runtime
+from export.checks.sides import onnx_runtime
+from export.checks.verify import Difference, compare
 from export.graphs.encoders import text_graph
 from networks.presets import PRESETS
 

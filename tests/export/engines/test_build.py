@@ -210,7 +210,7 @@ def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
 
 def test_the_lock_names_both_interpreters() -> None:
     """Python 3.12 would find no TensorRT-RTX."""
-    assert LOCK.read_text().count("--hash=sha256:") == 4
+    assert LOCK.read_text().count("--hash=sha256:") == 4 + 5
 
 
 @needs_rtx

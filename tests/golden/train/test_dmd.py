@@ -13,7 +13,7 @@ from tests.golden.fixtures import GOLDEN_ROOT, max_abs
 from tests.golden.presets import wan_config
 from tests.golden.train.flow_table import FlowTable
 from train.distill.dmd import (
-    NoiseLevels,
+    Levels,
     clean_estimate,
     critic_loss,
     generator_loss,
@@ -55,10 +55,10 @@ def latents(x: Tensor) -> Tensor:
     return x.transpose(1, 2)
 
 
-def levels() -> NoiseLevels:
+def levels() -> Levels:
     shifts = MANIFEST["student_scheduler_shift"], MANIFEST["score_scheduler_shift"]
     added, scored = (FlowTable(shift).sigma for shift in shifts)
-    return NoiseLevels(added=added, score=scored)
+    return added, scored
 
 
 def run(network: CausalWan, text: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:

@@ -1,11 +1,8 @@
 """What a holder of sessions tells of itself, on a stand-in for Triton's module."""
 
 import dataclasses
-import importlib
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,34 +12,8 @@ import pytest
 
 from pipeline.engines.manifest import Manifest, manifest_path
 from pipeline.identity.holders import Identity
+from tests.pipeline.triton.conftest import START, Response
 from tests.support.plans import DEMO, describe
-
-START, END = 1, 2
-
-
-class Response(SimpleNamespace):
-    def __init__(self, output_tensors: Any = (), error: Any = None) -> None:
-        super().__init__(outputs=dict(output_tensors), error=error)
-
-
-@pytest.fixture
-def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """`pipeline.triton.avatar` without Triton."""
-    triton = SimpleNamespace(
-        TRITONSERVER_REQUEST_FLAG_SEQUENCE_START=START,
-        TRITONSERVER_REQUEST_FLAG_SEQUENCE_END=END,
-        TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
-        Tensor=lambda name, array: (name, array),
-        InferenceResponse=Response,
-        TritonError=str,
-    )
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
-    ours = [f"pipeline.triton.{name}" for name in ("calls", "reply", "models", "avatar")]
-    for name in ours:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module("pipeline.triton.avatar")
-    for name in ours:
-        sys.modules.pop(name, None)
 
 
 class Sessions:

@@ -1,10 +1,14 @@
-"""The figures of a load test as text, and docs/load-test.md, which tells how to read them."""
+"""What a load test counts, its figures as text, and docs/load-test.md, which explains them."""
 
+import itertools
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.report import table
+from benchmarks.report import percentiles, table
 from deploy.checkout import REPO
+from live_avatar_client.protocol import FPS
 
 PAGE = REPO / "docs" / "load-test.md"
 _COUNTS = {
@@ -21,6 +25,51 @@ _DELAYS = {
     "answer_ms": "later request → first block",
     "block_interval_ms": "block → next block",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One session from START to its last block; seconds on any one clock of its run."""
+
+    started_s: float
+    blocks_s: Sequence[float]
+    """Arrival of every block, in order."""
+    num_frames: int
+    answers_s: Sequence[float] = ()
+    """Per request after START, where the client knows it: from sending to its first block."""
+
+
+def figures(tracks: Sequence[Track], num_sessions: int) -> dict[str, Any]:
+    """Throughput of all sessions together, from the first START to the last block; delays in ms.
+
+    `realtime_factor` is per session: 1 is as fast as its viewer looks. Percentiles are None where
+    nothing was seen. ValueError when no block arrived.
+    """
+    seen = [track for track in tracks if track.blocks_s]
+    if not seen:
+        raise ValueError("not one block arrived, so there is nothing to count")
+    blocks = sum(len(track.blocks_s) for track in tracks)
+    frames = sum(track.num_frames for track in tracks)
+    wall_s = max(track.blocks_s[-1] for track in seen) - min(track.started_s for track in tracks)
+    intervals_s = [b - a for track in tracks for a, b in itertools.pairwise(track.blocks_s)]
+    return {
+        "sequences": len(tracks),
+        "blocks": blocks,
+        "frames": frames,
+        "wall_s": round(wall_s, 2),
+        "blocks_per_s": round(blocks / wall_s, 3),
+        "frames_per_s": round(frames / wall_s, 2),
+        "realtime_factor": round(frames / wall_s / FPS / num_sessions, 3),
+        "first_block_ms": _milliseconds([t.blocks_s[0] - t.started_s for t in seen]),
+        "answer_ms": _milliseconds([value for track in tracks for value in track.answers_s]),
+        "block_interval_ms": _milliseconds(intervals_s),
+    }
+
+
+def _milliseconds(seconds: Sequence[float]) -> dict[str, float] | None:
+    if not seconds:
+        return None
+    return {"count": len(seconds), **percentiles([1e3 * value for value in seconds])}
 
 
 def comparison(report: dict[str, Any]) -> str:
