@@ -1,10 +1,5 @@
-"""wav2vec2 with all its hidden states, and the frames that are picked out of them.
-
-A batch of one   S samples at 16 kHz   T50 hidden frames (50 per second)   L layers   C width
-
-The layers are `transformers`' own; only the walk through them is written here, because it has to
-return every hidden state and to be exported.
-"""
+"""wav2vec2 of `transformers` with all its hidden states, and the frames picked out of them. A batch
+of one: S samples at 16 kHz, T50 hidden frames (50 per second), L layers, C width."""
 
 import dataclasses
 
@@ -28,10 +23,8 @@ class AudioEncoder(nn.Module):
         self.wav2vec2 = Wav2Vec2Model(Wav2Vec2Config(**settings, attn_implementation="sdpa"))
 
     def forward(self, samples: Tensor) -> Tensor:
-        """[L + 1, T50, C]: what enters layer 1, then what leaves each layer.
-
-        The last one passes the final layer norm (docs/method.md section 4).
-        """
+        """[L + 1, T50, C]: what enters layer 1, then what leaves each layer, the last one through
+        the final layer norm (docs/method.md section 4)."""
         model, encoder = self.wav2vec2, self.wav2vec2.encoder
         x, _ = model.feature_projection(model.feature_extractor(samples).transpose(1, 2))
         x = x + encoder.pos_conv_embed(x)
@@ -51,11 +44,9 @@ class AudioFeatures(nn.Module):
         self.encoder = encoder
 
     def forward(self, samples: Tensor, frame_index: Tensor, frame_weight: Tensor) -> Tensor:
-        """Features [1, L + 1, C, T]: hidden[i] (1 - w) + hidden[i + 1] w for each (i, w) of T.
-
-        `frame_index` [T] int64 in 0..T50 - 1; the last hidden frame is its own neighbour.
-        `frame_weight` [T] in [0, 1].
-        """
+        """Features [1, L + 1, C, T]: hidden[i] (1 - w) + hidden[i + 1] w for each (i, w) of
+        `frame_index` [T] int64 in 0..T50 - 1 and `frame_weight` [T] in [0, 1]; the last hidden
+        frame is its own neighbour."""
         hidden = self.encoder(samples)
         after = torch.clamp(frame_index + 1, max=hidden.shape[1] - 1)
         weight = frame_weight.unsqueeze(-1)
@@ -64,10 +55,8 @@ class AudioFeatures(nn.Module):
 
 
 def module_key(key: str) -> str | None:
-    """The module's name for a checkpoint key; None for the training heads.
-
-    Old files name the two parts of the weight norm `weight_g` and `weight_v`.
-    """
+    """The module's name for a checkpoint key, None for the training heads. Old files name the two
+    parts of the weight norm `weight_g` and `weight_v`."""
     if key.startswith(UNUSED):
         return None
     for old, new in (("weight_g", "original0"), ("weight_v", "original1")):

@@ -16,10 +16,8 @@ INJECTOR_NORM_EPS = 1e-5
 
 
 class CausalConv(nn.Module):
-    """Convolution over time, kernel 3, that sees the present and two frames before it.
-
-    `history` copies of the first frame are put in front; two give as many frames as came in.
-    """
+    """Convolution over time, kernel 3. `history` copies of the first frame are put in front; two
+    make it causal and give as many frames as came in."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, history: int = 2) -> None:
         super().__init__()
@@ -32,11 +30,8 @@ class CausalConv(nn.Module):
 
 
 class TokenEncoder(nn.Module):
-    """Mixed features [A, C, T] -> local tokens [A, F, tokens + 1, D], global token [A, F, D].
-
-    The global token and each local one go through the same second and third convolution, so they
-    share a batch here. The last local token is learned padding.
-    """
+    """Mixed features [A, C, T] -> local tokens [A, F, tokens + 1, D], the last one learned padding,
+    and global token [A, F, D]. All pass the same second and third convolution, as one batch."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

@@ -98,12 +98,10 @@ class CausalWan(Transformer):
         seen: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Velocity (noise - clean) of a whole clip, without a cache; differentiable.
-
-        latent [B, C, F, h, w], timesteps [B, F] in 0..1000, text [B, text_len, text_dim], velocity
-        as latent. `seen` [1, 1, L, L] bool; None: every frame sees every other. `positions` [F] of
-        the frames in time; None: 0, 1, 2 and so on.
-        """
+        """Velocity (noise - clean) of a whole clip, as latent, without a cache; differentiable.
+        latent [B, C, F, h, w], timesteps [B, F] in 0..1000, text [B, text_len, text_dim]. `seen`
+        [1, 1, L, L] bool; None: every frame sees every other. `positions` [F] of the frames in
+        time; None: 0, 1, 2 and so on."""
         if positions is None:
             positions = torch.arange(latent.shape[2], device=latent.device)
         cos, sin = self.rope(positions, latent)
@@ -138,8 +136,7 @@ class CausalWan(Transformer):
         recall: Recall,
     ) -> None:
         """The same for what `recall` keeps of it: ends at the last layer's K and V, before its
-        text, which is not among `texts`.
-        """
+        text, which is not among `texts`."""
         x = self.tokens(latent)
         *blocks, last = self.blocks
         for i, (block, text) in enumerate(zip(blocks, texts, strict=True)):
@@ -168,11 +165,9 @@ class CausalWan(Transformer):
 def rope_tables(
     positions: Tensor, grid: tuple[int, int], head_dim: int, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """cos and sin [1, F * rows * columns, head_dim / 2] of frames at `positions` [F].
-
-    Of a head's channel pairs the first turn with time, then a third with row and one with column.
-    Computed in float64.
-    """
+    """cos and sin [1, F * rows * columns, head_dim / 2] of frames at `positions` [F], from float64.
+    Of a head's channel pairs the first turn with time, then a third with row and one with
+    column."""
     third = head_dim // 2 // 3
     rows, columns = (torch.arange(n, device=positions.device) for n in grid)
     places = torch.meshgrid(positions, rows, columns, indexing="ij")

@@ -33,10 +33,8 @@ DTYPES = {
 
 def load_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """All tensors of a safetensors file, of its shards (`<path>.index.json` beside them), or of all
-    files in a folder; floats cast to `dtype`.
-
-    Under a FakeTensorMode only the headers are read and the tensors are fake.
-    """
+    files in a folder; floats cast to `dtype`. Under a FakeTensorMode only headers are read and the
+    tensors are fake."""
     fake = detect_fake_mode() is not None
     tensors: dict[str, Tensor] = {}
     for shard in _shards(path):
@@ -74,11 +72,9 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     rename: Callable[[str], str | None] | None = None,
 ) -> Module:
-    """Fill `module` from `path` and return it, in eval mode.
-
-    `rename` maps a checkpoint key to the module's, None drops it. ValueError names every missing,
-    unexpected and mis-shaped key; nothing is loaded then.
-    """
+    """Fill `module` from `path` and return it, in eval mode. `rename` maps a checkpoint key to the
+    module's, None drops it. ValueError names every missing, unexpected and mis-shaped key; nothing
+    is loaded then."""
     tensors = load_tensors(path, dtype)
     if rename is not None:
         tensors = {new: t for key, t in tensors.items() if (new := rename(key)) is not None}
@@ -116,10 +112,8 @@ def differences(
 def save_checkpoint(
     module: nn.Module, path: Path, *, key_of: Mapping[str, str] | None = None
 ) -> None:
-    """Write the module's state, keys sorted, so that equal weights give equal bytes.
-
-    `key_of` maps the module's names to the checkpoint's where these differ.
-    """
+    """Write the module's state, keys sorted, so that equal weights give equal bytes. `key_of` maps
+    the module's names to the checkpoint's where these differ."""
     state = module.state_dict()
     if key_of is not None:
         state = {key_of[name]: tensor for name, tensor in state.items()}
@@ -128,10 +122,8 @@ def save_checkpoint(
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file that everybody may read, as any other file that is served.
-
-    A file that lay there is replaced, never written into: a repository may hold a link to it.
-    """
+    """Write a safetensors file that everybody may read. A file that lay there is replaced, never
+    written into: a repository may hold a link to it."""
     fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         save_file(tensors, fresh)

@@ -7,8 +7,7 @@ channels, works at H/4 and H/8 only, and puts patches out again. Beside encoder 
 linear map each, between 4x8x8 pixels and a latent; training starts them as a principal component
 analysis, so that the convolutions only learn what is missing.
 
-Time as in the Wan VAE: latent 0 is frame 0 alone, latent k frames 4k - 3 .. 4k; history is zero at
-the start of a stream; the decoder goes over a clip at once or block by block with equal results.
+Time as in the Wan VAE: latent 0 is frame 0 alone, latent k frames 4k - 3 .. 4k.
 """
 
 import torch
@@ -155,10 +154,8 @@ class CompactDecoder(nn.Module):
 
 class CompactVAE(CausalVAE):
     """The network of this file. H and W of a video must be multiples of 8, else ValueError.
-
-    `latent_mean` and `latent_std` [C] are measured on training data and saved with the weights;
-    what shows more in the picture has more deviation (`train.vae.visibility`).
-    """
+    `latent_mean` and `latent_std` [C] are measured on training data and saved with the weights
+    (`train.vae.visibility`)."""
 
     def __init__(self, config: CompactVAEConfig) -> None:
         super().__init__()

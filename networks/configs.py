@@ -91,10 +91,7 @@ class CompactVAEConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioEncoderConfig:
-    """wav2vec2 with layer norm in the feature extractor and pre-norm layers.
-
-    See docs/method.md section 4.
-    """
+    """wav2vec2, layer norm in the feature extractor, pre-norm layers (docs/method.md section 4)."""
 
     hidden_size: int
     num_hidden_layers: int

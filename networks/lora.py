@@ -34,10 +34,8 @@ def lora_targets(keys: Iterable[str]) -> list[str]:
 
 
 def network_key(key: str) -> tuple[str, str]:
-    """A LoRA key's weight in the network, and `A`, `B`, or `full` for a tensor that replaces it.
-
-    Accepts keys with and without `base_model.model.` and `.default`.
-    """
+    """A LoRA key's weight in the network, and `A`, `B`, or `full` for a tensor that replaces it;
+    keys come with and without `base_model.model.` and `.default`."""
     key = key.removeprefix(PREFIX)
     if part := _PART.fullmatch(key):
         return f"{part['module']}.weight", part["side"]
@@ -45,11 +43,9 @@ def network_key(key: str) -> tuple[str, str]:
 
 
 def plan_lora(lora: Mapping[str, Shape], network: Mapping[str, Shape], rank: int) -> LoraPlan:
-    """Match every tensor of a LoRA file, given the shapes on both sides.
-
-    ValueError names every tensor that has no partner, no target, a target of another shape, or
-    another rank than `rank`.
-    """
+    """Match every tensor of a LoRA file, given the shapes on both sides. ValueError names every
+    tensor without partner or target, of another shape than its target's, or of another rank than
+    `rank`."""
     found: dict[tuple[str, str], str] = {}
     problems: list[str] = []
     for key in sorted(lora):
@@ -90,8 +86,6 @@ def _misfits(a: str, b: str, lora: Mapping[str, Shape], weight: Shape, rank: int
 
 
 def merged(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Rows [n, in] of a weight, updated; A [r, in], the same rows of B [n, r].
-
-    Computed in float32 and rounded once, to the weight's own element type.
-    """
+    """Rows [n, in] of a weight, updated; A [r, in], the same rows of B [n, r]. Computed in float32
+    and rounded once, to the weight's own element type."""
     return (weight.float() + scale * (b.float() @ a.float())).to(weight.dtype)

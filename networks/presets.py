@@ -1,8 +1,5 @@
-"""The presets: which networks belong together, and with which pipeline.
-
-The numbers of the schedule, the caches and the wire stand in
-`pipeline.config.avatar.PipelineConfig`; a `Preset` checks that they agree with the networks' own.
-"""
+"""The presets: which networks belong together, and with which pipeline. A `Preset` checks that
+their numbers agree with those of `pipeline.config.avatar.PipelineConfig`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -45,11 +42,9 @@ def check_equal(preset: str, pairs: Mapping[str, tuple[Any, Any]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """All networks of one deployment and its pipeline, checked against each other.
-
-    Only `text.dim` may differ from `dit.text_dim`: a fixture set may take its two parts from
-    separate runs. A served preset needs them equal, which a test holds `PRESETS` to.
-    """
+    """All networks of one deployment and its pipeline, checked against each other. Only `text.dim`
+    may differ from `dit.text_dim`, in fixture sets from separate runs; a test holds `PRESETS` to
+    it."""
 
     name: str
     dit: DiTConfig
@@ -82,10 +77,8 @@ def preset_of(
     text: TextEncoderConfig,
     **pipeline: Any,
 ) -> Preset:
-    """A preset whose PipelineConfig takes from the networks what they already say.
-
-    `pipeline` holds the remaining PipelineConfig fields (height and width at least).
-    """
+    """A preset whose PipelineConfig takes from the networks what they already say; `pipeline` holds
+    its remaining fields (height and width at least)."""
     of_dit = stated(dit, (*_AVATAR, "audio_layers", "audio_dim"))
     config = PipelineConfig(preset=name, **of_dit, **pipeline)
     return Preset(name=name, dit=dit, vae=vae, audio=audio, text=text, pipeline=config)

@@ -10,10 +10,8 @@ from pipeline.config.rolling import RollingConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollingPreset:
-    """All networks of one deployment and its stream, checked against each other.
-
-    `vae` and `text` are None where a fixture set has none.
-    """
+    """All networks of one deployment and its stream, checked against each other. `vae` and `text`
+    are None where a fixture set has none."""
 
     name: str
     wan: WanConfig
@@ -43,10 +41,8 @@ def rolling_preset(
     text: TextEncoderConfig | None = None,
     **stream: Any,
 ) -> RollingPreset:
-    """A preset whose RollingConfig takes from the networks what they already say.
-
-    `stream` holds the remaining RollingConfig fields (height and width at least).
-    """
+    """A preset whose RollingConfig takes from the networks what they already say; `stream` holds
+    its remaining fields (height and width at least)."""
     config = RollingConfig(preset=name, **stated(wan), **stream)
     return RollingPreset(name=name, wan=wan, vae=vae, text=text, stream=config)
 

@@ -25,10 +25,7 @@ _LAYER = {
     "norm2": "layer.1.layer_norm",
 }
 """Wan's name of a layer's weight -> transformers'."""
-_WHOLE = {
-    "token_embedding.weight": "shared",
-    "norm.weight": "encoder.final_layer_norm",
-}
+_WHOLE = {"token_embedding.weight": "shared", "norm.weight": "encoder.final_layer_norm"}
 _FUSED = "one_attention_op"
 
 
@@ -72,10 +69,8 @@ class TextEncoder(nn.Module):
         del self.model.encoder.embed_tokens
 
     def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
-        """Rows [B, L, dim]; those of padding, where `token_mask` is 0, are zero.
-
-        `token_ids` and `token_mask` are [B, L] int64.
-        """
+        """Rows [B, L, dim] of `token_ids` and `token_mask` [B, L] int64; those of padding, where
+        the mask is 0, are zero."""
         rows = self.model.encoder(
             inputs_embeds=self.model.shared(token_ids), attention_mask=token_mask
         )

@@ -19,10 +19,8 @@ class Transformer(nn.Module):
     head: nn.Module
 
     def add_conditioning(self, config: WanConfig) -> None:
-        """Add the embeddings of text and timesteps, where a subclass's checkpoint has them.
-
-        The order of the parameters decides what a seed gives each of them.
-        """
+        """Add the embeddings of text and timesteps, where a subclass's checkpoint has them: the
+        order of the parameters decides what a seed gives each of them."""
         dim = config.dim
         self.text_embedding = nn.Sequential(
             nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
@@ -33,10 +31,8 @@ class Transformer(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
     def reset_parameters(self) -> None:
-        """Scales of a fresh network beyond PyTorch's own: the output starts small.
-
-        The velocity then stays near zero, so latents stay near the noise for any number of blocks.
-        """
+        """Scales of a fresh network beyond PyTorch's own: the velocity starts near zero, so latents
+        stay near the noise for any number of blocks."""
         width = self.config.dim**-0.5
         for block in self.blocks:
             nn.init.normal_(block.modulation, std=width)
@@ -52,10 +48,8 @@ class Transformer(nn.Module):
         return blocks.reshape(-1, 6, self.config.dim), head_modulation
 
     def text_keys_values(self, text: Tensor) -> list[KeysValues]:
-        """text [B, text_len, text_dim], zero rows after the prompt -> K and V of every layer.
-
-        The zero rows are attended to: their keys come from the biases.
-        """
+        """text [B, text_len, text_dim], zero rows after the prompt -> K and V of every layer. The
+        zero rows are attended to: their keys come from the biases."""
         rows = self.text_embedding(text.flatten(0, 1))
         return [block.cross_attn.keys_values(rows, text.shape[1]) for block in self.blocks]
 

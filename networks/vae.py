@@ -7,6 +7,7 @@ state as an explicit list of tensors. Both give the same frames.
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -49,13 +50,8 @@ class Head(nn.ModuleDict):
 
 
 def middle(channels: int) -> nn.ModuleList:
-    return nn.ModuleList(
-        [
-            ResidualBlock(channels, channels),
-            AttentionBlock(channels),
-            ResidualBlock(channels, channels),
-        ]
-    )
+    residual = partial(ResidualBlock, channels, channels)
+    return nn.ModuleList([residual(), AttentionBlock(channels), residual()])
 
 
 class Encoder(nn.Module):
@@ -116,11 +112,9 @@ class CausalVAE(nn.Module, ABC):
     """Video [B, 3, T, H, W] in [-1, 1] to normalised latents [B, C, t, h, w] and back."""
 
     def moments(self, video: Tensor, num_frames: int | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the posterior, not normalised, each [B, C, t, h, w].
-
-        T must be 1 + 4n, else ValueError. `num_frames`: `video` is one picture [B, 3, 1, H, W],
-        shown for so many frames.
-        """
+        """Mean and log-variance of the posterior, not normalised, each [B, C, t, h, w]. T must be 1
+        + 4n, else ValueError. `num_frames`: `video` is one picture [B, 3, 1, H, W], shown for so
+        many frames."""
         total = num_frames or video.shape[2]
         if total % 4 != 1:
             raise ValueError(f"VAE: {total} frames to encode, wanted 1 + a multiple of 4")
@@ -141,11 +135,9 @@ class CausalVAE(nn.Module, ABC):
     def decode(
         self, latent: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Decode latents that follow on `state`, None at the start of a stream.
-
-        Returns frames [B, 3, T, H, W], unclamped, and the next state: two input frames
-        [2 * B, C, H, W] of each temporal convolution. T is 4t, at the start 4t - 3.
-        """
+        """Decode latents that follow on `state`, None at the start of a stream, to frames [B, 3, T,
+        H, W], unclamped, T = 4t, at the start 4t - 3. Beside them the next state: two input frames
+        [2 * B, C, H, W] of each temporal convolution."""
         batch = latent.shape[0]
         memory = Memory(batch, state)
         raw = latent * self._deviation(latent) + self._mean(latent)

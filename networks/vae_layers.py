@@ -13,11 +13,9 @@ from torch import Tensor, nn
 
 
 class Memory:
-    """What the causal convolutions of one pass saw before it, in the order of their calls.
-
-    `past` holds two input frames `[2 * B, C, H, W]` per convolution; None is the start of a stream,
-    where all history is zero. After the pass `next` holds the same for the pass that follows.
-    """
+    """What the causal convolutions of one pass saw before it, in the order of their calls. `past`
+    holds two input frames `[2 * B, C, H, W]` per convolution, None at the start of a stream, where
+    history is zero; `next` the same for the pass that follows."""
 
     def __init__(self, batch: int, past: list[Tensor] | None = None) -> None:
         self.batch = batch
@@ -38,12 +36,10 @@ class Memory:
 
 
 class Conv3d(nn.Module):
-    """A 3-D convolution, computed as a 2-D one over the frames of its window side by side.
-
-    ONNX Runtime has fast kernels for two dimensions only. The permuted weight is a constant of the
-    graph, so it is folded when the graph is loaded. In space the size stays; in time the window
-    is "valid": `[(T + kernel - 1) * B, in, H, W]` -> `[T * B, out, H, W]`, stride 2 halves T.
-    """
+    """A 3-D convolution as a 2-D one over the frames of its window side by side, for which ONNX
+    Runtime has fast kernels; the permuted weight is a constant of the graph. In space the size
+    stays; in time the window is "valid": `[(T + kernel - 1) * B, in, H, W]` -> `[T * B, out, H,
+    W]`, stride 2 halves T."""
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()
@@ -60,10 +56,8 @@ class Conv3d(nn.Module):
 
 
 def windows(x: Tensor, batch: int, kernel: int, stride: int) -> Tensor:
-    """Frames i * stride … i * stride + kernel - 1 side by side, for i = 0, 1, …
-
-    [(T + kernel - 1) * B, C, H, W] -> [T * B, kernel * C, H, W], one copy of whole frames.
-    """
+    """Frames i * stride … i * stride + kernel - 1 side by side, for i = 0, 1, … [(T + kernel - 1) *
+    B, C, H, W] -> [T * B, kernel * C, H, W], one copy of whole frames."""
     count = max((x.shape[0] // batch - kernel) // stride + 1, 0)
     rows = [
         (i * stride + offset) * batch + clip
@@ -166,10 +160,8 @@ class Downsample(Layer):
 
 
 class Upsample(nn.Module):
-    """Twice the height and width at half the channels; `temporal` also doubles the frames.
-
-    The first frame of a stream is not doubled and is no history for the second one either.
-    """
+    """Twice the height and width at half the channels; `temporal` also doubles the frames after a
+    stream's first one, which is no history for the second one either."""
 
     def __init__(self, channels: int, temporal: bool) -> None:
         super().__init__()
@@ -193,11 +185,8 @@ class Upsample(nn.Module):
 
 def held(layers: nn.ModuleList, x: Tensor, memory: Memory, total: int) -> tuple[Tensor, int]:
     """x, which stands for a clip of `total` frames, through layers; and how many frames come out.
-
-    A still clip may be given as its first frame. Every causal convolution sees its input change
-    during two frames more than the layer before it; after that all frames are equal. Only those are
-    computed, which is exact and spares two thirds of the work at 73 frames.
-    """
+    Of a still clip the first frame may do: after the transient, which grows by two frames with each
+    causal convolution, all frames are equal and are not computed."""
     for layer in layers:
         x = layer(hold(x, layer.growth, total, memory.batch, odd=layer.halves_time), memory)
         total = 1 + (total - 1) // 2 if layer.halves_time else total
@@ -205,10 +194,8 @@ def held(layers: nn.ModuleList, x: Tensor, memory: Memory, total: int) -> tuple[
 
 
 def hold(x: Tensor, growth: int, total: int, batch: int, odd: bool = False) -> Tensor:
-    """Repeat the last frame up to `growth` times, but to no more than `total` frames.
-
-    With `odd` one frame more where their number would be even: time is halved as 1 + 2n -> 1 + n.
-    """
+    """Repeat the last frame up to `growth` times, but to no more than `total` frames. With `odd`
+    one frame more where their number would be even: time is halved as 1 + 2n -> 1 + n."""
     num_frames = x.shape[0] // batch
     wanted = num_frames + growth
     wanted = min(wanted + (odd and wanted % 2 == 0), total)

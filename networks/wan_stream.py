@@ -81,12 +81,10 @@ class WanClean(WanPass):
         **layers: Tensor,
     ) -> tuple[Tensor, ...]:
         """As `WanWindow.forward`, without the head and the last layer's text; write_index [1] int64
-        is the cache token from which the K/V go. Returns present_k_i, present_v_i of every layer i
-        in turn.
-
-        `stored` [blocks] int64 names those of the pass's blocks that are stored and seen, in order;
-        the others are queries only. None: all. `slots` must not be among the written ones.
-        """
+        is the cache token from which the K/V go. `stored` [blocks] int64 names those of the pass's
+        blocks that are stored and seen, in order, None all; the others are queries only. `slots`
+        must not be among the written ones. Returns present_k_i, present_v_i of every layer i in
+        turn."""
         block = self.frames_per_block * cos.shape[1]
         presents: list[Tensor] = []
 

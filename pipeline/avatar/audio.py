@@ -1,8 +1,6 @@
 """Where a video frame's audio features sit, and the windows of samples a live stream is cut into.
-
-Three clocks meet here: video frames (25 per second), the DiT's feature clock of 30 per second, and
-wav2vec2's hidden frames, one per HOP samples (50 per second). (docs/method.md section 4)
-"""
+Three clocks meet: video frames (25 per second), the DiT's feature clock of 30 per second, and
+wav2vec2's hidden frames, one per HOP samples (50 per second). (docs/method.md section 4)"""
 
 import math
 from collections import deque
@@ -39,13 +37,10 @@ def normalise(samples: Samples, mean: float, variance: float) -> Samples:
 def frame_places(
     first: int, count: int, start: int, num_hidden: int, *, fps: int, rate: int
 ) -> Places:
-    """Places of video frames first … first + count - 1 in a window of samples.
-
-    The window begins at sample `start` and has `num_hidden` hidden frames. A video frame takes the
-    nearest feature frame (half to even, as the release), and that frame's time says where
-    between two hidden frames it lies. Nothing is stretched: a frame's place in the sound does not
-    depend on the sound's length. Places outside the window move to its edge.
-    """
+    """Places of video frames first … first + count - 1 in a window of samples that begins at sample
+    `start` and has `num_hidden` hidden frames. A video frame takes the nearest feature frame (half
+    to even, as the release), whose time says where between two hidden frames it lies, whatever the
+    sound's length. Places outside the window move to its edge."""
     index, weight = [], []
     for frame in range(first, first + count):
         feature = round(frame * FEATURE_RATE / fps)
@@ -73,14 +68,11 @@ class AudioWindow:
 
 
 class StreamingAudio:
-    """Samples as they come in, windows of whole blocks out: block 0, 1, 2, …
-
-    A window is up to `audio_context_frames` video frames before the block, the block, and
-    `audio_lookahead_frames` after it as far as the stream goes. It is normalised with mean and
-    variance of everything from the stream's start to the window's end, so a block's features
-    depend on the sound alone and not on how it was cut into chunks. Memory holds the context
-    and what no block has used yet.
-    """
+    """Samples as they come in, windows of whole blocks out: block 0, 1, 2, … A window is up to
+    `audio_context_frames` video frames before the block, the block, and `audio_lookahead_frames`
+    after it as far as the stream goes. Its mean and variance are those of everything from the
+    stream's start to the window's end, so a block's features depend on the sound alone and not on
+    how it was cut into chunks. Memory holds the context and what no block has used yet."""
 
     def __init__(self, config: PipelineConfig) -> None:
         if config.samples_per_frame % HOP or config.samples_per_block < FIELD:
@@ -147,13 +139,9 @@ class StreamingAudio:
         start = max(first - c.audio_context_frames, 0) * c.samples_per_frame
         mean, variance = self._moments(end)
         samples = self._slice(start, end * c.samples_per_frame)
+        num_hidden = num_hidden_frames(len(samples))
         index, weight = frame_places(
-            first,
-            per_block,
-            start,
-            num_hidden_frames(len(samples)),
-            fps=c.fps,
-            rate=c.sample_rate,
+            first, per_block, start, num_hidden, fps=c.fps, rate=c.sample_rate
         )
         self.next_block += 1
         self._forget(max(first + per_block - c.audio_context_frames, 0) * c.samples_per_frame)
@@ -177,10 +165,8 @@ class StreamingAudio:
         return np.pad(samples, (0, end - start - len(samples)))
 
     def _moments(self, end: int) -> tuple[float, float]:
-        """Mean and variance of video frames 0 … end - 1.
-
-        Summed in double precision frame by frame, so that the chunks they came in leave no trace.
-        """
+        """Mean and variance of video frames 0 … end - 1, summed in double precision frame by frame,
+        so that the chunks they came in leave no trace."""
         size = self.config.samples_per_frame
         if end > self._counted_frames:
             samples = self._slice(self._counted_frames * size, end * size).astype(np.float64)

@@ -1,9 +1,6 @@
-"""The last stage: final latents to RGB frames, with every session's causal convolution state.
-
-A stream starts from the first motion latents, decoded and thrown away, so that block 0 already
-finds a past (docs/method.md section 5). The state is read from one set of buffers and written to a
-second one; the two swap roles from block to block, nothing is copied.
-"""
+"""The last stage: final latents to RGB frames, with every session's causal convolution state, read
+from one set of buffers and written to a second; they swap roles from block to block. A stream
+starts from the first motion latents, decoded and thrown away (docs/method.md section 5)."""
 
 from pathlib import Path
 

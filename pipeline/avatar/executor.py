@@ -9,9 +9,7 @@ from pipeline.avatar.request import AvatarRequest
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.pictures.reference import read_picture
-from pipeline.sessions.calls import Calls
-from pipeline.sessions.executor import Executor
-from pipeline.sessions.text import pad_text
+from pipeline.sessions.calls import Calls, Executor
 
 DECODER = "vae_decoder"
 
@@ -20,14 +18,13 @@ class AvatarExecutor(Executor):
     """What `live_avatar` calls."""
 
     decoder = DECODER
+    config: PipelineConfig
 
     def __init__(
         self, config: PipelineConfig, stages: Sequence[str], folder: Path, calls: Calls
     ) -> None:
-        """`stages` are the models that own the denoising steps, in order; `folder` has the
-        tokenizer."""
+        """`stages` own the denoising steps, in order; `folder` has the tokenizer."""
         super().__init__(config, folder, calls)
-        self.config = config
         self.stages = stages
         self.num_stages = len(stages)
 
@@ -46,9 +43,8 @@ class AvatarExecutor(Executor):
         picture = read_picture(request.image, self.config, request.options.picture_fit)
         inputs: Arrays = {**self.tokenizer(request.prompt), "image": picture}
         conditions = self.calls.call("conditioning", inputs, ["text", "motion"])
-        if request.text is not None:
-            return pad_text(request.text, self.config), conditions["motion"]
-        return conditions["text"], conditions["motion"]
+        text = conditions["text"] if request.text is None else request.text
+        return text, conditions["motion"]
 
     def encode_audio(self, window: AudioWindow) -> Array:
         """Features [1, L+1, Ca, video frames of a block]."""

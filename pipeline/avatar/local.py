@@ -1,8 +1,4 @@
-"""The whole avatar in one process: the models' code without a server.
-
-For tests, experiments and evaluation. The same executor, stages, decoder, order and orchestrator as
-served; only the messages between them are missing.
-"""
+"""The whole avatar in one process: as served, only the messages between the models are missing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +21,8 @@ def local_executor(
     max_sessions: int = 4,
     load_engine: EngineLoader = Engine,
 ) -> AvatarExecutor:
-    """Every model of `folder` (an artifacts folder) in this process.
-
-    `steps` per stage; by default every step is a stage of its own. `load_engine` loads what holds
-    sessions: stages and decoder.
-    """
+    """Every model of `folder` (an artifacts folder) in this process. `steps` per stage, by default
+    one each; `load_engine` loads what holds sessions: stages and decoder."""
     config = PipelineConfig.load(folder / "pipeline.json")
     owned = steps or [[step] for step in range(config.num_steps)]
     stages = [f"dit_stage_{stage}" for stage in range(len(owned))]

@@ -64,7 +64,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         )
         for stage in range(executor.num_stages):
             self.add_station(f"stage {stage}", partial(self._step, stage))
-        self.add_station("decoder", self._decode)
+        self.add_station("decoder", self.decode)
         self.run()
 
     def new_session(self, request: AvatarRequest, now: float) -> AvatarSession:
@@ -89,25 +89,16 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self.post(self._on_sound, work, None)
 
     def _step(self, stage: int, work: BlockWork) -> bool:
-        tensors = {
-            "latent": work.latent,
-            **work.input.audio_tokens,
-            "sink_distance": work.sink_distance,
-        }
+        tensors = {"latent": work.latent, **work.input.audio_tokens}
         if work.reference is not None:
             tensors["reference"] = work.reference
+        tensors["sink_distance"] = work.sink_distance
         work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
         return True
-
-    def _decode(self, work: BlockWork) -> bool:
-        assert work.latent is not None
-        work.frames = self.executor.decode(work.session.id, work.block, work.latent)
-        return False
 
     # The control thread
 
     def dispatch(self) -> None:
-        """Hand out what can be worked on; sessions take turns, block by block."""
         self._encode_next()
         super().dispatch()
 
@@ -154,7 +145,6 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self._audio.end()
 
     def stop(self) -> None:
-        """End every session with an error and every thread."""
         super().stop()
         self._audio.join()
 

@@ -1,8 +1,4 @@
-"""What a client may ask: the tensors of one request, checked and named.
-
-A bad value is a ValueError that says which input, what came and what was wanted; it reaches the
-client as it stands.
-"""
+"""What a client of `live_avatar` may ask: one request's tensors, checked and named."""
 
 from dataclasses import dataclass, field
 
@@ -76,7 +72,7 @@ class AvatarRequest:
     """Encoded picture, or RGB uint8 [H, W, 3]."""
     prompt: str = ""
     text: Array | None = None
-    """Text encoder rows [rows, text_dim] in place of the prompt."""
+    """Text encoder rows [1, text_len, text_dim] in place of the prompt."""
     seed: int = 0
     options: Options = field(default_factory=Options)
     audio: Array | None = None
@@ -90,12 +86,7 @@ class AvatarRequest:
 
 
 def parse_request(
-    inputs: Arrays,
-    *,
-    session: int,
-    start: bool,
-    end: bool,
-    config: PipelineConfig,
+    inputs: Arrays, *, session: int, start: bool, end: bool, config: PipelineConfig
 ) -> AvatarRequest:
     """Check a request's tensors (wire names, docs/protocol.md)."""
     check_sequence(inputs, session, start, ("image", "image_rgb", "prompt", "text"))
@@ -155,14 +146,9 @@ def _audio_features(inputs: Arrays, config: PipelineConfig) -> Array | None:
     features = inputs.get("audio_features")
     if features is None:
         return None
-    wanted = (1, config.audio_layers, config.audio_dim)
-    per_block = config.video_frames_per_block
-    if (
-        features.ndim != 4
-        or features.shape[:3] != wanted
-        or features.shape[3] == 0
-        or features.shape[3] % per_block
-    ):
+    wanted, per_block = (1, config.audio_layers, config.audio_dim), config.video_frames_per_block
+    shape, frames = features.shape[:3], features.shape[3:]
+    if shape != wanted or len(frames) != 1 or frames[0] == 0 or frames[0] % per_block:
         raise ValueError(
             f"audio_features is {list(features.shape)}, wanted [{', '.join(map(str, wanted))}, "
             f"a multiple of {per_block}]"

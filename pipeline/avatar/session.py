@@ -3,7 +3,6 @@
 Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
-import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -48,6 +47,8 @@ Sound = AudioWindow | GivenFeatures
 @dataclass(slots=True, eq=False, kw_only=True)
 class AvatarSession(ServedSession):
     """State of one avatar's stream."""
+
+    CONDITIONS = ("image", "text", "audio", "audio_features", "noise", "sink_distance")
 
     request: AvatarRequest
     config: PipelineConfig
@@ -129,11 +130,9 @@ class AvatarSession(ServedSession):
         return self.audio.next_window()
 
     def has_work(self) -> bool:
-        """Whether features of a block wait to enter stage 0."""
         return bool(self.ready)
 
     def can_dispatch(self) -> bool:
-        """Whether the next block has all it needs to enter stage 0."""
         if not self.phase.is_started or not self.ready:
             return False
         waits = self.request.options.recalibrate and self.recalibrated is None
@@ -160,15 +159,3 @@ class AvatarSession(ServedSession):
         """What the sink is re-calibrated with before `block`, or None."""
         due = block == self.config.recalibrate_block and self.request.options.recalibrate
         return self.recalibrated if due else None
-
-    def forget_conditions(self) -> None:
-        """Let go of what START carried (a picture may be large) once the stages have it."""
-        self.request = dataclasses.replace(
-            self.request,
-            image=None,
-            text=None,
-            audio=None,
-            audio_features=None,
-            noise=None,
-            sink_distance=None,
-        )

@@ -38,11 +38,9 @@ class SinkCache:
         self.config = config
 
     def plan(self, block: int, sink_distance: int) -> BlockPlan:
-        """Plan for block 0, 1, 2, …; `sink_distance` in latent frames, 0..sink_position.
-
-        The reference token stands at sink_position until the video comes closer than
-        sink_distance, then it rolls ahead of the current block at that distance.
-        """
+        """Plan for block 0, 1, 2, …; `sink_distance` in latent frames, 0..sink_position. The
+        reference token stands at sink_position until the video comes closer than sink_distance,
+        then it rolls ahead of the current block at that distance."""
         c = self.config
         if block < 0:
             raise ValueError(f"block is {block}, wanted 0 or more")

@@ -1,9 +1,6 @@
-"""The numbers of a deployment, in one frozen place.
-
-`export` writes a `PipelineConfig` to `pipeline.json` beside the graphs; every served model reads it
-from its own version folder. Widths and depths of the networks belong to `networks.presets`; what
-stands here is what the schedule, the caches and the wire need.
-"""
+"""The numbers of a deployment in one frozen place, `pipeline.json` beside the graphs: what the
+schedule, the caches and the wire need. Widths and depths of networks belong to
+`networks.presets`."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,11 +10,8 @@ from pipeline.config.sizes import StreamConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineConfig(StreamConfig):
-    """Sizes, schedule and windows of one preset (docs/method.md sections 1 to 5).
-
-    All `*_frames` fields say which frames they count: latent frames (4 video frames each) or
-    video frames (25 per second).
-    """
+    """Sizes, schedule and windows of one preset (docs/method.md sections 1 to 5). `*_frames` say
+    which frames they count: latent frames (4 video frames each) or video frames (25 per second)."""
 
     FILE: ClassVar[str] = "pipeline.json"
 

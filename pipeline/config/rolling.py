@@ -25,10 +25,8 @@ CHOICES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollingConfig(StreamConfig):
-    """Sizes, schedule and cache of one preset; `*_frames` are latent frames unless said otherwise.
-
-    Written to `rolling.json` by the export and read by whatever serves the graphs.
-    """
+    """Sizes, schedule and cache of one preset; `*_frames` are latent frames unless said
+    otherwise."""
 
     FILE: ClassVar[str] = "rolling.json"
 
@@ -79,11 +77,9 @@ class RollingConfig(StreamConfig):
 
     def _check_span(self) -> None:
         for name in ("span_frames", "sink_frames"):
-            if getattr(self, name) % self.frames_per_block or getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, wanted a multiple of "
-                    f"frames_per_block {self.frames_per_block}"
-                )
+            if (frames := getattr(self, name)) < 0 or frames % self.frames_per_block:
+                wanted = f"a multiple of frames_per_block {self.frames_per_block}"
+                raise ValueError(f"{name} is {frames}, wanted {wanted}")
         least = self.sink_blocks + self.window_blocks
         if self.span_blocks < least:
             raise ValueError(
@@ -122,8 +118,7 @@ class RollingConfig(StreamConfig):
     @property
     def ring_blocks(self) -> int:
         """Cache slots behind the sink's. A clean pass sees its own block and those before it, so
-        its whole span must be there, without the sink if that isn't seen.
-        """
+        its whole span must be there, without the sink if that isn't seen."""
         return self.span_blocks - (self.sink_blocks if self.clean_sees_sink else 0)
 
     @property

@@ -1,9 +1,6 @@
-"""Named rules of a text-to-video stream: what one network may be run under.
-
-Rules differ in integers alone (which blocks a pass denoises, which it sees, where they stand), so
-one set of graphs serves them all, each session under its own. A checkpoint is distilled for one of
-them; the others run, at another quality.
-"""
+"""Named rules of a text-to-video stream: what one network may be run under. They differ in integers
+alone, so one set of graphs serves them all, each session under its own. A checkpoint is distilled
+for one of them; the others run, at another quality."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -50,8 +47,7 @@ def under_rules(config: RollingConfig, name: str) -> RollingConfig:
 
 def served_rules(config: RollingConfig) -> dict[str, RollingConfig]:
     """Every set of rules that the graphs of `config` can run, by name: whose cache fits into its
-    `cache_blocks` slots and whose spans are whole blocks.
-    """
+    `cache_blocks` slots and whose spans are whole blocks."""
     served = {DEPLOYED: config}
     for name in RULES:
         try:

@@ -69,14 +69,11 @@ class StreamConfig:
 
     def check_sizes(self, multiple: int, reason: str) -> None:
         """ValueError if the picture is no `multiple` of pixels, or RoPE cannot pair a head's
-        channels.
-        """
+        channels."""
         for name in ("height", "width"):
-            if getattr(self, name) <= 0 or getattr(self, name) % multiple:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, wanted a positive multiple of {multiple} "
-                    f"({reason})"
-                )
+            if (size := getattr(self, name)) <= 0 or size % multiple:
+                wanted = f"a positive multiple of {multiple} ({reason})"
+                raise ValueError(f"{name} is {size}, wanted {wanted}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}, wanted an even number")
 

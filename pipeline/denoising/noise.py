@@ -1,8 +1,5 @@
-"""Counter-based randomness: a value is a function of (seed, block, step), never of history.
-
-So a session gives the same video whatever else the server does, whichever stage draws, and a
-stream can be resumed at any block.
-"""
+"""Counter-based randomness: a value is a function of (seed, block, step), never of history. So a
+session gives the same video whatever else the server does, and can be resumed at any block."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +24,7 @@ def block_noise(
 def seeded_sink_distance(
     seed: int, block: int, num_steps: int, low: int, high: int
 ) -> NDArray[np.int64]:
-    """Distances low..high (inclusive) of one block, int64 [num_steps].
-
-    The release draws them anew in every forward, from an unseeded generator.
-    See docs/method.md section 2.
-    """
+    """Distances low..high (inclusive) of one block, int64 [num_steps]. The release draws them anew
+    in every forward, from an unseeded generator (docs/method.md section 2)."""
     draws = (_generator(seed, block, step, _SINK_DISTANCE) for step in range(num_steps))
     return np.array([draw.integers(low, high + 1) for draw in draws], np.int64)

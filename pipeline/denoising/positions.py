@@ -1,8 +1,6 @@
-"""Rotary position tables of tokens, computed analytically (docs/method.md section 2).
-
-Adjacent channels (2j, 2j+1) form a complex pair that is turned by angle_j * position. The pairs of
-a head are split in three: temporal, rows, columns.
-"""
+"""Rotary position tables of tokens, computed analytically (docs/method.md section 2). Adjacent
+channels (2j, 2j+1) form a complex pair that is turned by angle_j * position; a head's pairs are
+split in three: temporal, rows, columns."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +24,9 @@ def axis_angles(head_dim: int) -> list[NDArray[np.float64]]:
 
 
 def grid(frames: tuple[int, ...], token_grid: tuple[int, int], shrink: int = 1) -> Positions:
-    """Positions of tokens in (frame, row, column) order.
-
-    `shrink` 2 or 4 gives a coarser bucket: every axis of `token_grid` is spanned by that many times
-    fewer tokens, end points included, positions cut to whole numbers.
-    """
+    """Positions of tokens in (frame, row, column) order. `shrink` 2 or 4 gives a coarser bucket:
+    every axis of `token_grid` is spanned by that many times fewer tokens, end points included, cut
+    to whole numbers."""
     rows, columns = (np.linspace(0, n - 1, n // shrink).astype(np.int64) for n in token_grid)
     axes = np.meshgrid(np.asarray(frames, np.int64), rows, columns, indexing="ij")
     positions: Positions = np.stack([axis.reshape(-1) for axis in axes], axis=1).astype(np.float64)

@@ -1,8 +1,6 @@
-"""Do the models of a repository belong together? Asked when the public model has loaded.
-
-Models load side by side and can't call each other before they have, so the public model asks from a
-thread of its own, as soon as all are there. No session starts before the answer.
-"""
+"""Do the models of a repository belong together? They load side by side and can't call each other
+before they have, so the public model asks from a thread of its own, as soon as all are there. No
+session starts before the answer."""
 
 import logging
 import threading
@@ -25,11 +23,9 @@ GRACE_S = 5.0  # how long a model may be missing before that is an error
 
 
 class Examination:
-    """Asks `holders` with `ask` what they are, once they can be reached, and keeps the verdict.
-
-    `ask` raises where a model can't be reached. `stateless` are models that can't be asked, as far
-    as they are known.
-    """
+    """Asks `holders` with `ask`, which raises where a model can't be reached, what they are, once
+    they can be, and keeps the verdict. `stateless` are models that can't be asked, as far as they
+    are known."""
 
     def __init__(
         self,
@@ -49,12 +45,10 @@ class Examination:
         self._thread = threading.Thread(target=self._run, name="examination", daemon=True)
 
     def start(self, refused: Callable[[], None], *, with_server: bool) -> None:
-        """Begin; the last thing that a model does when it loads.
-
-        The thread calls `refused` once when the models contradict each other; also when one is
-        missing `with_server`, that is when this model was loaded as the server started, since then
-        nothing will bring it. A model that is loaded by hand later waits: it may be on its way.
-        """
+        """Begin; the last thing that a model does when it loads. The thread calls `refused` once
+        when the models contradict each other, and when one is missing `with_server`: this model was
+        loaded as the server started, so nothing will bring it. Of a model loaded by hand the others
+        may be on their way."""
         self._refused, self._with_server = refused, with_server
         self._thread.start()
 
@@ -72,10 +66,8 @@ class Examination:
             raise RuntimeError(self._words)
 
     def check(self, identities: Iterable[Identity]) -> None:
-        """Compare once more, by the answers to a session's START; RuntimeError as above.
-
-        One of the models may be another one since.
-        """
+        """Compare with the answers to a session's START, as one of the models may be another one
+        since; RuntimeError as above."""
         if found := differences(self.public, list(identities)):
             raise RuntimeError(f"{self.public.model}: {'; '.join(found)}")
 

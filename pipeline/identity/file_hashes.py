@@ -1,9 +1,6 @@
 """Which files belong together: `hashes.json`, file name -> sha256 of all that an export wrote.
-
-The export writes it beside its files, every model that runs Python gets a copy and compares its own
-files with it when it loads. A flipped bit, or a graph with another export's weights, runs and is
-wrong: nothing else would say so.
-"""
+Every model that runs Python has a copy and compares its own files when it loads: a flipped bit, or
+a graph with another export's weights, runs and is wrong, and nothing else would say so."""
 
 import hashlib
 import json

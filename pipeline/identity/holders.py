@@ -1,8 +1,6 @@
-"""What a model that holds sessions is, and whether those of a repository belong together.
-
-A stage with another schedule, another limit or another export's weights runs, and what it gives is
-wrong. So every holder tells what it is, and the public model compares. Integers and strings only.
-"""
+"""What a model that holds sessions is, and whether those of a repository belong together. A stage
+with another schedule, limit or export's weights runs, and what it gives is wrong; so every holder
+tells what it is, and the public model compares. Integers and strings only."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -70,10 +68,7 @@ def _unequal(public: Identity, holder: Identity) -> Iterator[str]:
 
 
 def _wrong_files(public: Identity, holders: Sequence[Identity]) -> Iterator[str]:
-    """Files under one name that differ.
-
-    Those that the public model does not know must be equal among the holders.
-    """
+    """Files under one name that differ, also among the holders where the public model has none."""
     owner = dict.fromkeys(public.files, public)
     for holder in holders:
         others = {name: owner.setdefault(name, holder) for name in sorted(holder.files)}

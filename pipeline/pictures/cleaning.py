@@ -13,10 +13,8 @@ _GIF_CONTROL = b"\xf9\4"  # label and size of the extension that tells which col
 
 
 def clean_webp(data: bytes) -> tuple[bytes, int]:
-    """The file with its first picture only, and its orientation, 1 to 8.
-
-    PictureError for a file that is cut off or too large.
-    """
+    """The file with its first picture only, and its orientation, 1 to 8. PictureError for a file
+    that is cut off or too large."""
     parts, orientation, found, at = list[bytes](), 1, False, 12
     for _ in range(MAX_PARTS):
         if at + 8 > len(data):
@@ -60,10 +58,8 @@ def _check_webp_size(kind: bytes, body: bytes) -> None:
 
 
 def clean_avif(data: bytes) -> bytes:
-    """The file with its EXIF item renamed, so that the decoder passes over it.
-
-    AVIF says in a property of its own how a picture is turned.
-    """
+    """The file with its EXIF item renamed, so that the decoder passes over it: AVIF says in a
+    property of its own how a picture is turned."""
     at = 0
     for _ in range(MAX_PARTS):
         if at + 8 > len(data):
@@ -80,9 +76,7 @@ def clean_avif(data: bytes) -> bytes:
 
 def clean_gif(data: bytes) -> bytes:
     """The file from its first picture on, behind its header and what tells its clear colour.
-
-    PictureError for a file without a picture and for one of too many blocks.
-    """
+    PictureError for a file without a picture and for one of too many blocks."""
     flags = data[10] if len(data) > 10 else 0
     start = at = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
     control, num_blocks = b"", 0

@@ -32,14 +32,11 @@ Size = tuple[int, int]  # height and width
 
 
 def decode_picture(data: bytes, size: Size | None = None) -> Rgb:
-    """RGB [h, w, 3] of an encoded picture, upright, transparency over black.
-
-    `size` (height, width) is what the picture will be scaled to cover: one of more than
-    WHOLE_PIXELS may come smaller than it is, yet with enough pixels for that. Without it only
-    JPEG files come smaller, those that would not be held whole. Of several pictures in a file the
-    first is taken. ValueError says what is wrong with bytes that are no such picture or too many,
-    RuntimeError that there is no memory for it now.
-    """
+    """RGB [h, w, 3] of an encoded picture (the first in its file), upright, transparency over
+    black. `size` (height, width) is what it will be scaled to cover: one of more than WHOLE_PIXELS
+    may come smaller than it is, yet with enough pixels for that; without it only JPEG files that
+    would not be held whole. ValueError says what is wrong with bytes that are no such picture or
+    too many, RuntimeError that there is no memory for it now."""
     if not data:
         raise ValueError(f"image is empty, wanted {TAKEN}")
     if len(data) > MAX_BYTES:

@@ -1,9 +1,6 @@
-"""JPEG files: what the decoder needs of them; all metadata but orientation left out.
-
-A file may lack its end marker, or have one where it was cut off. Whether it lacks pixels can't
-be read from its markers alone: the decoder fills up in silence. So `files` are the same file with
-several ends. If all decode to the same pixels, none depended on what is missing.
-"""
+"""JPEG files: what the decoder needs of them; all metadata but orientation left out. Whether a file
+lacks pixels can't be read from its markers: the decoder fills up in silence. So `files` are the
+same file with several ends; if all decode to the same pixels, none depended on what is missing."""
 
 import io
 import re

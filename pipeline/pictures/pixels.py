@@ -17,10 +17,8 @@ Box = tuple[int, int, int, int]  # left, top, right and bottom of a part of a pi
 
 
 def rgb_over_black(picture: Image.Image, box: Box, factor: int = 1) -> Rgb:
-    """RGB [h, w, 3] of a part of a decoded picture, a pixel for each `factor` x `factor` of it.
-
-    The part's sides are multiples of `factor`.
-    """
+    """RGB [h, w, 3] of a part of a decoded picture, a pixel for each `factor` x `factor` of it; its
+    sides are multiples of `factor`."""
     left, top, right, bottom = box
     rgb = np.empty(((bottom - top) // factor, (right - left) // factor, 3), np.uint8)
     for row, band in _bands(picture, box, factor):
@@ -68,10 +66,8 @@ def upright(rgb: Rgb, orientation: int) -> Rgb:
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """How a picture was held, 1 to 8, by EXIF bytes with or without their prefix.
-
-    It is 1 where none is told, None if they can't be read.
-    """
+    """How a picture was held, 1 to 8, by EXIF bytes with or without their prefix; 1 where none is
+    told, None if they can't be read."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:

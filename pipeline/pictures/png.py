@@ -1,9 +1,6 @@
-"""PNG files: what the decoder needs of them, checked; all metadata but orientation left out.
-
-Broken or huge metadata can't hurt a picture that never hands them on. Whether all pixels are
-there is checked by unpacking them once in small pieces, because the decoder would leave the
-missing ones black.
-"""
+"""PNG files: what the decoder needs of them, checked; all metadata but orientation left out. That
+all pixels are there is checked by unpacking them once in small pieces: the decoder would leave the
+missing ones black."""
 
 import struct
 import zlib
@@ -52,10 +49,8 @@ class Header(NamedTuple):
 
 
 def clean_png(data: bytes) -> tuple[bytes, int]:
-    """The file with only what its pixels need, and its orientation, 1 to 8.
-
-    PictureError for a broken header, palette or pixel, for missing pixels and for too many.
-    """
+    """The file with only what its pixels need, and its orientation, 1 to 8. PictureError for a
+    broken header, palette or pixel, for missing pixels and for too many."""
     ihdr = palette = transparency = b""
     pixels, orientation, palette_sound, ended = list[memoryview](), 1, True, False
     for kind, body, sound in _chunks(data):

@@ -16,11 +16,9 @@ MAX_PIXELS = 50_000_000  # of raw arrays; encoded pictures have limits of their 
 def read_picture(
     image: bytes | Rgb, config: PipelineConfig, fit: str = "cover"
 ) -> NDArray[np.float32]:
-    """A picture, an encoded file or RGB [h, w, 3], as the deployment's image [1, 3, H, W].
-
-    `fit` is one of PICTURE_FITS. ValueError for what is no such picture or too large, RuntimeError
-    where there is no memory for it now.
-    """
+    """A picture, an encoded file or RGB [h, w, 3], as the deployment's image [1, 3, H, W], by one
+    of PICTURE_FITS. ValueError for what is no such picture or too large, RuntimeError where there
+    is no memory for it now."""
     height, width = config.height, config.width
     rgb = decode_picture(image, (height, width)) if isinstance(image, bytes) else check_rgb(image)
     return PICTURE_FITS[fit](rgb, height, width)
@@ -39,10 +37,8 @@ def check_rgb(rgb: Rgb) -> Rgb:
 
 
 def fit_picture(rgb: Rgb, height: int, width: int) -> NDArray[np.float32]:
-    """Scale RGB [h, w, 3] to cover height x width, cut the centre: [1, 3, H, W] in [-1, 1].
-
-    A picture of that size already is not touched.
-    """
+    """Scale RGB [h, w, 3] to cover height x width, unless it has that size, and cut the centre: [1,
+    3, H, W] in [-1, 1]."""
     if rgb.shape[:2] != (height, width):
         size = (width, height)
         rgb = np.asarray(ImageOps.fit(Image.fromarray(rgb), size, Image.Resampling.BICUBIC))
@@ -50,11 +46,9 @@ def fit_picture(rgb: Rgb, height: int, width: int) -> NDArray[np.float32]:
 
 
 def fit_short_side(rgb: Rgb, height: int, width: int) -> NDArray[np.float32]:
-    """Scale RGB [h, w, 3] as the release does: [1, 3, H, W] in [-1, 1].
-
-    Its short side becomes the video's short side, the centre is cut, the rest filled up with
-    black. So a picture that is flatter than the video gets black bars.
-    """
+    """Scale RGB [h, w, 3] as the release does: [1, 3, H, W] in [-1, 1]. Its short side becomes the
+    video's short side, the centre is cut, the rest is black: bars on a picture flatter than the
+    video."""
     short = min(height, width)
     picture = Image.fromarray(_middle(rgb, 16 * max(height, width) / short))
     if min(picture.size) != short:

@@ -61,11 +61,8 @@ def read_scans(data: bytes, at: int) -> Scans:
 
 
 def other_ends(data: bytes, scans: Scans, count: int) -> list[bytes]:
-    """What could have followed if the last scan broke off.
-
-    That is noise, and noise behind each of the next restart markers. Out of their order the
-    decoder would pass over them.
-    """
+    """What could have followed if the last scan broke off: noise, and noise behind each of the next
+    restart markers; out of their order the decoder would pass over them."""
     places = [data.rfind(_restart(n), scans.begin, scans.end) for n in range(8)]
     after = places.index(max(places)) + 1 if max(places) >= 0 else 0
     return [_noise(after, seed) for seed in range(count)]

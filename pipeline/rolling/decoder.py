@@ -1,9 +1,6 @@
-"""Latents of a text-to-video stream to RGB frames, with every session's convolution state.
-
-No picture comes first: the first block's graph starts from nothing and gives three frames less (9)
-than those that follow (12). State is read from one set of buffers and written to a second one; the
-two swap roles from block to block.
-"""
+"""Latents of a text-to-video stream to RGB frames, with every session's convolution state, read
+from one set of buffers and written to a second; they swap roles from block to block. No picture
+comes first: the first block's graph starts from nothing and gives 9 frames, the others 12."""
 
 from pathlib import Path
 

@@ -1,10 +1,6 @@
-"""`dit_window`: every set of rules on one set of graphs, called tick by tick.
+"""`dit_window`: every set of rules on one set of graphs, called tick by tick. What comes with a
+tick (a prompt, the stream's length) holds from that tick on, whenever it arrives."""
 
-What comes with a tick holds from that tick on: another prompt, the stream's length. So a stream is
-a function of its ticks' tensors, whenever they arrive.
-"""
-
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +11,7 @@ from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import DEPLOYED, served_rules
 from pipeline.denoising.noise import block_noise
 from pipeline.denoising.schedule import Levels
-from pipeline.engines.base import Array, Buffers, EngineLoader, LoadedGraph
+from pipeline.engines.base import Array, Buffers, EngineLoader
 from pipeline.engines.onnx import Engine
 from pipeline.rolling.window import WindowStage
 
@@ -47,17 +43,13 @@ class WindowDevice:
         engines = {name: load_engine(folder / f"{name}.onnx", num_threads) for name in GRAPHS}
         tables = load_file(folder / "window_timesteps.safetensors")
         self.stages = {
-            name: WindowStage(rules, _of(rules, engines), constants(rules, tables))
+            name: WindowStage(rules, engines, constants(rules, tables))
             for name, rules in served_rules(config).items()
         }
         self.sessions: dict[int, _Stream] = {}
 
     def open(
-        self,
-        session: int,
-        text: Array,
-        seed: Array | None = None,
-        rules: Array | None = None,
+        self, session: int, text: Array, seed: Array | None = None, rules: Array | None = None
     ) -> None:
         """Start a stream: text [1, text_len, text_dim], seed int64 [1], the rules' name as UTF-8
         bytes (None: those of rolling.json)."""
@@ -77,11 +69,9 @@ class WindowDevice:
         noise: Array | None = None,
         num_blocks: Array | None = None,
     ) -> Array | None:
-        """Run tick `tick`: the latent [1, C, F, h, w] of the block that it finishes, or None.
-
-        From this tick on the prompt is `text` and the stream has `num_blocks` int64 [1] blocks.
-        `noise` [levels, C, F, h, w] is that of block `tick`, which enters.
-        """
+        """Run tick `tick`: the latent [1, C, F, h, w] of the block that it finishes, or None. From
+        this tick on the prompt is `text` and the stream has `num_blocks` int64 [1] blocks. `noise`
+        [levels, C, F, h, w] is that of block `tick`, which enters."""
         stream = self.sessions[session]
         if text is not None:
             stream.stage.switch(session, text)
@@ -105,16 +95,9 @@ class WindowDevice:
             stream.stage.close(session)
 
 
-def _of(rules: RollingConfig, engines: Mapping[str, LoadedGraph]) -> dict[str, LoadedGraph]:
-    unused = "dit_recache" if rules.recache == "none" else None
-    return {name: engine for name, engine in engines.items() if name != unused}
-
-
 def constants(rules: RollingConfig, tables: Buffers) -> Buffers:
     """The rows of window_timesteps.safetensors for one set of rules: levels, then the clean pass.
-
-    `WindowStage` refuses them if a timestep isn't there.
-    """
+    `WindowStage` refuses them if a timestep isn't there."""
     times = tables["timesteps"]
     wanted = [*Levels(rules).timesteps.tolist(), rules.context_timestep]
     rows = [int(np.abs(times - time).argmin()) for time in wanted]

@@ -1,15 +1,11 @@
 """The calls that make a text-to-video stream, whatever carries them to the models."""
 
-from pathlib import Path
-
 import numpy as np
 
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.rolling.request import RollingRequest
-from pipeline.sessions.calls import Calls
-from pipeline.sessions.executor import Executor
-from pipeline.sessions.text import pad_text
+from pipeline.sessions.calls import Executor
 
 WINDOW, DECODER, TEXT = "dit_window", "rolling_vae_decoder", "rolling_text_encoder"
 
@@ -18,19 +14,12 @@ class RollingExecutor(Executor):
     """What `rolling_forcing` calls."""
 
     decoder = DECODER
-
-    def __init__(self, config: RollingConfig, folder: Path, calls: Calls) -> None:
-        """`folder` has the tokenizer."""
-        super().__init__(config, folder, calls)
-        self.config = config
+    config: RollingConfig
 
     def start(self, request: RollingRequest) -> None:
         """Encode the prompt, open the session at the window and the decoder."""
         self.calls.ready()
-        if request.text is not None:
-            text = pad_text(request.text, self.config)
-        else:
-            text = self.encode_text(request.prompt or "")
+        text = self.encode_text(request.prompt or "") if request.text is None else request.text
         window: Arrays = {
             "text": text,
             "seed": np.array([request.seed], np.int64),

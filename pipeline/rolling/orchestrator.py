@@ -23,10 +23,8 @@ from pipeline.sessions.stations import Work
 
 @dataclass(slots=True, kw_only=True)
 class Tick(Work):
-    """A tick on its way through the window and, with the block it finishes, the decoder.
-
-    `block` is negative while the window fills.
-    """
+    """A tick on its way through the window and, with the block it finishes, the decoder; `block` is
+    negative while the window fills."""
 
     session: RollingSession
     number: int
@@ -52,7 +50,7 @@ class RollingOrchestrator(Orchestrator[RollingSession, Tick]):
         super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
         self.rules = rules
         self.add_station("window", self._tick)
-        self.add_station("decoder", self._decode)
+        self.add_station("decoder", self.decode)
         self.run()
 
     def new_session(self, request: RollingRequest, now: float) -> RollingSession:
@@ -74,11 +72,6 @@ class RollingOrchestrator(Orchestrator[RollingSession, Tick]):
         if (tick.latent is None) != (tick.block < 0):
             raise RuntimeError(f"tick {tick.number} came without its block {tick.block}")
         return tick.latent is not None
-
-    def _decode(self, tick: Tick) -> bool:
-        assert tick.latent is not None
-        tick.frames = self.executor.decode(tick.session.id, tick.block, tick.latent)
-        return False
 
     # The control thread
 

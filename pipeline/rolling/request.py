@@ -7,13 +7,7 @@ from dataclasses import dataclass, field
 from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import DEPLOYED
 from pipeline.engines.base import Array, Arrays
-from pipeline.sessions.checks import (
-    check_sequence,
-    read_blocks,
-    read_prompt,
-    read_seed,
-    read_text,
-)
+from pipeline.sessions.checks import check_sequence, read_blocks, read_prompt, read_seed, read_text
 from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_BLOCKS = 1_000_000
@@ -57,7 +51,7 @@ class RollingRequest:
     prompt: str | None = None
     """None: as before, in a START the empty prompt."""
     text: Array | None = None
-    """Text encoder rows float32 [rows, text_dim] in place of the prompt."""
+    """Text encoder rows float32 [1, text_len, text_dim] in place of the prompt."""
     seed: int = 0
     options: RollingOptions = field(default_factory=RollingOptions)
     num_blocks: int | None = None
@@ -72,12 +66,7 @@ class RollingRequest:
 
 
 def parse_rolling_request(
-    inputs: Arrays,
-    *,
-    session: int,
-    start: bool,
-    end: bool,
-    rules: Mapping[str, RollingConfig],
+    inputs: Arrays, *, session: int, start: bool, end: bool, rules: Mapping[str, RollingConfig]
 ) -> RollingRequest:
     """Check a request's tensors (wire names, docs/protocol.md); `rules` are those served."""
     config = rules[DEPLOYED]

@@ -7,7 +7,6 @@ What comes with a request (a prompt, the end) holds from its first block's tick 
 depends on when a request arrives, nor on those after it.
 """
 
-import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -15,7 +14,6 @@ from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array
 from pipeline.rolling.request import RollingRequest
 from pipeline.sessions.session import ServedSession
-from pipeline.sessions.text import pad_text
 
 MAX_BACKLOG_BLOCKS = 256
 """Blocks whose given noise may wait in a session for their turn."""
@@ -36,6 +34,8 @@ class Change:
 @dataclass(slots=True, eq=False, kw_only=True)
 class RollingSession(ServedSession):
     """State of one stream."""
+
+    CONDITIONS = ("text", "noise")
 
     request: RollingRequest
     config: RollingConfig
@@ -71,8 +71,7 @@ class RollingSession(ServedSession):
         tick = self.asked + self.latency if self.asked else 0
         if request.has_prompt and not request.start:
             change = self.changes.setdefault(tick, Change())
-            change.prompt = request.prompt
-            change.text = None if request.text is None else pad_text(request.text, self.config)
+            change.prompt, change.text = request.prompt, request.text
         if request.noise is not None:
             self.given_noise.extend(request.noise)
         self.asked += request.num_blocks or 0
@@ -110,10 +109,6 @@ class RollingSession(ServedSession):
         due = self.asked + self.latency if self.asked else 0
         return self.phase.is_started and self.next_tick < due
 
-    def can_dispatch(self) -> bool:
-        """The next tick needs nothing else."""
-        return self.has_work()
-
     def begin_tick(self) -> tuple[int, Change]:
         """The next tick and what it brings."""
         tick = self.next_tick
@@ -131,7 +126,3 @@ class RollingSession(ServedSession):
         """A block's frames [T, H, W, 3] without those behind the stream's last."""
         last = self.request.options.num_frames
         return frames if last is None else frames[: max(0, last - self.frame_index(block))]
-
-    def forget_conditions(self) -> None:
-        """Let go of what START carried once the models have it."""
-        self.request = dataclasses.replace(self.request, text=None, noise=None)

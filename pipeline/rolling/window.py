@@ -1,24 +1,66 @@
-"""Text-to-video streams on one device: every tick denoises a window of blocks and finishes one.
+"""Text-to-video streams on one device: every tick denoises a window of blocks and finishes one. By
+the integers of `pipeline.rolling.plan` it runs the graph of clean passes for the block that was
+finished before, then the window's graph, then adds noise (docs/method.md section 8)."""
 
-A stream's caches, its prompt's K/V and the blocks in flight live here. `pipeline.rolling.plan` says
-in integers what a tick computes. It runs the graph of clean passes for the block that was finished
-before, then the window's graph, then adds noise for the next level (docs/method.md section 8).
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from pipeline.config.rolling import RollingConfig
 from pipeline.denoising.positions import grid, tables
 from pipeline.denoising.schedule import Levels
-from pipeline.engines.base import Array, Buffers, EngineLoader, LoadedGraph
-from pipeline.engines.onnx import Engine
-from pipeline.rolling.plan import Pass
-from pipeline.rolling.stream_state import FinishedBlock, Noise, WindowSession
+from pipeline.engines.base import Array, BoundGraph, Buffers, LoadedGraph
+from pipeline.rolling.plan import Pass, RollingPlan
+
+Noise = Callable[[int, int], Array]
+"""Block and level -> standard normal noise [1, C, F, h, w] that enters this block there."""
+
+
+class FinishedBlock(NamedTuple):
+    """A block that has passed all levels."""
+
+    block: int
+    latent: Array
+    """[1, C, F, h, w], clean."""
+
+
+class WindowSession:
+    """Everything one stream owns on this device: caches, prompt, blocks in flight, its place."""
+
+    def __init__(
+        self, config: RollingConfig, engines: Mapping[str, LoadedGraph], noise: Noise
+    ) -> None:
+        self.noise = noise
+        self.plan = RollingPlan(config)
+        self.next_tick = 0
+        self.num_blocks: int | None = None
+        """Blocks of the stream, once no more are to enter."""
+        self.switched = False
+        """Whether the next tick is the first under a new prompt."""
+        self.in_flight: dict[int, Array] = {}
+        self.finished: dict[int, Array] = {}
+        """Clean latents of the latest blocks, as many as may be run again."""
+        window = engines["dit_window"]
+        self.cache: Buffers = window.new_buffers("cache_")
+        self.text: Buffers = window.new_buffers("text_")
+        self.text_pass = engines["dit_text"].bind({}, self.text)
+        written = {name.replace("cache_", "present_", 1): a for name, a in self.cache.items()}
+        self.storing: dict[str, BoundGraph] = {}
+        for name in ("dit_clean",) if config.recache == "none" else ("dit_clean", "dit_recache"):
+            inputs = engines[name].inputs  # of the text all layers but the last
+            text = {key: array for key, array in self.text.items() if key in inputs}
+            self.storing[name] = engines[name].bind({**self.cache, **text}, written)
+        self.velocities: dict[int, Array] = {}
+        """Output memory for each number of blocks in a window."""
+        self.windows: dict[int, BoundGraph] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every block of the stream is finished."""
+        num_blocks = self.num_blocks
+        return num_blocks is not None and self.next_tick >= self.plan.num_ticks(num_blocks)
 
 
 class WindowStage:
@@ -28,8 +70,7 @@ class WindowStage:
         self, config: RollingConfig, engines: Mapping[str, LoadedGraph], constants: Buffers
     ) -> None:
         """`engines` holds dit_window, dit_clean, dit_text and, if the config re-caches,
-        dit_recache; `constants` is window_timesteps.safetensors.
-        """
+        dit_recache; `constants` is window_timesteps.safetensors."""
         self.config = config
         self.engines = engines
         self.levels = Levels(config)
@@ -40,17 +81,6 @@ class WindowStage:
         # With an adjacent sink the same few positions return for ever.
         self._block_tables = lru_cache(maxsize=4 * config.cache_blocks)(self._compute_tables)
 
-    @classmethod
-    def load(
-        cls, folder: Path, num_threads: int = 1, load_engine: EngineLoader = Engine
-    ) -> "WindowStage":
-        """Load rolling.json, window_timesteps.safetensors and the graphs."""
-        config = RollingConfig.load(folder / "rolling.json")
-        names = ["dit_window", "dit_clean", "dit_text"]
-        names += ["dit_recache"] if config.recache != "none" else []
-        engines = {name: load_engine(folder / f"{name}.onnx", num_threads) for name in names}
-        return cls(config, engines, load_file(folder / "window_timesteps.safetensors"))
-
     def open(self, session: int, text: Array, noise: Noise) -> None:
         """Start a stream: text [1, text_len, text_dim] with zero rows after the prompt."""
         state = WindowSession(self.config, self.engines, noise)
@@ -59,17 +89,14 @@ class WindowStage:
 
     def switch(self, session: int, text: Array) -> None:
         """From the next tick on another prompt holds, for the blocks in flight too. If the config
-        says so, the cached blocks are run again under it first.
-        """
+        says so, the cached blocks are run again under it first."""
         state = self.sessions[session]
         state.text_pass.run({"text": text})
         state.switched = True
 
     def step(self, session: int) -> FinishedBlock | None:
-        """Run the stream's next tick; a new block enters unless `end` was called.
-
-        None while the window still fills. RuntimeError after the last tick.
-        """
+        """Run the stream's next tick; a new block enters unless `end` was called. None while the
+        window still fills. RuntimeError after the last tick."""
         state = self.sessions[session]
         if state.done:
             raise RuntimeError(f"session {session}: all {state.num_blocks} blocks are finished")
@@ -81,16 +108,17 @@ class WindowStage:
         for each in tick.denoise:
             self.denoise(state, each)
         state.next_tick += 1
-        if tick.finished is None:
+        if (block := tick.finished) is None:
             return None
-        return self._finish(state, tick.finished)
+        state.finished[block] = state.in_flight.pop(block)
+        keep = 1 if self.config.recache == "none" else self.config.cache_blocks
+        state.finished.pop(block - keep, None)
+        return FinishedBlock(block, state.finished[block])
 
     def end(self, session: int, num_blocks: int | None = None) -> None:
-        """No more blocks enter; those in flight are finished by further steps.
-
-        With `num_blocks` the stream has that many: fewer than have entered, and the last of them
-        are left unfinished, or more, which still enter.
-        """
+        """No more blocks enter; those in flight are finished by further steps. With `num_blocks`
+        the stream has that many: fewer than have entered, and the last of them are left unfinished,
+        or more, which still enter."""
         state = self.sessions[session]
         if num_blocks is not None:
             state.num_blocks = num_blocks
@@ -101,8 +129,7 @@ class WindowStage:
         """End the stream and finish its blocks in flight."""
         self.end(session)
         while not self.sessions[session].done:
-            block = self.step(session)
-            if block is not None:
+            if (block := self.step(session)) is not None:
                 yield block
 
     def close(self, session: int) -> None:
@@ -140,8 +167,7 @@ class WindowStage:
 
     def velocity(self, state: WindowSession, each: Pass, latent: Array) -> Array:
         """The network on a window: latent [1, C, frames, h, w] -> velocity, valid until the next
-        call for as many frames.
-        """
+        call for as many frames."""
         assert each.levels is not None
         num_blocks = len(each.blocks)
         if num_blocks not in state.windows:
@@ -175,13 +201,6 @@ class WindowStage:
             stored = range(each.stored.start - each.blocks.start, len(each.blocks))
             inputs["stored"] = np.array(stored, np.int64)
         state.storing[each.graph].run(inputs)
-
-    def _finish(self, state: WindowSession, block: int) -> FinishedBlock:
-        latent = state.in_flight.pop(block)
-        state.finished[block] = latent
-        keep = 1 if self.config.recache == "none" else self.config.cache_blocks
-        state.finished.pop(block - keep, None)
-        return FinishedBlock(block=block, latent=latent)
 
     def _sight(self, each: Pass) -> Buffers:
         """Tables of a pass's own frames and of the cached blocks it sees, and their slots."""

@@ -1,16 +1,20 @@
-"""How executors reach the models: the same recipes over Triton and within one process.
+"""Executors, and how they reach the models: over Triton (`pipeline.triton.calls`) or in here.
 
 A model either holds nothing (`call`), or it holds sessions: `open`, then one `step` for each block
-or tick in turn, then `close`. `pipeline.triton.calls` carries the calls in a server, `LocalCalls`
-in one process.
+or tick in turn, then `close`.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
 
+from pipeline.config.avatar import PipelineConfig
+from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.engines.device_sessions import Device, OutOfOrder, SessionWorker
+from pipeline.sessions.text import Tokenizer
 
 T = TypeVar("T")
 RETRY_S, GIVE_UP_S = 0.001, 60.0
@@ -36,6 +40,35 @@ class Calls(Protocol):
 
     def stop(self) -> None:
         """End what carries the calls, after the last one."""
+
+
+class Executor(ABC):
+    """Runs the models. Every call blocks and may come from any thread."""
+
+    decoder: ClassVar[str]
+    """The model that makes frames of latents."""
+
+    def __init__(self, config: PipelineConfig | RollingConfig, folder: Path, calls: Calls) -> None:
+        """`folder` has the tokenizer."""
+        self.config = config
+        self.tokenizer = Tokenizer(config, folder)
+        self.calls = calls
+
+    @abstractmethod
+    def start(self, request: Any) -> None:
+        """Condition on what START brought, and open the session at every model that holds it."""
+
+    def decode(self, session: int, block: int, latent: Array) -> Array:
+        """Frames uint8 [T, H, W, 3]."""
+        frames = self.calls.step(self.decoder, session, block, {"latent": latent})
+        assert frames is not None, "the decoder answered without frames"
+        return frames
+
+    def close(self, session: int) -> None:
+        self.calls.close(session)
+
+    def stop(self) -> None:
+        self.calls.stop()
 
 
 class LocalCalls:
@@ -73,7 +106,6 @@ class LocalCalls:
             worker.close(session).result()
 
     def stop(self) -> None:
-        """End every worker."""
         for worker in self.workers.values():
             worker.stop()
 

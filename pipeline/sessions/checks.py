@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.config.sizes import StreamConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.sessions.json_options import shown
+from pipeline.sessions.text import pad_text
 
 MAX_PROMPT_BYTES = 8192
 
@@ -34,17 +35,12 @@ def read_prompt(inputs: Arrays) -> str:
 
 
 def read_text(inputs: Arrays, config: StreamConfig) -> Array | None:
-    """`text` [1..text_len, text_dim] of a request, finite."""
-    text = inputs.get("text")
-    if text is not None and (
-        text.ndim != 2 or text.shape[1] != config.text_dim or text.shape[0] > config.text_len
-    ):
-        raise ValueError(
-            f"text is {list(text.shape)}, wanted [1..{config.text_len}, {config.text_dim}]"
-        )
-    if text is not None:
-        check_finite("text", text)
-    return text
+    """`text` [1..text_len, text_dim] of a request, finite, as `pad_text` gives it."""
+    if "text" not in inputs:
+        return None
+    padded = pad_text(inputs["text"], config)
+    check_finite("text", padded)
+    return padded
 
 
 def read_seed(inputs: Arrays) -> int:

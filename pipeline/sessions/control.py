@@ -1,8 +1,6 @@
-"""The control thread of a public model: which sessions are admitted, answered and freed.
-
-One thread owns all state and reads events from a queue; it decides with integers and never waits
-for a model. What the sessions compute stands in `pipeline.sessions.orchestrator`.
-"""
+"""The control thread of a public model: which sessions are admitted, answered and freed. One thread
+owns all state and reads events from a queue; it decides with integers and never waits for a model.
+What the sessions compute stands in `pipeline.sessions.orchestrator`."""
 
 import logging
 import queue
@@ -14,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from pipeline.sessions.calls import Executor
 from pipeline.sessions.endings import Endings, ended
-from pipeline.sessions.executor import Executor
 from pipeline.sessions.session import BlockFrames, OpenRequest, Phase, Reply, ServedSession
 from pipeline.sessions.stations import spawn
 
@@ -67,8 +65,7 @@ class Control(ABC, Generic[S]):
         self.post(self._on_request, request, reply)
 
     def refuse(self, session: int, message: str, reply: Reply, *, start: bool, end: bool) -> None:
-        """Answer a request that can't be read. What follows a refused START hears why; a session
-        whose END is refused fails, since for Triton the sequence is over."""
+        """Answer a request that can't be read. What follows a refused START hears why."""
         self.post(self._on_refused, session, message, reply, start, end)
 
     def fail_all(self, message: str) -> None:
@@ -76,7 +73,7 @@ class Control(ABC, Generic[S]):
         self.post(self._on_fail_all, message)
 
     def stop(self) -> None:
-        """End every session with an error and every thread."""
+        """End every session with an error, and the threads."""
         self.post(self._on_stop)
         self._thread.join()
 
@@ -247,11 +244,8 @@ class Control(ABC, Generic[S]):
         if session.is_abandoned():
             self.fail(session, f"session {session.id}: the client is gone")
         elif session.is_idle() and time.monotonic() - session.last_seen > self.idle_timeout_s:
-            self.fail(
-                session,
-                f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed; "
-                "open a new one with START",
-            )
+            idle = f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed"
+            self.fail(session, f"{idle}; open a new one with START")
 
     def _on_fail_all(self, message: str) -> None:
         for session in list(self.sessions.values()):

@@ -23,11 +23,8 @@ def shown(value: object) -> str:
 
 
 def read_options(raw: bytes, known: Sequence[str]) -> dict[str, Any]:
-    """A JSON object of which every key is known; no bytes are no options.
-
-    ValueError, in one line, for what is not UTF-8, not JSON, too long, nested beyond reading,
-    or says a thing twice.
-    """
+    """A JSON object of which every key is known; no bytes are no options. ValueError, in one line,
+    for what is not UTF-8, not JSON, too long, nested beyond reading, or says a thing twice."""
     values = _parse(_decode(raw)) if raw else {}
     if not isinstance(values, dict):
         raise ValueError(f"options is a JSON {type(values).__name__}, wanted an object")

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from pipeline.engines.base import Array
+from pipeline.sessions.calls import Executor
 from pipeline.sessions.control import Control
-from pipeline.sessions.executor import Executor
 from pipeline.sessions.session import BlockFrames, ServedSession
 from pipeline.sessions.stations import LANES, Station, Work
 
@@ -30,17 +30,11 @@ class Orchestrator(Control[S], Generic[S, W]):
         self._at_first = 0
 
     def add_station(self, name: str, run: Callable[[W], bool]) -> None:
-        """Append a station; `run` has its model work and says whether the work goes on from there.
-
-        It is called on the station's threads.
-        """
+        """Append a station; on its threads `run` has its model work and says whether the work goes
+        on from there."""
         number = len(self._stations)
-        station: Station[W] = Station(
-            name,
-            partial(self._pass, number, run),
-            partial(self.post, self._on_dropped, number),
-            in_order=number > 0,
-        )
+        works, dropped = partial(self._pass, number, run), partial(self._on_dropped, number)
+        station = Station(name, works, partial(self.post, dropped), in_order=number > 0)
         self._stations.append(station)
 
     @abstractmethod
@@ -55,7 +49,6 @@ class Orchestrator(Control[S], Generic[S, W]):
         """Work has left a station, and nothing else is known of it yet."""
 
     def dispatch(self) -> None:
-        """Hand out what can be worked on; sessions take turns."""
         while self._at_first < LANES and (session := self._next_session()) is not None:
             self.guard(session, self.enter, session)
 
@@ -67,17 +60,14 @@ class Orchestrator(Control[S], Generic[S, W]):
         self._stations[0].put(work)
 
     def forget(self, session: S) -> None:
-        """Drop what the stations know of a closed session."""
         for station in self._stations:
             station.forget(session)
 
     def end(self) -> None:
-        """Let the stations' threads go home."""
         for station in self._stations:
             station.end()
 
     def stop(self) -> None:
-        """End every session with an error and every thread."""
         super().stop()
         for station in self._stations:
             station.join()
@@ -95,6 +85,12 @@ class Orchestrator(Control[S], Generic[S, W]):
         return None
 
     # The stations' threads
+
+    def decode(self, work: W) -> bool:
+        """What the last station runs: frames of the work's latent."""
+        assert work.latent is not None
+        work.frames = self.executor.decode(work.session.id, work.block, work.latent)
+        return False
 
     def _pass(self, number: int, run: Callable[[W], bool], work: W) -> None:
         began = time.perf_counter()

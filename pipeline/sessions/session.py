@@ -5,9 +5,9 @@ Touched by the orchestrator's control thread alone, so it has no locks.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pipeline.engines.base import Array
 
@@ -94,6 +94,9 @@ class OpenRequest:
 class ServedSession(ABC):
     """A session from START to its last answer. `eq=False`: it is itself, whatever it holds."""
 
+    CONDITIONS: ClassVar[tuple[str, ...]]
+    """Fields of START's request that only the models need; a picture may be large."""
+
     request: Any
     """The START request."""
     last_seen: float
@@ -128,13 +131,13 @@ class ServedSession(ABC):
     def has_work(self) -> bool:
         """Whether input waits for its turn."""
 
-    @abstractmethod
     def can_dispatch(self) -> bool:
         """Whether its next piece of work has all it needs."""
+        return self.has_work()
 
-    @abstractmethod
     def forget_conditions(self) -> None:
         """Let go of what START carried, once the models have it."""
+        self.request = replace(self.request, **dict.fromkeys(self.CONDITIONS))
 
     def move(self, phase: Phase) -> None:
         """Go on to `phase`; RuntimeError if that can't follow."""
@@ -164,10 +167,8 @@ class ServedSession(ABC):
             self.finish_requests()
 
     def finish_requests(self) -> None:
-        """Make complete requests final; END's stays open until the session is closed.
-
-        So does a cancelled one, by which the orchestrator sees that the client is gone.
-        """
+        """Make complete requests final. END's stays open until the session is closed; so does a
+        cancelled one, by which the orchestrator sees that the client is gone."""
         while self.phase.is_started and self.requests:
             first = self.requests[0]
             last = self.phase is Phase.ENDED and len(self.requests) == 1
@@ -194,10 +195,8 @@ class ServedSession(ABC):
         return self.phase is Phase.ENDED and self.next_delivery >= self.blocks_known
 
     def take_replies(self) -> list[Reply]:
-        """Of every request that isn't final, in the order in which they will be.
-
-        The session lets go of them: a request counts as open as long as somebody has its reply.
-        """
+        """Of every request that isn't final, in the order in which they will be. The session lets
+        go of them: a request counts as open as long as somebody has its reply."""
         replies = [open_request.reply for open_request in self.requests]
         if self.held is not None:
             replies.append(self.held)

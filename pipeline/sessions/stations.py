@@ -1,8 +1,5 @@
-"""Stations: a model with its queue and the two threads that wait for it.
-
-A piece of work goes from station to station. Two lanes per station: while one block is worked on,
-the next is already queued there, so a model never idles between two blocks.
-"""
+"""Stations: a model with its queue and the two threads that wait for it. While one block is worked
+on, the next is already queued there, so a model never idles between two blocks."""
 
 import queue
 import threading
@@ -36,7 +33,10 @@ W = TypeVar("W", bound=Work)
 
 
 class Station(Generic[W]):
-    """A model's queue and its lanes; `put` may be called from any thread."""
+    """A model's queue and its lanes; `put` may be called from any thread. A session's blocks stand
+    in order, whoever brought them first: were one of the lanes before held up with block n while
+    the other goes on, blocks n + 1 and n + 2 would occupy both lanes here and wait for a block n
+    that no lane is left to take."""
 
     def __init__(
         self,
@@ -47,62 +47,18 @@ class Station(Generic[W]):
         lanes: int = LANES,
         in_order: bool = True,
     ) -> None:
-        """`run` has the model work and hands the result on. `dropped` hears of work that ends
-        here: its session is closing (None), or `run` failed (why). Both run on a lane's thread.
-
-        `in_order` is for a station that lanes bring work to.
-        """
-        self._run, self._dropped = run, dropped
-        self._inbox: Inbox[W] = Inbox(in_order=in_order)
-        self._threads = [spawn(f"{name} lane {lane}", self._lane) for lane in range(lanes)]
-
-    def put(self, work: W) -> None:
-        """Queue work; returns at once."""
-        self._inbox.put(work)
-
-    def forget(self, session: ServedSession) -> None:
-        """Drop what is known of a closed session."""
-        self._inbox.forget(session)
-
-    def end(self) -> None:
-        """Let the threads go home after what they are doing."""
-        self._inbox.end()
-
-    def join(self) -> None:
-        """Wait for the threads, after `end`."""
-        for thread in self._threads:
-            thread.join()
-
-    def _lane(self) -> None:
-        while (work := self._inbox.get()) is not None:
-            failure = None
-            if not work.session.phase.is_closing:
-                try:
-                    self._run(work)
-                    continue
-                except Exception as error:
-                    failure = str(error)
-            self._dropped(work, failure)
-        self._inbox.end()  # for the other lane
-
-
-class Inbox(Generic[W]):
-    """A station's queue, in which a session's blocks stand in order, whoever brought them first.
-
-    Two lanes bring blocks from the station before. If one is held up with block n while the other
-    goes on, blocks n + 1 and n + 2 would occupy both lanes of this station and wait there for a
-    block n that no lane is left to take.
-    """
-
-    def __init__(self, *, in_order: bool = True) -> None:
-        self._in_order = in_order
+        """`run` has the model work and hands the result on. `dropped` hears of work that ends here:
+        its session is closing (None), or `run` failed (why). Both run on a lane's thread.
+        `in_order` is for a station that lanes bring work to."""
+        self._run, self._dropped, self._in_order = run, dropped, in_order
         self._queue: queue.SimpleQueue[W | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the two below
         self._next: dict[ServedSession, int] = {}
         self._early: dict[ServedSession, dict[int, W]] = {}
+        self._threads = [spawn(f"{name} lane {lane}", self._lane) for lane in range(lanes)]
 
     def put(self, work: W) -> None:
-        """Queue a block behind its predecessors; a closing session's has none to wait for."""
+        """Queue work behind its predecessors; a closing session's has none to wait for."""
         with self._lock:
             if not self._in_order or work.session.phase.is_closing:
                 self._queue.put(work)
@@ -113,10 +69,6 @@ class Inbox(Generic[W]):
                 self._next[work.session] = turn.block + 1
                 self._queue.put(turn)
 
-    def get(self) -> W | None:
-        """The next block, when it is there; None after `end`."""
-        return self._queue.get()
-
     def forget(self, session: ServedSession) -> None:
         """Drop what is known of a closed session."""
         with self._lock:
@@ -124,8 +76,25 @@ class Inbox(Generic[W]):
             self._early.pop(session, None)
 
     def end(self) -> None:
-        """Let one reader go home."""
+        """Let the threads go home after what they are doing."""
         self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait for the threads, after `end`."""
+        for thread in self._threads:
+            thread.join()
+
+    def _lane(self) -> None:
+        while (work := self._queue.get()) is not None:
+            failure = None
+            if not work.session.phase.is_closing:
+                try:
+                    self._run(work)
+                    continue
+                except Exception as error:
+                    failure = str(error)
+            self._dropped(work, failure)
+        self._queue.put(None)  # for the other lane
 
 
 def spawn(name: str, target: Callable[[], None]) -> threading.Thread:

@@ -16,10 +16,8 @@ FIRST_BYTE = 3
 
 
 def clean(prompt: str) -> str:
-    """Resolve HTML entities (twice, for text that was escaped twice) and collapse white space.
-
-    The release also mends wrongly decoded text with `ftfy`; that is left to whoever wrote it.
-    """
+    """Resolve HTML entities (twice, for text that was escaped twice) and collapse white space. The
+    release also mends wrongly decoded text with `ftfy`; that is left to whoever wrote it."""
     return " ".join(html.unescape(html.unescape(prompt)).split())
 
 

@@ -1,19 +1,15 @@
-"""Triton's models of the avatar, on the base of `pipeline.triton.models`:
+"""Triton's models of the avatar, on the base of `pipeline.triton.models`."""
 
-LiveAvatarModel   the public model: requests in, blocks out, BLS to the others
-StageModel        denoising steps and their caches        (START, block n, END)
-DecoderModel      the VAE decoder and its state           (START, block n, END)
-"""
-
+from functools import partial
 from typing import Any
 
 from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.executor import DECODER, AvatarExecutor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
-from pipeline.avatar.request import AvatarRequest, parse_request
+from pipeline.avatar.request import parse_request
 from pipeline.avatar.stage import Stage
 from pipeline.identity.holders import Identity
-from pipeline.triton.calls import BlsCalls, StepTensors, tensors_of
+from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.models import PublicModel, SessionModel
 from pipeline.triton.parameters import names, seconds, steps
 
@@ -21,7 +17,7 @@ STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 
 
 class LiveAvatarModel(PublicModel):
-    """`live_avatar`."""
+    """`live_avatar`, the model that clients talk to."""
 
     def load(self) -> None:
         stages = self.parameter("stages", names)
@@ -30,6 +26,7 @@ class LiveAvatarModel(PublicModel):
         holders = dict.fromkeys(stages, StageModel.step_tensors)
         holders[DECODER] = DecoderModel.step_tensors
         self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
+        self.parse = partial(parse_request, config=self.config)
         self.orchestrator = AvatarOrchestrator(
             self.config,
             AvatarExecutor(self.config, stages, self.folder, self.calls),
@@ -37,36 +34,22 @@ class LiveAvatarModel(PublicModel):
             idle_timeout_s=idle_timeout_s,
         )
 
-    def parse(self, request: Any, *, start: bool, end: bool) -> AvatarRequest:
-        return parse_request(
-            tensors_of(request),
-            session=request.correlation_id(),
-            start=start,
-            end=end,
-            config=self.config,
-        )
-
 
 class StageModel(SessionModel):
     """`dit_stage_N`; which denoising steps it owns is its parameter `steps`."""
 
     step_tensors = StepTensors("latent")
+    device_type = Stage
 
     def identity(self, **_: Any) -> Identity:
         return super().identity(steps=tuple(self.parameter("steps", steps)))
 
-    def device(self) -> Stage:
-        stage = Stage(self.folder, self.parameter("steps", steps), **self.engine_options())
-        stage.warm_up()
-        return stage
+    def device_options(self) -> dict[str, Any]:
+        return {"steps": self.parameter("steps", steps), **super().device_options()}
 
 
 class DecoderModel(SessionModel):
     """`vae_decoder`."""
 
     step_tensors = StepTensors("frames")
-
-    def device(self) -> Decoder:
-        decoder = Decoder(self.folder, **self.engine_options())
-        decoder.warm_up()
-        return decoder
+    device_type = Decoder

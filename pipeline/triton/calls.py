@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,11 +37,8 @@ class StepTensors(NamedTuple):
 
 
 class BlsCalls:
-    """`pipeline.sessions.calls.Calls` through BLS, to the other models of the repository.
-
-    `holders` are those that hold sessions; `identity` is what the public model is,
-    `stateless` are those of the others that are known.
-    """
+    """`pipeline.sessions.calls.Calls` through BLS: `identity` is what the public model is,
+    `holders` are those that hold sessions, `stateless` those of the others that are known."""
 
     def __init__(
         self, identity: Identity, holders: Mapping[str, StepTensors], stateless: Sequence[Identity]
@@ -55,7 +53,8 @@ class BlsCalls:
 
     def ask(self, model: str) -> Identity:
         """What a holder is; RuntimeError if it can't be reached."""
-        return _identity(self._hold(model, ALL_SESSIONS, START, self._first(model), [OUTPUT]))
+        question = {"correlation_id": ALL_SESSIONS, "flags": START}
+        return _identity(self.call(model, self._first(model), [OUTPUT], **question))
 
     def is_server_leaving(self) -> bool:
         """Whether the server takes no calls any more."""
@@ -76,9 +75,10 @@ class BlsCalls:
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every holder, side by side, with its tensors."""
+        start = partial(self.call, outputs=[OUTPUT], correlation_id=session, flags=START)
         opened = [
-            self._pool.submit(self._hold, model, session, START, inputs, [OUTPUT])
-            for model, inputs in ((m, tensors[m] or self._first(m)) for m in self.holders)
+            self._pool.submit(start, model, tensors[model] or self._first(model))
+            for model in self.holders
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
@@ -87,13 +87,12 @@ class BlsCalls:
     def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
         output, order = self.holders[model]
         numbered = {order: np.array([number], np.int64), **inputs}
-        return in_turn(lambda: self._hold(model, session, 0, numbered, [output])).get(output)
+        step = partial(self.call, model, numbered, [output], correlation_id=session, flags=0)
+        return in_turn(step).get(output)
 
     def close(self, session: int) -> None:
-        ends = [
-            self._pool.submit(self._hold, model, session, END, self._first(model), [])
-            for model in self.holders
-        ]
+        end_of = partial(self.call, outputs=[], correlation_id=session, flags=END)
+        ends = [self._pool.submit(end_of, model, self._first(model)) for model in self.holders]
         for end in ends:
             if (error := end.exception()) is not None:
                 logger.warning("session %d could not be closed: %s", session, error)
@@ -101,26 +100,18 @@ class BlsCalls:
     def stop(self) -> None:
         self._pool.shutdown()
 
-    def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
-        request = pb.InferenceRequest(
-            model_name=model,
-            requested_output_names=outputs,
-            inputs=_tensors(inputs),
-            preferred_memory=_on_host(),
-        )
-        return _outputs(model, request.exec())
-
-    def _hold(
-        self, model: str, session: int, flags: int, inputs: Arrays, outputs: list[str]
+    def call(
+        self, model: str, inputs: Arrays, outputs: list[str], **sequence: int
     ) -> dict[str, Array]:
-        """Call a model that holds sessions."""
+        """As in `Calls`; `sequence` says which session a model that holds some is asked about.
+        Answers are to be on the host: plans' are on the GPU else, where numpy cannot read them."""
         request = pb.InferenceRequest(
             model_name=model,
             requested_output_names=outputs,
-            inputs=_tensors(inputs),
-            correlation_id=session,
-            flags=flags,
-            preferred_memory=_on_host(),
+            inputs=[pb.Tensor(name, array) for name, array in inputs.items()],
+            # Here, as Triton names this kind of memory once the model's file is imported.
+            preferred_memory=pb.PreferredMemory(pb.TRITONSERVER_MEMORY_CPU, 0),
+            **sequence,
         )
         return _outputs(model, request.exec())
 
@@ -136,18 +127,6 @@ def _identity(outputs: Arrays) -> Identity:
 def tensors_of(request: Any) -> dict[str, Array]:
     """A request's inputs by name."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-
-
-def _on_host() -> Any:
-    """Where answers are to be: those of plans are on the GPU else, where numpy cannot read them.
-
-    Triton names this kind of memory once the model's file is imported, not earlier.
-    """
-    return pb.PreferredMemory(pb.TRITONSERVER_MEMORY_CPU, 0)
-
-
-def _tensors(arrays: Arrays) -> list[Any]:
-    return [pb.Tensor(name, array) for name, array in arrays.items()]
 
 
 def _outputs(model: str, response: Any) -> dict[str, Array]:

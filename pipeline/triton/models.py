@@ -1,11 +1,8 @@
-"""The Python backend's kinds of models. Triton is known here and in `pipeline.triton.calls`.
+"""The Python backend's kinds of models, on which `pipeline.triton.avatar` and `.rolling` stand.
 
     GraphModel    one stateless graph                            (encoders)
-    SessionModel  a device with sessions' state                  (START, block n, END)
+    SessionModel  a device with sessions' state                  (START, block or tick n, END)
     PublicModel   what clients talk to: requests in, blocks out, calls to the others (BLS)
-
-The models of the avatar stand on them in `pipeline.triton.avatar`, those of text-to-video streams
-in `pipeline.triton.rolling`; neither needs to know Triton.
 
 Only the public model is decoupled. A BLS call of a decoupled model leaves its response to a thread
 of the backend that frees Python objects without holding the interpreter's lock: a crash with Python
@@ -37,14 +34,7 @@ from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.control import Control
 from pipeline.triton import parent_server
-from pipeline.triton.calls import (
-    ALL_SESSIONS,
-    END,
-    START,
-    BlsCalls,
-    StepTensors,
-    tensors_of,
-)
+from pipeline.triton.calls import ALL_SESSIONS, END, START, BlsCalls, StepTensors, tensors_of
 from pipeline.triton.parameters import check_one_instance, whole
 from pipeline.triton.reply import TritonReply
 
@@ -122,9 +112,8 @@ class GraphModel(Model):
     """A stateless graph: `<model name>.onnx`."""
 
     def load(self) -> None:
-        self.engine = Engine(
-            self.folder / f"{self.name}.onnx", self.parameter("num_threads", whole)
-        )
+        threads = self.parameter("num_threads", whole)
+        self.engine = Engine(self.folder / f"{self.name}.onnx", threads)
         c = self.config
         sizes = {"num_samples": c.samples_per_block, "T": c.video_frames_per_block, "actors": 1}
         self.engine.warm_up(**sizes)
@@ -145,9 +134,11 @@ class SessionModel(Model):
     """A device with sessions; one request at a time."""
 
     step_tensors: StepTensors
+    device_type: type[Any]
+    """What runs the sessions, of a folder and `device_options`."""
     holds_sessions = True
 
-    def engine_options(self) -> dict[str, Any]:
+    def device_options(self) -> dict[str, Any]:
         """Which engine runs the graphs, and on what: the instance's GPU, or a number of cores."""
         if (engine := self.parameter("engine", str)) == "tensorrt":
             # Only here: TensorRT and CUDA need not be there on a CPU.
@@ -155,14 +146,15 @@ class SessionModel(Model):
 
             return {"load_engine": plan_loader(self.gpu)}
         if engine != "onnxruntime":
-            raise ValueError(
-                f"{self.name}: engine is {engine!r}, wanted 'onnxruntime' or 'tensorrt'"
-            )
+            wanted = "'onnxruntime' or 'tensorrt'"
+            raise ValueError(f"{self.name}: engine is {engine!r}, wanted {wanted}")
         return {"num_threads": self.parameter("num_threads", whole)}
 
-    @abstractmethod
     def device(self) -> Device:
         """What runs the sessions, warmed up."""
+        device = self.device_type(self.folder, **self.device_options())
+        device.warm_up()
+        return device  # type: ignore[no-any-return]
 
     def load(self) -> None:
         identity = self.identity()
@@ -216,6 +208,8 @@ class PublicModel(Model):
 
     orchestrator: Control[Any]
     calls: BlsCalls
+    parse: Callable[..., Any]
+    """A request's tensors, checked; ValueError in words for the client."""
     holds_sessions = True
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -257,27 +251,23 @@ class PublicModel(Model):
             pb.unload_model(self.name)
 
     def _watch_server(self) -> None:
-        """End the sessions when the server shuts down: it waits for every open request, a held
-        START among them."""
+        """End the sessions when the server shuts down: it waits for every request, a held START,
+        too."""
         while not self._stopping.wait(WATCH_S):
             if self.orchestrator.sessions and self.calls.is_server_leaving():
                 self.orchestrator.fail_all("the server is shutting down")
                 return
 
-    @abstractmethod
-    def parse(self, request: Any, *, start: bool, end: bool) -> Any:
-        """A request, checked; ValueError in words for the client."""
-
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             reply = TritonReply(request)
             start, end = bool(request.flags() & START), bool(request.flags() & END)
+            session = request.correlation_id()
             try:
-                parsed = self.parse(request, start=start, end=end)
+                parsed = self.parse(tensors_of(request), session=session, start=start, end=end)
             except Exception as error:
                 if not isinstance(error, ValueError):
                     logger.exception("%s: a request could not be read", self.name)
-                session = request.correlation_id()
                 self.orchestrator.refuse(session, str(error), reply, start=start, end=end)
             else:
                 self.orchestrator.submit(parsed, reply)

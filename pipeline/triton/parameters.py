@@ -46,10 +46,8 @@ def steps(text: str) -> list[int]:
 
 
 def check_one_instance(model: str, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Of a model that holds sessions: a session lives in one process. `ValueError` otherwise.
-
-    groups: `instance_group` of the model's configuration; an instance on each GPU that is named.
-    """
+    """ValueError if a model that holds sessions has not one instance by `groups`, the
+    `instance_group` of its configuration; each GPU named there has one."""
     count = sum(int(g.get("count", 1)) * max(1, len(g.get("gpus", ()))) for g in groups)
     if count != 1:
         raise ValueError(

@@ -24,6 +24,7 @@ from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest
 from pipeline.engines.base import EngineLoader
 from pipeline.engines.onnx import Engine
+from pipeline.sessions.text import pad_text
 from tests.golden import fixtures
 from tests.golden.avatar.torch_engine import TorchEngine
 from tests.support.fake_executor import FakeReply
@@ -98,7 +99,7 @@ def play(folder: Path, load_engine: EngineLoader) -> Rung:
         start=True,
         end=True,
         image=run["image_uint8"],
-        text=run["context"],
+        text=pad_text(run["context"], fixtures.preset().pipeline),
         noise=np.stack(noise),
         sink_distance=run["relative_dist"].reshape(clips * blocks, -1),
         audio_features=run["audio_bucket"],

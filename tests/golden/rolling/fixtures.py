@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from networks.causal_wan import CausalWan
 from networks.checkpoint import save_checkpoint, save_tensors
 from networks.rolling_presets import RollingPreset
 from pipeline.config.rolling import RollingConfig
+from pipeline.engines.onnx import Engine
 from pipeline.rolling.plan import Pass
 from pipeline.rolling.window import WindowStage
 from tests.golden.fixtures import GOLDEN_ROOT
@@ -155,6 +157,13 @@ class RecordingStage(WindowStage):
         super().__init__(config, engines, constants)
         self.windows: list[tuple[Pass, NDArray[Any], NDArray[Any]]] = []
         self.stored: list[tuple[Pass, Arrays]] = []
+
+    @classmethod
+    def load(cls, folder: Path) -> "RecordingStage":
+        """What `export_inputs` and the graphs of `folder` make."""
+        engines = {path.stem: Engine(path) for path in sorted(folder.glob("dit_*.onnx"))}
+        tables = load_file(folder / "window_timesteps.safetensors")
+        return cls(RollingConfig.load(folder / "rolling.json"), engines, tables)
 
     def velocity(self, state: Any, each: Any, latent: Any) -> Any:
         velocity = super().velocity(state, each, latent)
