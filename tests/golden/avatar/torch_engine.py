@@ -1,5 +1,6 @@
 """An engine's interface around an eager PyTorch module, so that drivers run on either."""
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,12 +17,23 @@ class TorchEngine:
     def __init__(self, graph: Graph) -> None:
         self.module: nn.Module = graph.module
         self.output_names = list(graph.output_names)
-        self.inputs = dict(graph.inputs)
+        self.examples = dict(graph.inputs)
+        self.inputs = {name: _kind(example) for name, example in self.examples.items()}
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, tuple[tuple[int, ...], type]]:
+        with torch.inference_mode():
+            values = self.module(**self.examples)
+        values = values if isinstance(values, tuple) else (values,)
+        return dict(zip(self.output_names, map(_kind, values), strict=True))
+
+    def allocate(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        return np.zeros(shape, dtype)
 
     def new_buffers(self, *prefixes: str) -> Buffers:
         return {
-            name: np.zeros(tuple(example.shape), np.float32)
-            for name, example in self.inputs.items()
+            name: self.allocate(shape, np.float32)
+            for name, (shape, _) in self.inputs.items()
             if name.startswith(prefixes)
         }
 
@@ -32,6 +44,10 @@ class TorchEngine:
         """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
         for name, array in source.items():
             target[name][:, :, :num_rows] = array[:, :, :num_rows]
+
+
+def _kind(example: torch.Tensor) -> tuple[tuple[int, ...], type]:
+    return tuple(example.shape), np.int64 if example.dtype == torch.int64 else np.float32
 
 
 class TorchBinding:
