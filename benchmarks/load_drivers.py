@@ -34,15 +34,12 @@ class Load:
     """What is sent, and for how long at most."""
 
     image: Path
-    audio: Array
-    """float32 [samples] of one session."""
-    samples_per_request: int
-    """perf_analyzer's; our client sends as it goes."""
+    audio: Array  # float32 [samples] of one session
+    samples_per_request: int  # perf_analyzer's; our client sends as it goes
     num_sequences: int
     """Sessions of one run, one after another and as many at a time as the run says."""
     limit_s: float
-    folder: Path
-    """For perf_analyzer's files."""
+    folder: Path  # for perf_analyzer's files
     began_s: float = field(default_factory=time.monotonic)
 
     def seconds_left(self) -> float:

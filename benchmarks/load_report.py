@@ -32,8 +32,7 @@ class Track:
     """One session from START to its last block; seconds on any one clock of its run."""
 
     started_s: float
-    blocks_s: Sequence[float]
-    """Arrival of every block, in order."""
+    blocks_s: Sequence[float]  # arrival of every block, in order
     num_frames: int
     answers_s: Sequence[float] = ()
     """Per request after START, where the client knows it: from sending to its first block."""

@@ -69,13 +69,10 @@ class Streams(ABC):
     """One schedule."""
 
     name: str
-    frames: int
-    """Video frames of a block."""
-    flops: float
-    """Work per block in the steady state."""
+    frames: int  # video frames of a block
+    flops: float  # work per block in the steady state
     decoder: Any
-    denoiser: Any = None
-    """What keeps a session's caches, if that is not the stream itself."""
+    denoiser: Any = None  # what keeps a session's caches, if that is not the stream itself
 
     @abstractmethod
     def open(self, session: int) -> Iterator[Array]:

@@ -9,14 +9,11 @@ class WanConfig:
 
     dim: int
     ffn_dim: int
-    freq_dim: int
-    """Width of the sinusoidal timestep embedding."""
+    freq_dim: int  # width of the sinusoidal timestep embedding
     num_heads: int
     num_layers: int
-    channels: int = 16
-    """Latent channels of noise and output."""
-    patch_size: int = 2
-    """Side of the square patch in latent pixels; the temporal patch is 1."""
+    channels: int = 16  # latent channels of noise and output
+    patch_size: int = 2  # side of the square patch in latent pixels; the temporal patch is 1
     text_dim: int
     text_len: int
     """Rows of the text conditioning; those after the prompt are zero and are attended to."""
@@ -41,14 +38,11 @@ class DiTConfig(WanConfig):
     """The causal S2V DiT: Wan's transformer that also hears (docs/method.md section 10)."""
 
     audio_dim: int
-    audio_layers: int
-    """Hidden states that are mixed per audio frame: wav2vec2 layers + 1."""
+    audio_layers: int  # hidden states that are mixed per audio frame: wav2vec2 layers + 1
     num_audio_tokens: int = 4
     """Local audio tokens per latent frame, without the learned padding token."""
-    inject_layers: tuple[int, ...]
-    """Transformer blocks after which audio is injected."""
-    frames_per_block: int = 3
-    """Latent frames denoised together."""
+    inject_layers: tuple[int, ...]  # transformer blocks after which audio is injected
+    frames_per_block: int = 3  # latent frames denoised together
 
     def __post_init__(self) -> None:
         WanConfig.__post_init__(self)
@@ -82,10 +76,8 @@ class VAEConfig:
 class CompactVAEConfig:
     """The compact VAE, stride 4x8x8 as Wan's (`networks.compact_vae`)."""
 
-    dim: int = 64
-    """Channels at an eighth of the picture's side."""
-    fine_dim: int = 48
-    """Channels at a quarter."""
+    dim: int = 64  # channels at an eighth of the picture's side
+    fine_dim: int = 48  # channels at a quarter
     z_dim: int = 16
 
 

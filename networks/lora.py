@@ -20,12 +20,10 @@ _TARGET = re.compile(r"\.(?:q|k|v|o|ffn\.0|ffn\.2)\.weight$")
 class LoraPlan:
     """Which tensors of a LoRA file change which weight of the network."""
 
-    layers: Mapping[str, tuple[str, str]]
-    """Key of the network's weight -> keys of A and B."""
+    layers: Mapping[str, tuple[str, str]]  # key of the network's weight -> keys of A and B
     full: Mapping[str, str]
     """Key of the network's tensor -> key of the tensor that replaces it (before A and B)."""
-    untouched: tuple[str, ...]
-    """Weights that a LoRA of this kind may change and this one does not."""
+    untouched: tuple[str, ...]  # weights that a LoRA of this kind may change and this one does not
 
 
 def lora_targets(keys: Iterable[str]) -> list[str]:

@@ -24,10 +24,8 @@ class Finding(NamedTuple):
     """One row of the table."""
 
     name: str
-    weights: Weights | None
-    """None: unreadable."""
-    notes: list[str]
-    """What is in order but worth knowing."""
+    weights: Weights | None  # None: unreadable
+    notes: list[str]  # what is in order but worth knowing
     problems: list[str]
 
 

@@ -29,8 +29,7 @@ class Lora:
 
     weights: Weights
     plan: LoraPlan
-    scale: float
-    """alpha / rank."""
+    scale: float  # alpha / rank
 
 
 def open_lora(path: Path, base: Weights, *, rank: int, alpha: float) -> Lora:

@@ -35,8 +35,7 @@ TOKENIZER = Path("google", "umt5-xxl", "tokenizer.json")
 class Component:
     """One network of the release."""
 
-    name: str
-    """Stem of its safetensors file once prepared."""
+    name: str  # stem of its safetensors file once prepared
     open: Callable[[Path], Weights]
     """The release's folder -> its tensors; ValueError or OSError if they cannot be read."""
     rename: Rename = lambda key: key

@@ -41,13 +41,11 @@ Result = dict[str, Any]
 class Case:
     """Graphs of one preset in one precision."""
 
-    preset: str
-    """One of `SLICED` stands for a slice of itself."""
+    preset: str  # one of `SLICED` stands for a slice of itself
     precision: str
     components: tuple[str, ...]
     capability: Capability = (8, 9)
-    side: int = 0
-    """Height and width of the picture; 0: those of the preset."""
+    side: int = 0  # height and width of the picture; 0: those of the preset
 
     @property
     def name(self) -> str:

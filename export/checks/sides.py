@@ -43,8 +43,7 @@ class Program:
     open: Callable[[Graph], Side]
     limit: float = LIMIT
     grey_levels: float = GREY_LEVELS
-    num_actors: int = 2
-    """Speakers that its graphs take; a plan is built for one."""
+    num_actors: int = 2  # speakers that its graphs take; a plan is built for one
 
 
 class TorchSide:

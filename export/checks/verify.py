@@ -35,8 +35,7 @@ class Difference:
 
     graph: str
     output: str
-    share: float
-    """Largest error over the largest number; of frames the error in grey levels."""
+    share: float  # largest error over the largest number; of frames the error in grey levels
     limit: float
     program: str = "ONNX Runtime"
 

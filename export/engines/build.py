@@ -48,8 +48,7 @@ class Target:
     rtx: bool = False
     compute_capabilities: tuple[tuple[int, int], ...] = ()
     """For TensorRT-RTX; TensorRT builds for the GPU that is there."""
-    stream_weights: bool = False
-    """Let the graphs of `STREAMED` leave their weights in host memory."""
+    stream_weights: bool = False  # let the graphs of `STREAMED` leave their weights in host memory
 
     def __post_init__(self) -> None:
         if self.rtx != bool(self.compute_capabilities):

@@ -18,8 +18,7 @@ class Graph:
     varying number of states).
     """
 
-    name: str
-    """File name without `.onnx`, as in the list of graphs."""
+    name: str  # file name without `.onnx`, as in the list of graphs
     module: nn.Module
     inputs: Mapping[str, Tensor]
     """Example inputs; their shapes and dtypes become the graph's, but for the dynamic axes."""

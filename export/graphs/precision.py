@@ -21,8 +21,7 @@ class Precision:
     """The element type of weights and arithmetic."""
 
     dtype: torch.dtype
-    narrow: bool = False
-    """The DiT's linear layers are e4m3."""
+    narrow: bool = False  # the DiT's linear layers are e4m3
 
 
 PRECISIONS = {

@@ -34,12 +34,9 @@ class Model:
 
     name: str
     role: Role
-    graphs: tuple[str, ...] = ()
-    """The first is the one that holds the sessions' buffers."""
-    weights: str = ""
-    """Component of the export that its graphs point into."""
-    table: str = ""
-    """What is read beside graphs and plans alike."""
+    graphs: tuple[str, ...] = ()  # the first is the one that holds the sessions' buffers
+    weights: str = ""  # component of the export that its graphs point into
+    table: str = ""  # what is read beside graphs and plans alike
 
     @property
     def holds_sessions(self) -> bool:
@@ -58,11 +55,9 @@ class Model:
 class System:
     """Models that are served together, of one export."""
 
-    config: str
-    """The file of numbers that every Python model reads."""
+    config: str  # the file of numbers that every Python model reads
     models: tuple[Model, ...]
-    without: tuple[str, ...]
-    """Parts of `pipeline` that none of its models imports."""
+    without: tuple[str, ...]  # parts of `pipeline` that none of its models imports
 
     def _one(self, role: Role) -> Model:
         (found,) = (model for model in self.models if model.role is role)

@@ -14,10 +14,8 @@ class Shares:
     """What the stages of one deployment get."""
 
     cores: int
-    steps: tuple[tuple[int, ...], ...]
-    """Denoising steps of every stage."""
-    threads: int
-    """Of every stage."""
+    steps: tuple[tuple[int, ...], ...]  # denoising steps of every stage
+    threads: int  # of every stage
 
     @property
     def text(self) -> str:

@@ -32,15 +32,11 @@ class Deployment:
     """Plans, where they go, and for how many sessions."""
 
     system: System
-    engines: Path
-    """Folder of the plans and their manifests."""
-    placement: Placement
-    """All steps of a text-to-video stream stand on one GPU."""
+    engines: Path  # folder of the plans and their manifests
+    placement: Placement  # all steps of a text-to-video stream stand on one GPU
     sessions: int
-    machine: Machine
-    """What the plans were built on."""
-    memory: Sequence[gpu_memory.GpuMemory]
-    """A row for each GPU."""
+    machine: Machine  # what the plans were built on
+    memory: Sequence[gpu_memory.GpuMemory]  # a row for each GPU
 
     def __str__(self) -> str:
         machine = self.machine

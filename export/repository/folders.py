@@ -19,14 +19,11 @@ class Folder:
 
     name: str
     model: Model
-    files: Mapping[str, Path]
-    """Name in the version folder -> file that becomes it."""
+    files: Mapping[str, Path]  # name in the version folder -> file that becomes it
     is_python: bool
     """Whether the model's `model.py` is served; False where Triton runs a plan by itself."""
-    config: Callable[[str], str]
-    """Text of a configuration in the sources -> the one to be written."""
-    for_gpus: bool = False
-    """Without configurations for a CPU."""
+    config: Callable[[str], str]  # text of a configuration in the sources -> the one to be written
+    for_gpus: bool = False  # without configurations for a CPU
 
 
 def write_repository(

@@ -28,8 +28,7 @@ class EngineSize:
 
     weights: int
     scratch: int
-    shared: int = 0
-    """Buffers of a session that all steps of a stage share: text K/V."""
+    shared: int = 0  # buffers of a session that all steps of a stage share: text K/V
     state: int = 0
     """Buffers of a session that this engine owns: KV cache, or the decoder's state, twice."""
     binding: int = 0
@@ -66,12 +65,9 @@ class GpuMemory:
     weights: int
     scratch: int
     processes: int
-    caches: int
-    """KV caches and text K/V of one session."""
-    vae_state: int
-    """Of one session."""
-    bindings: int
-    """What comes and goes, of one session."""
+    caches: int  # KV caches and text K/V of one session
+    vae_state: int  # of one session
+    bindings: int  # what comes and goes, of one session
     busy: float | None = None
     """Share of the time that one session in real time keeps the GPU busy, where it is known."""
 

@@ -57,12 +57,9 @@ class AudioWindow:
     """What the audio encoder gets for one block."""
 
     block: int
-    samples: Samples
-    """[1, n], normalised."""
-    frame_index: NDArray[np.int64]
-    """[frames of a block] hidden frame of each video frame."""
-    frame_weight: NDArray[np.float32]
-    """[frames of a block] weight of the hidden frame after it."""
+    samples: Samples  # [1, n], normalised
+    frame_index: NDArray[np.int64]  # [frames of a block] hidden frame of each video frame
+    frame_weight: NDArray[np.float32]  # [frames of a block] weight of the hidden frame after it
     num_frames: int
     """Video frames that have sound; the stream's last block may have less than a whole one."""
 

@@ -68,21 +68,16 @@ class AvatarRequest:
     session: int
     start: bool
     end: bool
-    image: bytes | Array | None = None
-    """Encoded picture, or RGB uint8 [H, W, 3]."""
+    image: bytes | Array | None = None  # encoded picture, or RGB uint8 [H, W, 3]
     prompt: str = ""
-    text: Array | None = None
-    """Text encoder rows [1, text_len, text_dim] in place of the prompt."""
+    text: Array | None = None  # text encoder rows [1, text_len, text_dim] in place of the prompt
     seed: int = 0
     options: Options = field(default_factory=Options)
-    audio: Array | None = None
-    """[samples] at sample_rate, mono, in [-1, 1]."""
-    audio_features: Array | None = None
-    """[1, L+1, Ca, frames of whole blocks], in place of audio."""
+    audio: Array | None = None  # [samples] at sample_rate, mono, in [-1, 1]
+    audio_features: Array | None = None  # [1, L+1, Ca, frames of whole blocks], in place of audio
     noise: Array | None = None
     """[blocks, C, F, h, w]: step 0's input for the next blocks, in place of the seed's."""
-    sink_distance: Array | None = None
-    """int64 [blocks, num_steps], likewise."""
+    sink_distance: Array | None = None  # int64 [blocks, num_steps], likewise
 
 
 def parse_request(

@@ -25,8 +25,7 @@ class BlockInput:
 
     num_frames: int
     """Video frames of audio in it; the last block of a stream may hold fewer than the others."""
-    audio_tokens: Arrays
-    """audio_local and audio_global, as `Stage.step` takes them."""
+    audio_tokens: Arrays  # audio_local and audio_global, as `Stage.step` takes them
     audio_ms: float
     ready_at: float
 
@@ -35,8 +34,7 @@ class BlockInput:
 class GivenFeatures:
     """A block's features that came in place of sound."""
 
-    audio_features: Array
-    """[1, L+1, Ca, num_frames]."""
+    audio_features: Array  # [1, L+1, Ca, num_frames]
     num_frames: int
 
 
@@ -53,12 +51,10 @@ class AvatarSession(ServedSession):
     request: AvatarRequest
     config: PipelineConfig
     audio: StreamingAudio = field(init=False)
-    encoding: bool = False
-    """A block's sound is with the audio models."""
+    encoding: bool = False  # a block's sound is with the audio models
     uses_features: bool | None = None
     num_feature_blocks: int = 0
-    next_block: int = 0
-    """Next block to enter stage 0."""
+    next_block: int = 0  # next block to enter stage 0
     recalibrated: Array | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)

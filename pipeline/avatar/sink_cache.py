@@ -19,16 +19,12 @@ class BlockPlan:
     """What one denoising step does with one block."""
 
     block: int
-    slot: int
-    """Ring slot that the block is written into."""
-    write_index: int
-    """Cache token at which that slot begins."""
+    slot: int  # ring slot that the block is written into
+    write_index: int  # cache token at which that slot begins
     valid_tokens: int
     """Cache tokens that attention may see, the block's own included: always a prefix."""
-    first_frame: int
-    """Temporal position (latent frames) of the block's first frame."""
-    reference_position: int
-    """Temporal position of the sink's reference token for this block."""
+    first_frame: int  # temporal position (latent frames) of the block's first frame
+    reference_position: int  # temporal position of the sink's reference token for this block
 
 
 class SinkCache:

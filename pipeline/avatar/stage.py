@@ -29,10 +29,8 @@ class StepConstants:
 
     modulation: Array
     """[1, 6, D] float32: the timestep's shift, scale and gate for attention and FFN."""
-    head_modulation: Array
-    """[1, D] float32."""
-    dsigma: Array
-    """[1] float32: sigma of the next step - sigma of this one, negative."""
+    head_modulation: Array  # [1, D] float32
+    dsigma: Array  # [1] float32: sigma of the next step - sigma of this one, negative
 
 
 class StepSession:
@@ -51,8 +49,7 @@ class StageSession:
     """Everything a session owns on this device."""
 
     steps: list[StepSession]
-    prefill: BoundGraph
-    """Fills the sink of the first step's cache."""
+    prefill: BoundGraph  # fills the sink of the first step's cache
     motion: Array
 
 

@@ -15,21 +15,17 @@ class PipelineConfig(StreamConfig):
 
     FILE: ClassVar[str] = "pipeline.json"
 
-    audio_layers: int
-    """Hidden states per audio frame: wav2vec2 layers + 1."""
+    audio_layers: int  # hidden states per audio frame: wav2vec2 layers + 1
     audio_dim: int
     num_audio_tokens: int = 4
     """Local audio tokens per latent frame, without the learned padding token."""
     # Schedule
     num_steps: int = 4
     shift: float = 3.0
-    frames_per_block: int = 3
-    """Latent frames denoised together."""
-    window_blocks: int = 4
-    """Ring slots of the KV cache: the current block and the ones before it."""
+    frames_per_block: int = 3  # latent frames denoised together
+    window_blocks: int = 4  # ring slots of the KV cache: the current block and the ones before it
     # Sink
-    motion_frames: int = 19
-    """Latent frames handed to the framepack motioner."""
+    motion_frames: int = 19  # latent frames handed to the framepack motioner
     sink_position: int = 30
     """Temporal position of the reference token until the video has grown past it."""
     sink_distance_min: int = 4
@@ -42,8 +38,7 @@ class PipelineConfig(StreamConfig):
     round_rope_to_half: bool = False
     """Round RoPE tables to float16, as the release does; for parity runs."""
     # VAE
-    warmup_frames: int = 7
-    """Motion latents that are decoded and discarded before block 0."""
+    warmup_frames: int = 7  # motion latents that are decoded and discarded before block 0
     # Audio
     sample_rate: int = 16_000
     fps: int = 25

@@ -40,8 +40,7 @@ class RollingConfig(StreamConfig):
     denoising_steps: tuple[int, ...] = (1000, 800, 600, 400, 200)
     """Noise levels of 0..1000 before the shift, noisiest first; a window is as many blocks."""
     shift: float = 5.0
-    context_timestep: float = 0.0
-    """What the clean pass is told; no noise is added for it."""
+    context_timestep: float = 0.0  # what the clean pass is told; no noise is added for it
     sampler: str = "renoise"
     """`renoise`: predict the clean latent, add fresh noise; `euler`: follow the velocity."""
     # Schedule
@@ -49,10 +48,8 @@ class RollingConfig(StreamConfig):
     """`diagonal`: one joint window over all levels; `sequential`: block after block."""
     frames_per_block: int = 3
     # Cache and attention
-    span_frames: int = 21
-    """Frames that one pass attends to, its own included."""
-    sink_frames: int = 3
-    """First frames of the stream that are kept for ever."""
+    span_frames: int = 21  # frames that one pass attends to, its own included
+    sink_frames: int = 3  # first frames of the stream that are kept for ever
     sink_position: str = "adjacent"
     """`adjacent`: keys are contiguous in time, the sink just before the recent history;
     `true`: the sink stays where it was, so its distance grows."""

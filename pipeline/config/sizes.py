@@ -11,26 +11,21 @@ from typing import TYPE_CHECKING, ClassVar, Self
 class StreamConfig:
     """The fields of every stream. A subclass adds its own and checks them all."""
 
-    FILE: ClassVar[str]
-    """Its name beside the graphs; every model reads it when it loads."""
+    FILE: ClassVar[str]  # its name beside the graphs; every model reads it when it loads
     FIRST_IN_FILE: ClassVar[tuple[str, ...]] = ()
     """Fields that the file begins with; the others follow in the order of their declaration."""
 
     preset: str
-    height: int
-    """Video height in pixels, a multiple of `spatial_stride * patch_size`."""
+    height: int  # video height in pixels, a multiple of `spatial_stride * patch_size`
     width: int
     latent_channels: int = 16
     spatial_stride: int = 8
-    temporal_stride: int = 4
-    """Video frames per latent frame."""
-    patch_size: int = 2
-    """Side of the transformer's square patch in latent pixels."""
+    temporal_stride: int = 4  # video frames per latent frame
+    patch_size: int = 2  # side of the transformer's square patch in latent pixels
     num_layers: int
     num_heads: int
     head_dim: int
-    text_len: int
-    """Rows of the text conditioning, padding included."""
+    text_len: int  # rows of the text conditioning, padding included
     text_dim: int
     if TYPE_CHECKING:  # declared by each subclass, at its own place in the file
         frames_per_block: int

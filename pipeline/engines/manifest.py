@@ -69,11 +69,9 @@ class Machine:
     """The part of a machine that a plan depends on."""
 
     gpu: str
-    compute_capability: str
-    """`9.0` for an H100."""
+    compute_capability: str  # `9.0` for an H100
     tensorrt: str
-    library: str = "tensorrt"
-    """`tensorrt`, or `tensorrt_rtx`, whose plans are another format."""
+    library: str = "tensorrt"  # `tensorrt`, or `tensorrt_rtx`, whose plans are another format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +80,13 @@ class Manifest:
 
     graph: str
     machine: Machine
-    gpu_memory_bytes: int
-    """Memory of the GPU it was built on; 0 where there was none."""
+    gpu_memory_bytes: int  # memory of the GPU it was built on; 0 where there was none
     opset: int
     precision: str
     sources: dict[str, str]
     """File -> sha256 of the graph and of every file that its weights lie in."""
     weights_bytes: int
-    scratch_bytes: int
-    """Activation memory of one execution context."""
+    scratch_bytes: int  # activation memory of one execution context
     plan_bytes: int
     builder_flags: tuple[str, ...]
     build_seconds: float

@@ -18,10 +18,8 @@ MAX_BLOCKS = 1_000_000
 class RollingOptions:
     """The JSON object of the `options` input."""
 
-    num_frames: int | None = None
-    """Length of the stream in video frames; None: until END."""
-    rules: str = DEPLOYED
-    """Schedule and cache, by their name in `pipeline.config.rules`."""
+    num_frames: int | None = None  # length of the stream in video frames; None: until END
+    rules: str = DEPLOYED  # schedule and cache, by their name in `pipeline.config.rules`
 
     @classmethod
     def parse(cls, raw: bytes, config: RollingConfig, rules: Iterable[str]) -> "RollingOptions":
@@ -48,8 +46,7 @@ class RollingRequest:
     session: int
     start: bool
     end: bool
-    prompt: str | None = None
-    """None: as before, in a START the empty prompt."""
+    prompt: str | None = None  # none: as before, in a START the empty prompt
     text: Array | None = None
     """Text encoder rows float32 [1, text_len, text_dim] in place of the prompt."""
     seed: int = 0

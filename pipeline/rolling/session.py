@@ -25,10 +25,8 @@ class Change:
 
     prompt: str | None = None
     text: Array | None = None
-    num_blocks: int | None = None
-    """Length of the stream, known from now on."""
-    noise: Array | None = None
-    """[levels, C, F, h, w] of the block that enters."""
+    num_blocks: int | None = None  # length of the stream, known from now on
+    noise: Array | None = None  # [levels, C, F, h, w] of the block that enters
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -38,14 +36,11 @@ class RollingSession(ServedSession):
     CONDITIONS = ("text", "noise")
 
     request: RollingRequest
-    config: RollingConfig
-    """The rules it runs under."""
+    config: RollingConfig  # the rules it runs under
     next_tick: int = 0
-    asked: int = 0
-    """Blocks that requests have asked for."""
+    asked: int = 0  # blocks that requests have asked for
     given_noise: deque[Array] = field(default_factory=deque)
-    changes: dict[int, Change] = field(default_factory=dict)
-    """By tick."""
+    changes: dict[int, Change] = field(default_factory=dict)  # by tick
 
     def __post_init__(self) -> None:
         if self.length is not None:

@@ -22,8 +22,7 @@ class FinishedBlock(NamedTuple):
     """A block that has passed all levels."""
 
     block: int
-    latent: Array
-    """[1, C, F, h, w], clean."""
+    latent: Array  # [1, C, F, h, w], clean
 
 
 class WindowSession:

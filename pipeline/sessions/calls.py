@@ -45,8 +45,7 @@ class Calls(Protocol):
 class Executor(ABC):
     """Runs the models. Every call blocks and may come from any thread."""
 
-    decoder: ClassVar[str]
-    """The model that makes frames of latents."""
+    decoder: ClassVar[str]  # the model that makes frames of latents
 
     def __init__(self, config: PipelineConfig | RollingConfig, folder: Path, calls: Calls) -> None:
         """`folder` has the tokenizer."""

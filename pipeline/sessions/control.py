@@ -27,8 +27,7 @@ S = TypeVar("S", bound=ServedSession)
 class Control(ABC, Generic[S]):
     """`submit`, `refuse` and `fail_all` may be called from any thread."""
 
-    name: str
-    """Of the public model."""
+    name: str  # of the public model
 
     def __init__(self, executor: Executor, *, max_sessions: int, idle_timeout_s: float) -> None:
         self.max_sessions = max_sessions

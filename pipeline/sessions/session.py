@@ -59,14 +59,10 @@ class BlockFrames:
     """One answered block."""
 
     block: int
-    frame_index: int
-    """Index of frames[0] in the stream."""
-    frames: Array
-    """uint8 RGB [T, H, W, 3]."""
-    latent: Array
-    """Final latent float32 [1, C, F, h, w]."""
-    timings_ms: Array
-    """float32: total, queued, then the models' (docs/protocol.md)."""
+    frame_index: int  # index of frames[0] in the stream
+    frames: Array  # uint8 RGB [T, H, W, 3]
+    latent: Array  # final latent float32 [1, C, F, h, w]
+    timings_ms: Array  # float32: total, queued, then the models' (docs/protocol.md)
 
 
 class Reply(Protocol):
@@ -97,15 +93,13 @@ class ServedSession(ABC):
     CONDITIONS: ClassVar[tuple[str, ...]]
     """Fields of START's request that only the models need; a picture may be large."""
 
-    request: Any
-    """The START request."""
+    request: Any  # the START request
     last_seen: float
     phase: Phase = Phase.STARTING
     failed: str | None = None
     refused_start: str | None = None
     """What the last START heard that came for its id when it had ended."""
-    in_flight: int = 0
-    """Pieces of its work that are with a model or queued there."""
+    in_flight: int = 0  # pieces of its work that are with a model or queued there
     next_delivery: int = 0
     requests: deque[OpenRequest] = field(default_factory=deque)
     held: Reply | None = None

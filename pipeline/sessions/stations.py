@@ -19,12 +19,9 @@ class Work:
     """A block, or a tick, on its way through the stations."""
 
     session: Any
-    block: int
-    """Blocks of a session leave a station in this order."""
-    latent: Array | None = None
-    """[1, C, F, h, w], after the last station that changed it."""
-    frames: Array | None = None
-    """uint8 RGB [T, H, W, 3], once it is decoded."""
+    block: int  # blocks of a session leave a station in this order
+    latent: Array | None = None  # [1, C, F, h, w], after the last station that changed it
+    frames: Array | None = None  # uint8 RGB [T, H, W, 3], once it is decoded
     times_ms: list[float] = field(default_factory=list)
     """What each station took, its queue left out."""
 

@@ -30,10 +30,8 @@ ALL_SESSIONS = 0
 class StepTensors(NamedTuple):
     """Names of what a step of a model that holds sessions takes and gives."""
 
-    output: str
-    """What a step gives."""
-    order: str = "block"
-    """The input that numbers a session's steps from 0."""
+    output: str  # what a step gives
+    order: str = "block"  # the input that numbers a session's steps from 0
 
 
 class BlsCalls:

@@ -134,8 +134,7 @@ class SessionModel(Model):
     """A device with sessions; one request at a time."""
 
     step_tensors: StepTensors
-    device_type: type[Any]
-    """What runs the sessions, of a folder and `device_options`."""
+    device_type: type[Any]  # what runs the sessions, of a folder and `device_options`
     holds_sessions = True
 
     def device_options(self) -> dict[str, Any]:
@@ -208,8 +207,7 @@ class PublicModel(Model):
 
     orchestrator: Control[Any]
     calls: BlsCalls
-    parse: Callable[..., Any]
-    """A request's tensors, checked; ValueError in words for the client."""
+    parse: Callable[..., Any]  # a request's tensors, checked; ValueError in words for the client
     holds_sessions = True
 
     def initialize(self, args: dict[str, str]) -> None:
