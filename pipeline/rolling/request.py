@@ -46,7 +46,7 @@ class RollingRequest:
     session: int
     start: bool
     end: bool
-    prompt: str | None = None  # none: as before, in a START the empty prompt
+    prompt: str | None = None  # None: as before, in a START the empty prompt
     text: Array | None = None
     """Text encoder rows float32 [1, text_len, text_dim] in place of the prompt."""
     seed: int = 0
