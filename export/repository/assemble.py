@@ -173,11 +173,10 @@ def main() -> None:
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
     with written(given.out) as names:
-        steps, threads = given.steps, given.threads
+        steps, threads, shares = given.steps, given.threads, None
         config = folder_of(AVATAR.denoiser, given.artifacts) / AVATAR.config
         if not steps and models is None and config.is_file():
             shares = shared_out(json.loads(config.read_text())["num_steps"], num_cores())
-            print(shares, file=sys.stderr)
             steps, threads = shares.text, threads or shares.threads
         out = assemble(
             given.artifacts,
@@ -186,6 +185,8 @@ def main() -> None:
             steps=steps,
             threads=threads or 1,
         )
+        if shares:
+            print(shares, file=sys.stderr)
         names += sorted(path.parent.name for path in out.glob("*/config.pbtxt"))
 
 

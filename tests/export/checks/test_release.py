@@ -14,6 +14,7 @@ from export.checks import release as verify_release
 from export.checks.compile import write_slice
 from export.checks.sides import program_of
 from export.checks.verify import compare
+from export.engines.profiles import ranges_of
 from export.graphs import dit as dit_graphs
 from export.graphs import vae as vae_graphs
 from export.presets import slice_of
@@ -136,7 +137,8 @@ def test_the_14b_needs_what_its_parameters_take(tmp_path: Path) -> None:
 def plans(tmp_path: Path) -> Path:
     machine = Machine(gpu="Stand-in", compute_capability="9.0", tensorrt="11.0.0")
     for name in ("dit_step", "audio_tokens", "vae_decoder"):
-        write_plan(DEMO / f"{name}.onnx", tmp_path, machine, {"actors": 1})
+        profiles = ranges_of(name, PRESETS["demo"].pipeline)
+        write_plan(DEMO / f"{name}.onnx", tmp_path, machine, profiles=profiles)
     return tmp_path
 
 
