@@ -66,8 +66,9 @@ class OnnxDriver:
         session = self._graphs[graph]
         binding = session.io_binding()
         for name, feed in feeds.items():
-            dtype = np.float32 if dtype_of(name).is_floating_point else np.int64
-            binding.bind_ortvalue_input(name, _ortvalue(feed.astype(dtype)))
+            if name != "tokens":  # in the type that another graph gave them
+                feed = feed.astype(np.float32 if dtype_of(name).is_floating_point else np.int64)
+            binding.bind_ortvalue_input(name, _ortvalue(feed))
         wanted = {value.name for value in session.get_inputs()}
         for name, value in (self._caches | self._texts).items():
             if name in wanted:

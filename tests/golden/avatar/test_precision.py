@@ -13,6 +13,7 @@ from export.graphs.exporter import export_preset
 from export.graphs.fp8 import SCALE, make_fp8
 from networks.checkpoint import load_tensors
 from networks.dit import DiT
+from pipeline.engines.manifest import ON_DEVICE
 from tests.golden.avatar.dit_plays import play_forwards
 from tests.golden.avatar.dit_stream import DiTStream, TorchDriver, load_dit
 from tests.golden.avatar.onnx_driver import OnnxDriver, open_graphs
@@ -124,7 +125,7 @@ def test_a_bfloat16_graph_is_valid_and_keeps_the_wire_in_float32(
         onnx.checker.check_model(path, full_check=True)
         model = onnx.load(path, load_external_data=False)
         for value in (*model.graph.input, *model.graph.output):
-            on_device = value.name.startswith(("cache_", "present_", "text_k_", "text_v_"))
+            on_device = value.name.startswith(ON_DEVICE)
             kind = value.type.tensor_type.elem_type
             if kind != onnx.TensorProto.INT64:
                 wanted = onnx.TensorProto.BFLOAT16 if on_device else onnx.TensorProto.FLOAT
