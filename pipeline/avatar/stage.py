@@ -133,8 +133,7 @@ class Stage:
         sink_distance: Array,
         reference: Array | None = None,
     ) -> Array:
-        """Denoise `block` by every owned step; returns the latent [1, C, F, h, w], valid until
-        the next call.
+        """Denoise `block` by every owned step; returns the latent [1, C, F, h, w].
 
         audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
         [num_steps] of all steps; `reference` re-calibrates the sink before the block.

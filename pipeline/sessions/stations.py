@@ -1,4 +1,4 @@
-"""Stations: a model with its queue and the two threads that wait for it. While one block is worked
+"""Stations: a model with its queue and the threads, mostly two, that wait for it. While one block is worked
 on, the next is already queued there, so a model never idles between two blocks."""
 
 import queue
