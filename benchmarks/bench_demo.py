@@ -25,7 +25,8 @@ import typer
 
 from benchmarks.report import machine, percentiles, table
 from deploy.server.local import LocalServer
-from live_avatar_client import Session, read_audio
+from export.commands import failing_in_words
+from live_avatar_client import AvatarError, Session, read_audio
 from live_avatar_client.protocol import FPS, SAMPLE_RATE, Block
 from pipeline.engines.base import Array
 
@@ -114,13 +115,14 @@ def measure(repository: Path, image: Path, audio: Array, seconds: float) -> dict
     }
 
 
+@failing_in_words(RuntimeError, AvatarError)
 def main(
     repository: Path = Path("build/model_repository"),
     against: Annotated[Path | None, typer.Option(help="to be served in turns with it")] = None,
     image: Path = Path("examples/portrait.png"),
     audio: Path = Path("examples/speech.flac"),
-    seconds: Annotated[float, typer.Option(help="audio of the main run")] = 30.0,
-    rounds: Annotated[int, typer.Option(help="lives of each server")] = 1,
+    seconds: Annotated[float, typer.Option(min=2, help="audio of the main run")] = 30.0,
+    rounds: Annotated[int, typer.Option(min=1, help="lives of each server")] = 1,
 ) -> None:
     """How fast is the whole path, from the client's audio to the client's frames?"""
     sound = np.concatenate(list(read_audio(audio)))

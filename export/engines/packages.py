@@ -76,7 +76,7 @@ def load_tensorrt(rtx: bool, folder: Path = PACKAGES) -> Any:
         except ImportError as error:
             raise RuntimeError(
                 f"TensorRT is not here ({error}); build inside the image of deploy/Dockerfile, "
-                "or try the graphs without a GPU: --rtx"
+                "or try the graphs without a GPU: --rtx --compute-capability 8.9"
             ) from None
     if not is_installed(folder):
         raise RuntimeError("TensorRT-RTX is not here: python -m export.engines.packages")

@@ -1,5 +1,5 @@
-"""Stations: a model with its queue and the threads, mostly two, that wait for it. While one block is worked
-on, the next is already queued there, so a model never idles between two blocks."""
+"""Stations: a model with its queue and the threads that wait for it. While one block is worked on,
+the next is already queued there, so a model never idles between two blocks."""
 
 import queue
 import threading
