@@ -41,7 +41,7 @@ class StepSession:
         self.plan = SinkCache(stage.config).plan
         self.rope = RopeTables(stage.config)
         self.cache = stage.trunk.new_buffers("cache_")
-        self.denoise: BoundGraph = stage.block.bind(stage.trunk, self.cache, text)
+        self.denoise: BoundGraph = stage.block_input.bind(stage.trunk, self.cache, text)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,19 +95,21 @@ class Stage:
             for name in ("dit_step", "dit_embed", "dit_sink", "dit_text")
         )
         c, dim = self.config, self.config.num_heads * self.config.head_dim
-        self.block = TrunkInput(self.trunk, embed, (c.frames_per_block, c.tokens_per_frame, dim))
-        self.sink = TrunkInput(self.trunk, embed_sink, (1, c.num_sink_tokens, dim))
+        self.block_input = TrunkInput(
+            self.trunk, embed, (c.frames_per_block, c.tokens_per_frame, dim)
+        )
+        self.sink_input = TrunkInput(self.trunk, embed_sink, (1, c.num_sink_tokens, dim))
         table = load_file(folder / "timesteps.safetensors")
         schedule = Schedule(self.config.num_steps, self.config.shift)
         self.constants = [_constants(table, schedule, step) for step in steps]
         self._clean = _rows(table, 0.0)
         self.sessions: dict[int, StageSession] = {}
         self._no_pose = np.zeros(c.latent_shape, np.float32)
-        self._one_actor = np.ones((1, *self.block.tokens.shape[:2], 1), np.float32)
+        self._one_actor = np.ones((1, *self.block_input.tokens.shape[:2], 1), np.float32)
         self._unheard = {
             "audio_local": np.zeros((1, 1, *c.audio_local_shape[2:]), np.float32),
             "audio_global": np.zeros((1, 1, dim), np.float32),
-            "actor_mask": np.zeros((1, *self.sink.tokens.shape[:2], 1), np.float32),
+            "actor_mask": np.zeros((1, *self.sink_input.tokens.shape[:2], 1), np.float32),
         }
 
     def open(self, session: int, reference: Array, motion: Array, text: Array) -> None:
@@ -118,7 +120,7 @@ class Stage:
         shared_text = self.trunk.new_buffers("text_")
         self.text_engine.bind({}, shared_text).run({"text": text})
         steps = [StepSession(self, c, shared_text) for c in self.constants]
-        prefill = self.sink.bind(self.trunk, steps[0].cache, shared_text)
+        prefill = self.sink_input.bind(self.trunk, steps[0].cache, shared_text)
         state = StageSession(steps=steps, prefill=prefill, motion=motion)
         self.sessions[session] = state
         self._fill_sink(state, reference)
@@ -174,7 +176,7 @@ class Stage:
         step.rope.write_block(plan.slot, plan.first_frame)
         step.rope.place_reference(plan.reference_position)
         cos_q, sin_q = step.rope.block_tables(plan.first_frame)
-        self.block.embed.run({"latent": latent, "pose": self._no_pose})
+        self.block_input.embed.run({"latent": latent, "pose": self._no_pose})
         step.denoise.run(
             {
                 **audio,
@@ -188,7 +190,7 @@ class Stage:
                 "write_index": np.array([plan.write_index], np.int64),
             }
         )
-        velocity = unpatchified(self.block.velocity, self.config)
+        velocity = unpatchified(self.block_input.velocity, self.config)
         return latent + step.constants.dsigma * velocity
 
     def _fill_sink(self, state: StageSession, reference: Array) -> None:
@@ -200,7 +202,7 @@ class Stage:
         """
         first, *others = state.steps
         cos, sin = first.rope.sink_tables()
-        self.sink.embed.run({"reference": reference, "motion": state.motion})
+        self.sink_input.embed.run({"reference": reference, "motion": state.motion})
         state.prefill.run(
             {
                 **self._unheard,
