@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from live_avatar_client.live.session import LiveFrame, LiveSession
+    from live_avatar_client.live.frame import LiveFrame
+    from live_avatar_client.live.session import LiveSession
     from live_avatar_client.protocol import AvatarError, Block
     from live_avatar_client.rolling import VideoStream
     from live_avatar_client.session import Session
@@ -32,7 +33,7 @@ _HOMES = {
     "read_audio": "sound.audio",
     "AvatarError": "protocol",
     "Block": "protocol",
-    "LiveFrame": "live.session",
+    "LiveFrame": "live.frame",
     "LiveSession": "live.session",
     "VideoStream": "rolling",
     "Session": "session",

@@ -24,6 +24,10 @@ from live_avatar_client.live.statistics import Counts
 from live_avatar_client.protocol import FPS, SAMPLES_PER_FRAME, Array
 
 FRAME_S = 1 / FPS
+MAX_LEAD_S = 5.0
+"""A server that needs longer for a block is slower than real time, and no lead helps."""
+_ROOM_S = 0.02  # between a block's coming and its being due
+_RELIEF = 0.98  # per block: what one slow block asked for is forgotten in half a minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +51,12 @@ class Shown:
 
 
 class Plan:
-    """`frames_per_block` and `look_ahead`, both in frames, are the server's."""
+    """`lead_s` is the least lead: what blocks took lately may ask for more. `frames_per_block` and
+    `look_ahead`, both in frames, are the server's."""
 
     def __init__(self, now_s: float, *, lead_s: float, frames_per_block: int, look_ahead: int):
-        self.lead_s, self.frames_per_block, self.look_ahead = lead_s, frames_per_block, look_ahead
+        self.frames_per_block, self.look_ahead = frames_per_block, look_ahead
+        self.lead_s = self._least_lead_s = lead_s
         self.generation = 0
         self.counts = Counts()
         self.t0_s: float | None = None
@@ -60,6 +66,7 @@ class Plan:
         self._begun_s: float | None = None  # when the speech came that ends the face's silence
         self._is_urgent = False  # the face still speaks what was interrupted
         self._num_started = self._num_received = 0  # blocks
+        self._started_s: deque[float] = deque()  # of blocks under way
         self._ticks = 0
         self._is_late = False
         self._cuts: deque[Cut] = deque()
@@ -119,6 +126,7 @@ class Plan:
         if len(said):
             self._begun_s = None
         self._num_started += 1
+        self._started_s.append(now_s)
         self._is_urgent = False
         return sound
 
@@ -129,13 +137,13 @@ class Plan:
                 f"the server's blocks have {num_frames} frames, this session was told "
                 f"{self.frames_per_block}: give frames_per_block={num_frames}"
             )
-        first = self._num_received * self.frames_per_block
-        if self.t0_s is None:
+        took_s = now_s - self._started_s.popleft()
+        if self.t0_s is None:  # block 0, which waited for START
             self.t0_s = now_s
         else:
-            ends = (cut.end for cut in self._cuts if cut.end < first + self.frames_per_block)
-            first = max([first, *ends])
-            self.counts.received(self._time_of(first, now_s) - now_s)
+            self.counts.received(self._time_of(self._first_shown, now_s) - now_s)
+            kept_s = self._least_lead_s + (self.lead_s - self._least_lead_s) * _RELIEF
+            self.lead_s = max(kept_s, min(took_s + _ROOM_S, MAX_LEAD_S))
         self._num_received += 1
 
     def show(self, now_s: float) -> Shown | None:
@@ -174,6 +182,13 @@ class Plan:
     @property
     def _frames_received(self) -> int:
         return self._num_received * self.frames_per_block
+
+    @property
+    def _first_shown(self) -> int:
+        """The first frame of the block that comes next which is not left out."""
+        first = self._frames_received
+        ends = (cut.end for cut in self._cuts if cut.end < first + self.frames_per_block)
+        return max([first, *ends])
 
     @property
     def _resume(self) -> int:

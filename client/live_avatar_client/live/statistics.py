@@ -38,8 +38,9 @@ class LiveStatistics:
     dropped: int  # frames that the viewer did not take in time
     interruptions: int
     onset_s: Percentiles  # from `feed` to a silent face until its first frame with speech is shown
-    ahead_s: Percentiles  # how long before its first frame's moment a block came; late below 0
+    ahead_s: Percentiles  # how long before its first frame's moment a block came; 0 if late
     queued_s: float  # speech that waits to be said
+    lead_s: float  # how long before its first frame is due a block is sent at present
 
 
 @dataclass(slots=True)
