@@ -2,8 +2,8 @@
 
 The demo preset behind the real server on this machine: a live session with bursts of speech at
 random moments and interruptions, its pauses filled by the idle face; beside it the naive way, sound
-sent on at real time and frames shown 0.8 s later. Mouths are read from the pixels, by the judge of
-the drawn world, which knows the example portrait's character.
+sent on at real time and frames shown 0.8 s behind it. Mouths are read from the pixels, by the judge
+of the drawn world, which knows the example portrait's character.
 
     python -m benchmarks.bench_live
     python -m benchmarks.bench_live --seconds 20 --bursts 5 --stops 2

@@ -6,7 +6,6 @@ spoken, frames shown with a constant delay.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -109,39 +108,51 @@ async def _speak(face: LiveSession, talk: list[Burst], began_s: float) -> None:
             face.interrupt()
 
 
-def naive(url: str, image: Path, talk: list[Burst], seconds: float) -> Seen:
-    """Hold the talk by sending 40 ms of sound every 40 ms, silence while nothing is said. Frame k
-    is shown when its sound was due, and `NAIVE_DELAY_S` later."""
-    seen, began = Seen(), threading.Event()
-    began_s = opened_s = time.monotonic()
+class Trickle:
+    """The sound of a talk as it would be spoken: 40 ms every 40 ms, silence while nothing is said.
+    The talk begins a second after `began_s`."""
 
-    def trickle() -> Iterator[Array]:
-        nonlocal began_s
-        waiting, coming = np.empty(0, np.int16), list(talk)
-        began_s = time.monotonic()
-        began.set()
-        for frame in range(round((seconds + 1) * FPS)):
-            now_s = began_s + frame / FPS
-            while coming and now_s >= began_s + 1.0 + coming[0].at_s:
-                coming[0].fed_s = began_s + 1.0 + coming[0].at_s
-                waiting = coming.pop(0).samples
-            for burst in talk:
-                if burst.stop_s is not None and np.isnan(burst.stopped_s):
-                    if now_s >= began_s + 1.0 + burst.stop_s:
-                        burst.stopped_s = began_s + 1.0 + burst.stop_s
-                        waiting = waiting[:0]
+    def __init__(self, talk: list[Burst], seconds: float) -> None:
+        self.began_s = float("nan")
+        self.sounds: list[Array] = []  # int16 [640] each
+        self._talk, self._num_frames = talk, round((seconds + 1) * FPS)
+
+    def __iter__(self) -> Iterator[Array]:
+        self.began_s = time.monotonic()
+        waiting = np.empty(0, np.int16)
+        for frame in range(self._num_frames):
+            begin_s = self.began_s + frame / FPS
+            waiting = self._happened(begin_s - 1 / FPS, begin_s, waiting)
             sound, waiting = waiting[:SAMPLES_PER_FRAME], waiting[SAMPLES_PER_FRAME:]
-            seen.sounds.append(np.pad(sound, (0, SAMPLES_PER_FRAME - len(sound))))
-            time.sleep(max(0.0, now_s + 1 / FPS - time.monotonic()))  # its last sample is spoken
-            yield seen.sounds[-1]
+            self.sounds.append(np.pad(sound, (0, SAMPLES_PER_FRAME - len(sound))))
+            time.sleep(max(0.0, begin_s + 1 / FPS - time.monotonic()))  # its last sample is spoken
+            yield self.sounds[-1]
 
+    def _happened(self, since_s: float, until_s: float, waiting: Array) -> Array:
+        """What waits to be spoken after the bursts and interruptions of a time."""
+        for burst in self._talk:
+            at_s = self.began_s + 1.0 + burst.at_s
+            if since_s < at_s <= until_s:
+                burst.fed_s, waiting = at_s, burst.samples
+            if burst.stop_s is not None:
+                at_s = self.began_s + 1.0 + burst.stop_s
+                if since_s < at_s <= until_s:
+                    burst.stopped_s, waiting = at_s, waiting[:0]
+        return waiting
+
+
+def naive(url: str, image: Path, talk: list[Burst], seconds: float) -> Seen:
+    """Hold the talk the naive way. A frame is shown `NAIVE_DELAY_S` behind the beginning of its
+    sound, or when it comes if that is later."""
+    seen, trickle, opened_s = Seen(), Trickle(talk, seconds), time.monotonic()
     with Session(url=url, image=image, prompt=PROMPT, idle=False) as session:
-        for block in session.stream(trickle()):
+        for block in session.stream(trickle):
             arrived_s = time.monotonic()
-            shown_s = began_s + NAIVE_DELAY_S + block.frame_index / FPS
+            shown_s = trickle.began_s + NAIVE_DELAY_S + block.frame_index / FPS
             seen.late += arrived_s > shown_s
             seen.jitter_ms.append(1e3 * max(0.0, arrived_s - shown_s))
-            seen.time_s += [shown_s + k / FPS for k in range(len(block.frames))]
+            seen.time_s += [max(arrived_s, shown_s + k / FPS) for k in range(len(block.frames))]
             seen.pictures += list(block.frames)
+    seen.sounds = trickle.sounds
     seen.first_frame_s = seen.time_s[0] - opened_s
     return seen
