@@ -33,6 +33,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
         final_with_frames: bool = False,
         silent: bool = False,
         block_s: float = 0.0,
+        refuses_prompts: bool = False,
     ) -> None:
         self.model = model
         self.error_at_block = error_at_block
@@ -42,6 +43,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.final_with_frames = final_with_frames
         self.silent = silent
         self.block_s = block_s
+        self.refuses_prompts = refuses_prompts
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.cancelled = threading.Event()
@@ -66,6 +68,9 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
                 if not context.is_active():
                     return
             if self.silent:
+                continue
+            if self.refuses_prompts and "prompt" in tensors:
+                yield refusal(request.id, "prompt came in mid-session")
                 continue
             num_samples += len(tensors.get("audio", tensors.get("audio_int16", ())))
             due = -(-num_samples // 640)
@@ -103,6 +108,13 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
             response.outputs.add(name=name, datatype=NAMES[array.dtype], shape=array.shape)
             response.raw_output_contents.append(array.tobytes())
         return response
+
+
+def refusal(request_id: str, words: str) -> Any:
+    """An error that ends one request, as Triton sends it."""
+    response = service_pb2.ModelInferResponse(id=request_id)
+    response.parameters["triton_final_response"].bool_param = True
+    return service_pb2.ModelStreamInferResponse(error_message=words, infer_response=response)
 
 
 def read_tensors(request: Any) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from live_avatar_client.live.connection import Connection
-from live_avatar_client.protocol import Array, AvatarError, Block
+from live_avatar_client.protocol import Array, AvatarError, Block, is_final
 from live_avatar_client.sequence import FAREWELL_S, Sequence
 
 
@@ -23,12 +23,24 @@ class LiveExchange:
     on_end: Callable[[], None]
 
     def __post_init__(self) -> None:
+        self._asked: dict[str, asyncio.Future[None]] = {}  # by the id of the request
         self._reading = asyncio.create_task(self._read())
 
     def post(self, tensors: Mapping[str, Array], *, start: bool = False, end: bool = False) -> None:
         """Send a request."""
         request = self.sequence.request(tensors, time.monotonic(), start=start, end=end)
         self.connection.send(request)
+
+    async def ask(self, tensors: Mapping[str, Array]) -> None:
+        """Send a request that the server may refuse, and wait for its answer; AvatarError with the
+        server's words then, and the session goes on."""
+        number = str(self.sequence.ledger.num_sent)
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        self.post(tensors)
+        try:
+            await answer
+        finally:
+            del self._asked[number]
 
     def check_patience(self, now_s: float) -> None:
         """Give a server up that owes an answer for too long."""
@@ -57,6 +69,13 @@ class LiveExchange:
         self._fail(error)
 
     def _enter(self, message: Any) -> None:
+        answer = self._asked.get(message.infer_response.id)
+        if answer is not None and message.error_message:
+            self.sequence.ledger.answered(message.infer_response.id)
+            _settle(answer, AvatarError(message.error_message))
+            return
+        if answer is not None and is_final(message.infer_response):
+            _settle(answer, None)
         try:
             self.sequence.enter(message, time.perf_counter(), time.monotonic())
             while self.sequence.ledger.blocks:
@@ -70,9 +89,19 @@ class LiveExchange:
         """Keep the first error, with the way back, and leave the server."""
         if self.sequence.error is not None:
             return
-        way_back = "this conversation is over, open a new session to go on"
-        if self.sequence.fail(AvatarError(f"{error}; {way_back}")):
+        final = AvatarError(f"{error}; this conversation is over, open a new session to go on")
+        for answer in self._asked.values():
+            _settle(answer, final)
+        if self.sequence.fail(final):
             self.post({}, end=True)
         else:
             self.connection.cancel()
         self.on_end()
+
+
+def _settle(answer: asyncio.Future[None], error: AvatarError | None) -> None:
+    if not answer.done():
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)

@@ -139,11 +139,11 @@ class LiveSession:
         self._advance()
         return generation
 
-    def set_prompt(self, prompt: str) -> None:
-        """Go on under another prompt. A server that can't change it says so: `frames` raises."""
+    async def set_prompt(self, prompt: str) -> None:
+        """Go on under another prompt. AvatarError where the server can't; the talk goes on then."""
         self._alive()
         assert self._exchange
-        self._exchange.post(condition(prompt, None))
+        await self._exchange.ask(condition(prompt, None))
 
     async def frames(self) -> AsyncIterator[LiveFrame]:
         """Every frame at its time, 25 in a second, until the session is closed. AvatarError when it

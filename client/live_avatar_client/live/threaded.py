@@ -46,7 +46,7 @@ class ThreadedLiveSession:
         return self._call(self._face.interrupt)
 
     def set_prompt(self, prompt: str) -> None:
-        self._call(self._face.set_prompt, prompt)
+        self._wait(self._face.set_prompt(prompt))
 
     def statistics(self) -> LiveStatistics:
         return self._call(self._face.statistics)

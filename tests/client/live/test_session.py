@@ -280,6 +280,36 @@ def test_calls_at_the_wrong_moment_are_told_so() -> None:
     held(talk)
 
 
+def test_a_prompt_is_taken_or_refused_in_words_and_the_talk_goes_on() -> None:
+    """A wish that can't be met is no reason to hang up."""
+
+    async def talk(face: LiveSession) -> None:
+        await frames_for(face, 0.2)
+        await asyncio.wait_for(face.set_prompt("ä smile"), 2)
+        assert (await frames_for(face, 1.0))[-1].index == 25
+
+    async def refused(face: LiveSession) -> None:
+        with pytest.raises(AvatarError, match=r"prompt came in mid-session$"):
+            await asyncio.wait_for(face.set_prompt("a smile"), 2)
+        assert (await frames_for(face, 1.0))[-1].index == 25
+
+    avatar = FakeAvatar()
+    held(talk, avatar)
+    prompts = [t["prompt"].tobytes().decode() for _, t in avatar.requests if "prompt" in t]
+    assert prompts == ["ä smile"]
+    held(refused, FakeAvatar(refuses_prompts=True))
+
+
+def test_a_prompt_hears_of_the_talks_end() -> None:
+    """Who waits for an answer that never comes would wait for ever."""
+
+    async def talk(face: LiveSession) -> None:
+        with pytest.raises(AvatarError, match="silent"):
+            await asyncio.wait_for(face.set_prompt("a smile"), 3)
+
+    held(talk, FakeAvatar(silent=True), timeout_s=0.3)
+
+
 def test_the_servers_live_mode_is_asked_for_only_when_wanted() -> None:
     """A server that does not know the option refuses it."""
 
