@@ -25,7 +25,7 @@ def test_three_steps_are_served_by_two_stages_or_three(tmp_path: Path) -> None:
     latents = []
     for steps, num_stages, sends_sink in (("", 3, "yes"), ("0,1 2", 2, "no")):
         repository = assemble(artifacts, tmp_path / f"repository_{num_stages}", steps=steps)
-        config = repository / "live_avatar" / "config.pbtxt"
+        config = repository / "live_avatar" / "configs" / "cpu.pbtxt"
         config.write_text(with_parameter(config.read_text(), "sends_sink", sends_sink))
         with LocalServer(repository, log_dir=tmp_path / f"log_{num_stages}") as server:
             url = server.grpc_url
