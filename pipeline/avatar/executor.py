@@ -21,19 +21,31 @@ class AvatarExecutor(Executor):
     config: PipelineConfig
 
     def __init__(
-        self, config: PipelineConfig, stages: Sequence[str], folder: Path, calls: Calls
+        self,
+        config: PipelineConfig,
+        stages: Sequence[str],
+        folder: Path,
+        calls: Calls,
+        *,
+        sends_sink: bool = False,
     ) -> None:
-        """`stages` own the denoising steps, in order; `folder` has the tokenizer."""
+        """`stages` own the denoising steps, in order; `folder` has the tokenizer. With `sends_sink`
+        the first stage alone computes a sink, and the others get it from there."""
         super().__init__(config, folder, calls)
         self.stages = stages
         self.num_stages = len(stages)
+        self.sends_sink = sends_sink and len(stages) > 1
 
     def start(self, request: AvatarRequest) -> None:
         """Condition on picture and prompt, open the session at every stage and the decoder."""
         self.calls.ready()
         text, motion = self.condition(request)
-        prefill = {"reference": motion[:, :, :1].copy(), "motion": motion, "text": text}
-        tensors: dict[str, Arrays] = dict.fromkeys(self.stages, prefill)
+        given = {"motion": motion, "text": text}
+        prefill = {**given, "reference": motion[:, :, :1].copy()}
+        tensors: dict[str, Arrays] = dict.fromkeys(
+            self.stages, given if self.sends_sink else prefill
+        )
+        tensors[self.stages[0]] = prefill
         self.calls.open(request.session, {**tensors, DECODER: {"motion": motion}})
 
     def condition(self, request: AvatarRequest) -> tuple[Array, Array]:
@@ -65,3 +77,7 @@ class AvatarExecutor(Executor):
         latent = self.calls.step(self.stages[stage], session, block, tensors)
         assert latent is not None, "a stage answered without a latent"
         return latent
+
+    def sink(self, session: int) -> Array:
+        """What the first stage's sink holds; the tensor `sink` of the others' next step."""
+        return self.calls.read(self.stages[0], session, "sink")

@@ -20,6 +20,7 @@ def local_executor(
     num_threads: int = 1,
     max_sessions: int = 4,
     load_engine: EngineLoader = Engine,
+    sends_sink: bool = False,
 ) -> AvatarExecutor:
     """Every model of `folder` (an artifacts folder) in this process. `steps` per stage, by default
     one each; `load_engine` loads what holds sessions: stages and decoder."""
@@ -44,4 +45,4 @@ def local_executor(
 
     run = {name: engine.run for name, engine in graphs.items()}
     calls = LocalCalls({**run, "conditioning": conditioning}, devices, max_sessions)
-    return AvatarExecutor(config, stages, folder, calls)
+    return AvatarExecutor(config, stages, folder, calls, sends_sink=sends_sink)

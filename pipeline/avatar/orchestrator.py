@@ -29,6 +29,7 @@ class BlockWork(Work):
     input: BlockInput
     sink_distance: Array
     reference: Array | None
+    sink: Array | None = None  # what the first stage made of the reference, for the others
     wait_ms: float
 
 
@@ -90,10 +91,15 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
 
     def _step(self, stage: int, work: BlockWork) -> bool:
         tensors = {"latent": work.latent, **work.input.audio_tokens}
-        if work.reference is not None:
-            tensors["reference"] = work.reference
         tensors["sink_distance"] = work.sink_distance
+        if work.sink is not None:
+            tensors["sink"] = work.sink
+        elif work.reference is not None:
+            tensors["reference"] = work.reference
         work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
+        is_new = work.block == 0 or work.reference is not None
+        if self.executor.sends_sink and stage == 0 and is_new:
+            work.sink = self.executor.sink(work.session.id)
         return True
 
     # The control thread

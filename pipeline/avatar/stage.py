@@ -6,7 +6,7 @@ is timestep forcing (Live Avatar, arXiv 2512.04677; docs/method.md section 3).
 
 All steps share one graph and one set of weights: a step is a row of timesteps.safetensors and a
 dsigma. What does not depend on the step is computed once per session: the prompt's K/V, and the
-sink's, of which every cache gets a copy.
+sink's, of which every cache gets a copy. Other devices may get a copy, too (`sink`).
 """
 
 from dataclasses import dataclass
@@ -51,6 +51,7 @@ class StageSession:
     steps: list[StepSession]
     prefill: BoundGraph  # fills the sink of the first step's cache
     motion: Array
+    has_sink: bool = False
 
 
 class TrunkInput:
@@ -112,10 +113,13 @@ class Stage:
             "actor_mask": np.zeros((1, *self.sink_input.tokens.shape[:2], 1), np.float32),
         }
 
-    def open(self, session: int, reference: Array, motion: Array, text: Array) -> None:
-        """Give `session` caches, compute its prompt's K/V and fill its sink.
+    def open(
+        self, session: int, motion: Array, text: Array, reference: Array | None = None
+    ) -> None:
+        """Give `session` caches, compute its prompt's K/V and fill its sink. Without `reference`
+        the first block has to bring a `sink`.
 
-        reference [1, C, 1, h, w], motion [1, C, motion_frames, h, w], text [1, text_len, text_dim].
+        motion [1, C, motion_frames, h, w], text [1, text_len, text_dim], reference [1, C, 1, h, w].
         """
         shared_text = self.trunk.new_buffers("text_")
         self.text_engine.bind({}, shared_text).run({"text": text})
@@ -123,7 +127,8 @@ class Stage:
         prefill = self.sink_input.bind(self.trunk, steps[0].cache, shared_text)
         state = StageSession(steps=steps, prefill=prefill, motion=motion)
         self.sessions[session] = state
-        self._fill_sink(state, reference)
+        if reference is not None:
+            self._fill_sink(state, reference)
 
     def step(
         self,
@@ -134,19 +139,31 @@ class Stage:
         audio_global: Array,
         sink_distance: Array,
         reference: Array | None = None,
+        sink: Array | None = None,
     ) -> Array:
         """Denoise `block` by every owned step; returns the latent [1, C, F, h, w].
 
         audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
-        [num_steps] of all steps; `reference` re-calibrates the sink before the block.
+        [num_steps] of all steps; `reference` re-calibrates the sink before the block, or `sink`
+        fills it with what the stage before has computed.
         """
         state = self.sessions[session]
         if reference is not None:
             self._fill_sink(state, reference)
+        if sink is not None:
+            self.trunk.write_rows(sink, state.steps[0].cache, self.config.num_sink_tokens)
+            self._copy_sink(state)
+        if not state.has_sink:
+            raise ValueError(f"session {session} has no sink: neither reference nor sink has come")
         audio = {"audio_local": audio_local, "audio_global": audio_global}
         for number, step in zip(self.steps, state.steps, strict=True):
             latent = self._denoise(step, block, latent, audio, int(sink_distance[number]))
         return latent
+
+    def sink(self, session: int) -> Array:
+        """K/V of the session's sink as bytes, which `step` of another stage takes."""
+        first = self.sessions[session].steps[0]
+        return self.trunk.read_rows(first.cache, self.config.num_sink_tokens)
 
     def close(self, session: int) -> None:
         """Free the session's caches; unknown sessions are ignored."""
@@ -162,7 +179,7 @@ class Stage:
         local, overall = (
             np.zeros(shape, np.float32) for shape in (c.audio_local_shape, c.audio_global_shape)
         )
-        self.open(nobody, motion[:, :, :1].copy(), motion, text)
+        self.open(nobody, motion, text, motion[:, :, :1].copy())
         latent = np.zeros(c.latent_shape, np.float32)
         distance = np.full(c.num_steps, c.sink_position, np.int64)
         for block in (c.window_blocks - 1, c.window_blocks):
@@ -194,14 +211,8 @@ class Stage:
         return latent + step.constants.dsigma * velocity
 
     def _fill_sink(self, state: StageSession, reference: Array) -> None:
-        """Fill the sink of every step's cache (docs/method.md section 3).
-
-        Its K/V are those of clean tokens, the same at every step: one is filled, the others get a
-        copy. A tensor that all shared would have to be joined with each one's ring in every layer
-        of every call.
-        """
-        first, *others = state.steps
-        cos, sin = first.rope.sink_tables()
+        """Compute the sink's K/V (docs/method.md section 3)."""
+        cos, sin = state.steps[0].rope.sink_tables()
         self.sink_input.embed.run({"reference": reference, "motion": state.motion})
         state.prefill.run(
             {
@@ -212,8 +223,17 @@ class Stage:
                 "write_index": np.zeros(1, np.int64),
             }
         )
+        self._copy_sink(state)
+
+    def _copy_sink(self, state: StageSession) -> None:
+        """From the first step's cache to the others: the sink's K/V are those of clean tokens, the
+        same at every step. A tensor that all shared would have to be joined with each one's ring in
+        every layer of every call.
+        """
+        first, *others = state.steps
         for step in others:
             self.trunk.copy_rows(first.cache, step.cache, self.config.num_sink_tokens)
+        state.has_sink = True
 
 
 def unpatchified(velocity: Array, config: PipelineConfig) -> Array:

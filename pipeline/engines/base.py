@@ -61,6 +61,14 @@ class LoadedGraph(ABC):
     def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
         """Copy the first rows of every buffer [1, N, rows, d] to the one of its name."""
 
+    @abstractmethod
+    def read_rows(self, buffers: Buffers, num_rows: int) -> Array:
+        """The bytes of the first rows of every buffer [1, N, rows, d], for another process."""
+
+    @abstractmethod
+    def write_rows(self, rows: Array, buffers: Buffers, num_rows: int) -> None:
+        """Set what `read_rows` of such buffers gave; ValueError if it is of another size."""
+
 
 class BoundGraph(ABC):
     """A graph on one set of buffers."""
@@ -87,6 +95,13 @@ class BoundGraph(ABC):
 
 EngineLoader = Callable[[Path, int], LoadedGraph]
 """From the path of a graph and the cores that may run it: `Engine`, or a loader of plans."""
+
+
+def rows_per_buffer(rows: Array, sizes: list[int]) -> list[Array]:
+    """The bytes of `read_rows`, split; ValueError if they are not as many as the sizes say."""
+    if rows.dtype != np.uint8 or rows.size != sum(sizes):
+        raise misfit("what fills the first rows", rows, np.dtype(np.uint8), [sum(sizes)])
+    return np.split(rows.reshape(-1), np.cumsum(sizes)[:-1])
 
 
 def misfit(where: str, array: Array, dtype: np.dtype[Any], shape: object) -> ValueError:

@@ -62,6 +62,10 @@ class SessionWorker:
         """Run `block` of `session`; OutOfOrder if its predecessor has not come yet."""
         return self._thread.submit(self._step, session, block, tensors)
 
+    def read(self, session: int, what: str) -> Future[Array]:
+        """What the device holds of `session`: its method `what` says."""
+        return self._thread.submit(self._read, session, what)
+
     def close(self, session: int) -> Future[None]:
         """Close `session`, open or not."""
         return self._thread.submit(self._close, session)
@@ -92,9 +96,7 @@ class SessionWorker:
         self._next_block[session] = 0
 
     def _step(self, session: int, block: int, tensors: dict[str, Any]) -> Array | None:
-        wanted = self._next_block.get(session)
-        if wanted is None:
-            raise RuntimeError(f"{self.name}: session {session} is not open here")
+        wanted = self._check_open(session)
         if block < wanted:
             raise RuntimeError(f"{self.name}: block {block} of session {session} came twice")
         if block > wanted:
@@ -106,6 +108,17 @@ class SessionWorker:
             logger.exception("%s failed", self.name)
             raise
         return result.copy() if self._copies and result is not None else result
+
+    def _read(self, session: int, what: str) -> Array:
+        self._check_open(session)
+        held: Array = getattr(self.device, what)(session)
+        return held
+
+    def _check_open(self, session: int) -> int:
+        """The session's next block."""
+        if (block := self._next_block.get(session)) is None:
+            raise RuntimeError(f"{self.name}: session {session} is not open here")
+        return block
 
     def _close(self, session: int) -> None:
         self._next_block.pop(session, None)

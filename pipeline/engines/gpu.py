@@ -159,11 +159,24 @@ class Gpu:
 
     def copy_rows(self, source: DeviceBuffer, target: DeviceBuffer, num_rows: int) -> None:
         """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to one like it."""
-        _, heads, rows, size = source.shape
-        row = size * BYTES[source.dtype]
         kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        places = target.address, rows * row, source.address, rows * row
-        self.call("cudaMemcpy2DAsync", *places, num_rows * row, heads, kind, self.stream)
+        heads, whole, first = _rows_of(source, num_rows)
+        places = target.address, whole, source.address, whole
+        self.call("cudaMemcpy2DAsync", *places, first, heads, kind, self.stream)
+
+    def download_rows(self, source: DeviceBuffer, target: Array, num_rows: int) -> None:
+        """Start a copy of the first rows (axis 2) of a buffer [1, N, rows, d] to pinned bytes."""
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        heads, whole, first = _rows_of(source, num_rows)
+        places = target.ctypes.data, first, source.address, whole
+        self.call("cudaMemcpy2DAsync", *places, first, heads, kind, self.stream)
+
+    def upload_rows(self, source: Array, target: DeviceBuffer, num_rows: int) -> None:
+        """The counterpart of `download_rows`."""
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        heads, whole, first = _rows_of(target, num_rows)
+        places = target.address, whole, source.ctypes.data, first
+        self.call("cudaMemcpy2DAsync", *places, first, heads, kind, self.stream)
 
     def wait(self) -> None:
         """Until all that was started is done; errors of it show up here."""
@@ -218,6 +231,13 @@ class CapturedGraph:
 
     def launch(self) -> None:
         self._gpu.call("cudaGraphLaunch", self._executable, self._gpu.stream)
+
+
+def _rows_of(buffer: DeviceBuffer, num_rows: int) -> tuple[int, int, int]:
+    """Of a buffer [1, N, rows, d]: N, bytes of a head, and bytes of its first rows."""
+    _, heads, rows, size = buffer.shape
+    row = size * BYTES[buffer.dtype]
+    return heads, rows * row, num_rows * row
 
 
 def _bytes_of(shape: Shape, dtype: str) -> int:

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from pipeline.engines.base import Array, Arrays, BoundGraph, Buffers, LoadedGraph, misfit
+from pipeline.engines.base import (
+    Array,
+    Arrays,
+    BoundGraph,
+    Buffers,
+    LoadedGraph,
+    misfit,
+    rows_per_buffer,
+)
 
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -43,6 +51,17 @@ class Engine(LoadedGraph):
     def copy_rows(self, source: Buffers, target: Buffers, num_rows: int) -> None:
         for name, array in source.items():
             target[name][:, :, :num_rows] = array[:, :, :num_rows]
+
+    def read_rows(self, buffers: Buffers, num_rows: int) -> Array:
+        first = (array[:, :, :num_rows] for array in buffers.values())
+        return np.concatenate([np.ascontiguousarray(rows).view(np.uint8).ravel() for rows in first])
+
+    def write_rows(self, rows: Array, buffers: Buffers, num_rows: int) -> None:
+        first = [array[:, :, :num_rows] for array in buffers.values()]
+        for target, data in zip(
+            first, rows_per_buffer(rows, [t.nbytes for t in first]), strict=True
+        ):
+            target[...] = data.view(target.dtype).reshape(target.shape)
 
     def run(self, inputs: Arrays) -> Buffers:
         """Run a stateless graph; shapes may differ from call to call."""

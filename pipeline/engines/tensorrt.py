@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engines.base import Array, Arrays, BoundGraph, Buffers, LoadedGraph
+from pipeline.engines.base import (
+    Array,
+    Arrays,
+    BoundGraph,
+    Buffers,
+    LoadedGraph,
+    rows_per_buffer,
+)
 from pipeline.engines.gpu import CapturedGraph, DeviceBuffer, Gpu, Shape
 from pipeline.engines.host_arrays import check_within, narrowed, widened
 from pipeline.engines.manifest import Manifest, TensorSpec, manifest_path
@@ -110,6 +117,22 @@ class TensorRTEngine(LoadedGraph):
         is started next."""
         for name, buffer in source.items():
             self.gpu.copy_rows(buffer, target[name], num_rows)
+
+    def read_rows(self, buffers: Buffers, num_rows: int) -> Array:
+        sizes = [_rows_bytes(buffer, num_rows) for buffer in buffers.values()]
+        pinned = self.gpu.allocate_pinned((sum(sizes),), "uint8")
+        for buffer, part in zip(buffers.values(), rows_per_buffer(pinned, sizes), strict=True):
+            self.gpu.download_rows(buffer, part, num_rows)
+        self.gpu.wait()
+        return pinned
+
+    def write_rows(self, rows: Array, buffers: Buffers, num_rows: int) -> None:
+        sizes = [_rows_bytes(buffer, num_rows) for buffer in buffers.values()]
+        pinned = self.gpu.allocate_pinned((sum(sizes),), "uint8")
+        np.concatenate(rows_per_buffer(rows, sizes), out=pinned)
+        for buffer, part in zip(buffers.values(), rows_per_buffer(pinned, sizes), strict=True):
+            self.gpu.upload_rows(part, buffer, num_rows)
+        self.gpu.wait()
 
     def check_fit(self, name: str, array: Array) -> None:
         check_within(self.manifest.inputs[name], array, f"{self.path.name}: {name}")
@@ -260,6 +283,10 @@ class TensorRTBinding(BoundGraph):
 
 def _fits(buffer: DeviceBuffer, spec: TensorSpec) -> bool:
     return buffer.dtype == spec.dtype and spec.holds(buffer.shape)
+
+
+def _rows_bytes(buffer: DeviceBuffer, num_rows: int) -> int:
+    return buffer.num_bytes // buffer.shape[2] * num_rows
 
 
 def plan_loader(device: int, cuda: Any = None, trt: Any = None) -> Callable[..., TensorRTEngine]:

@@ -35,6 +35,9 @@ class Calls(Protocol):
     def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
         """Have a model do a session's block or tick `number`. None if that makes nothing."""
 
+    def read(self, model: str, session: int, what: str) -> Array:
+        """What a model holds of a session, by name."""
+
     def close(self, session: int) -> None:
         """Free the session at every model; never raises."""
 
@@ -99,6 +102,9 @@ class LocalCalls:
     def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
         worker, tensors = self.workers[model], dict(inputs)
         return in_turn(lambda: worker.step(session, number, tensors).result())
+
+    def read(self, model: str, session: int, what: str) -> Array:
+        return self.workers[model].read(session, what).result()
 
     def close(self, session: int) -> None:
         for worker in self.workers.values():

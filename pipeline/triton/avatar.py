@@ -11,7 +11,7 @@ from pipeline.avatar.stage import Stage
 from pipeline.identity.holders import Identity
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.models import PublicModel, SessionModel
-from pipeline.triton.parameters import names, seconds, steps
+from pipeline.triton.parameters import names, seconds, steps, yes_or_no
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 
@@ -22,6 +22,7 @@ class LiveAvatarModel(PublicModel):
     def load(self) -> None:
         stages = self.parameter("stages", names)
         idle_timeout_s = self.parameter("idle_timeout_s", seconds)
+        sends_sink = self.parameter("sends_sink", yes_or_no)
         identity = self.identity(num_steps=self.config.num_steps)
         holders = dict.fromkeys(stages, StageModel.step_tensors)
         holders[DECODER] = DecoderModel.step_tensors
@@ -29,7 +30,7 @@ class LiveAvatarModel(PublicModel):
         self.parse = partial(parse_request, config=self.config)
         self.orchestrator = AvatarOrchestrator(
             self.config,
-            AvatarExecutor(self.config, stages, self.folder, self.calls),
+            AvatarExecutor(self.config, stages, self.folder, self.calls, sends_sink=sends_sink),
             max_sessions=identity.max_sessions,
             idle_timeout_s=idle_timeout_s,
         )
@@ -38,7 +39,7 @@ class LiveAvatarModel(PublicModel):
 class StageModel(SessionModel):
     """`dit_stage_N`; which denoising steps it owns is its parameter `steps`."""
 
-    step_tensors = StepTensors("latent")
+    step_tensors = StepTensors("latent", held="sink")
     device_type = Stage
 
     def identity(self, **_: Any) -> Identity:

@@ -32,6 +32,8 @@ class StepTensors(NamedTuple):
 
     output: str  # what a step gives
     order: str = "block"  # the input that numbers a session's steps from 0
+    held: str | None = None
+    """What may be read of a session between two steps: an output that is asked for alone."""
 
 
 class BlsCalls:
@@ -83,10 +85,14 @@ class BlsCalls:
         self.examination.check(_identity(future.result()) for future in opened)
 
     def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
-        output, order = self.holders[model]
-        numbered = {order: np.array([number], np.int64), **inputs}
-        step = partial(self.call, model, numbered, [output], correlation_id=session, flags=0)
-        return in_turn(step).get(output)
+        holder = self.holders[model]
+        numbered = {holder.order: np.array([number], np.int64), **inputs}
+        step = partial(self.call, model, numbered, [holder.output], correlation_id=session, flags=0)
+        return in_turn(step).get(holder.output)
+
+    def read(self, model: str, session: int, what: str) -> Array:
+        sequence = {"correlation_id": session, "flags": 0}
+        return self.call(model, self._first(model), [what], **sequence)[what]
 
     def close(self, session: int) -> None:
         end_of = partial(self.call, outputs=[], correlation_id=session, flags=END)

@@ -174,6 +174,10 @@ class SessionModel(Model):
 
     def _answer(self, request: Any) -> Any:
         try:
+            held = self.step_tensors.held
+            if held and list(request.requested_output_names()) == [held]:
+                read = self.worker.read(request.correlation_id(), held).result()
+                return pb.InferenceResponse([pb.Tensor(held, read)])
             result = self._take(request)
         except Exception as error:  # the worker has logged what is a fault of the device
             return pb.InferenceResponse(error=pb.TritonError(str(error)))

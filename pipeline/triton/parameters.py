@@ -26,6 +26,13 @@ def seconds(text: str) -> float:
     return value
 
 
+def yes_or_no(text: str) -> bool:
+    """An option."""
+    if text.strip() not in ("yes", "no"):
+        raise ValueError("wanted yes or no")
+    return text.strip() == "yes"
+
+
 def names(text: str) -> list[str]:
     """Models in order, `a,b,c`, each once."""
     found = [name.strip() for name in text.split(",")]

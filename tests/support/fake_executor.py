@@ -30,6 +30,7 @@ class FakeExecutor:
     """Adds 1 to a latent per stage; frames say which session and block they are."""
 
     num_stages = CONFIG.num_steps
+    sends_sink = False
 
     def __init__(self, step_s: float = 0.0) -> None:
         self.step_s = step_s

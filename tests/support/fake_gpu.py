@@ -153,7 +153,7 @@ class FakeCuda:
         kind: int,
         stream: int,
     ) -> tuple[int]:
-        assert kind == 3
+        assert kind in (1, 2, 3)
         assert width <= min(to_pitch, source_pitch)
         for row in range(height):
             ctypes.memmove(to + row * to_pitch, source + row * source_pitch, width)

@@ -85,7 +85,7 @@ def test_pipelined_equals_sequential_with_four_caches(
     conditions = request(1, audio)
     text, motion = executor.condition(conditions)
     for stage in stages:
-        stage.open(1, motion[:, :, :1].copy(), motion, text)
+        stage.open(1, motion, text, motion[:, :, :1].copy())
     decoder.open(1, motion)
     distance = np.full(config.num_steps, DISTANCE, np.int64)
     recalibrated: np.ndarray | None = None
@@ -106,12 +106,14 @@ def test_pipelined_equals_sequential_with_four_caches(
         np.testing.assert_array_equal(frames, piped.blocks[block].frames)
 
 
+@pytest.mark.parametrize("sends_sink", [False, True])
 @pytest.mark.parametrize("steps", [[[0, 1], [2, 3]], [[0, 1, 2, 3]], [[0], [1, 2], [3]]])
 def test_folding_steps_onto_fewer_stages_changes_nothing(
-    audio: np.ndarray, piped: FakeReply, steps: list[list[int]]
+    audio: np.ndarray, piped: FakeReply, steps: list[list[int]], sends_sink: bool
 ) -> None:
-    """Steps of one stage share weights, text and a prefill, never a cache."""
-    folded = local_executor(DEMO, steps)
+    """Steps of one stage share weights, text and a prefill, never a cache. Stages may share a
+    prefill, too: its K/V are the same bytes wherever they are computed."""
+    folded = local_executor(DEMO, steps, sends_sink=sends_sink)
     try:
         reply = stream(folded, request(1, audio))[0]
     finally:
@@ -185,7 +187,7 @@ def test_a_thousand_blocks_leave_memory_flat_and_positions_have_no_end() -> None
     local = rng.standard_normal(config.audio_local_shape, np.float32)
     overall = rng.standard_normal(config.audio_global_shape, np.float32)
     distance = np.full(config.num_steps, 30, np.int64)
-    stage.open(1, motion[:, :, :1].copy(), motion, text)
+    stage.open(1, motion, text, motion[:, :, :1].copy())
     spread = {}
     memory = 0
     # 900 blocks from the start, then 100 that begin 1.5 million latent frames (66 hours) later.

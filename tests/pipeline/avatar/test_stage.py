@@ -45,7 +45,7 @@ def play(steps: list[int], num_blocks: int) -> tuple[Counter[str], Stage]:
         return rng.standard_normal(shape, np.float32)
 
     motion = random(1, c.latent_channels, c.motion_frames, c.latent_height, c.latent_width)
-    stage.open(1, motion[:, :, :1].copy(), motion, random(1, c.text_len, c.text_dim))
+    stage.open(1, motion, random(1, c.text_len, c.text_dim), motion[:, :, :1].copy())
     for block in range(num_blocks):
         stage.step(
             1,

@@ -72,6 +72,24 @@ def test_rows_are_copied_to_the_buffers_of_their_names_and_no_more(trunk: Engine
         assert not target[name][:, :, CONFIG.num_sink_tokens :].any()
 
 
+def test_rows_that_were_read_are_written_to_other_buffers(trunk: Engine) -> None:
+    """Another process would get a sink of other heads or layers, or too much of it."""
+    source, target = trunk.new_buffers("cache_"), trunk.new_buffers("cache_")
+    rng, end = np.random.default_rng(0), CONFIG.num_sink_tokens
+    for array in source.values():
+        array[:] = rng.standard_normal(array.shape, np.float32)
+    rows = trunk.read_rows(source, end)
+    assert rows.size == sum(array[:, :, :end].nbytes for array in source.values())
+    trunk.write_rows(rows, target, end)
+    for name, array in source.items():
+        np.testing.assert_array_equal(target[name][:, :, :end], array[:, :, :end])
+        assert not target[name][:, :, end:].any()
+    with pytest.raises(
+        ValueError, match=rf"is uint8\[{rows.size - 1}\], wanted uint8\[{rows.size}\]"
+    ):
+        trunk.write_rows(rows[1:], target, end)
+
+
 def test_a_wrong_shape_or_name_is_named(trunk: Engine) -> None:
     """ONNX Runtime's own words don't say which graph."""
     cache = trunk.new_buffers("cache_")

@@ -80,7 +80,7 @@ def stream(stage: Stage, num_blocks: int) -> list[np.ndarray]:
 
     size = (c.latent_channels, c.motion_frames, c.latent_height, c.latent_width)
     motion = random(1, *size)
-    stage.open(7, motion[:, :, :1].copy(), motion, random(1, c.text_len, c.text_dim))
+    stage.open(7, motion, random(1, c.text_len, c.text_dim), motion[:, :, :1].copy())
     latents = []
     for block in range(num_blocks):
         audio = random(*c.audio_local_shape), random(*c.audio_global_shape)
@@ -101,6 +101,33 @@ def test_a_stage_on_plans_equals_a_stage_on_onnx_runtime(plans: Path, cuda: Fake
     sessions, growing, blocks = ["dit_text", "dit_sink", "prefill"], 2 * 4, 2 * 6
     assert cuda.count()["cudaGraphInstantiate"] == len(sessions) + growing + len(["dit_embed"])
     assert cuda.count()["cudaGraphLaunch"] == (blocks - growing) + (blocks - len(["dit_embed"]))
+
+
+def test_a_sink_goes_from_one_gpu_to_another(plans: Path) -> None:
+    """What a pipeline on several GPUs saves is a prefill on each but the first."""
+
+    def stage_of(gpu: FakeCuda) -> Stage:
+        return Stage(plans, [0, 1], load_engine=plan_loader(0, gpu, FakeTensorRT(gpu)))
+
+    first, second = stage_of(FakeCuda()), stage_of(FakeCuda())
+    stream(first, 1)
+    c, rng = CONFIG, np.random.default_rng(1)
+    motion, text = first.sessions[7].motion, np.zeros((1, c.text_len, c.text_dim), np.float32)
+    second.open(7, motion, text)
+    shapes = c.latent_shape, c.audio_local_shape, c.audio_global_shape
+    block = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    block.append(np.full(c.num_steps, c.sink_position))
+    with pytest.raises(ValueError, match="session 7 has no sink"):
+        second.step(7, 0, *block)
+    second.step(7, 0, *block, sink=first.sink(7))
+    gpus = [stage.trunk.gpu for stage in (first, second)]  # type: ignore[attr-defined]
+    for step in range(2):
+        caches = [stage.sessions[7].steps[step].cache for stage in (first, second)]
+        for name in caches[0]:
+            one, other = (gpu.read(cache[name]) for gpu, cache in zip(gpus, caches, strict=True))
+            end = c.num_sink_tokens
+            np.testing.assert_array_equal(one[:, :, :end], other[:, :, :end])
+            assert one[:, :, :end].any()
 
 
 def test_a_decoder_on_plans_equals_one_on_onnx_runtime(plans: Path, cuda: FakeCuda) -> None:

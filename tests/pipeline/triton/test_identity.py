@@ -62,7 +62,10 @@ def stage(serving: ModuleType, folder: Path, *, count: int = 1, **parameters: st
 
 def answer(model: Any, session: int, flags: int) -> Response:
     request = SimpleNamespace(
-        correlation_id=lambda: session, flags=lambda: flags, inputs=lambda: []
+        correlation_id=lambda: session,
+        flags=lambda: flags,
+        inputs=lambda: [],
+        requested_output_names=lambda: ["identity"],
     )
     (response,) = model.execute([request])
     return response
