@@ -35,7 +35,7 @@ from train.world.lips import mouth_curve
 from train.world.measure import find_pose, read_mouth
 from train.world.motion import Pose
 
-WARM_OPENINGS, WINDOW_S, PIECE, POSE_EVERY = 5, 1.5, 125, 5
+WARM_OPENINGS, WINDOW_S, PIECE, POSE_EVERY = 5, 1.2, 125, 5
 IMAGE = Path("examples/portrait.png")
 
 
@@ -58,12 +58,12 @@ def openings(pictures: Sequence[Array]) -> Array:
 
 def reactions(talk: Sequence[Burst], time_s: Array, opening: Array) -> dict[str, list[float]]:
     """Milliseconds from a burst's coming until the mouth is seen open, and from an interruption
-    until it is seen closed and stays so; what never happens within a window counts as infinite."""
+    until it is seen closed and stays so; what does not happen within `WINDOW_S` counts as that."""
     onset, closing = [], []
     for burst in talk:
         after = (time_s >= burst.fed_s) & (time_s < burst.fed_s + WINDOW_S)
         is_open = time_s[after & (opening >= CLOSED)]
-        onset.append(1e3 * (is_open[0] - burst.fed_s) if len(is_open) else np.inf)
+        onset.append(1e3 * (is_open[0] - burst.fed_s) if len(is_open) else 1e3 * WINDOW_S)
         if burst.stop_s is not None:
             after = (time_s >= burst.stopped_s) & (time_s < burst.stopped_s + WINDOW_S)
             is_open = time_s[after & (opening >= CLOSED)]

@@ -193,7 +193,7 @@ class Plan:
     @property
     def _resume(self) -> int:
         """The first frame that may give way to the next block."""
-        return min(max(self._mirror.last_speech + 1, self.position), self._next_frame)
+        return max(self._mirror.last_speech + 1, self.position)
 
     @property
     def _samples_wanted(self) -> int:
@@ -214,10 +214,9 @@ class Plan:
         return time_s + (frame - at) * FRAME_S
 
     def _plan_cut(self, now_s: float) -> None:
-        """Let idle and muted frames give way to the block that starts now. Behind an interruption
-        those frames of it, too, that still belong to the old sound: its look-ahead."""
-        begin = self._resume
-        end = self._mirror.end if self._is_urgent else self._next_frame
+        """Let idle and muted frames give way to the block that starts now: to its first frame that
+        hears new sound. Those before it are the look-ahead of what was sent."""
+        begin, end = self._resume, self._mirror.end
         if begin < end:
             soonest_s = max(now_s, self._time_of(begin, now_s) - self.lead_s)
             self._cuts.append(Cut(begin=begin, end=end, expected_s=soonest_s + self.lead_s))

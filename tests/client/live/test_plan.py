@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client.live.speech import PATIENCE_S
-from tests.support.simulated_talk import BLOCK, Talk, speech
+from tests.client.live.simulated_talk import BLOCK, Talk, speech
 
 TICK_S = 0.04
 
@@ -42,10 +42,10 @@ def test_a_burst_is_answered_by_the_next_block_whenever_it_comes(phase: float) -
     talk = Talk()
     talk.feed(5.0 + phase, speech(3.0))
     talk.run(12.0)
-    # The server's time, what is left of a tick, and the look-ahead that silence had used up.
-    assert onset_s(talk, 5.0 + phase) <= 0.15 + TICK_S + 2 * TICK_S + 1e-6
+    assert onset_s(talk, 5.0 + phase) <= 0.15 + TICK_S + 1e-6  # the server's time, a tick's rest
     assert talk.plan.counts.late == 0
-    assert 0 <= talk.plan.counts.skipped <= 12 + 5  # the block just begun, and the lead before it
+    # The block just begun, the lead before it, the look-ahead that silence had used up.
+    assert 0 <= talk.plan.counts.skipped <= 12 + 5 + 2
 
 
 def test_what_is_fed_is_heard_whole_and_in_one_piece() -> None:
@@ -73,7 +73,7 @@ def test_a_microphone_is_heard_without_tears(chunk_s: float) -> None:
     assert len(loud) == len(said), "something was lost, or said twice"
     gap_s = (loud[-1] + 1 - loud[0] - len(said)) / 16_000
     assert gap_s <= 0.1, "more than the room that the first block's early coming took"
-    assert onset_s(talk, 3.0) <= 0.48 + 0.15 + 4 * TICK_S + chunk_s
+    assert onset_s(talk, 3.0) <= 0.48 + 0.15 + TICK_S + chunk_s
 
 
 def test_a_short_word_waits_a_moment_for_more_and_not_at_all_when_it_is_whole() -> None:
@@ -87,7 +87,7 @@ def test_a_short_word_waits_a_moment_for_more_and_not_at_all_when_it_is_whole() 
         talk.run(8.0)
         onsets.append(onset_s(talk, 5.0))
         assert np.count_nonzero(talk.heard) == 3200
-    assert onsets[1] <= 0.15 + 3 * TICK_S
+    assert onsets[1] <= 0.15 + TICK_S + 1e-6
     assert onsets[0] - onsets[1] == pytest.approx(PATIENCE_S, abs=TICK_S)
 
 
@@ -140,7 +140,7 @@ def test_what_is_said_after_an_interruption_is_heard() -> None:
         heard = np.concatenate([s.sent.sound for s in talk.shown if s.sent.generation == 1])
         loud = np.flatnonzero(heard)
         assert np.array_equal(heard[loud[0] : loud[0] + len(answer)], answer)
-        assert onset_s(talk, 5.0 + pause_s) <= 0.15 + 0.05 + 3 * TICK_S + PATIENCE_S
+        assert onset_s(talk, 5.0 + pause_s) <= 0.15 + TICK_S + 1e-6
 
 
 def test_interrupting_a_silent_face_skips_nothing() -> None:
@@ -191,7 +191,7 @@ def test_a_lead_of_several_blocks_keeps_several_under_way() -> None:
     talk.feed(10.0, speech(3.0))
     talk.run(30.0)
     assert talk.plan.counts.late == 0
-    assert onset_s(talk, 10.0) <= 1.9 + 3 * TICK_S
+    assert onset_s(talk, 10.0) <= 1.9 + TICK_S + 1e-6
 
 
 def test_sound_and_picture_stay_together_for_thirty_minutes() -> None:

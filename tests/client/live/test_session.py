@@ -11,8 +11,8 @@ import pytest
 
 from live_avatar_client import AvatarError, LiveFrame, LiveSession
 from live_avatar_client.live.session import KEPT_FRAMES
+from tests.client.live.simulated_talk import BLOCK, speech
 from tests.support.fake_avatar_server import FakeAvatar, serving
-from tests.support.simulated_talk import BLOCK, speech
 
 pytestmark = pytest.mark.long  # a conversation takes its time
 

@@ -8,8 +8,8 @@ import pytest
 
 from live_avatar_client import AvatarError
 from live_avatar_client.live.threaded import ThreadedLiveSession
+from tests.client.live.simulated_talk import speech
 from tests.support.fake_avatar_server import FakeAvatar, serving
-from tests.support.simulated_talk import speech
 
 pytestmark = pytest.mark.long  # a conversation takes its time
 
