@@ -43,7 +43,7 @@ def test_defaults_are_the_presets() -> None:
     """A plain START must behave as documented."""
     got = parse(True, **IMAGE)
     assert got.options.sink_distance == CONFIG.sink_distance
-    assert (got.prompt, got.seed, got.audio) == ("", 0, None)
+    assert (got.prompt, got.seed, got.audio, got.interrupt) == (None, 0, None, None)
 
 
 BAD = [
