@@ -65,11 +65,13 @@ INPUTS: Mapping[str, TensorSpec] = {
     "audio_features": TensorSpec(datatype="FP32", dims=(1, -1, -1, -1)),
     "sink_distance": TensorSpec(datatype="INT64", dims=(-1, -1)),
     "text": TensorSpec(datatype="FP32", dims=(-1, -1)),
+    "interrupt": TensorSpec(datatype="INT64", dims=(1,)),
 }
 """All optional for Triton; which ones a START or a later request needs, the model checks."""
 
 DEFAULT_OUTPUTS = ("frames", "frame_index", "block", "timings_ms")
 """Always asked for by name: Triton sends every output, `latent` too, when none is named."""
+GENERATION = "generation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class Block:
     asked for; `received_s` is `time.perf_counter()` at arrival; `audio` is the sound of these
     frames, float32 [640 T], with the silence that filled pauses; None where the session got no
     sound. With the option drop_first_frames it is what is played with them: the picture leads, as
-    in the release.
+    in the release. `generation` counts the interruptions before its sound came.
     """
 
     frames: Array
@@ -91,6 +93,7 @@ class Block:
     latent: Array | None
     received_s: float
     audio: Array | None = None
+    generation: int = 0
 
     def check_order(self, block: int, frame_index: int) -> None:
         """AvatarError if it is not the one that is due: one is missing, doubled or out of order."""
@@ -110,6 +113,7 @@ class Wire:
     want_latent: bool
     inputs: Mapping[str, TensorSpec] = field(default_factory=lambda: INPUTS)
     timings: tuple[str, ...] = TIMINGS
+    outputs: tuple[str, ...] = (*DEFAULT_OUTPUTS, GENERATION)
     sequence_id: int = field(default_factory=lambda: secrets.randbits(63) | 1)
     """Never 0, which means "no sequence" to Triton."""
 
@@ -140,17 +144,19 @@ class Wire:
         for name, array in tensors.items():
             request.inputs.add(name=name, datatype=self.inputs[name].datatype, shape=array.shape)
             request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
-        for name in (*DEFAULT_OUTPUTS, *(["latent"] if self.want_latent else [])):
+        for name in (*self.outputs, *(["latent"] if self.want_latent else [])):
             request.outputs.add(name=name)
         return request
 
     def block_from(self, response: Any, received_s: float) -> Block | None:
-        """The block in a `ModelInferResponse`; None where it is empty, as final ones are."""
-        if not response.outputs:
+        """The block in a `ModelInferResponse`; None where there is none, as in final ones and in
+        the answer to an interruption."""
+        given = {tensor.name for tensor in response.outputs}
+        if not given or (GENERATION in given and "frames" not in given):
             return None
         result = InferResult(response)
         arrays = {tensor.name: result.as_numpy(tensor.name) for tensor in response.outputs}
-        if missing := [name for name in DEFAULT_OUTPUTS if arrays.get(name) is None]:
+        if missing := [name for name in self.outputs if arrays.get(name) is None]:
             raise AvatarError(
                 f"the server's answer lacks {', '.join(missing)}; it has {', '.join(arrays)}"
             )
@@ -164,6 +170,7 @@ class Wire:
             timings_ms={name: float(ms) for name, ms in zip(names, timings, strict=False)},
             latent=arrays.get("latent"),
             received_s=received_s,
+            generation=int(arrays[GENERATION][0]) if GENERATION in arrays else 0,
         )
 
 

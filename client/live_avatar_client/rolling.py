@@ -61,7 +61,11 @@ class VideoStream:
     ) -> None:
         self._url, self._timeout_s, self._connect_timeout_s = url, timeout_s, connect_timeout_s
         self._wire = Wire(
-            model=model, inputs=ROLLING_INPUTS, timings=ROLLING_TIMINGS, want_latent=want_latent
+            model=model,
+            inputs=ROLLING_INPUTS,
+            outputs=protocol.DEFAULT_OUTPUTS,
+            timings=ROLLING_TIMINGS,
+            want_latent=want_latent,
         )
         self._start: dict[str, Array] | None = start_tensors(
             prompt=prompt, text=text, seed=seed, options=options

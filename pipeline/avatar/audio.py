@@ -4,7 +4,7 @@ wav2vec2's hidden frames, one per HOP samples (50 per second). (docs/method.md s
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ FIELD = 400
 FEATURE_RATE = 30
 """Feature frames per second, from which video frames take the nearest."""
 VARIANCE_FLOOR = 1e-7
+WITHDRAWABLE = 3
+"""Blocks whose windows were handed out and may still be withdrawn: the newest that is being made,
+and two that wait for it with their audio tokens."""
 
 Samples = NDArray[np.float32]
 Places = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -52,6 +55,22 @@ def frame_places(
     return np.array(index, np.int64), np.array(weight, np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Of the samples of whole video frames from the stream's start, in double precision."""
+
+    end: int = 0  # video frames that were looked at
+    counted: int = 0  # those of them that are in the sums
+    total: float = 0.0
+    squares: float = 0.0
+
+    def with_frame(self, frame: NDArray[np.float64], is_counted: bool) -> "Sums":
+        if not is_counted:
+            return replace(self, end=self.end + 1)
+        total, squares = float(frame.sum()), float((frame * frame).sum())
+        return Sums(self.end + 1, self.counted + 1, self.total + total, self.squares + squares)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioWindow:
     """What the audio encoder gets for one block."""
@@ -69,9 +88,12 @@ class StreamingAudio:
     `audio_context_frames` video frames before the block, the block, and `audio_lookahead_frames`
     after it as far as the stream goes. Its mean and variance are those of everything from the
     stream's start to the window's end, so a block's features depend on the sound alone and not on
-    how it was cut into chunks. Memory holds the context and what no block has used yet."""
+    how it was cut into chunks. Memory holds the context and what no block has used yet.
 
-    def __init__(self, config: PipelineConfig) -> None:
+    `skips_idle`: video frames of zeros are not in mean and variance. A face that idled for ten
+    minutes would else hear its next word eleven times too loud."""
+
+    def __init__(self, config: PipelineConfig, *, skips_idle: bool = False) -> None:
         if config.samples_per_frame % HOP or config.samples_per_block < FIELD:
             raise ValueError(
                 f"a video frame has {config.samples_per_frame} samples and a block "
@@ -84,9 +106,9 @@ class StreamingAudio:
         self.next_block = 0
         self._chunks: deque[Samples] = deque()
         self._first = 0  # position in the stream of the first sample that is kept
-        self._counted_frames = 0  # video frames in the two sums
-        self._sum = 0.0
-        self._sum_squares = 0.0
+        self._skips_idle = skips_idle
+        self._sums = [Sums()]
+        """Where the last blocks begin, and the newest."""
 
     @property
     def num_blocks(self) -> int:
@@ -119,6 +141,19 @@ class StreamingAudio:
         self._chunks.append(samples.copy())
         self.num_samples += len(samples)
 
+    def withdraw(self, block: int) -> None:
+        """Forget the sound from `block` on: what comes next is its. `block` is among the next one
+        and the WITHDRAWABLE before it."""
+        if not self.next_block - WITHDRAWABLE <= block <= self.next_block:
+            raise ValueError(f"block {block} can't be withdrawn, {self.next_block} is next")
+        c = self.config
+        end = min(self.num_samples, block * c.samples_per_block)
+        kept = self._slice(self._first, end)
+        self._chunks = deque([kept] if len(kept) else [])
+        self.num_samples, self.next_block = end, block
+        first = block * c.video_frames_per_block
+        self._sums = [sums for sums in self._sums if sums.end <= first]
+
     def finish(self) -> None:
         """No more samples will come; the last block is filled up with silence."""
         self.finished = True
@@ -141,7 +176,8 @@ class StreamingAudio:
             first, per_block, start, num_hidden, fps=c.fps, rate=c.sample_rate
         )
         self.next_block += 1
-        self._forget(max(first + per_block - c.audio_context_frames, 0) * c.samples_per_frame)
+        kept = first - (WITHDRAWABLE - 1) * per_block - c.audio_context_frames
+        self._forget(max(kept, 0) * c.samples_per_frame)
         return AudioWindow(
             block=block,
             samples=normalise(samples, mean, variance),
@@ -162,17 +198,19 @@ class StreamingAudio:
         return np.pad(samples, (0, end - start - len(samples)))
 
     def _moments(self, end: int) -> tuple[float, float]:
-        """Mean and variance of video frames 0 … end - 1, summed in double precision frame by frame,
-        so that the chunks they came in leave no trace."""
-        size = self.config.samples_per_frame
-        if end > self._counted_frames:
-            samples = self._slice(self._counted_frames * size, end * size).astype(np.float64)
-            for frame in samples.reshape(-1, size):
-                self._sum += float(frame.sum())
-                self._sum_squares += float((frame * frame).sum())
-            self._counted_frames = end
-        mean = self._sum / (end * size)
-        return mean, max(self._sum_squares / (end * size) - mean * mean, 0.0)
+        """Mean and variance of video frames 0 … end - 1, summed frame by frame, so that the chunks
+        they came in leave no trace."""
+        size, per_block = self.config.samples_per_frame, self.config.video_frames_per_block
+        sums = self._sums[-1]
+        samples = self._slice(sums.end * size, max(end, sums.end) * size).astype(np.float64)
+        for frame in samples.reshape(-1, size):
+            heard = not self._skips_idle or bool(frame.any())
+            sums = sums.with_frame(frame, heard)
+            if sums.end % per_block == 0 or sums.end == end:
+                self._sums.append(sums)
+        del self._sums[: -2 * WITHDRAWABLE - 2]
+        mean = sums.total / max(sums.counted * size, 1)
+        return mean, max(sums.squares / max(sums.counted * size, 1) - mean * mean, 0.0)
 
     def _forget(self, position: int) -> None:
         """Drop the samples before `position`."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.avatar.audio import AudioWindow
 from pipeline.avatar.request import AvatarRequest
 from pipeline.config.avatar import PipelineConfig
@@ -53,10 +55,17 @@ class AvatarExecutor(Executor):
         ValueError says why a picture can't be taken."""
         assert request.image is not None, "only START requests condition a session"
         picture = read_picture(request.image, self.config, request.options.picture_fit)
-        inputs: Arrays = {**self.tokenizer(request.prompt), "image": picture}
+        inputs: Arrays = {**self.tokenizer(request.prompt or ""), "image": picture}
         conditions = self.calls.call("conditioning", inputs, ["text", "motion"])
         text = conditions["text"] if request.text is None else request.text
         return text, conditions["motion"]
+
+    def text(self, request: AvatarRequest) -> Array:
+        """What a later request says, [1, text_len, text_dim]."""
+        if request.text is not None:
+            return request.text
+        tokens = self.tokenizer(request.prompt or "")
+        return self.calls.call("text_encoder", tokens, ["text"])["text"]
 
     def encode_audio(self, window: AudioWindow) -> Array:
         """Features [1, L+1, Ca, video frames of a block]."""
@@ -72,9 +81,10 @@ class AvatarExecutor(Executor):
         inputs = {"audio_features": audio_features}
         return self.calls.call("audio_tokens", inputs, ["audio_local", "audio_global"])
 
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> Array:
+    def step(self, stage: int, session: int, tick: int, block: int, **tensors: Any) -> Array:
         """Denoise; tensors as in `Stage.step`. Returns the latent."""
-        latent = self.calls.step(self.stages[stage], session, block, tensors)
+        given = {"block": np.array([block], np.int64), **tensors}
+        latent = self.calls.step(self.stages[stage], session, tick, given)
         assert latent is not None, "a stage answered without a latent"
         return latent
 

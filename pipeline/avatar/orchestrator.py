@@ -26,11 +26,18 @@ class BlockWork(Work):
     """A block on its way through the stages."""
 
     session: AvatarSession
+    tick: int
     input: BlockInput
     sink_distance: Array
     reference: Array | None
-    sink: Array | None = None  # what the first stage made of the reference, for the others
+    prompt: AvatarRequest | None
+    text: Array | None = None  # what the first stage's lane made of the prompt
+    sink: Array | None = None  # what the first stage made of reference and text, for the others
     wait_ms: float
+
+    @property
+    def place(self) -> int:
+        return self.tick
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +45,7 @@ class SoundWork(Work):
     """What a block hears, on its way through the audio models."""
 
     session: AvatarSession
+    generation: int
     sound: Sound
     heard: BlockInput | None = None
 
@@ -83,6 +91,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         now = time.perf_counter()
         work.heard = BlockInput(
             num_frames=work.sound.num_frames,
+            generation=work.generation,
             audio_tokens=tokens,
             audio_ms=1e3 * (now - began),
             ready_at=now,
@@ -92,14 +101,19 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     def _step(self, stage: int, work: BlockWork) -> bool:
         tensors = {"latent": work.latent, **work.input.audio_tokens}
         tensors["sink_distance"] = work.sink_distance
+        if stage == 0 and work.prompt is not None:
+            work.text = self.executor.text(work.prompt)
+        if work.text is not None:
+            tensors["text"] = work.text
         if work.sink is not None:
             tensors["sink"] = work.sink
         elif work.reference is not None:
             tensors["reference"] = work.reference
-        work.latent = self.executor.step(stage, work.session.id, work.block, **tensors)
-        is_new = work.block == 0 or work.reference is not None
+        session = work.session.id
+        work.latent = self.executor.step(stage, session, work.tick, work.block, **tensors)
+        is_new = work.block == 0 or work.reference is not None or work.text is not None
         if self.executor.sends_sink and stage == 0 and is_new:
-            work.sink = self.executor.sink(work.session.id)
+            work.sink = self.executor.sink(session)
         return True
 
     # The control thread
@@ -113,15 +127,16 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self.guard(None, self._encode_next)  # whose sound it is, is another's matter
 
     def next_work(self, session: AvatarSession) -> BlockWork:
-        block, source = session.next_block, session.ready.popleft()
-        session.next_block += 1
+        tick, entry, source = session.next_tick, session.enter(), session.ready.popleft()
         return BlockWork(
             session=session,
-            block=block,
+            block=entry.block,
+            tick=tick,
             input=source,
-            latent=session.noise(block),
-            sink_distance=session.sink_distance(block),
-            reference=session.sink_reference(block),
+            latent=entry.noise,
+            sink_distance=entry.sink_distance,
+            reference=session.sink_reference(entry.block),
+            prompt=session.prompts.pop(entry.block, None),
             wait_ms=1e3 * (time.perf_counter() - source.ready_at),
         )
 
@@ -130,17 +145,20 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             assert work.latent is not None
             work.session.recalibrated = work.latent[:, :, :1].copy()
 
-    def answer(self, work: BlockWork, frames: Array) -> BlockFrames:
+    def answer(self, work: BlockWork, frames: Array) -> BlockFrames | None:
+        if work.tick in work.session.superseded:
+            work.session.superseded.remove(work.tick)
+            return None
         assert work.latent is not None
-        drop = work.session.request.options.drop_first_frames
-        first = work.block * self.config.video_frames_per_block - drop
+        left_out = work.session.request.options.drop_first_frames if work.block == 0 else 0
         *stage_ms, decode_ms = work.times_ms
         total_ms = 1e3 * (time.perf_counter() - work.input.ready_at) + work.input.audio_ms
         return BlockFrames(
             block=work.block,
-            frame_index=max(0, first),
-            frames=frames[max(0, -first) : work.input.num_frames],
+            frame_index=work.session.frame_index(work.block),
+            frames=frames[left_out : work.input.num_frames],
             latent=work.latent,
+            generation=work.input.generation,
             timings_ms=np.array(
                 [total_ms, work.wait_ms, work.input.audio_ms, decode_ms, *stage_ms], np.float32
             ),
@@ -161,12 +179,20 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         for session in self.turns:
             if (sound := session.next_sound()) is not None:
                 self._encoding = session.encoding = True
-                self._audio.put(SoundWork(session=session, block=session.next_block, sound=sound))
+                generation = session.generation
+                self._audio.put(
+                    SoundWork(
+                        session=session,
+                        block=session.next_block,
+                        generation=generation,
+                        sound=sound,
+                    )
+                )
                 return
 
     def _on_sound(self, work: SoundWork, failure: str | None) -> None:
         self._encoding = work.session.encoding = False
-        if work.heard is not None:
+        if work.heard is not None and work.generation == work.session.generation:
             work.session.ready.append(work.heard)
         if failure is not None:
             self.fail(work.session, failure)

@@ -1,6 +1,6 @@
 """What a client of `live_avatar` may ask: one request's tensors, checked and named."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from pipeline.sessions.checks import (
     read_seed,
     read_text,
 )
-from pipeline.sessions.json_options import check_integer, read_options, shown
+from pipeline.sessions.json_options import check_bool, check_integer, read_options, shown
 
 MAX_REQUEST_SECONDS = 600
 """Audio that one request may carry."""
+ANY_BLOCK = -1
 _PEAK = 4.0  # float audio is in [-1, 1]; more than this is int16 scale or garbage
 
 
@@ -36,11 +37,16 @@ class Options:
     drop_first_frames: int = 0
     """Video frames to leave out at the start; 3 gives the release's alignment, where the picture
     leads the sound by 120 ms."""
+    live: bool = False
+    """One block at each station, so that an interruption finds little under way; and a loudness
+    that silence does not change."""
+    look_ahead_frames: int | None = None
+    """Video frames of sound behind a block that it waits for; None: as many as were trained."""
 
     @classmethod
     def parse(cls, raw: bytes, config: PipelineConfig) -> "Options":
         """Read UTF-8 JSON; empty means all defaults."""
-        known = ("sink_distance", "recalibrate", "picture_fit", "drop_first_frames")
+        known = tuple(field.name for field in fields(cls))
         values = read_options(raw, known)
         distance = values.get("sink_distance", config.sink_distance)
         if distance == "seeded":
@@ -49,15 +55,22 @@ class Options:
             check_integer("sink_distance", distance, 0, config.sink_position, " or 'seeded'")
         drop = values.get("drop_first_frames", 0)
         check_integer("drop_first_frames", drop, 0, config.video_frames_per_block - 1)
-        recalibrate = values.get("recalibrate", True)
-        if not isinstance(recalibrate, bool):
-            raise ValueError(f"option recalibrate is {shown(recalibrate)}, wanted true or false")
+        recalibrate = check_bool("recalibrate", values.get("recalibrate", True))
+        live = check_bool("live", values.get("live", False))
+        ahead = values.get("look_ahead_frames")
+        if ahead is not None:
+            check_integer("look_ahead_frames", ahead, 0, config.audio_lookahead_frames)
         fit = values.get("picture_fit", "cover")
         if fit not in tuple(PICTURE_FITS):
             wanted = " or ".join(PICTURE_FITS)
             raise ValueError(f"option picture_fit is {shown(fit)}, wanted {wanted}")
         return cls(
-            sink_distance=distance, recalibrate=recalibrate, picture_fit=fit, drop_first_frames=drop
+            sink_distance=distance,
+            recalibrate=recalibrate,
+            picture_fit=fit,
+            drop_first_frames=drop,
+            live=live,
+            look_ahead_frames=ahead,
         )
 
 
@@ -69,7 +82,7 @@ class AvatarRequest:
     start: bool
     end: bool
     image: bytes | Array | None = None  # encoded picture, or RGB uint8 [H, W, 3]
-    prompt: str = ""
+    prompt: str | None = None  # None: none was said
     text: Array | None = None  # text encoder rows [1, text_len, text_dim] in place of the prompt
     seed: int = 0
     options: Options = field(default_factory=Options)
@@ -78,19 +91,26 @@ class AvatarRequest:
     noise: Array | None = None
     """[blocks, C, F, h, w]: step 0's input for the next blocks, in place of the seed's."""
     sink_distance: Array | None = None  # int64 [blocks, num_steps], likewise
+    interrupt: int | None = None
+    """From which block on other sound comes; ANY_BLOCK: from the first that was not begun."""
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether it says what the video shows from here on."""
+        return self.prompt is not None or self.text is not None
 
 
 def parse_request(
     inputs: Arrays, *, session: int, start: bool, end: bool, config: PipelineConfig
 ) -> AvatarRequest:
     """Check a request's tensors (wire names, docs/protocol.md)."""
-    check_sequence(inputs, session, start, ("image", "image_rgb", "prompt", "text"))
+    check_sequence(inputs, session, start, ("image", "image_rgb"))
     return AvatarRequest(
         session=session,
         start=start,
         end=end,
         image=_image(inputs) if start else None,
-        prompt=read_prompt(inputs),
+        prompt=read_prompt(inputs) if "prompt" in inputs else None,
         text=read_text(inputs, config),
         seed=read_seed(inputs),
         options=Options.parse(bytes(inputs.get("options", b"")), config),
@@ -98,7 +118,19 @@ def parse_request(
         audio_features=_audio_features(inputs, config),
         noise=read_blocks(inputs, "noise", config.latent_shape[1:]),
         sink_distance=_sink_distance(inputs, config),
+        interrupt=_interrupt(inputs, start),
     )
+
+
+def _interrupt(inputs: Arrays, start: bool) -> int | None:
+    if (given := inputs.get("interrupt")) is None:
+        return None
+    if start:
+        raise ValueError("interrupt came with START, when nothing has been said yet")
+    if given.shape != (1,) or given[0] < ANY_BLOCK:
+        shown_values = given.reshape(-1)[:4].tolist()
+        raise ValueError(f"interrupt is {shown_values}, wanted a block [n], or [{ANY_BLOCK}]")
+    return int(given[0])
 
 
 def _image(inputs: Arrays) -> bytes | Array:

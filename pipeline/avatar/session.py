@@ -4,17 +4,18 @@ Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline.avatar.audio import AudioWindow, StreamingAudio
-from pipeline.avatar.request import AvatarRequest
+from pipeline.avatar.request import ANY_BLOCK, AvatarRequest
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.noise import block_noise, seeded_sink_distance
 from pipeline.engines.base import Array, Arrays
-from pipeline.sessions.session import ServedSession
+from pipeline.sessions.session import Interrupted, ServedSession
 
+MAX_PROMPTS = 16
 MAX_BACKLOG_SECONDS = 1200
 """Audio, or blocks for as long, that may wait in a session for their turn."""
 
@@ -25,6 +26,7 @@ class BlockInput:
 
     num_frames: int
     """Video frames of audio in it; the last block of a stream may hold fewer than the others."""
+    generation: int  # of the session when its sound was taken
     audio_tokens: Arrays  # audio_local and audio_global, as `Stage.step` takes them
     audio_ms: float
     ready_at: float
@@ -36,6 +38,15 @@ class GivenFeatures:
 
     audio_features: Array  # [1, L+1, Ca, num_frames]
     num_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a block begins with, besides its sound. Made again, it begins with the same."""
+
+    block: int
+    noise: Array  # step 0's input [1, C, F, h, w]
+    sink_distance: Array  # int64 [num_steps]
 
 
 Sound = AudioWindow | GivenFeatures
@@ -54,7 +65,14 @@ class AvatarSession(ServedSession):
     encoding: bool = False  # a block's sound is with the audio models
     uses_features: bool | None = None
     num_feature_blocks: int = 0
+    generation: int = 0  # interruptions so far
     next_block: int = 0  # next block to enter stage 0
+    next_tick: int = 0  # blocks that have entered it, those counted that were made again
+    newest: Entry | None = None  # of the last block that entered
+    superseded: set[int] = field(default_factory=set)
+    """Ticks of blocks that are under way and are made again."""
+    prompts: dict[int, AvatarRequest] = field(default_factory=dict)
+    """What the video shows from a block on; the requests that say it."""
     recalibrated: Array | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)
@@ -63,18 +81,29 @@ class AvatarSession(ServedSession):
     given_distance: deque[Array] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.audio = StreamingAudio(self.config)
+        config, options = self.config, self.request.options
+        if (ahead := options.look_ahead_frames) is not None:
+            config = replace(config, audio_lookahead_frames=ahead)
+        self.audio = StreamingAudio(config, skips_idle=options.live)
 
     @property
     def blocks_known(self) -> int:
         return self.num_feature_blocks if self.uses_features else self.audio.num_blocks
 
-    def take(self, request: AvatarRequest) -> None:
+    def take(self, request: AvatarRequest) -> Interrupted | None:
         given = request.audio_features is not None
         has_sound = given or request.audio is not None
         if has_sound and self.uses_features not in (None, given):
             raise ValueError("a session takes audio or audio_features, not one after the other")
         self._check_backlog(request)
+        changes = request.has_prompt and not request.start
+        if changes and len(self.prompts) >= MAX_PROMPTS:
+            raise ValueError(f"{MAX_PROMPTS} prompts wait for their blocks, no more are taken")
+        if request.interrupt is not None:
+            self._check_interruption(request.interrupt)
+        answer = None if request.interrupt is None else self._interrupt(request.interrupt)
+        if changes:
+            self.prompts[self.blocks_known] = request
         if has_sound:
             self.uses_features = given
         if request.noise is not None:
@@ -89,6 +118,36 @@ class AvatarSession(ServedSession):
             self.end()
             if not self.uses_features:
                 self.audio.finish()
+        return answer
+
+    def _check_interruption(self, block: int) -> None:
+        first = max(self.next_block - 1, 0)
+        if block != ANY_BLOCK and not first <= block <= self.next_block:
+            raise ValueError(
+                f"interrupt is at block {block}, wanted {first}..{self.next_block}, since block "
+                f"{first} is the newest that was begun; or {ANY_BLOCK} for the first that was not"
+            )
+
+    def _interrupt(self, block: int) -> Interrupted:
+        """Withdraw the sound from `block` on; the newest block that was begun is made again."""
+        self.generation += 1
+        self.ready.clear()
+        self.given_features.clear()
+        if ANY_BLOCK < block < self.next_block:
+            if self.next_delivery < self.next_block:
+                self.superseded.add(self.next_tick - 1)
+            self.next_block -= 1
+        self.num_feature_blocks = self.next_block
+        if not self.uses_features:
+            self.audio.withdraw(self.next_block)
+        self.withdraw(self.next_block)
+        if self.prompts:
+            self.prompts = {self.next_block: self.prompts[max(self.prompts)]}
+        return Interrupted(
+            generation=self.generation,
+            frame_index=self.frame_index(self.next_block),
+            block=self.next_block,
+        )
 
     def _check_backlog(self, request: AvatarRequest) -> None:
         """ValueError if a client is so far ahead that its input would fill the memory of all."""
@@ -127,6 +186,24 @@ class AvatarSession(ServedSession):
 
     def has_work(self) -> bool:
         return bool(self.ready)
+
+    def max_in_flight(self, share: int, num_stations: int) -> int:
+        return min(share, num_stations) if self.request.options.live else share
+
+    def frame_index(self, block: int) -> int:
+        """Index of a block's first frame in the stream."""
+        first = block * self.config.video_frames_per_block
+        return max(0, first - self.request.options.drop_first_frames)
+
+    def enter(self) -> Entry:
+        """The next block, which enters stage 0 now."""
+        if self.newest is None or self.newest.block != self.next_block:
+            block = self.next_block
+            noise, distance = self.noise(block), self.sink_distance(block)
+            self.newest = Entry(block=block, noise=noise, sink_distance=distance)
+        self.next_block += 1
+        self.next_tick += 1
+        return self.newest
 
     def can_dispatch(self) -> bool:
         if not self.phase.is_started or not self.ready:

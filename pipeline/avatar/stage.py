@@ -50,7 +50,9 @@ class StageSession:
 
     steps: list[StepSession]
     prefill: BoundGraph  # fills the sink of the first step's cache
+    text: Buffers  # the prompt's K/V, which all steps read
     motion: Array
+    reference: Array | None
     has_sink: bool = False
 
 
@@ -122,11 +124,16 @@ class Stage:
         motion [1, C, motion_frames, h, w], text [1, text_len, text_dim], reference [1, C, 1, h, w].
         """
         shared_text = self.trunk.new_buffers("text_")
-        self.text_engine.bind({}, shared_text).run({"text": text})
         steps = [StepSession(self, c, shared_text) for c in self.constants]
-        prefill = self.sink_input.bind(self.trunk, steps[0].cache, shared_text)
-        state = StageSession(steps=steps, prefill=prefill, motion=motion)
+        state = StageSession(
+            steps=steps,
+            prefill=self.sink_input.bind(self.trunk, steps[0].cache, shared_text),
+            text=shared_text,
+            motion=motion,
+            reference=reference,
+        )
         self.sessions[session] = state
+        self._read_prompt(state, text)
         if reference is not None:
             self._fill_sink(state, reference)
 
@@ -139,17 +146,21 @@ class Stage:
         audio_global: Array,
         sink_distance: Array,
         reference: Array | None = None,
+        text: Array | None = None,
         sink: Array | None = None,
     ) -> Array:
         """Denoise `block` by every owned step; returns the latent [1, C, F, h, w].
 
         audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
-        [num_steps] of all steps; `reference` re-calibrates the sink before the block, or `sink`
-        fills it with what the stage before has computed.
+        [num_steps] of all steps. From this block on the prompt is `text`, and the sink is that of
+        `reference`, under the new prompt too; or `sink` fills it with what another stage computed.
         """
         state = self.sessions[session]
-        if reference is not None:
-            self._fill_sink(state, reference)
+        state.reference = state.reference if reference is None else reference
+        if text is not None:
+            self._read_prompt(state, text)
+        if sink is None and (reference is not None or text is not None):
+            self._fill_sink(state, state.reference)
         if sink is not None:
             self.trunk.write_rows(sink, state.steps[0].cache, self.config.num_sink_tokens)
             self._copy_sink(state)
@@ -210,8 +221,13 @@ class Stage:
         velocity = unpatchified(self.block_input.velocity, self.config)
         return latent + step.constants.dsigma * velocity
 
-    def _fill_sink(self, state: StageSession, reference: Array) -> None:
+    def _read_prompt(self, state: StageSession, text: Array) -> None:
+        self.text_engine.bind({}, state.text).run({"text": text})
+
+    def _fill_sink(self, state: StageSession, reference: Array | None) -> None:
         """Compute the sink's K/V (docs/method.md section 3)."""
+        if reference is None:
+            raise ValueError("the session was opened without a reference, so a sink has to come")
         cos, sin = state.steps[0].rope.sink_tables()
         self.sink_input.embed.run({"reference": reference, "motion": state.motion})
         state.prefill.run(

@@ -1,7 +1,7 @@
 """One thread that serves the sessions of one device, every session's blocks in order.
 
-The orchestrator keeps one block queued ahead, sent by a second thread, so block n + 1 may arrive a
-moment before block n. It is refused with `OutOfOrder`, and its sender tries again.
+The orchestrator keeps one block queued ahead, sent by a second thread, so tick n + 1 may arrive a
+moment before tick n. It is refused with `OutOfOrder`, and its sender tries again.
 """
 
 import logging
@@ -30,7 +30,7 @@ class Device(Protocol):
 
     @property
     def step(self) -> Callable[..., Any]:
-        """step(session, block, **tensors)"""
+        """step(session, block or tick, **tensors)"""
 
     @property
     def close(self) -> Callable[[int], None]:
@@ -51,16 +51,17 @@ class SessionWorker:
         self.name = name
         self.max_sessions = max_sessions
         self._copies = copies
-        self._next_block: dict[int, int] = {}
+        self._next_tick: dict[int, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def open(self, session: int, tensors: dict[str, Any]) -> Future[None]:
         """Open `session`."""
         return self._thread.submit(self._open, session, tensors)
 
-    def step(self, session: int, block: int, tensors: dict[str, Any]) -> Future[Array | None]:
-        """Run `block` of `session`; OutOfOrder if its predecessor has not come yet."""
-        return self._thread.submit(self._step, session, block, tensors)
+    def step(self, session: int, tick: int, tensors: dict[str, Any]) -> Future[Array | None]:
+        """Run what is number `tick` of `session`, from 0; OutOfOrder if its predecessor has not
+        come yet. `tensors` name the `block` where that is another number: one may be made again."""
+        return self._thread.submit(self._step, session, tick, tensors)
 
     def read(self, session: int, what: str) -> Future[Array]:
         """What the device holds of `session`: its method `what` says."""
@@ -83,9 +84,9 @@ class SessionWorker:
         self._thread.shutdown()
 
     def _open(self, session: int, tensors: dict[str, Any]) -> None:
-        if session in self._next_block:
+        if session in self._next_tick:
             raise RuntimeError(f"{self.name}: session {session} is open already")
-        if len(self._next_block) >= self.max_sessions:
+        if len(self._next_tick) >= self.max_sessions:
             raise RuntimeError(f"{self.name}: all {self.max_sessions} sessions are in use")
         try:
             self.device.open(session, **tensors)
@@ -93,17 +94,19 @@ class SessionWorker:
             logger.exception("%s failed", self.name)
             self.device.close(session)
             raise
-        self._next_block[session] = 0
+        self._next_tick[session] = 0
 
-    def _step(self, session: int, block: int, tensors: dict[str, Any]) -> Array | None:
+    def _step(self, session: int, tick: int, tensors: dict[str, Any]) -> Array | None:
         wanted = self._check_open(session)
-        if block < wanted:
-            raise RuntimeError(f"{self.name}: block {block} of session {session} came twice")
-        if block > wanted:
-            raise OutOfOrder(f"{OutOfOrder.MARK}: block {block} came before block {wanted}")
-        self._next_block[session] = block + 1
+        if tick < wanted:
+            raise RuntimeError(f"{self.name}: tick {tick} of session {session} came twice")
+        if tick > wanted:
+            raise OutOfOrder(f"{OutOfOrder.MARK}: tick {tick} came before tick {wanted}")
+        self._next_tick[session] = tick + 1
+        block = tensors.pop("block", None)
+        number = tick if block is None else int(block[0])
         try:
-            result: Array | None = self.device.step(session, block, **tensors)
+            result: Array | None = self.device.step(session, number, **tensors)
         except Exception:
             logger.exception("%s failed", self.name)
             raise
@@ -115,13 +118,13 @@ class SessionWorker:
         return held
 
     def _check_open(self, session: int) -> int:
-        """The session's next block."""
-        if (block := self._next_block.get(session)) is None:
+        """The session's next tick."""
+        if (tick := self._next_tick.get(session)) is None:
             raise RuntimeError(f"{self.name}: session {session} is not open here")
-        return block
+        return tick
 
     def _close(self, session: int) -> None:
-        self._next_block.pop(session, None)
+        self._next_tick.pop(session, None)
         try:
             self.device.close(session)
         except Exception:
@@ -129,5 +132,5 @@ class SessionWorker:
             raise
 
     def _close_all(self) -> None:
-        for session in list(self._next_block):
+        for session in list(self._next_tick):
             self._close(session)

@@ -1,7 +1,7 @@
 """Executors, and how they reach the models: over Triton (`pipeline.triton.calls`) or in here.
 
-A model either holds nothing (`call`), or it holds sessions: `open`, then one `step` for each block
-or tick in turn, then `close`.
+A model either holds nothing (`call`), or it holds sessions: `open`, then one `step` for each tick
+in turn, then `close`.
 """
 
 import time
@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
 
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
@@ -32,8 +34,9 @@ class Calls(Protocol):
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every model that holds it, each with its tensors."""
 
-    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
-        """Have a model do a session's block or tick `number`. None if that makes nothing."""
+    def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
+        """Have a model do what is the session's tick number `tick` there, counted from 0. None if
+        that makes nothing."""
 
     def read(self, model: str, session: int, what: str) -> Array:
         """What a model holds of a session, by name."""
@@ -60,9 +63,10 @@ class Executor(ABC):
     def start(self, request: Any) -> None:
         """Condition on what START brought, and open the session at every model that holds it."""
 
-    def decode(self, session: int, block: int, latent: Array) -> Array:
+    def decode(self, session: int, tick: int, block: int, latent: Array) -> Array:
         """Frames uint8 [T, H, W, 3]."""
-        frames = self.calls.step(self.decoder, session, block, {"latent": latent})
+        tensors = {"block": np.array([block], np.int64), "latent": latent}
+        frames = self.calls.step(self.decoder, session, tick, tensors)
         assert frames is not None, "the decoder answered without frames"
         return frames
 
@@ -99,9 +103,9 @@ class LocalCalls:
         for name, worker in self.workers.items():
             worker.open(session, dict(tensors[name])).result()
 
-    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
-        worker, tensors = self.workers[model], dict(inputs)
-        return in_turn(lambda: worker.step(session, number, tensors).result())
+    def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
+        worker = self.workers[model]
+        return in_turn(lambda: worker.step(session, tick, dict(inputs)).result())
 
     def read(self, model: str, session: int, what: str) -> Array:
         return self.workers[model].read(session, what).result()

@@ -144,7 +144,7 @@ class Control(ABC, Generic[S]):
         session: S | None = None
         try:
             session = self._admit(request, present) if request.start else self._open(request)
-            session.take(request)
+            answer = session.take(request)
             is_held = request.start and not request.end and reply.is_held
         except Exception as error:
             if request.start and session is not None:
@@ -156,6 +156,8 @@ class Control(ABC, Generic[S]):
             session.held = reply
         else:
             session.requests.append(OpenRequest(reply, session.blocks_known))
+        if answer is not None:
+            self.guard(session, reply.send, answer)
         self.guard(session, session.finish_requests)
         if request.start:
             spawn(f"start {session.id}", partial(self._start, session))

@@ -39,6 +39,13 @@ def check_integer(name: str, value: Any, low: int, high: int, also: str = "") ->
         raise ValueError(f"option {name} is {shown(value)}, wanted {low}..{high}{also}")
 
 
+def check_bool(name: str, value: Any) -> bool:
+    """An option that is true or false; ValueError if it is neither."""
+    if not isinstance(value, bool):
+        raise ValueError(f"option {name} is {shown(value)}, wanted true or false")
+    return value
+
+
 def _decode(raw: bytes) -> str:
     if len(raw) > MAX_OPTIONS_BYTES:
         raise ValueError(f"options has {len(raw)} bytes, at most {MAX_OPTIONS_BYTES} are taken")

@@ -42,8 +42,8 @@ class Orchestrator(Control[S], Generic[S, W]):
         """The session's next piece of work, taken from it."""
 
     @abstractmethod
-    def answer(self, work: W, frames: Array) -> BlockFrames:
-        """What the client gets of a decoded block [T, H, W, 3]."""
+    def answer(self, work: W, frames: Array) -> BlockFrames | None:
+        """What the client gets of a decoded block [T, H, W, 3]; None if it was withdrawn."""
 
     def passed(self, work: W, station: int) -> None:
         """Work has left a station, and nothing else is known of it yet."""
@@ -78,7 +78,8 @@ class Orchestrator(Control[S], Generic[S, W]):
         busy = sum(1 for s in self.turns if s.in_flight or s.has_work())
         share = -(-LANES * len(self._stations) // max(busy, 1))
         for session in self.turns:
-            if session.in_flight < share and session.can_dispatch():
+            most = session.max_in_flight(share, len(self._stations))
+            if session.in_flight < most and session.can_dispatch():
                 self.turns.remove(session)
                 self.turns.append(session)
                 return session
@@ -89,7 +90,7 @@ class Orchestrator(Control[S], Generic[S, W]):
     def decode(self, work: W) -> bool:
         """What the last station runs: frames of the work's latent."""
         assert work.latent is not None
-        work.frames = self.executor.decode(work.session.id, work.block, work.latent)
+        work.frames = self.executor.decode(work.session.id, work.place, work.block, work.latent)
         return False
 
     def _pass(self, number: int, run: Callable[[W], bool], work: W) -> None:
@@ -115,7 +116,8 @@ class Orchestrator(Control[S], Generic[S, W]):
             self.guard(session, self._answer, work, frames)
 
     def _answer(self, work: W, frames: Array) -> None:
-        self.deliver(work.session, self.answer(work, frames))
+        if (answer := self.answer(work, frames)) is not None:
+            self.deliver(work.session, answer)
 
     def _on_dropped(self, number: int, work: W, failure: str | None) -> None:
         self._at_first -= number == 0

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from pipeline.engines.base import Array
 
 
@@ -63,6 +65,38 @@ class BlockFrames:
     frames: Array  # uint8 RGB [T, H, W, 3]
     latent: Array  # final latent float32 [1, C, F, h, w]
     timings_ms: Array  # float32: total, queued, then the models' (docs/protocol.md)
+    generation: int = 0  # interruptions before its sound came
+
+    def outputs(self) -> dict[str, Array]:
+        """As they travel, by name."""
+        return {
+            "frames": self.frames,
+            "frame_index": np.array([self.frame_index], np.int64),
+            "block": np.array([self.block], np.int64),
+            "generation": np.array([self.generation], np.int64),
+            "timings_ms": self.timings_ms,
+            "latent": self.latent,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """The answer to an interruption, at once."""
+
+    generation: int  # that of the sound which comes now
+    frame_index: int  # the first frame of that sound
+    block: int  # the block that begins there
+
+    def outputs(self) -> dict[str, Array]:
+        """As they travel, by name."""
+        return {
+            "frame_index": np.array([self.frame_index], np.int64),
+            "block": np.array([self.block], np.int64),
+            "generation": np.array([self.generation], np.int64),
+        }
+
+
+Answer = BlockFrames | Interrupted
 
 
 class Reply(Protocol):
@@ -72,7 +106,7 @@ class Reply(Protocol):
     def is_held(self) -> bool:
         """Whether a START shall stay open until its session ends."""
 
-    def send(self, block: BlockFrames) -> None: ...
+    def send(self, answer: Answer) -> None: ...
     def finish(self) -> None: ...
     def fail(self, message: str) -> None: ...
     def cancelled(self) -> bool: ...
@@ -118,8 +152,9 @@ class ServedSession(ABC):
         """Blocks that the requests so far are due."""
 
     @abstractmethod
-    def take(self, request: Any) -> None:
-        """Append what a request brings; ValueError or RuntimeError if it can't be."""
+    def take(self, request: Any) -> Interrupted | None:
+        """Append what a request brings; what it is to be answered with at once, if anything.
+        ValueError or RuntimeError if it can't be taken; then nothing has changed."""
 
     @abstractmethod
     def has_work(self) -> bool:
@@ -128,6 +163,18 @@ class ServedSession(ABC):
     def can_dispatch(self) -> bool:
         """Whether its next piece of work has all it needs."""
         return self.has_work()
+
+    def max_in_flight(self, share: int, num_stations: int) -> int:
+        """Blocks that may be at the stations; `share` of them if all sessions share the places."""
+        del num_stations
+        return share
+
+    def withdraw(self, block: int) -> None:
+        """Nobody waits for `block` and those behind it any more, as they were."""
+        self.next_delivery = min(self.next_delivery, block)
+        self.finished = {number: done for number, done in self.finished.items() if number < block}
+        for waiting in self.requests:
+            waiting.blocks_due = min(waiting.blocks_due, block)
 
     def forget_conditions(self) -> None:
         """Let go of what START carried, once the models have it."""

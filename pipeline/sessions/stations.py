@@ -19,11 +19,16 @@ class Work:
     """A block, or a tick, on its way through the stations."""
 
     session: Any
-    block: int  # blocks of a session leave a station in this order
+    block: int
     latent: Array | None = None  # [1, C, F, h, w], after the last station that changed it
     frames: Array | None = None  # uint8 RGB [T, H, W, 3], once it is decoded
     times_ms: list[float] = field(default_factory=list)
     """What each station took, its queue left out."""
+
+    @property
+    def place(self) -> int:
+        """In which order a session's works pass a station: 0, 1, 2, …"""
+        return self.block
 
 
 W = TypeVar("W", bound=Work)
@@ -61,9 +66,9 @@ class Station(Generic[W]):
                 self._queue.put(work)
                 return
             early = self._early.setdefault(work.session, {})
-            early[work.block] = work
+            early[work.place] = work
             while (turn := early.pop(self._next.get(work.session, 0), None)) is not None:
-                self._next[work.session] = turn.block + 1
+                self._next[work.session] = turn.place + 1
                 self._queue.put(turn)
 
     def forget(self, session: ServedSession) -> None:

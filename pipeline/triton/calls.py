@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 START = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
 END = pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+TICK = "tick"
+"""The input that numbers what a session does at a model that holds it, from 0."""
+FIRST = {TICK: np.zeros(1, np.int64)}
+"""Where nothing is to be said: Triton sends no request without an input."""
 ALL_SESSIONS = 0
 """No session has this id; END of it closes all that a stage or the decoder holds."""
 
@@ -31,7 +35,6 @@ class StepTensors(NamedTuple):
     """Names of what a step of a model that holds sessions takes and gives."""
 
     output: str  # what a step gives
-    order: str = "block"  # the input that numbers a session's steps from 0
     held: str | None = None
     """What may be read of a session between two steps: an output that is asked for alone."""
 
@@ -54,7 +57,7 @@ class BlsCalls:
     def ask(self, model: str) -> Identity:
         """What a holder is; RuntimeError if it can't be reached."""
         question = {"correlation_id": ALL_SESSIONS, "flags": START}
-        return _identity(self.call(model, self._first(model), [OUTPUT], **question))
+        return _identity(self.call(model, FIRST, [OUTPUT], **question))
 
     def is_server_leaving(self) -> bool:
         """Whether the server takes no calls any more."""
@@ -77,26 +80,25 @@ class BlsCalls:
         """Open a session at every holder, side by side, with its tensors."""
         start = partial(self.call, outputs=[OUTPUT], correlation_id=session, flags=START)
         opened = [
-            self._pool.submit(start, model, tensors[model] or self._first(model))
-            for model in self.holders
+            self._pool.submit(start, model, tensors[model] or FIRST) for model in self.holders
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
         self.examination.check(_identity(future.result()) for future in opened)
 
-    def step(self, model: str, session: int, number: int, inputs: Arrays) -> Array | None:
-        holder = self.holders[model]
-        numbered = {holder.order: np.array([number], np.int64), **inputs}
-        step = partial(self.call, model, numbered, [holder.output], correlation_id=session, flags=0)
-        return in_turn(step).get(holder.output)
+    def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
+        output = self.holders[model].output
+        numbered = {TICK: np.array([tick], np.int64), **inputs}
+        step = partial(self.call, model, numbered, [output], correlation_id=session, flags=0)
+        return in_turn(step).get(output)
 
     def read(self, model: str, session: int, what: str) -> Array:
         sequence = {"correlation_id": session, "flags": 0}
-        return self.call(model, self._first(model), [what], **sequence)[what]
+        return self.call(model, FIRST, [what], **sequence)[what]
 
     def close(self, session: int) -> None:
         end_of = partial(self.call, outputs=[], correlation_id=session, flags=END)
-        ends = [self._pool.submit(end_of, model, self._first(model)) for model in self.holders]
+        ends = [self._pool.submit(end_of, model, FIRST) for model in self.holders]
         for end in ends:
             if (error := end.exception()) is not None:
                 logger.warning("session %d could not be closed: %s", session, error)
@@ -118,10 +120,6 @@ class BlsCalls:
             **sequence,
         )
         return _outputs(model, request.exec())
-
-    def _first(self, model: str) -> Arrays:
-        """The number 0: Triton sends no request without an input."""
-        return {self.holders[model].order: np.zeros(1, np.int64)}
 
 
 def _identity(outputs: Arrays) -> Identity:

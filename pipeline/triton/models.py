@@ -34,7 +34,7 @@ from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.control import Control
 from pipeline.triton import parent_server
-from pipeline.triton.calls import ALL_SESSIONS, END, START, BlsCalls, StepTensors, tensors_of
+from pipeline.triton.calls import ALL_SESSIONS, END, START, TICK, BlsCalls, StepTensors, tensors_of
 from pipeline.triton.parameters import check_one_instance, whole
 from pipeline.triton.reply import TritonReply
 
@@ -189,7 +189,7 @@ class SessionModel(Model):
     def _take(self, request: Any) -> Array | None:
         """Do what a request asks; a step gives a result."""
         session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
-        number = tensors.pop(self.step_tensors.order, None)
+        tick = tensors.pop(TICK, None)
         if flags & START and session == ALL_SESSIONS:
             return None  # opens nothing: asks what this model is
         if flags & START:
@@ -198,9 +198,9 @@ class SessionModel(Model):
             return self.worker.close_all().result()
         if flags & END:
             return self.worker.close(session).result()
-        if number is None:
-            raise ValueError(f"request has no input {self.step_tensors.order}")
-        return self.worker.step(session, int(number[0]), tensors).result()
+        if tick is None:
+            raise ValueError(f"request has no input {TICK}")
+        return self.worker.step(session, int(tick[0]), tensors).result()
 
     def finalize(self) -> None:
         self.worker.stop()

@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb
 
-from pipeline.sessions.session import BlockFrames
+from pipeline.sessions.session import Answer
 
 FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -19,15 +18,9 @@ class TritonReply:
         self._wanted = set(request.requested_output_names())
         self.is_held = json.loads(request.parameters() or "{}").get("hold") is True
 
-    def send(self, block: BlockFrames) -> None:
-        outputs = {
-            "frames": block.frames,
-            "frame_index": np.array([block.frame_index], np.int64),
-            "block": np.array([block.block], np.int64),
-            "timings_ms": block.timings_ms,
-            "latent": block.latent,
-        }
-        tensors = [pb.Tensor(n, array) for n, array in outputs.items() if n in self._wanted]
+    def send(self, answer: Answer) -> None:
+        outputs = answer.outputs().items()
+        tensors = [pb.Tensor(name, array) for name, array in outputs if name in self._wanted]
         self._sender.send(pb.InferenceResponse(tensors))
 
     def finish(self) -> None:

@@ -30,7 +30,7 @@ class WindowModel(SessionModel):
     """`dit_window`; a tick that finishes no block is answered without a latent."""
 
     config_type = RollingConfig
-    step_tensors = StepTensors("latent", order="tick")
+    step_tensors = StepTensors("latent")
     device_type = WindowDevice
 
 

@@ -14,6 +14,7 @@ OUTPUTS = {
     "frames": TensorSpec(datatype="UINT8", dims=(-1, -1, -1, 3)),
     "frame_index": TensorSpec(datatype="INT64", dims=(1,)),
     "block": TensorSpec(datatype="INT64", dims=(1,)),
+    "generation": TensorSpec(datatype="INT64", dims=(1,)),
     "timings_ms": TensorSpec(datatype="FP32", dims=(-1,)),
     "latent": TensorSpec(datatype="FP32", dims=(1, 16, -1, -1, -1)),
 }

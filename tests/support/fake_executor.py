@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.config.avatar import PipelineConfig
-from pipeline.sessions.session import BlockFrames
+from pipeline.sessions.session import Answer, BlockFrames, Interrupted
 
 CONFIG = PipelineConfig(
     preset="test",
@@ -38,6 +38,7 @@ class FakeExecutor:
         self.closed: list[int] = []
         self.calls: list[tuple[int, int, int]] = []
         self.references: dict[tuple[int, int, int], np.ndarray] = {}
+        self.texts: dict[tuple[int, int, int], float] = {}
         self.start_gate = threading.Event()
         self.start_gate.set()
         self.close_gate = threading.Event()
@@ -62,7 +63,10 @@ class FakeExecutor:
         }
         return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+    def text(self, request: AvatarRequest) -> np.ndarray:
+        return np.full((1, 1, 1), len(request.prompt or ""), np.float32)
+
+    def step(self, stage: int, session: int, tick: int, block: int, **tensors: Any) -> np.ndarray:
         if self.fail_at == (stage, session, block):
             raise RuntimeError(f"stage {stage} broke")
         with self._busy[stage]:
@@ -70,9 +74,11 @@ class FakeExecutor:
             self.calls.append((stage, session, block))
         if "reference" in tensors:
             self.references[stage, session, block] = tensors["reference"]
+        if "text" in tensors:
+            self.texts[stage, session, block] = float(tensors["text"].item())
         return tensors["latent"] + 1.0
 
-    def decode(self, session: int, block: int, latent: np.ndarray) -> np.ndarray:
+    def decode(self, session: int, tick: int, block: int, latent: np.ndarray) -> np.ndarray:
         with self._busy[-1]:
             time.sleep(self.step_s)
         return np.full((CONFIG.video_frames_per_block, 2, 2, 3), block % 256, np.uint8)
@@ -89,11 +95,15 @@ class FakeReply:
     def __init__(self, is_held: bool = False) -> None:
         self.is_held = is_held
         self.blocks: list[BlockFrames] = []
+        self.interruptions: list[Interrupted] = []
         self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.is_cancelled = False
 
-    def send(self, block: BlockFrames) -> None:
-        self.blocks.append(block)
+    def send(self, answer: Answer) -> None:
+        if isinstance(answer, Interrupted):
+            self.interruptions.append(answer)
+        else:
+            self.blocks.append(answer)
 
     def finish(self) -> None:
         self.ended.put("")

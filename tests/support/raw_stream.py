@@ -43,16 +43,21 @@ class Stream:
         )
 
     def answer(self, timeout: float = 60) -> tuple[int, str]:
-        """Number of blocks of the next request that ends, and its error ("" if none)."""
-        blocks = 0
+        """Number of answers to the next request that ends, and its error ("" if none)."""
+        answers, error = self.answered(timeout)
+        return len(answers), error
+
+    def answered(self, timeout: float = 60) -> tuple[list[dict[str, np.ndarray]], str]:
+        """Answers to the next request that ends, tensors by name, and its error ("" if none)."""
+        found: list[dict[str, np.ndarray]] = []
         while True:
             result, error = self.answers.get(timeout=timeout)
             if error is not None:
-                return blocks, str(error)
+                return found, str(error)
             response = result.get_response()
             if response.parameters["triton_final_response"].bool_param:
-                return blocks, ""
-            blocks += 1
+                return found, ""
+            found.append({tensor.name: result.as_numpy(tensor.name) for tensor in response.outputs})
 
     def ask(self, **kwargs: Any) -> tuple[int, str]:
         self.send(**kwargs)

@@ -8,6 +8,7 @@ import pytest
 from pipeline.avatar.audio import (
     FIELD,
     HOP,
+    WITHDRAWABLE,
     AudioWindow,
     StreamingAudio,
     frame_places,
@@ -166,7 +167,7 @@ def test_memory_is_flat_over_an_hour() -> None:
         assert stream.next_window() is not None
         most = max(most, stream.num_samples_kept)
         assert sum(len(part) for part in stream._chunks) == stream.num_samples_kept
-    assert most == CONFIG.audio_context_frames * FRAME
+    assert most == CONFIG.audio_context_frames * FRAME + WITHDRAWABLE * BLOCK
     assert stream.num_samples == 3600 * CONFIG.sample_rate
 
 
@@ -242,3 +243,54 @@ def test_the_callers_buffer_may_be_reused() -> None:
     window = stream.next_window()
     assert window is not None
     assert np.array_equal(window.samples, wanted.samples)
+
+
+@pytest.mark.parametrize("back", range(WITHDRAWABLE + 1))
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_sound_that_was_withdrawn_leaves_no_trace(back: int, lookahead: int) -> None:
+    """The next word would be as loud as the one that was cut off made it."""
+    config = dataclasses.replace(CONFIG, audio_lookahead_frames=lookahead)
+    said, instead = sound(9 * BLOCK), sound(6 * BLOCK + 700, seed=1)
+    for num_taken in range(WITHDRAWABLE, 7):
+        stream, cut = StreamingAudio(config), (num_taken - back) * BLOCK
+        stream.append(said)
+        taken = [stream.next_window() for _ in range(num_taken)]
+        stream.withdraw(num_taken - back)
+        assert (stream.num_samples, stream.num_samples_pending) == (cut, 0)
+        stream.append(instead)
+        stream.finish()
+        rest = []
+        while window := stream.next_window():
+            rest.append(window)
+        whole = windows(np.concatenate([said[:cut], instead]), config=config)
+        assert all(taken)
+        assert_equal(rest, whole[num_taken - back :])
+
+
+def test_more_than_is_kept_cannot_be_withdrawn() -> None:
+    """Its sound and its sums are gone."""
+    stream = StreamingAudio(CONFIG)
+    stream.append(sound(6 * BLOCK))
+    for _ in range(5):
+        stream.next_window()
+    for block in (1, 6):
+        with pytest.raises(ValueError, match=f"block {block} can't be withdrawn, 5 is next"):
+            stream.withdraw(block)
+
+
+def test_idling_does_not_make_the_next_word_louder() -> None:
+    """Ten minutes of zeros in the mean make it eleven times too loud."""
+    speech = sound(2 * BLOCK)
+
+    def first_word(idle_blocks: int, **options: bool) -> float:
+        stream = StreamingAudio(CONFIG, **options)
+        stream.append(np.zeros(idle_blocks * BLOCK, np.float32))
+        while stream.next_window():
+            pass
+        stream.append(speech)
+        window = stream.next_window()
+        assert window is not None
+        return float(np.abs(window.samples).max())
+
+    assert first_word(1250, skips_idle=True) == pytest.approx(first_word(0), rel=1e-3)
+    assert first_word(1250) > 10 * first_word(0)

@@ -113,13 +113,13 @@ class LateAnswer(FakeExecutor):
         self._turn = threading.Condition()
         self._next = 0
 
-    def step(self, stage: int, session: int, block: int, **tensors: Any) -> np.ndarray:
+    def step(self, stage: int, session: int, tick: int, block: int, **tensors: Any) -> np.ndarray:
         if stage == 1:
             with self._turn:
                 self._turn.wait_for(lambda: self._next == block)
                 self._next += 1
                 self._turn.notify_all()
-        latent = super().step(stage, session, block, **tensors)
+        latent = super().step(stage, session, tick, block, **tensors)
         if (stage, block) == (0, 0):
             time.sleep(0.2)
         return latent
@@ -252,8 +252,8 @@ def test_frames_are_let_go_of_once_they_are_sent(
     """In the server they are memory that both processes share."""
     frames: list[weakref.ref[np.ndarray]] = []
 
-    def decode(session: int, block: int, latent: np.ndarray) -> np.ndarray:
-        made = FakeExecutor.decode(executor, session, block, latent)
+    def decode(session: int, tick: int, block: int, latent: np.ndarray) -> np.ndarray:
+        made = FakeExecutor.decode(executor, session, tick, block, latent)
         frames.append(weakref.ref(made))
         return made
 

@@ -63,7 +63,7 @@ def test_a_block_that_comes_too_early_is_refused_and_changes_nothing(
     """It would be written into the place of the one before it."""
     worker.open(1, {})
     early = worker.step(1, 1, {"value": 1})
-    with pytest.raises(OutOfOrder, match=r"^out of order: block 1 came before block 0$"):
+    with pytest.raises(OutOfOrder, match=r"^out of order: tick 1 came before tick 0$"):
         early.result(5)
     assert device.calls == [("open", 1)]
     assert worker.step(1, 0, {"value": 1}).result(5) == 10

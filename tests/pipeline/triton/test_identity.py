@@ -100,7 +100,7 @@ def test_a_step_that_cannot_be_read_is_answered_in_words(serving: ModuleType, fo
     """Triton takes text as a sequence id, and sends a traceback where an answer fails."""
     model = stage(serving, folder)
     for session in (7, "seven"):
-        assert answer(model, session, 0).error == "request has no input block"
+        assert answer(model, session, 0).error == "request has no input tick"
     model.finalize()
 
 

@@ -1,0 +1,140 @@
+"""The newest block made again, and prompts in mid-session, on the demo preset's real graphs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.avatar.executor import AvatarExecutor
+from pipeline.avatar.local import local_executor
+from pipeline.avatar.orchestrator import AvatarOrchestrator
+from pipeline.avatar.request import AvatarRequest, Options
+from pipeline.sessions.session import BlockFrames
+from tests.support.fake_executor import FakeReply
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "artifacts" / "demo"
+BLOCK, LOOK_AHEAD = 7680, 1280
+LAYOUTS = {
+    "4 stages": {},
+    "2 stages": {"steps": [[0, 1], [2, 3]]},
+    "2 stages, the sink sent": {"steps": [[0, 1], [2, 3]], "sends_sink": True},
+}
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def executor(request: pytest.FixtureRequest) -> Iterator[AvatarExecutor]:
+    executor = local_executor(DEMO, **LAYOUTS[request.param])  # type: ignore[arg-type]
+    yield executor
+    executor.stop()
+
+
+class Talk:
+    """A session whose sound goes out block by block, each when the one before it is here."""
+
+    def __init__(self, executor: AvatarExecutor) -> None:
+        self.avatar = AvatarOrchestrator(
+            executor.config, executor, max_sessions=1, idle_timeout_s=9
+        )
+        self.sent = 0
+        image = (ROOT / "examples" / "portrait.png").read_bytes()
+        options = Options(sink_distance=30, live=True)
+        self.send(start=True, image=image, prompt="a person talks", seed=5, options=options)
+
+    def send(self, **fields: object) -> list[BlockFrames]:
+        """A request and its blocks."""
+        fields = {"start": False, "end": False, **fields}
+        reply = FakeReply()
+        self.avatar.submit(AvatarRequest(session=1, **fields), reply)  # type: ignore[arg-type]
+        assert reply.wait(60) == ""
+        return reply.blocks
+
+    def say(self, sound: np.ndarray, block: int, **fields: object) -> BlockFrames:
+        """Sound of a stream up to the end of a block and its look-ahead; the block."""
+        end = (block + 1) * BLOCK + LOOK_AHEAD
+        (made,) = self.send(audio=sound[self.sent : end], **fields)
+        self.sent = end
+        assert made.block == block
+        return made
+
+    def again(self, sound: np.ndarray, block: int) -> BlockFrames:
+        """The newest block with other sound."""
+        self.sent = block * BLOCK
+        return self.say(sound, block, interrupt=block)
+
+    def end(self) -> None:
+        self.send(end=True)
+        self.avatar.stop()
+
+
+def sound(seed: int, num_blocks: int = 8) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(num_blocks * BLOCK)
+    return (0.1 * noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("redone", [0, 2, 4, 5])
+def test_a_block_made_again_is_as_if_it_had_been_made_once(
+    executor: AvatarExecutor, redone: int
+) -> None:
+    """Its keys, the decoder's state and the sound's volume all have to be those of before. Block 4
+    re-calibrates the sink, by what block 0 became."""
+    wanted, dropped = sound(0), sound(1)
+    start = redone * BLOCK
+    dropped[: start + LOOK_AHEAD] = wanted[: start + LOOK_AHEAD]  # the block before heard it
+    straight, changing = Talk(executor), None
+    expected = [straight.say(wanted, block) for block in range(7)]
+    straight.end()
+    changing = Talk(executor)
+    for block in range(redone):
+        changing.say(wanted, block)
+    first = changing.say(dropped, redone)
+    assert not np.array_equal(first.latent, expected[redone].latent)
+    found = [changing.again(wanted, redone)]
+    found += [changing.say(wanted, block) for block in range(redone + 1, 7)]
+    changing.end()
+    for one, other in zip(found, expected[redone:], strict=True):
+        np.testing.assert_array_equal(one.latent, other.latent)
+        np.testing.assert_array_equal(one.frames, other.frames)
+
+
+def test_a_prompt_in_mid_session_changes_the_picture_and_may_be_taken_back(
+    executor: AvatarExecutor,
+) -> None:
+    """A refilled sink must not stay when the prompt is that of before."""
+    said = sound(0)
+
+    def run(prompts: dict[int, str]) -> list[np.ndarray]:
+        talk = Talk(executor)
+        latents = []
+        for block in range(7):
+            given = {"prompt": prompts[block]} if block in prompts else {}
+            latents.append(talk.say(said, block, **given).latent)
+        talk.end()
+        return latents
+
+    plain, happy = run({}), run({2: "a happy person smiles"})
+    same = run({2: "a person talks"})
+    for block in range(7):
+        np.testing.assert_array_equal(plain[block], same[block])
+        assert np.array_equal(plain[block], happy[block]) == (block < 2)
+
+
+def test_all_layouts_show_a_new_prompt_alike() -> None:
+    """A sink that is sent is refilled by the first stage alone, under the new prompt."""
+    said, made = sound(0), []
+    for layout in LAYOUTS.values():
+        executor = local_executor(DEMO, **layout)  # type: ignore[arg-type]
+        talk = Talk(executor)
+        made.append(
+            [
+                talk.say(said, b, **({"prompt": "a sad person"} if b in (1, 5) else {})).latent
+                for b in range(6)
+            ]
+        )
+        talk.end()
+        executor.stop()
+    for other in made[1:]:
+        np.testing.assert_array_equal(made[0], other)
