@@ -1,7 +1,9 @@
 """Make the virtual environment `.venv` from the locked requirements.
 
     python3 -m deploy.setup_venv run      what the server's models, the client and the demo need
+    python3 -m deploy.setup_venv gateway  that, and what the gateway for browsers needs
     python3 -m deploy.setup_venv dev      that, and tests, linters, torch, ONNX export
+    python3 -m deploy.setup_venv browser  that, and what drives a browser in tests
 
 Every package is pinned and checked by its sha256. A stamp in the environment holds the hash of
 the locks it was made from, so a second run with the same locks does nothing.
@@ -20,11 +22,14 @@ from deploy.outcome import exit_code, say
 
 REPO = checkout.REPO
 LOCKS = REPO / "requirements"
-SPACE_MB = {"run": 500, "dev": 2000}
+SPACE_MB = {"run": 500, "gateway": 560, "dev": 2000, "browser": 2200}
 """Of the disk, for a new environment: 430 MB, and 1.7 GB with the CPU build of torch."""
-LOCK_FILES = {
+TORCH = ("torch-cpu.lock", "torch.lock", "torch-cuda.lock")
+LOCK_FILES = {  # every kind holds what those before it hold
     "run": ("run.lock",),
-    "dev": ("dev.lock", "torch-cpu.lock", "torch.lock", "torch-cuda.lock"),
+    "gateway": ("run.lock", "gateway.lock"),
+    "dev": ("dev.lock", "gateway.lock", *TORCH),
+    "browser": ("dev.lock", "gateway.lock", "browser.lock", *TORCH),
 }
 
 
@@ -39,9 +44,10 @@ def stamp_text(kind: str, locks: Path = LOCKS, client: Path = REPO / "client") -
 
 
 def setup(folder: Path, kind: str) -> None:
-    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. `dev`
-    holds everything of `run`: an environment set up for `dev` serves both."""
-    if is_current(folder, "dev") or is_current(folder, kind):
+    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. An
+    environment that was set up for a later kind serves this one, too."""
+    kinds = list(LOCK_FILES)
+    if any(is_current(folder, later) for later in kinds[kinds.index(kind) :]):
         return
     checkout.check_writable(folder)
     python = folder / "bin" / "python3"
@@ -50,10 +56,10 @@ def setup(folder: Path, kind: str) -> None:
             raise RuntimeError(f"{folder} is not a virtual environment; it is not overwritten")
         checkout.check_space(folder, SPACE_MB[kind])
         _make(folder)
-    if kind == "run":
-        _pip(python, "run.lock")
-    else:
-        _pip(python, "dev.lock")
+    for lock in LOCK_FILES[kind]:
+        if lock not in TORCH:
+            _pip(python, lock)
+    if TORCH[0] in LOCK_FILES[kind]:
         _install_torch(python)
     _link_client(python)
     _stamp(folder, kind).write_text(stamp_text(kind))
