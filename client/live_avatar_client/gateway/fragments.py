@@ -31,13 +31,28 @@ _QUALITY = {
 _GOP = 2 * FPS
 
 
+class _Pieces:
+    """The file that FFmpeg writes to. It knows no container: PyAV's are never freed in a ring."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> int:
+        self._pieces.append(bytes(piece))
+        return len(piece)
+
+    def take(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
 class Fragments:
     """One encoder of frames of one size; `add` takes a millisecond or two. Any thread may call."""
 
     def __init__(self, height: int, width: int) -> None:
         self._encoding = threading.Lock()  # a thread whose caller was cancelled works on
-        self._pieces: list[bytes] = []
-        self._container = av.open(self, "w", format="mp4", options=_FORMAT)
+        self._pieces = _Pieces()
+        self._container = av.open(self._pieces, "w", format="mp4", options=_FORMAT)
         self._video = self._container.add_stream("libx264", rate=FPS, options=_QUALITY)
         self._video.width, self._video.height = shown_size(height, width)
         self._video.pix_fmt = "yuv420p"
@@ -45,11 +60,6 @@ class Fragments:
         self._video.codec_context.gop_size = _GOP
         self._sound = self._container.add_stream("libopus", rate=48_000, layout="mono")
         self._sound.bit_rate = 64_000
-
-    def write(self, piece: bytes) -> int:
-        """What FFmpeg calls with bytes of the file."""
-        self._pieces.append(bytes(piece))
-        return len(piece)
 
     def add(self, tick: int, picture: Array, sound: Array) -> bytes:
         """Bytes that are ready after frame number `tick`: uint8 RGB [H, W, 3] and its int16 [640].
@@ -62,7 +72,7 @@ class Fragments:
         with self._encoding:
             self._container.mux(self._video.encode(video))
             self._container.mux(self._sound.encode(audio))
-            return self._taken()
+            return self._pieces.take()
 
     def finish(self) -> bytes:
         """The last bytes; nothing can be added afterwards."""
@@ -70,8 +80,4 @@ class Fragments:
             self._container.mux(self._video.encode(None))
             self._container.mux(self._sound.encode(None))
             self._container.close()
-            return self._taken()
-
-    def _taken(self) -> bytes:
-        taken, self._pieces = b"".join(self._pieces), []
-        return taken
+            return self._pieces.take()
