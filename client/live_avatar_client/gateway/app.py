@@ -9,11 +9,12 @@ from aiohttp import web
 
 from live_avatar_client.gateway.doors import check_origin
 from live_avatar_client.gateway.lobby import Lobby
-from live_avatar_client.gateway.messages import MAX_MESSAGE_BYTES
+from live_avatar_client.gateway.messages import MAX_MESSAGE_BYTES, SHOWS
 from live_avatar_client.gateway.settings import MAX_UPLOAD_BYTES, Settings
 from live_avatar_client.gateway.tokens import check_token
 from live_avatar_client.gateway.visit import OpenFace, Visit
 from live_avatar_client.protocol import AvatarError
+from live_avatar_client.rolling import ROLLING_MODEL
 from live_avatar_client.stream import check_health
 
 _log = logging.getLogger(__name__)
@@ -59,17 +60,16 @@ class Gateway:
         return web.FileResponse(_PAGE / "index.html")
 
     async def _health(self, _: web.Request) -> web.Response:
-        """200 while the server's model is ready, else 503 and why."""
-        try:
-            health = await asyncio.to_thread(
-                check_health, self.settings.url, self.settings.model, 2.0
-            )
-            ready, words = health.model_ready, health.words
-        except AvatarError as error:
-            ready, words = False, str(error)
-        told = {"ready": ready, "words": words, "places": self.lobby.num_places}
-        told |= {"inside": self.lobby.num_inside, "waiting": self.lobby.num_waiting}
-        return web.json_response(told, status=200 if ready else 503)
+        """200 while the server has a model that is ready, else 503 and why."""
+        words = {
+            show: await asyncio.to_thread(_words, self.settings.url, model)
+            for show, model in (("face", self.settings.model), ("film", ROLLING_MODEL))
+        }
+        shows = [show for show in SHOWS if not words[show]]
+        told = {"ready": bool(shows), "words": "" if shows else words["face"], "shows": shows}
+        told |= {"places": self.lobby.num_places, "inside": self.lobby.num_inside}
+        told |= {"waiting": self.lobby.num_waiting}
+        return web.json_response(told, status=200 if shows else 503)
 
     async def _list_portraits(self, _: web.Request) -> web.Response:
         return web.json_response(sorted(self._portraits))
@@ -137,6 +137,14 @@ class Gateway:
         deadline_s = time.monotonic() + 3.0
         while self._visits and time.monotonic() < deadline_s:
             await asyncio.sleep(0.02)
+
+
+def _words(url: str, model: str) -> str:
+    """Why this model is not ready; "" while it is."""
+    try:
+        return check_health(url, model, 2.0).words
+    except AvatarError as error:
+        return str(error)
 
 
 def _refused(words: str) -> web.Response:

@@ -14,20 +14,25 @@ from live_avatar_client.gateway.settings import MAX_PROMPT, MAX_SENTENCE
 MAX_MESSAGE_BYTES = 2**18
 """A second of a microphone's samples is 96 kB, an offer of WebRTC some 10 kB."""
 TRANSPORTS = ("webrtc", "mp4")
+SHOWS = ("face", "film")
+"""Of `live_avatar`, which talks, and of `rolling_forcing`, which is made of a prompt."""
 RATES = range(8_000, 192_001)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """`portrait` is the name of a shipped one; without it the uploaded picture is taken."""
+    """`portrait` is the name of a shipped one; without it the uploaded picture is taken. A film
+    needs none."""
 
     transport: str
+    show: str = "face"
     portrait: str | None = None
     prompt: str | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _check_transport(self.transport)
+        _check_choice("transport", self.transport, TRANSPORTS)
+        _check_choice("show", self.show, SHOWS)
         _check_text("portrait", self.portrait, 200)
         _check_text("prompt", self.prompt, MAX_PROMPT)
         if self.seed is not None:
@@ -51,7 +56,7 @@ class Transport:
     transport: str
 
     def __post_init__(self) -> None:
-        _check_transport(self.transport)
+        _check_choice("transport", self.transport, TRANSPORTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +149,6 @@ def _check_number(name: str, number: object, allowed: range) -> None:
         )
 
 
-def _check_transport(given: object) -> None:
-    if given not in TRANSPORTS:
-        raise ValueError(f"transport is {shown(given, 80)}, expected {' or '.join(TRANSPORTS)}")
+def _check_choice(name: str, given: object, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        raise ValueError(f"{name} is {shown(given, 80)}, expected {' or '.join(choices)}")

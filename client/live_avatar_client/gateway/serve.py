@@ -1,6 +1,7 @@
 """The life of a gateway: it listens until it is told to end, and lets go of everything then."""
 
 import asyncio
+import contextlib
 import signal
 import ssl
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from live_avatar_client.gateway.app import Gateway
 from live_avatar_client.gateway.settings import Settings
 from live_avatar_client.gateway.visit import OpenFace
 from live_avatar_client.live.session import LiveSession
+from live_avatar_client.protocol import AvatarError
+from live_avatar_client.rolling import ROLLING_MODEL
 from live_avatar_client.stream import num_sessions
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,8 +30,18 @@ def serve(
     Signals that are ignored, as under nohup, stay so. Raises AvatarError when no server tells how
     many sessions it has, and `settings` don't either; ValueError for an address that can't be had.
     """
-    places = settings.max_visitors or num_sessions(settings.url, settings.model)
+    places = settings.max_visitors or _num_places(settings)
     asyncio.run(_serve(Gateway(settings, places, open_face), tls, listening))
+
+
+def _num_places(settings: Settings) -> int:
+    """Sessions of the face's model, or of the film's where that is what the server has."""
+    try:
+        return num_sessions(settings.url, settings.model)
+    except AvatarError:
+        with contextlib.suppress(AvatarError):
+            return num_sessions(settings.url, ROLLING_MODEL)
+        raise
 
 
 async def _serve(

@@ -1,6 +1,7 @@
 """One visitor, from the opening of its WebSocket to its end, which ends everything else, too."""
 
 import asyncio
+import functools
 import logging
 import secrets
 import time
@@ -14,12 +15,14 @@ from aiohttp import WSMsgType, web
 from live_avatar_client.gateway import messages, speech
 from live_avatar_client.gateway.conversation import Conversation
 from live_avatar_client.gateway.figures import Figures
+from live_avatar_client.gateway.film import Film
 from live_avatar_client.gateway.lobby import Lobby
 from live_avatar_client.gateway.outbox import Outbox, SlowReaderError
 from live_avatar_client.gateway.outlets import Mp4Outlet, Outlet
 from live_avatar_client.gateway.settings import Settings
 from live_avatar_client.gateway.webrtc import WebRtcOutlet
 from live_avatar_client.protocol import AvatarError
+from live_avatar_client.rolling import ROLLING_MODEL
 
 _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 60.0
@@ -147,11 +150,11 @@ class Visit:
             start = await asyncio.wait_for(self._start, _START_TIMEOUT_S)
         except TimeoutError:
             raise VisitEndError(f"nothing was started within {_START_TIMEOUT_S:g} s") from None
-        picture = self._picture(start)
+        face = self._film(start) if start.show == "film" else self._face_of(start)
         async with self._lobby.place(self._tell_position):
             while True:
                 try:
-                    await self._show(start, picture)
+                    await self._show(start, face)
                     raise VisitEndError("the face has ended")
                 except AvatarError as error:
                     if _FULL not in str(error):
@@ -172,15 +175,22 @@ class Visit:
         with suppress(SlowReaderError):
             self._outbox.post("queue", position=position, places=self._lobby.num_places)
 
-    async def _show(self, start: messages.Start, picture: bytes | Path) -> None:
-        face = self._open_face(
+    def _face_of(self, start: messages.Start) -> OpenFace:
+        return functools.partial(
+            self._open_face,
             url=self._settings.url,
             model=self._settings.model,
-            image=picture,
+            image=self._picture(start),
             prompt=start.prompt or None,
             seed=start.seed,
         )
-        async with face as self._face:
+
+    def _film(self, start: messages.Start) -> OpenFace:
+        url, prompt = self._settings.url, start.prompt or None
+        return functools.partial(Film, url=url, model=ROLLING_MODEL, prompt=prompt, seed=start.seed)
+
+    async def _show(self, start: messages.Start, open_face: OpenFace) -> None:
+        async with open_face() as self._face:
             self._conversation = Conversation(
                 self._face, self._settings.say_program, self._tell_failure
             )

@@ -27,7 +27,29 @@ const shown = new Shown(video, (metadata) => {
   document.body.classList.add("shown");
   player?.shown?.(metadata);
 });
-const portraits = new Portraits($("portraits"), $("preview"), stage, () => { $("start").disabled = false; });
+const portraits = new Portraits($("portraits"), $("preview"), stage, () => setShow(show()));
+
+const show = () => document.body.dataset.show;
+
+/** "face" or "film": what the visitor chose among what the server has. */
+function setShow(name) {
+  document.body.dataset.show = name;
+  const film = name === "film";
+  $("prompt").placeholder = film ? "a lighthouse in the fog" : "a person talks to the camera";
+  $("new-prompt").placeholder = film ? "the fog lifts" : "the person smiles";
+  $("changing").open = film;
+  $("hint").textContent = film ? "Words become a film" : "Drop a portrait here";
+  WORDS.choosing = film ? "Describe a film" : "Choose a face";
+  if (document.body.dataset.phase === "choosing") setPhase("choosing");
+  $("start").disabled = !film && !portraits.isChosen;
+}
+
+async function lookAround() {
+  const health = await fetch("healthz").then((answer) => answer.json()).catch(() => null);
+  if (!health?.ready) notice(sentence(health?.words || "the gateway does not answer"));
+  $("shows").hidden = health?.shows?.length !== 2;
+  if (health?.shows?.join() === "film") setShow("film");
+}
 
 function setPhase(phase, words = WORDS[phase]) {
   document.body.dataset.phase = phase;
@@ -75,13 +97,14 @@ async function begin(hello) {
   state.ice = hello.ice_servers;
   $("sentence").placeholder = hello.can_say ? "Type what it should say" : "No speech program is installed at the gateway";
   try {
-    if (portraits.file) await gateway.upload("portrait", portraits.file);
+    if (show() === "face" && portraits.file) await gateway.upload("portrait", portraits.file);
   } catch (error) {
     return end(error.message);
   }
   const transport = wished === "mp4" || !globalThis.RTCPeerConnection ? "mp4" : "webrtc";
   const prompt = $("prompt").value.trim() || $("prompt").placeholder;
-  gateway.send("start", { portrait: portraits.name, prompt, transport });
+  const portrait = show() === "face" ? portraits.name : null;
+  gateway.send("start", { show: show(), portrait, prompt, transport });
 }
 
 function play(transport) {
@@ -128,7 +151,7 @@ function showState() {
 async function showFigures(told) {
   figures.add("first", told.first_frame_s === null ? null : 1000 * told.first_frame_s);
   figures.add("fps", shown.fps ?? told.sent_fps);
-  figures.add("onset", told.onset_s.p50 === null ? null : 1000 * told.onset_s.p50);
+  figures.add("onset", told.onset_s?.p50 ? 1000 * told.onset_s.p50 : null);
   figures.add("jitter", shown.jitter ?? told.jitter_ms);
   figures.add("late", told.held);
   figures.add("offset", player ? await player.offset() : null);
@@ -237,5 +260,8 @@ addEventListener("click", ({ detail, target }) => { if (detail) target.closest("
   requestAnimationFrame(meter);
 })();
 
-setPhase("choosing");
+for (const choice of document.getElementsByName("show")) choice.onchange = () => setShow(choice.value);
+document.body.dataset.phase = "choosing";
+setShow("face");
 portraits.load();
+lookAround();

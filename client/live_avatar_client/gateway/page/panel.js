@@ -9,7 +9,7 @@ const FIGURES = [
   ["late", "Late frames", ""],
   ["offset", "Sound after picture", "ms"],
 ];
-const FRAME_MS = 40, BLOCK_MS = 480, WINDOW_MS = 3600;
+const FRAME_MS = 40, BLOCK_MS = 750, WINDOW_MS = 3600;
 const BLOCK_COLOURS = ["#4c86b8", "#3f9c76", "#c58a2c", "#8a6bb5", "#c0605a"];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -31,6 +31,7 @@ export class Figures {
     this.shown = {};
     for (const [name, title, unit] of FIGURES) {
       const box = document.createElement("div");
+      box.dataset.figure = name;
       box.innerHTML = `<dt>${title}</dt><dd><span>–</span><small>${unit}</small></dd>`;
       const canvas = document.createElement("canvas");
       canvas.setAttribute("aria-hidden", "true");
@@ -70,7 +71,7 @@ export class Figures {
 }
 
 /** The names of the stations as people say them. */
-const station = (name) => ({ audio_encoder: "hears", vae_decoder: "paints" })[name] ?? name.replace("dit_stage_", "denoises ");
+const station = (name) => ({ audio_encoder: "hears", vae_decoder: "paints", dit_window: "denoises" })[name] ?? name.replace("dit_stage_", "denoises ");
 
 export class Pipeline {
   constructor(canvas, words) {
@@ -88,7 +89,7 @@ export class Pipeline {
   /** The block that begins to be shown now, and the milliseconds that its stations took. */
   add(block, timings) {
     const { total, queued, audio_encoder, vae_decoder, ...stages } = timings;
-    const rows = Object.entries({ audio_encoder, ...stages, vae_decoder });
+    const rows = Object.entries({ audio_encoder, ...stages, vae_decoder }).filter(([, ms]) => ms !== undefined);
     this.blocks.push({ block, rows, total, shown: performance.now() });
     if (this.blocks.length > 12) this.blocks.shift();
     const told = rows.map(([name, ms]) => `${station(name)} ${Math.round(ms)}`).join(" · ");
@@ -114,15 +115,18 @@ export class Pipeline {
     context.save();
     context.beginPath(); context.rect(left, 0, width - left, height); context.clip();
     const x = (time) => left + (width - left) * (1 - (now - time) / WINDOW_MS);
-    for (const block of this.blocks) this.#drawBlock(context, block, x, row, bar, now);
+    this.blocks.forEach((block, index) => {
+      const until = this.blocks[index + 1]?.shown ?? now;
+      this.#drawBlock(context, block, x, row, bar, until);
+    });
     context.restore();
   }
 
   /** Bars from station to station, the last one ending where the block begins to be shown. */
-  #drawBlock(context, { block, rows, shown }, x, row, bar, now) {
+  #drawBlock(context, { block, rows, shown }, x, row, bar, until) {
     context.fillStyle = BLOCK_COLOURS[block % BLOCK_COLOURS.length];
     let begin = shown - rows.reduce((sum, [, ms]) => sum + ms, 0);
-    const drawn = [...rows.map(([, ms]) => ms), Math.min(BLOCK_MS, now - shown)];
+    const drawn = [...rows.map(([, ms]) => ms), Math.min(BLOCK_MS, until - shown)];
     drawn.forEach((ms, index) => {
       const from = x(begin), to = x(begin + ms), middle = row * (index + 0.5);
       context.beginPath();

@@ -16,6 +16,10 @@ export class Portraits {
     if (first) first.click();
   }
 
+  get isChosen() {
+    return this.name !== null || this.file !== null;
+  }
+
   #tile(name, address) {
     const label = document.createElement("label"), words = name.replaceAll("_", " ");
     label.className = "face";
