@@ -30,9 +30,23 @@ def all_ready(ports: Ports) -> bool:
     return index is not None and all(m.get("state", "READY") == "READY" for m in json.loads(index))
 
 
-def _ask(ports: Ports, method: str, path: str) -> bytes | None:
+def state_of(ports: Ports, model: str) -> str | None:
+    """What the server says of a model, such as READY or UNAVAILABLE; None if it says nothing."""
+    index = _ask(ports, "POST", "/v2/repository/index")
+    models = json.loads(index) if index else []
+    return next((m.get("state") for m in models if m["name"] == model), None)
+
+
+def reload_model(ports: Ports, model: str, timeout_s: float = 120) -> bool:
+    """Load a model anew. Triton does nothing when asked to load one that it takes for loaded."""
+    path = f"/v2/repository/models/{model}"
+    _ask(ports, "POST", f"{path}/unload", timeout_s)
+    return _ask(ports, "POST", f"{path}/load", timeout_s) is not None
+
+
+def _ask(ports: Ports, method: str, path: str, timeout_s: float = 5) -> bytes | None:
     """The body of the answer, or None if there is none or its status is not 200."""
-    connection = http.client.HTTPConnection(ADDRESS, ports.http, timeout=5)
+    connection = http.client.HTTPConnection(ADDRESS, ports.http, timeout=timeout_s)
     try:
         connection.request(method, path)
         answer = connection.getresponse()

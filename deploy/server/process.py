@@ -33,6 +33,20 @@ def stub_pids(token: str, server: int) -> list[int]:
     return [pid for pid in pids if pid != server and _is_stub(_command_line(pid), token)]
 
 
+def stub_model(pid: int) -> str:
+    """The model that a stub runs: its folder stands in the command line."""
+    script = next((w for w in _command_line(pid).split("\0") if w.endswith("/model.py")), "")
+    return Path(script).parents[1].name if script else ""
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal, a debugger or a freezer holds the process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
+
+
 def end(pid: int, token: str, timeout_s: float) -> None:
     """Ask the server to stop, wait, kill what is left, remove its shared memory. `timeout_s`:
     seconds from the request to the kill. The server unloads its models in that time."""
