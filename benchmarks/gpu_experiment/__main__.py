@@ -21,12 +21,16 @@ from typing import Any
 from benchmarks.gpu_experiment.runner import ROOT, Phase, environment, run
 
 MODULES = "benchmarks.gpu_experiment"
-MACHINE = Phase(name="machine", title="The machine", module=f"{MODULES}.hardware", deadline_s=40)
+MACHINE = Phase(name="machine", title="The machine", module=f"{MODULES}.hardware", deadline_s=60)
 PHASES = tuple(
     Phase(name=name, title=title, module=f"{MODULES}.{module}", deadline_s=seconds)
     for name, title, module, seconds in (
         ("A", "The binding on real CUDA", "binding", 60),
         ("B", "The demo's graphs", "graphs", 60),
+        ("C", "The 14B step", "step", 180),
+        ("D", "The VAE", "vae", 60),
+        ("E", "Copies and captures", "copies", 30),
+        ("F", "Folding", "folding", 60),
     )
 )
 

@@ -1,8 +1,12 @@
 """The script for a borrowed GPU, on a CPU: a machine that is lent for minutes leaves no time to
 find out that it does not start."""
 
+import ast
+import contextlib
+import io
 import json
 import sys
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu_experiment import __main__ as experiment
+from benchmarks.gpu_experiment.phase import Findings
 from benchmarks.gpu_experiment.runner import Phase, environment, run
+from tests.support.waiting import happens
 
 
 def phase(name: str, module: str, deadline_s: float = 20) -> Phase:
@@ -37,22 +43,51 @@ def start(out: Path, *phases: Phase, options: tuple[str, ...] = ()) -> tuple[int
     return code, {line["phase"]: line for line in lines}
 
 
-@pytest.mark.long
-def test_the_binding_and_the_graphs_hold_in_miniature(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """All assertions of phases A and B; the GPU must not be the first to run them."""
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, the file's lines, and what stood on stdout, of all phases."""
     pytest.importorskip("torch")
-    code = experiment.main(["--miniature", "--out", str(tmp_path), "--phases", "A,B"])
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert said == json.loads((tmp_path / "gpu_miniature.json").read_text())
-    assert [line["phase"] for line in said] == ["machine", "A", "B"]
-    assert {
-        name: False for line in said for name, held in line["asserts"].items() if not held
-    } == {}
-    assert [len(line["asserts"]) for line in said] == [0, 9, 5]
-    assert [line["error"] for line in said] == [None] * 3
+    out, said = tmp_path_factory.mktemp("out"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = experiment.main(["--miniature", "--out", str(out)])
+    return code, json.loads((out / "gpu_miniature.json").read_text()), said.getvalue()
+
+
+@pytest.mark.long
+def test_every_assertion_holds_in_miniature(miniature: Any) -> None:
+    """The GPU must not be the first to run them: what fails there is then CUDA's doing."""
+    code, lines, _ = miniature
+    assert [line["phase"] for line in lines] == ["machine", *"ABCDEF"]
+    assert [line["error"] for line in lines] == [None] * 7
+    asserts = {line["phase"]: line["asserts"] for line in lines}
+    assert [name for held in asserts.values() for name in held if not held[name]] == []
+    assert len(asserts["A"]) == 9
+    assert len(asserts["B"]) == 5
     assert code == 0
+
+
+@pytest.mark.long
+def test_what_is_printed_is_what_is_kept(miniature: Any) -> None:
+    """Of a machine that is gone one of the two may be all there is."""
+    _, lines, said = miniature
+    assert [json.loads(line) for line in said.splitlines()] == lines
+
+
+@pytest.mark.long
+def test_what_a_cpu_cannot_measure_is_null_with_a_reason(miniature: Any) -> None:
+    """A time of the stand-in would be taken for one of CUDA."""
+    _, lines, _ = miniature
+    for line in lines:
+        empty = {name for name, value in line["figures"].items() if value is None}
+        assert empty <= set(line["reasons"])
+        graphs = {name for name in line["figures"] if "graph_ms" in name or "peak_bytes" in name}
+        assert graphs <= empty
+    figures = {line["phase"]: line["figures"] for line in lines}
+    assert {"replay_us", "run_us", "capture_us"} <= {
+        n for n, v in figures["A"].items() if v is None
+    }
+    assert figures["E"]["graph_instantiate_ms"] is None
+    assert figures["C"]["eager_ms_2088_keys"]["p50"] > 0  # a CPU can measure that
 
 
 @pytest.mark.long
@@ -78,8 +113,15 @@ def test_what_a_hanging_phase_has_started_ends_with_it(tmp_path: Path, module: A
     module("starts", body)
     line = run(phase("starts", "starts", deadline_s=2), True, environment([], tmp_path))
     assert line["error"].startswith("not done")
-    state = Path(f"/proc/{pid.read_text()}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert happens(lambda: is_gone(pid.read_text()), within_s=10)
+
+
+def is_gone(pid: str) -> bool:
+    """Whether a process has ended, if nobody has asked for its exit code yet, too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_a_phase_that_raises_or_dies_reports_its_words(tmp_path: Path, module: Any) -> None:
@@ -128,7 +170,7 @@ def test_an_unknown_phase_or_an_empty_folder_is_refused(
 ) -> None:
     """The lease would be spent on the wrong thing."""
     for options, words in (
-        (["--phases", "A,Z"], "no phase Z, there are A, B"),
+        (["--phases", "A,Z"], "no phase Z, there are A, B, C"),
         (["--wheels", str(tmp_path)], "no wheels in"),
     ):
         with pytest.raises(SystemExit, match="2"):
@@ -140,6 +182,88 @@ def test_all_phases_fit_into_one_lease() -> None:
     """Nine minutes of a call of ten, the start of each process included."""
     deadlines = [each.deadline_s for each in (experiment.MACHINE, *experiment.PHASES)]
     assert sum(deadlines) < 9 * 60
+
+
+def test_torch_has_every_name_of_its_cuda_that_is_used() -> None:
+    """These lines run on a GPU alone: a slip would cost a phase of the lease."""
+    torch = pytest.importorskip("torch")
+    names = {
+        node.attr
+        for file in Path(experiment.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("CUDA", "torch.cuda")
+    }
+    assert {"MemPool", "CUDAGraph", "Event", "ExternalStream"} <= names
+    assert {name for name in names if not hasattr(torch.cuda, name)} == set()
+
+
+class FakeTorchCuda:
+    """As much of torch.cuda as a clock needs: a run takes 2 ms, and a replay 1."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def Event(self, enable_timing: bool) -> Any:  # noqa: N802
+        cuda = self
+
+        class Event:
+            def record(self) -> None:
+                self.at = cuda.now
+
+            def elapsed_time(self, after: "Event") -> float:
+                return after.at - self.at
+
+        return Event()
+
+    def CUDAGraph(self) -> Any:  # noqa: N802
+        return types.SimpleNamespace(replay=lambda: self.run(1.0))
+
+    def graph(self, graph: Any) -> Any:
+        return contextlib.nullcontext()
+
+    def run(self, ms: float = 2.0) -> None:
+        self.now += ms
+
+    def synchronize(self) -> None:
+        pass
+
+    def reset_peak_memory_stats(self) -> None:
+        pass
+
+    def memory_allocated(self) -> int:
+        return 100
+
+    def max_memory_allocated(self) -> int:
+        return 175
+
+
+def test_a_clock_times_work_by_events_and_as_a_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing here ever runs these lines but this test."""
+    pytest.importorskip("torch")
+    from benchmarks.gpu_experiment import clock
+
+    cuda = FakeTorchCuda()
+    monkeypatch.setattr(clock, "CUDA", cuda)
+    found = tmp_path / "findings"
+    timer = clock.Clock(Findings(found), is_miniature=False)
+    assert timer.times("eager", cuda.run) == 2.0
+    assert timer.replays("graph", cuda.run) == 1.0
+    timer.peak("bytes", cuda.run)
+
+    def refused() -> None:
+        raise RuntimeError("out of memory")
+
+    assert timer.replays("none", refused) is None
+    lines = [json.loads(line) for line in found.read_text().splitlines()]
+    assert lines == [
+        ["figures", "eager", {"p50": 2.0, "least": 2.0, "most": 2.0}],
+        ["figures", "graph", {"p50": 1.0, "least": 1.0, "most": 1.0}],
+        ["figures", "bytes", 75],
+        ["figures", "none", None],
+        ["reasons", "none", "RuntimeError: out of memory"],
+    ]
 
 
 @pytest.mark.long

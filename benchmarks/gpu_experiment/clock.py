@@ -1,0 +1,87 @@
+"""How long work takes on a GPU, by its own events, and as a CUDA graph; on a CPU by the clock."""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_experiment.device import CUDA, GPU
+from benchmarks.gpu_experiment.phase import Findings
+
+NO_GRAPHS = "a CPU has no CUDA graphs"
+NO_EVENTS = "a CPU has no events; times are the clock's"
+NO_MEMORY = "a CPU's memory says nothing of a GPU's"
+
+
+class Clock:
+    """Times of work, in milliseconds; in miniature once warmed and twice run, on a CPU."""
+
+    def __init__(self, findings: Findings, is_miniature: bool) -> None:
+        self.findings = findings
+        self.is_miniature = is_miniature
+        self.device = "cpu" if is_miniature else GPU
+        self._warm, self._runs = (1, 2) if is_miniature else (3, 10)
+        if is_miniature:
+            torch.set_num_threads(1)
+            findings.without("events", NO_EVENTS)
+
+    def times(self, name: str, work: Callable[[], object]) -> float | None:
+        """A figure of the work as torch starts it, kernel by kernel; returns its median."""
+        median: float | None = None
+        with self.findings.trying(name):
+            for _ in range(self._warm):
+                work()
+            found = self._on_cpu(work) if self.is_miniature else self._on_gpu(work)
+            median = float(np.median(found))
+            values = {"p50": median, "least": min(found), "most": max(found)}
+            self.findings.figure(name, {key: round(ms, 4) for key, ms in values.items()})
+        return median
+
+    def replays(self, name: str, work: Callable[[], object]) -> float | None:
+        """A figure of the work as a CUDA graph, without what starting each kernel costs."""
+        if self.is_miniature:
+            self.findings.without(name, NO_GRAPHS)
+            return None
+        with self.findings.trying(name):
+            graph = CUDA.CUDAGraph()
+            work()
+            CUDA.synchronize()
+            with CUDA.graph(graph):
+                kept = work()
+            median = self.times(name, graph.replay)
+            del kept
+            return median
+        return None
+
+    def peak(self, name: str, work: Callable[[], object]) -> None:
+        """A figure of the bytes that the work takes beside what is there before it."""
+        if self.is_miniature:
+            work()
+            self.findings.without(name, NO_MEMORY)
+            return
+        with self.findings.trying(name):
+            CUDA.synchronize()
+            CUDA.reset_peak_memory_stats()
+            before = CUDA.memory_allocated()
+            work()
+            CUDA.synchronize()
+            self.findings.figure(name, CUDA.max_memory_allocated() - before)
+
+    def _on_cpu(self, work: Callable[[], object]) -> list[float]:
+        found = []
+        for _ in range(self._runs):
+            began = time.perf_counter()
+            work()
+            found.append(1e3 * (time.perf_counter() - began))
+        return found
+
+    def _on_gpu(self, work: Callable[[], object]) -> list[float]:
+        events = [CUDA.Event(enable_timing=True) for _ in range(self._runs + 1)]
+        events[0].record()
+        for event in events[1:]:
+            work()
+            event.record()
+        CUDA.synchronize()
+        return [before.elapsed_time(after) for before, after in pairwise(events)]
