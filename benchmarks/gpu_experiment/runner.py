@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-TAIL = 600
-"""Characters that are kept of what a process said before it died."""
+TAIL = 1500
+"""Characters that are kept of what a process said, if all was not well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ def run(phase: Phase, is_miniature: bool, env: Mapping[str, str]) -> dict[str, A
         seconds = round(time.perf_counter() - began, 2)
         line: dict[str, Any] = {"phase": phase.name, "title": phase.title, "seconds": seconds}
         line |= {"ok": False, **_read(found)}
-        if ended:
-            tail = log.read_text(errors="replace").strip()[-TAIL:]
-            line["error"] = f"{ended}; its last words: {tail or 'none'}"
-    line["ok"] = line["error"] is None and all(line["asserts"].values())
+        line["error"] = ended or line["error"]
+        line["ok"] = line["error"] is None and all(line["asserts"].values())
+        if not line["ok"]:
+            line["last_words"] = log.read_text(errors="replace").strip()[-TAIL:]
     return line
 
 

@@ -29,7 +29,7 @@ class ScaledLinear(nn.Module):
         rows = x.flatten(0, -2)
         scale = dequant_scale(rows.abs().max().float()) if self.fixed is None else self.fixed
         result = torch._scaled_mm(
-            quantize(rows, scale.to(rows.dtype)),
+            quantize(rows, scale),
             self.weight.T,
             scale_a=scale,
             scale_b=self.scale,
