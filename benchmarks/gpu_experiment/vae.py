@@ -72,7 +72,7 @@ def preset_of(is_miniature: bool) -> Preset:
         return PRESETS["14b"]
     large = PRESETS["14b"]
     pipeline = replace(large.pipeline, height=64, width=64)
-    return replace(large, vae=VAEConfig(dim=8), pipeline=pipeline)
+    return replace(large, vae=VAEConfig(dim=8, num_res_blocks=1), pipeline=pipeline)
 
 
 class Passes:
