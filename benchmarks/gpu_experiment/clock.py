@@ -16,24 +16,25 @@ NO_MEMORY = "a CPU's memory says nothing of a GPU's"
 
 
 class Clock:
-    """Times of work, in milliseconds; in miniature once warmed and twice run, on a CPU."""
+    """Times of work, in milliseconds: three runs to warm up and ten that count. In miniature, and
+    for what is long, one and two."""
 
     def __init__(self, findings: Findings, is_miniature: bool) -> None:
         self.findings = findings
         self.is_miniature = is_miniature
         self.device = "cpu" if is_miniature else GPU
-        self._warm, self._runs = (1, 2) if is_miniature else (3, 10)
         if is_miniature:
             torch.set_num_threads(1)
             findings.without("events", NO_EVENTS)
 
-    def times(self, name: str, work: Callable[[], object]) -> float | None:
+    def times(self, name: str, work: Callable[[], object], is_long: bool = False) -> float | None:
         """A figure of the work as torch starts it, kernel by kernel; returns its median."""
         median: float | None = None
+        warm, runs = (1, 2) if is_long or self.is_miniature else (3, 10)
         with self.findings.trying(name):
-            for _ in range(self._warm):
+            for _ in range(warm):
                 work()
-            found = self._on_cpu(work) if self.is_miniature else self._on_gpu(work)
+            found = (self._on_cpu if self.is_miniature else self._on_gpu)(work, runs)
             median = float(np.median(found))
             values = {"p50": median, "least": min(found), "most": max(found)}
             self.findings.figure(name, {key: round(ms, 4) for key, ms in values.items()})
@@ -69,16 +70,16 @@ class Clock:
             CUDA.synchronize()
             self.findings.figure(name, CUDA.max_memory_allocated() - before)
 
-    def _on_cpu(self, work: Callable[[], object]) -> list[float]:
+    def _on_cpu(self, work: Callable[[], object], runs: int) -> list[float]:
         found = []
-        for _ in range(self._runs):
+        for _ in range(runs):
             began = time.perf_counter()
             work()
             found.append(1e3 * (time.perf_counter() - began))
         return found
 
-    def _on_gpu(self, work: Callable[[], object]) -> list[float]:
-        events = [CUDA.Event(enable_timing=True) for _ in range(self._runs + 1)]
+    def _on_gpu(self, work: Callable[[], object], runs: int) -> list[float]:
+        events = [CUDA.Event(enable_timing=True) for _ in range(runs + 1)]
         events[0].record()
         for event in events[1:]:
             work()
