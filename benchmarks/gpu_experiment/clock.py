@@ -56,6 +56,10 @@ class Clock:
             return median
         return None
 
+    def alone(self, name: str, work: Callable[[], object]) -> float | None:
+        """A figure of the kernels alone: as a graph where there are any, else by the clock."""
+        return (self.times if self.is_miniature else self.replays)(name, work)
+
     def peak(self, name: str, work: Callable[[], object]) -> None:
         """A figure of the bytes that the work takes beside what is there before it."""
         if self.is_miniature:
@@ -69,6 +73,14 @@ class Clock:
             work()
             CUDA.synchronize()
             self.findings.figure(name, CUDA.max_memory_allocated() - before)
+
+    def finish(self) -> None:
+        """An assertion: figures may lack a value, but not because the device has failed."""
+
+        def adds_up() -> bool:
+            return torch.ones(2, device=self.device).sum().item() == 2
+
+        self.findings.check("the_device_still_computes", adds_up)
 
     def _on_cpu(self, work: Callable[[], object], runs: int) -> list[float]:
         found = []

@@ -64,8 +64,11 @@ def measure(findings: Findings, is_miniature: bool) -> None:
         whole = clock.times(f"eager_ms_{trunk.num_keys(num_blocks)}_keys", work)
         graph = clock.replays(f"graph_ms_{trunk.num_keys(num_blocks)}_keys", work)
         whole = graph or whole
+    clock.times("fill_eager_ms", trunk.fill)
+    clock.replays("fill_graph_ms", trunk.fill)
     measure_parts(clock, trunk, whole)
     measure_narrow(clock, trunk)
+    clock.finish()
     with findings.trying("sustained_tflops"):  # needs packages of export
         from export.checks.estimate import step_flop
 

@@ -118,20 +118,20 @@ def measure_parts(clock: Clock, trunk: Trunk, whole: float | None) -> None:
         "audio": (parts.audio, injected),
     }
     found = {
-        name: (clock.times(f"layer_ms_{name}", inferring(work)), count)
+        name: (clock.alone(f"layer_ms_{name}", inferring(work)), count)
         for name, (work, count) in counts.items()
     }
     if whole:
         shares = {n: round(ms * count / whole, 4) for n, (ms, count) in found.items() if ms}
         clock.findings.figure("shares_of_a_step", shares)
     with clock.findings.trying("layer_ms_products_fp8"):
-        clock.times("layer_ms_products_fp8", parts.narrow_products())
+        clock.alone("layer_ms_products_fp8", parts.narrow_products())
     masked = inferring(partial(parts.attention, parts.mask))
-    clock.times("layer_ms_masked_attention", masked)
+    clock.alone("layer_ms_masked_attention", masked)
     for name, backend in BACKENDS.items():
         with sdpa_kernel(backend):
-            clock.times(f"layer_ms_attention_{name}", inferring(parts.attention))
-            clock.times(f"layer_ms_masked_attention_{name}", masked)
+            clock.alone(f"layer_ms_attention_{name}", inferring(parts.attention))
+            clock.alone(f"layer_ms_masked_attention_{name}", masked)
 
 
 def inferring(work: Callable[[], object]) -> Callable[[], object]:

@@ -56,6 +56,22 @@ class Trunk:
         velocity: Tensor = self.step(**{**self.inputs, **tables})[0]
         return velocity
 
+    @torch.inference_mode()
+    def fill(self) -> Tensor:
+        """The pass that fills the sink: one frame of the sink's tokens, which see one another."""
+        given, tokens = dict(self.inputs), self.config.num_sink_tokens
+        for name in ("tokens", "cos_q", "sin_q"):
+            size = given[name].shape[-1]
+            given[name] = given[name].reshape(1, -1, size)[:, :tokens]
+        given["actor_mask"] = given["actor_mask"].reshape(1, 1, -1, 1)[:, :, :tokens]
+        for name in ("audio_local", "audio_global"):
+            given[name] = given[name][:, :1]
+        for name in ("cos_k", "sin_k"):
+            given[name] = given[name][:, :tokens]
+        given["write_index"] = given["write_index"] - tokens
+        velocity: Tensor = self.step(**given)[0]
+        return velocity
+
     def num_bytes(self, *prefixes: str) -> int:
         """Of the session's tensors whose names begin so."""
         return sum(t.nbytes for name, t in self.inputs.items() if name.startswith(prefixes))

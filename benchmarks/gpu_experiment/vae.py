@@ -144,6 +144,7 @@ def measure(findings: Findings, is_miniature: bool) -> None:
             clock.times(f"warm_up_ms_{name}", passes.warm_up, is_long=True)
     clock.peak("encode_peak_bytes", passes.encode)
     clock.peak("warm_up_peak_bytes", passes.warm_up)
+    clock.finish()
     findings.figure("state_bytes_twice", 2 * sum(s.nbytes for s in passes.states.values()))
     with findings.trying("estimated_scratch_bytes"):  # needs packages of export, and time
         from export.checks.estimate import sizes_of

@@ -64,6 +64,7 @@ def test_a_clock_times_work_by_events_and_as_a_graph(
     timer = clock.Clock(Findings(found), is_miniature=False)
     assert timer.times("eager", cuda.run) == 2.0
     assert timer.replays("graph", cuda.run) == 1.0
+    assert timer.alone("kernels", cuda.run) == 1.0
     timer.peak("bytes", cuda.run)
 
     def refused() -> None:
@@ -74,6 +75,7 @@ def test_a_clock_times_work_by_events_and_as_a_graph(
     assert lines == [
         ["figures", "eager", {"p50": 2.0, "least": 2.0, "most": 2.0}],
         ["figures", "graph", {"p50": 1.0, "least": 1.0, "most": 1.0}],
+        ["figures", "kernels", {"p50": 1.0, "least": 1.0, "most": 1.0}],
         ["figures", "bytes", 75],
         ["figures", "none", None],
         ["reasons", "none", "RuntimeError: out of memory"],

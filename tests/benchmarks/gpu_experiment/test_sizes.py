@@ -33,6 +33,7 @@ def test_a_step_of_14b_and_its_parts_fit_together() -> None:
     velocity = some.run()
     assert velocity.shape == (3, 1056, 64)
     assert some.run(1).shape == velocity.shape
+    assert some.fill().shape == (1, 2640, 64)
     with torch.inference_mode():
         parts = Parts(some, "meta")
         parts.products(), parts.norms(), parts.cache_writes()
