@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.gpu_experiment.runner import ROOT, Phase, environment, run
 
 MODULES = "benchmarks.gpu_experiment"
-MACHINE = Phase(name="machine", title="The machine", module=f"{MODULES}.hardware", deadline_s=60)
+MACHINE = Phase(name="machine", title="The machine", module=f"{MODULES}.hardware", deadline_s=45)
 PHASES = tuple(
     Phase(name=name, title=title, module=f"{MODULES}.{module}", deadline_s=seconds)
     for name, title, module, seconds in (
@@ -29,7 +29,7 @@ PHASES = tuple(
         ("B", "The demo's graphs", "graphs", 60),
         ("C", "The 14B step", "step", 180),
         ("D", "The VAE", "vae", 60),
-        ("E", "Copies and captures", "copies", 30),
+        ("E", "Copies and captures", "copies", 45),
         ("F", "Folding", "folding", 60),
     )
 )

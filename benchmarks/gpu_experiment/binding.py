@@ -75,13 +75,18 @@ class Bench:
         binding._captures = captures
         return binding
 
-    def agree(self, *runs: Callable[[int, int], Array], sizes: tuple[int, ...]) -> bool:
-        """Whether all give the same bits for the same seeds; keys as many as `sizes` says."""
-        results = [[run(seed, num_keys) for seed, num_keys in enumerate(sizes)] for run in runs]
-        return all(np.array_equal(one, result) for one in results for result in [results[0]])
+
+Run = Callable[[int, int], Array]
+"""From a seed and a number of keys to y."""
 
 
-def runner(binding: TensorRTBinding) -> Callable[[int, int], Array]:
+def agree(one: Run, other: Run, sizes: tuple[int, ...]) -> bool:
+    """Whether both give the same bits for the same seeds, with so many keys in turn."""
+    pairs = [(one(seed, keys), other(seed, keys)) for seed, keys in enumerate(sizes)]
+    return all(np.array_equal(*pair) for pair in pairs)
+
+
+def runner(binding: TensorRTBinding) -> Run:
     """What runs a binding on inputs that a seed makes."""
 
     def run(seed: int, num_keys: int = MANY) -> Array:
@@ -97,7 +102,7 @@ def runner(binding: TensorRTBinding) -> Callable[[int, int], Array]:
 def replays(bench: Bench) -> bool:
     """A captured graph must read new inputs, and write where its first run wrote."""
     captured, plain = bench.session(), bench.session(captures=False)
-    same = bench.agree(runner(plain), runner(captured), sizes=(MANY,) * 5)
+    same = agree(runner(plain), runner(captured), (MANY,) * 5)
     one, other = (bench.gpu.read(each._bound["cache_k"]) for each in (captured, plain))
     return same and np.array_equal(one, other) and captured._graph is not None
 
@@ -113,7 +118,7 @@ def recaptures(bench: Bench) -> bool:
         graphs.append(captured._graph)
         return result
 
-    same = bench.agree(runner(plain), noting, sizes=sizes)
+    same = agree(runner(plain), noting, sizes)
     changes = [one is not other for one, other in pairwise(graphs)]
     return same and None not in graphs and changes == [False, True, False, True]
 

@@ -12,7 +12,7 @@ import torch
 from benchmarks.gpu_experiment import binding
 from benchmarks.gpu_experiment.binding import CHECKS, DISTURBED, Bench
 from benchmarks.gpu_experiment.phase import Findings
-from pipeline.engines.gpu import CapturedGraph, DeviceBuffer, Gpu
+from pipeline.engines.gpu import CapturedGraph, Gpu
 from pipeline.engines.host_arrays import storage_type
 from pipeline.engines.tensorrt import TensorRTBinding, TensorRTEngine
 
@@ -21,13 +21,13 @@ EVERY = {**CHECKS, **DISTURBED}
 
 def stale_replay(patch: pytest.MonkeyPatch) -> None:
     """Inputs of a replay are not brought."""
-    upload = Gpu.upload
+    feed = TensorRTBinding._feed
 
-    def first_only(gpu: Gpu, source: Any, target: DeviceBuffer) -> None:
-        if not gpu.cuda.graphs:
-            upload(gpu, source, target)
+    def first_only(bound: TensorRTBinding, name: str, array: Any) -> None:
+        if bound._graph is None:
+            feed(bound, name, array)
 
-    patch.setattr(Gpu, "upload", first_only)
+    patch.setattr(TensorRTBinding, "_feed", first_only)
 
 
 def kept_graph(patch: pytest.MonkeyPatch) -> None:
