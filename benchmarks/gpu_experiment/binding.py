@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.gpu_experiment.device import open_device
 from benchmarks.gpu_experiment.phase import Findings
 from benchmarks.gpu_experiment.torch_plans import TorchPlan, TorchTensorRT
-from pipeline.engines.base import Array
+from pipeline.engines.base import Array, Buffers
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.tensorrt import TensorRTBinding, TensorRTEngine
 
@@ -123,13 +123,28 @@ def recaptures(bench: Bench) -> bool:
     return same and None not in graphs and changes == [False, True, False, True]
 
 
-def copies_rows(bench: Bench) -> bool:
+def arrives(bench: Bench, move: Callable[[Buffers, Buffers, int], None]) -> bool:
+    """Whether `move` brings a hundred rows of a cache to another one, and no more."""
     source, target = (bench.engine.new_buffers("cache_") for _ in range(2))
     numbers = np.random.default_rng(0).standard_normal(CACHE).astype(np.float32)
     bench.gpu.write(numbers, source["cache_k"])
-    bench.engine.copy_rows(source, target, 100)
+    move(source, target, 100)
     found = bench.gpu.read(target["cache_k"])
     return np.array_equal(found[:, :, :100], numbers[:, :, :100]) and not found[:, :, 100:].any()
+
+
+def copies_rows(bench: Bench) -> bool:
+    return arrives(bench, bench.engine.copy_rows)
+
+
+def sends_rows(bench: Bench) -> bool:
+    """Through the host, as from one stage to another."""
+    engine = bench.engine
+
+    def send(source: Buffers, target: Buffers, num_rows: int) -> None:
+        engine.write_rows(engine.read_rows(source, num_rows), target, num_rows)
+
+    return arrives(bench, send)
 
 
 def keeps_pinned(bench: Bench) -> bool:
@@ -247,6 +262,7 @@ CHECKS: dict[str, Callable[[Bench], bool]] = {
     "run_capture_and_replay_agree_bit_for_bit": replays,
     "a_changed_shape_recaptures": recaptures,
     "copy_rows_copies_the_first_rows_only": copies_rows,
+    "rows_pass_through_the_host": sends_rows,
     "pinned_arrays_survive_collection": keeps_pinned,
     "one_thread_loads_another_runs": crosses_threads,
 }

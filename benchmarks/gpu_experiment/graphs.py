@@ -115,16 +115,25 @@ def inputs() -> dict[str, Array]:
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def denoised(stage: Stage, given: Mapping[str, Array], again_at: int | None) -> list[Array]:
-    """A session's latents, with all steps on this one device; before block `again_at` its sink is
-    filled with another reference."""
+def opened(stage: Stage, given: Mapping[str, Array], has_reference: bool = True) -> None:
+    motion = given["motion"]
+    reference = motion[:, :, :1].copy() if has_reference else None
+    stage.open(SESSION, motion=motion, text=given["text"], reference=reference)
+
+
+def denoised(
+    stage: Stage, given: Mapping[str, Array], again_at: int | None, sink: Array | None = None
+) -> list[Array]:
+    """A session's latents, with all steps on this one device. Before block `again_at` its sink is
+    filled with another reference; with `sink` it begins with what another session computed."""
     c, motion = stage.config, given["motion"]
-    stage.open(SESSION, motion[:, :, :1].copy(), motion, given["text"])
+    opened(stage, given, has_reference=sink is None)
     distance, found = np.full(c.num_steps, c.sink_distance), []
     blocks = zip(given["latents"], given["locals"], given["globals"], strict=True)
     for block, (latent, local, overall) in enumerate(blocks):
         again = motion[:, :, 1:2].copy() if block == again_at else None
-        found.append(stage.step(SESSION, block, latent, local, overall, distance, again).copy())
+        brought = {"reference": again, "sink": None if block else sink}
+        found.append(stage.step(SESSION, block, latent, local, overall, distance, **brought).copy())
     stage.close(SESSION)
     return found
 
@@ -166,9 +175,19 @@ def measure(findings: Findings, is_miniature: bool) -> None:
         same = [np.array_equal(a, b) for a, b in zip(other, found, strict=True)]
         findings.holds("a_second_session_gives_the_same_bits", all(same[:again_at]))
         findings.holds("a_new_reference_is_seen", not any(same[again_at:]))
+        same = [np.array_equal(a, b) for a, b in zip(other, _handed_on(stage, given), strict=True)]
+        findings.holds("a_sink_that_was_sent_gives_the_same_bits", all(same))
         frames = decoded(decoder, given, wanted)
         levels = [abs(a.astype(int) - b).max() for a, b in zip(frames, pictures, strict=True)]
         findings.figure("levels_between_frames", int(max(levels)))
         findings.holds("frames_equal_onnx_runtime", max(levels) <= MOST_LEVELS)
         findings.holds("every_plan_is_captured", not warned.words)
         findings.figure("warnings", warned.words[:3])
+
+
+def _handed_on(stage: Stage, given: Mapping[str, Array]) -> list[Array]:
+    """Latents of a session whose sink was read from another one."""
+    opened(stage, given)
+    sink = stage.sink(SESSION)
+    stage.close(SESSION)
+    return denoised(stage, given, None, sink)

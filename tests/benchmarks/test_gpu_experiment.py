@@ -58,8 +58,8 @@ def test_every_assertion_holds_in_miniature(miniature: Any) -> None:
     assert [line["error"] for line in lines] == [None] * 7
     asserts = {line["phase"]: line["asserts"] for line in lines}
     assert [name for held in asserts.values() for name in held if not held[name]] == []
-    assert len(asserts["A"]) == 9
-    assert len(asserts["B"]) == 5
+    assert len(asserts["A"]) == 10
+    assert len(asserts["B"]) == 6
     assert code == 0
 
 

@@ -44,6 +44,13 @@ def one_row_less(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Gpu, "copy_rows", lambda gpu, one, other, rows: copy(gpu, one, other, rows - 1))
 
 
+def sent_one_row_less(patch: pytest.MonkeyPatch) -> None:
+    upload = Gpu.upload_rows
+    patch.setattr(
+        Gpu, "upload_rows", lambda gpu, one, other, rows: upload(gpu, one, other, rows - 1)
+    )
+
+
 def freed_while_seen(patch: pytest.MonkeyPatch) -> None:
     """Pinned memory goes with the array that was made first, not with the last view."""
     allocate = Gpu.allocate_pinned
@@ -110,6 +117,7 @@ FAULTS = dict(
             stale_replay,
             kept_graph,
             one_row_less,
+            sent_one_row_less,
             freed_while_seen,
             main_thread_only,
             freed_in_capture,
