@@ -30,6 +30,18 @@ def all_ready(ports: Ports) -> bool:
     return index is not None and all(m.get("state", "READY") == "READY" for m in json.loads(index))
 
 
+def why_not_ready(ports: Ports) -> str:
+    """What the server's supervisor says, empty when all is well; without one, what Triton does."""
+    connection = http.client.HTTPConnection(ADDRESS, ports.ready, timeout=5)
+    try:
+        connection.request("GET", "/ready")
+        return str(json.loads(connection.getresponse().read())["why"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return "" if all_ready(ports) else "not all of its models are ready"
+    finally:
+        connection.close()
+
+
 def state_of(ports: Ports, model: str) -> str | None:
     """What the server says of a model, such as READY or UNAVAILABLE; None if it says nothing."""
     index = _ask(ports, "POST", "/v2/repository/index")
