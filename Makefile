@@ -52,7 +52,7 @@ SERVER := $(RUN) -m deploy.server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help python settings setup setup-dev fetch repository serve stop status demo test test-quick test-slow lint format \
+.PHONY: help python settings setup setup-dev fetch repository serve stop drain status demo test test-quick test-slow lint format \
 	prepare export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
 	bench load-test clean
 
@@ -88,6 +88,9 @@ none: python
 
 stop: python  ## end the server of make serve
 	@"$$PYTHON" -m deploy.server stop
+
+drain: python  ## end the server of make serve when its sessions have ended: LIMIT_S=600
+	@"$$PYTHON" -m deploy.server drain --limit-s "$${LIMIT_S:-600}"
 
 status: python  ## say whether the server of make serve is ready
 	@"$$PYTHON" -m deploy.server status

@@ -5,6 +5,7 @@
     python -m deploy.server check-none        fails if a server runs already
     python -m deploy.server wait              until it is ready, for example from a script
     python -m deploy.server status            exits 0 if ready, 3 if not
+    python -m deploy.server drain             stop, when the sessions that are open have ended
     python -m deploy.server stop
 
 Environment variables GRPC_PORT, HTTP_PORT, METRICS_PORT and READY_PORT set the ports' defaults.
@@ -23,6 +24,7 @@ from deploy.checkout import REPO, default_python
 from deploy.downloads import triton
 from deploy.outcome import exit_code, say
 from deploy.server import folder, process, supervise
+from deploy.server.drain import drain as drain_server
 from deploy.server.folder import LOG_DIR, describe, running_server
 from deploy.server.health import all_ready, why_not_ready
 from deploy.server.local import KILL_MARGIN_S, LocalServer
@@ -86,6 +88,15 @@ def stop(given: Namespace) -> int:
     return 0
 
 
+def drain(given: Namespace) -> int:
+    """0 if every session came to its end."""
+    state = running_server(given.log_dir)
+    if state is None:
+        say("no server runs")
+        return 0
+    return 1 if drain_server(given.log_dir, state, given.limit_s) else 0
+
+
 def status(given: Namespace) -> int:
     state = running_server(given.log_dir)
     if state is None:
@@ -114,10 +125,11 @@ def main() -> int:
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
     commands = parser.add_subparsers(dest="command", required=True)
     of = {}
-    for run in (fetch, check_none, stop, status, wait, start):
+    for run in (fetch, check_none, stop, drain, status, wait, start):
         of[run] = commands.add_parser(run.__name__.replace("_", "-"))
         of[run].set_defaults(run=run)
     of[wait].add_argument("--timeout-s", type=float, default=180.0)
+    of[drain].add_argument("--limit-s", type=float, default=600.0)
     of[start].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
     of[start].add_argument("--config", default="cpu")
     for name, port in default_texts().items():

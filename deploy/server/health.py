@@ -56,9 +56,27 @@ def reload_model(ports: Ports, model: str, timeout_s: float = 120) -> bool:
     return _ask(ports, "POST", f"{path}/load", timeout_s) is not None
 
 
-def _ask(ports: Ports, method: str, path: str, timeout_s: float = 5) -> bytes | None:
+def unload_model(ports: Ports, model: str) -> bool:
+    """Whether the server has taken the model out."""
+    return _ask(ports, "POST", f"/v2/repository/models/{model}/unload") is not None
+
+
+def open_sessions(ports: Ports) -> int | None:
+    """Of all public models, as they were half a second ago at most; None if the server does not
+    say."""
+    page = _ask(ports, "GET", "/metrics", port=ports.metrics)
+    lines = (page or b"").decode().splitlines()
+    counts = [
+        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("avatar_sessions{")
+    ]
+    return int(sum(counts)) if counts else None
+
+
+def _ask(
+    ports: Ports, method: str, path: str, timeout_s: float = 5, port: int | None = None
+) -> bytes | None:
     """The body of the answer, or None if there is none or its status is not 200."""
-    connection = http.client.HTTPConnection(ADDRESS, ports.http, timeout=timeout_s)
+    connection = http.client.HTTPConnection(ADDRESS, port or ports.http, timeout=timeout_s)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
