@@ -129,7 +129,7 @@ class Visit:
             case messages.End():
                 raise VisitEndError("you ended the session")
             case _ if self._conversation is None:
-                raise ValueError(f"{type(message).__name__.lower()} came before the face was there")
+                pass  # it was on its way when the server refused a face, or not yet had one
             case messages.Offer(sdp=sdp):
                 if isinstance(self._outlet, WebRtcOutlet):
                     self._outbox.post("answer", sdp=await self._outlet.answer(sdp))
@@ -206,7 +206,8 @@ class Visit:
                 self._face = self._conversation = self._outlet = None
 
     async def _show_frames(self) -> None:
-        state, block, spoke_s = "", -1, -1.0
+        told: tuple[str, str | None] | None = None
+        block, spoke_s = -1, -1.0
         async for frame in self._face.frames():
             assert self._outlet is not None
             await self._outlet.show(frame)
@@ -214,20 +215,19 @@ class Visit:
             self._figures.sent(frame.time_s, now_s)
             if frame.is_speech:
                 spoke_s = now_s
-            if state != (state := self._state(now_s - spoke_s < _HOLD_S)):
-                self._outbox.post("state", state=state, source=self._source())
+            if told != (told := self._state(now_s - spoke_s < _HOLD_S)):
+                self._outbox.post("state", state=told[0], source=told[1])
             if frame.block != block:
                 block = frame.block
                 timings = {name: round(ms, 1) for name, ms in frame.timings_ms.items()}
                 self._outbox.post("block", block=block, timings_ms=timings)
 
-    def _state(self, speaks: bool) -> str:
+    def _state(self, speaks: bool) -> tuple[str, str | None]:
+        """What the face does, and whose sound it gets."""
+        source = None if self._conversation is None else self._conversation.source
         if speaks:
-            return "speaking"
-        return "listening" if self._source() == "microphone" else "idle"
-
-    def _source(self) -> str | None:
-        return None if self._conversation is None else self._conversation.source
+            return "speaking", source
+        return "listening" if source == "microphone" else "idle", source
 
     async def _change_prompt(self, text: str) -> None:
         try:

@@ -8,7 +8,7 @@ import { Portraits } from "./portraits.js";
 import { Recorder } from "./recorder.js";
 import { WebRtcPlayer } from "./webrtc.js";
 
-const PATIENCE_MS = 5000; // without a picture by WebRTC for so long, the other way is taken
+const PATIENCE_MS = 4000; // frames leave, and none comes by WebRTC: the other way is taken
 const CAPTION_MS = 6000;
 const WORDS = {
   choosing: "Choose a face", connecting: "Connecting", queued: "Waiting", idle: "Ready",
@@ -87,7 +87,7 @@ function start() {
   on("queue", ({ position }) => setPhase("queued", position === 1 ? "Waiting: you are next" : `Waiting: ${position - 1} before you`));
   on("admitted", ({ transport }) => play(transport));
   on("state", (told) => { Object.assign(state, told); showState(); });
-  on("block", ({ block, timings_ms }) => pipeline.add(block, timings_ms));
+  on("block", ({ block, timings_ms }) => { pipeline.add(block, timings_ms); beginPatience(); });
   on("statistics", showFigures);
   on("error", ({ words }) => { notice(sentence(words)); $("caption").textContent = ""; });
   on("ended", ({ why }) => end(why));
@@ -114,8 +114,13 @@ function play(transport) {
   player = transport === "webrtc" ? new WebRtcPlayer(video, gateway, state.ice, changeWay) : new Mp4Player(video, gateway);
   $("transport").textContent = player.constructor.name;
   clearTimeout(patience);
-  if (transport === "webrtc" && Mp4Player.isPossible) patience = setTimeout(() => shown.count || changeWay(), PATIENCE_MS);
+  patience = transport === "webrtc" ? null : 0;
   if (state.open) setMicrophone(true);
+}
+
+/** Frames are on their way: by WebRTC, too? */
+function beginPatience() {
+  if (patience === null) patience = setTimeout(() => shown.count || changeWay(), PATIENCE_MS);
 }
 
 function changeWay() {
