@@ -136,7 +136,7 @@ def test_a_gateway_that_ends_is_told(page: Page, server: LocalServer) -> None:
 def test_the_keyboard_is_enough(page: Page, address: str) -> None:
     """Not everybody has a mouse."""
     page.goto(address)
-    page.wait_for_selector("input[type=radio]:checked")
+    page.wait_for_selector("input[name=portrait]:checked")
     page.focus("#start")
     page.keyboard.press("Enter")
     page.wait_for_selector("body.shown", timeout=15_000)
@@ -162,7 +162,7 @@ def test_nothing_hangs_over_the_edge(
     context = browser.new_context(**look)
     page = context.new_page()
     page.goto(address)
-    page.wait_for_selector("input[type=radio]:checked")
+    page.wait_for_selector("input[name=portrait]:checked")
     keep_picture(page, f"{name}_choosing")
     page.click("#start")
     page.wait_for_selector("body.shown", timeout=15_000)
