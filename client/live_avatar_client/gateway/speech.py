@@ -6,14 +6,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
+from av.error import FFmpegError
 
-from live_avatar_client.files import shown
+from live_avatar_client.files import shown, words
 from live_avatar_client.protocol import SAMPLE_RATE, Array
 from live_avatar_client.sound.audio import read_audio
 
 MAX_SPEECH_S = 600
 _SPEAK_TIMEOUT_S = 20.0
+_FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
+"""FFmpeg's names. Playlists are not among them: they would name other files of this machine."""
 
 
 async def file_samples(content: bytes) -> Array:
@@ -58,6 +62,7 @@ def _decoded(content: bytes) -> Array:
         path = Path(folder) / "sound"
         path.write_bytes(content)
         try:
+            _check_format(path)
             pieces, num_samples = [], 0
             for piece in read_audio(path, 1000):
                 pieces.append(piece)
@@ -67,3 +72,11 @@ def _decoded(content: bytes) -> Array:
         except ValueError as error:
             raise ValueError(str(error).replace(str(path), "file")) from None
     return np.concatenate(pieces)
+
+
+def _check_format(path: Path) -> None:
+    """ValueError for what is none of `_FORMATS`; nothing else is opened to find out."""
+    try:
+        av.open(str(path), options={"format_whitelist": _FORMATS}).close()
+    except (FFmpegError, OSError, ValueError) as error:
+        raise ValueError(f"audio file can't be read: {words(error)}") from None

@@ -6,6 +6,7 @@ import shlex
 import sys
 import wave
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import av
 import numpy as np
@@ -148,7 +149,7 @@ def test_a_muted_microphone_is_not_heard() -> None:
     assert face.seconds == 0
 
 
-def test_an_interruption_drops_what_waits_for_its_turn(tmp_path: object) -> None:
+def test_an_interruption_drops_what_waits_for_its_turn() -> None:
     """The face would fall silent, and begin again with the next sentence."""
 
     async def talk(conversation: Conversation, face: Recorder) -> None:
@@ -163,7 +164,7 @@ def test_an_interruption_drops_what_waits_for_its_turn(tmp_path: object) -> None
     assert face.seconds == 0
 
 
-def test_what_cannot_be_said_is_told_in_words(tmp_path: object) -> None:
+def test_what_cannot_be_said_is_told_in_words() -> None:
     """A visitor would wait for a voice that never comes."""
     sleeper = tuple(shlex.split(f"{sys.executable} -c 'import sys; sys.exit(3)'"))
 
@@ -179,7 +180,23 @@ def test_what_cannot_be_said_is_told_in_words(tmp_path: object) -> None:
     assert any("no speech program is installed" in words for words in failures)
 
 
-def test_a_sentence_is_no_option_of_the_program(tmp_path: object) -> None:
+@pytest.mark.parametrize(
+    "head", ["#EXTM3U\n#EXTINF:8,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {}\n"]
+)
+def test_a_playlist_reads_no_file_of_the_gateway(tmp_path: Path, head: str) -> None:
+    """A visitor could have any recording on the gateway's machine said aloud."""
+    (tmp_path / "secret.wav").write_bytes(wav(tone(1)))
+
+    async def talk(conversation: Conversation, face: Recorder) -> None:
+        conversation.play(head.format(tmp_path / "secret.wav").encode())
+        await until(lambda: conversation.source is None)
+
+    face, failures = conversing(talk)
+    assert face.seconds == 0
+    assert "can't be read" in failures[0]
+
+
+def test_a_sentence_is_no_option_of_the_program() -> None:
     """A visitor's `-w /some/file` would write files on the gateway's machine."""
     program = (sys.executable, "-c", "import sys; sys.exit(len(sys.argv) + 40)")
 
