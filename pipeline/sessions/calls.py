@@ -28,6 +28,9 @@ class Calls(Protocol):
     def ready(self) -> None:
         """Before a session's first call; RuntimeError if the models don't belong together."""
 
+    def is_loaded(self, model: str) -> bool:
+        """Whether it can be called."""
+
     def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run a model that holds nothing."""
 
@@ -94,6 +97,9 @@ class LocalCalls:
 
     def ready(self) -> None:
         """Models of one process belong together."""
+
+    def is_loaded(self, model: str) -> bool:
+        return model in self.graphs
 
     def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
         results = self.graphs[model](inputs)

@@ -105,6 +105,7 @@ class Orchestrator(Control[S], Generic[S, W]):
 
     def _on_passed(self, number: int, work: W, goes_on: bool) -> None:
         self._at_first -= number == 0
+        self.counts.busy_s[self._stations[number].name] += 1e-3 * work.times_ms[-1]
         self.passed(work, number)
         if goes_on:
             return

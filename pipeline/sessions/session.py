@@ -3,6 +3,7 @@
 Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -130,6 +131,8 @@ class ServedSession(ABC):
     request: Any  # the START request
     last_seen: float
     phase: Phase = Phase.STARTING
+    started_s: float = field(default_factory=time.monotonic)
+    first_frame_s: float | None = None  # from then to the first block's answer
     failed: str | None = None
     refused_start: str | None = None
     """What the last START heard that came for its id when it had ended."""

@@ -76,6 +76,9 @@ class BlsCalls:
                 self.close(ALL_SESSIONS)
                 self._is_first_start = False
 
+    def is_loaded(self, model: str) -> bool:
+        return bool(pb.is_model_ready(model))
+
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every holder, side by side, with its tensors."""
         start = partial(self.call, outputs=[OUTPUT], correlation_id=session, flags=START)
