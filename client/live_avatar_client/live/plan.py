@@ -35,7 +35,7 @@ FRAME_S = 1 / FPS
 MAX_LEAD_S = 5.0
 """A server that needs longer for a block is slower than real time, and no lead helps."""
 _ROOM_S = 0.02  # between a block's coming and its being due
-_RELIEF = 0.98  # per block: what one slow block asked for is forgotten in half a minute
+_RELIEF = 0.95  # per block: what one slow block asked for is forgotten in a quarter of a minute
 _TIMED = 16  # blocks whose time tells how long the next one takes
 _USUAL = 95  # percentile of these
 
@@ -241,6 +241,7 @@ class Plan:
         new = self._taken(len(self._newest) - kept, speaks=speaks, frame=frame)
         self._newest = np.concatenate([heard, new])
         self._changed = frame
+        self.counts.made_again += 1
         self._under_way.append(now_s)
         return Order(sound=self._newest, again=block)
 
