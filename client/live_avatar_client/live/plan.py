@@ -35,7 +35,7 @@ FRAME_S = 1 / FPS
 MAX_LEAD_S = 5.0
 """A server that needs longer for a block is slower than real time, and no lead helps."""
 _ROOM_S = 0.02  # between a block's coming and its being due
-_RELIEF = 0.98  # per block: what one slow block asked for is forgotten in half a minute
+_RELIEF = 0.95  # per block: what one slow block asked for is forgotten in a quarter of a minute
 _TIMED = 16  # blocks whose time tells how long the next one takes
 _USUAL = 95  # percentile of these
 
@@ -122,13 +122,13 @@ class Plan:
             return min(in_turn_s, soonest_s)
         if not len(self._speech):
             return in_turn_s
-        return min(in_turn_s, max(soonest_s, self._speech.ready_s(self._enough)))
+        return min(in_turn_s, max(soonest_s, self._ready_s))
 
     def start(self, now_s: float) -> Order | None:
         """What the server is to make, when it is time for it."""
         if now_s < self.next_start_s(now_s):
             return None
-        is_ready = len(self._speech) > 0 and self._speech.ready_s(self._enough) <= now_s
+        is_ready = len(self._speech) > 0 and self._ready_s <= now_s
         if is_ready or self._is_urgent:
             frame = self._changeable(now_s)
             if frame is not None:
@@ -210,11 +210,12 @@ class Plan:
         return max(self._mirror.last_speech + 1, self.position)
 
     @property
-    def _enough(self) -> int:
-        """Samples of speech that may begin before it is known to be whole. With less, speech that
-        comes at real time would be torn before its second block: a block, its look-ahead, and two
-        frames for what the server takes less than the lead."""
-        return (self.frames_per_block + self.look_ahead + 2) * SAMPLES_PER_FRAME
+    def _ready_s(self) -> float:
+        """When the speech that waits may begin. What comes at real time would be torn before its
+        second block, if it began with less than a block, its look-ahead, and two frames for what
+        the server takes less than the lead."""
+        block = self.frames_per_block * SAMPLES_PER_FRAME
+        return self._speech.ready_s(block, block + (self.look_ahead + 2) * SAMPLES_PER_FRAME)
 
     def _time_of(self, frame: int, now_s: float) -> float:
         """When a frame will be shown if all that was ordered comes in time."""
@@ -241,6 +242,7 @@ class Plan:
         new = self._taken(len(self._newest) - kept, speaks=speaks, frame=frame)
         self._newest = np.concatenate([heard, new])
         self._changed = frame
+        self.counts.made_again += 1
         self._under_way.append(now_s)
         return Order(sound=self._newest, again=block)
 
