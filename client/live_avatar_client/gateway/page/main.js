@@ -181,6 +181,8 @@ async function setMicrophone(on) {
 
 function showPressed() {
   $("open").setAttribute("aria-pressed", String(Boolean(state.open && !state.held)));
+  $("record").setAttribute("aria-pressed", String(recorder.isRunning));
+  $("record").textContent = recorder.isRunning ? "Stop recording" : "Record";
   $("talk").classList.toggle("held", Boolean(state.held));
   $("talk").querySelector("span").textContent = state.held ? "Let go to stop" : "Hold to talk";
 }
@@ -229,8 +231,7 @@ $("end").onclick = () => end("");
 $("record").onclick = () => {
   if (recorder.isRunning) recorder.stop();
   else recorder.start(player.recordable());
-  $("record").setAttribute("aria-pressed", String(recorder.isRunning));
-  $("record").textContent = recorder.isRunning ? "Stop recording" : "Record";
+  showPressed();
 };
 $("headphones").onchange = showState;
 $("file-button").onclick = () => $("sound-file").click();
