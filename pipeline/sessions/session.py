@@ -167,10 +167,10 @@ class ServedSession(ABC):
         """Whether its next piece of work has all it needs."""
         return self.has_work()
 
-    def max_in_flight(self, share: int, num_stations: int) -> int:
-        """Blocks that may be at the stations; `share` of them if all sessions share the places."""
-        del num_stations
-        return share
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody waits for each of its blocks: it goes before those that don't."""
+        return False
 
     def withdraw(self, block: int) -> None:
         """Nobody waits for `block` and those behind it any more, as they were."""

@@ -194,7 +194,8 @@ class SessionModel(Model):
         if flags & START and session == ALL_SESSIONS:
             return None  # opens nothing: asks what this model is
         if flags & START:
-            return self.worker.open(session, tensors).result()
+            first = 0 if tick is None else int(tick[0])
+            return self.worker.open(session, tensors, first).result()
         if flags & END and session == ALL_SESSIONS:
             return self.worker.close_all().result()
         if flags & END:

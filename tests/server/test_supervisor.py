@@ -4,15 +4,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from deploy.server import process
+from deploy.server.health import reload_model, state_of, unload_model
 from deploy.server.local import LocalServer
 from deploy.server.supervisor import Supervisor
 from export.repository.assemble import assemble
+from live_avatar_client import Session
 from tests.support.raw_stream import IMAGE, Stream
 
 pytestmark = pytest.mark.triton
@@ -84,11 +88,12 @@ def test_a_process_that_stands_still_never_aborts_the_server(
     assert talk.ask(start=True, image=IMAGE) == (0, "")
     stage = pid_of(server, "dit_stage_1")
     os.kill(stage, signal.SIGSTOP)
-    talk.send(audio=__import__("numpy").zeros(16_000, "float32"))
+    talk.send(audio=np.zeros(3 * 7680, np.float32))
     time.sleep(1.6)
     if process.is_alive(stage, server.token):
         os.kill(stage, signal.SIGCONT)
-    assert talk.answer()[1]
+    assert talk.answer() == (2, "")
+    talk.ask(end=True)
     talk.close()
     until(supervisor, True, 20)
     assert pid_of(server, "dit_stage_1") != stage
@@ -97,13 +102,45 @@ def test_a_process_that_stands_still_never_aborts_the_server(
 
 def test_what_somebody_unloads_stays_unloaded(server: LocalServer, supervisor: Supervisor) -> None:
     """An operator would fight with the supervisor."""
-    from deploy.server.health import _ask, state_of
-
-    path = "/v2/repository/models/text_encoder"
     before = supervisor.num_reloads
-    _ask(server.ports, "POST", f"{path}/unload")
+    assert unload_model(server.ports, "text_encoder")
     time.sleep(3)
     assert state_of(server.ports, "text_encoder") != "READY"
     assert supervisor.num_reloads == before
-    _ask(server.ports, "POST", f"{path}/load", 60)
+    assert reload_model(server.ports, "text_encoder")
     until(supervisor, True, 10)
+
+
+def spoken(server: LocalServer, num_blocks: int, fault: Callable[[], None] | None = None) -> Any:
+    """Frames and largest gap in seconds of a session that speaks in real time; `fault` strikes in
+    the middle."""
+    rng = np.random.default_rng(0)
+    speech = (0.1 * rng.standard_normal(num_blocks * 7680)).astype(np.float32)
+    frames, times = [], []
+
+    def paced() -> Iterator[np.ndarray]:
+        began = time.monotonic()
+        for number, part in enumerate(np.split(speech, num_blocks)):
+            time.sleep(max(0.0, began + 0.48 * number - time.monotonic()))
+            if number == num_blocks // 2 and fault is not None:
+                fault()
+            yield part
+
+    with Session(url=server.grpc_url, image=IMAGE.tobytes(), idle=False) as session:
+        for block in session.stream(paced()):
+            frames.append(block.frames)
+            times.append(time.monotonic())
+    return np.concatenate(frames), float(np.diff(times).max())
+
+
+@pytest.mark.parametrize("model", ["dit_stage_0", "dit_stage_1", "vae_decoder", "audio_encoder"])
+def test_a_session_outlives_a_death_and_its_frames_are_the_same(
+    server: LocalServer, supervisor: Supervisor, model: str
+) -> None:
+    """Everybody who talks would be cut off."""
+    wanted, _ = spoken(server, 12)
+    found, gap_s = spoken(server, 12, lambda: os.kill(pid_of(server, model), signal.SIGKILL))
+    print(f"{model}: largest gap {gap_s:.2f} s")
+    np.testing.assert_array_equal(found, wanted)
+    assert gap_s < 12  # 3 s on an idle machine
+    until(supervisor, True, 20)
