@@ -9,19 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from live_avatar_client.live.frame import LiveFrame
+    from live_avatar_client.live.session import LiveSession
     from live_avatar_client.protocol import AvatarError, Block
     from live_avatar_client.rolling import VideoStream
     from live_avatar_client.session import Session
     from live_avatar_client.sound.audio import read_audio
     from live_avatar_client.video.writer import VideoWriter
 
-__all__ = ["AvatarError", "Block", "Session", "VideoStream", "VideoWriter", "read_audio"]
+__all__ = [
+    "AvatarError",
+    "Block",
+    "LiveFrame",
+    "LiveSession",
+    "Session",
+    "VideoStream",
+    "VideoWriter",
+    "read_audio",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
     "read_audio": "sound.audio",
     "AvatarError": "protocol",
     "Block": "protocol",
+    "LiveFrame": "live.frame",
+    "LiveSession": "live.session",
     "VideoStream": "rolling",
     "Session": "session",
     "VideoWriter": "video.writer",

@@ -1,8 +1,5 @@
-"""Requests of one session against their answers: order, room, patience, failure and farewell.
-
-Triton's facts behind this file (measured): empty final responses arrive only when asked for;
-several requests of one sequence may be open together; a client that leaves is noticed only
-through an open request.
+"""Requests of one session against their answers, driven by threads: room, pauses, failure and
+farewell. The rules are those of `Sequence`.
 """
 
 import threading
@@ -14,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from live_avatar_client.ledger import Ledger, Pauses
-from live_avatar_client.protocol import SAMPLE_RATE, Array, AvatarError, Block, Wire, is_final
+from live_avatar_client.protocol import SAMPLE_RATE, Array, AvatarError, Block, Wire
 from live_avatar_client.requests import AUDIO, sound_of
+from live_avatar_client.sequence import FAREWELL_S, Sequence
 from live_avatar_client.stream import Stream
 
-_FAREWELL_S = 1.0  # how long closing waits for the answer to the END that frees the server's place
 _KEEP_ALIVE_S = 3.0
 """Without a request for so long an empty one goes out; the server's idle limit is 10 s."""
 _BEAT_S = 0.04
@@ -43,12 +40,12 @@ class Exchange:
     def __post_init__(self) -> None:
         self._changed = threading.Condition()  # guards everything below
         self._ledger = Ledger(max_ahead=int(self.max_ahead_s * SAMPLE_RATE))
+        self._sequence = Sequence(
+            url=self.url, wire=self.wire, ledger=self._ledger, timeout_s=self.timeout_s
+        )
         self._pauses = Pauses(is_fed=self.is_fed)
-        self._posted_s = self._sign_of_life_s = 0.0
         self._num_senders = 0
         self._closed = False
-        self._is_gone = False  # nothing more is expected of the server
-        self._error: Exception | None = None
         self._failure: BaseException | None = None
         self._stream = Stream(
             url=self.url,
@@ -93,7 +90,7 @@ class Exchange:
             if self._ledger.blocks:
                 self._changed.notify_all()
                 return self._ledger.take()
-            if (error := self._error or self._failure) is not None:
+            if (error := self._sequence.error or self._failure) is not None:
                 raise error
             return None
 
@@ -113,7 +110,7 @@ class Exchange:
             self.fail(AvatarError("the session was closed"))
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._ledger.is_complete or self._is_gone, timeout=_FAREWELL_S
+                    lambda: self._ledger.is_complete or self._sequence.is_gone, timeout=FAREWELL_S
                 )
         finally:
             if not self._ledger.is_complete:
@@ -125,20 +122,20 @@ class Exchange:
     def _beat(self) -> None:
         """Fill pauses, and show the server that we are here; runs in a thread of its own."""
         with self._changed:
-            while self._error is None and not self._ledger.finished:
+            while self._sequence.error is None and not self._ledger.finished:
                 now_s = time.monotonic()
                 silence = 0 if self._num_senders else self._pauses.due(now_s)
                 if silence and self._ledger.has_room(silence, until_taken=True):
                     self._post({"audio_int16": np.zeros(silence, np.int16)}, is_silence=True)
-                elif now_s - self._posted_s > _KEEP_ALIVE_S:
+                elif now_s - self._sequence.posted_s > _KEEP_ALIVE_S:
                     self._post({})
                 self._changed.wait(_BEAT_S)
 
     # The methods below are called with the lock held.
 
     def _check_sendable(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self._sequence.error is not None:
+            raise self._sequence.error
         if self._ledger.finished:
             raise RuntimeError("audio after finish(): this stream has ended, open a new session")
 
@@ -150,14 +147,10 @@ class Exchange:
         end: bool = False,
         is_silence: bool = False,
     ) -> None:
-        request = self.wire.request(tensors, self._ledger.num_sent, start=start, end=end)
-        self._posted_s = time.monotonic()
-        if not self._ledger.num_open:
-            self._sign_of_life_s = self._posted_s
-        sound = sound_of(tensors)
-        self._ledger.sent(sound, start=start, end=end)
-        if sound is not None:
-            self._pauses.sent(len(sound), self._posted_s, is_silence=is_silence)
+        now_s = time.monotonic()
+        request = self._sequence.request(tensors, now_s, start=start, end=end)
+        if (sound := sound_of(tensors)) is not None:
+            self._pauses.sent(len(sound), now_s, is_silence=is_silence)
         if not start and tensors.keys() - AUDIO:  # noise, features: they belong to certain blocks
             self._pauses.is_fed = False
         self._stream.send(request)
@@ -165,62 +158,38 @@ class Exchange:
 
     def _wait_for(self, ready: Callable[[], bool]) -> None:
         """Return when `ready` or failed; fail when the server owes an answer for too long."""
-        while not ready() and self._error is None:
-            patience_s = None
-            if self._ledger.num_open:
-                patience_s = self._sign_of_life_s + self.timeout_s - time.monotonic()
-                if patience_s <= 0:
-                    self._is_gone = True
-                    self._fail(self._lost(f"was silent for {self.timeout_s:g} s"))
+        while not ready() and self._sequence.error is None:
+            patience_s = self._sequence.patience_s(time.monotonic())
+            if patience_s is not None and patience_s <= 0:
+                self._fail(self._sequence.silent())
             self._changed.wait(patience_s)
 
-    def _lost(self, what: str) -> AvatarError:
-        return AvatarError(
-            f"the server at {self.url} {what}, with {self._ledger.num_open} requests unanswered "
-            f"after {self._ledger.num_blocks} blocks"
-        )
-
     def _fail(self, error: Exception) -> None:
-        """Keep the first error. The server sees a cancelled stream by a request that is open; if
-        none is, END frees the place."""
-        if self._error is not None:
+        """Keep the first error, and leave the server."""
+        if self._sequence.error is not None:
             return
-        self._error = error
-        if self._is_gone or self._ledger.num_open or self._ledger.finished:
-            self._is_gone = True
-            self._stream.cancel()
-        else:
+        if self._sequence.fail(error):
             self._post({}, end=True)
+        else:
+            self._stream.cancel()
         self._changed.notify_all()
 
     # The methods below are called from the stream's reading thread.
 
     def _on_response(self, message: Any) -> None:
-        now_s = time.perf_counter()
+        received_s = time.perf_counter()
         with self._changed:
-            self._sign_of_life_s = time.monotonic()
             try:
-                self._enter(message, now_s)
+                self._sequence.enter(message, received_s, time.monotonic())
             except AvatarError as error:
+                if self._sequence.is_gone:
+                    self._stream.cancel()  # a server that is shutting down waits for a held START
                 self._fail(error)
             self._changed.notify_all()
 
-    def _enter(self, message: Any, now_s: float) -> None:
-        response = message.infer_response
-        if message.error_message:
-            self._ledger.answered(response.id)
-            if self._error is not None:  # this was the answer to our farewell
-                self._is_gone = True
-                self._stream.cancel()  # a server that is shutting down waits for a held START
-            raise AvatarError(message.error_message)
-        if self._error is None and (block := self.wire.block_from(response, now_s)):
-            self._ledger.received(block)
-        if is_final(response):
-            self._ledger.answered(response.id)
-
     def _on_end(self, error: AvatarError | None) -> None:
         with self._changed:
-            self._is_gone = True
+            self._sequence.is_gone = True
             if not self._ledger.is_complete:
-                self._fail(error or self._lost("ended the stream"))
+                self._fail(error or self._sequence.lost("ended the stream"))
             self._changed.notify_all()

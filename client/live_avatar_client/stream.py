@@ -22,10 +22,15 @@ _PUBLIC = ("live_avatar", "rolling_forcing")
 _WAY_OUT = "start one with `make serve`, or give the host:port of its gRPC endpoint"
 
 
-def open_channel(url: str) -> grpc.Channel:
-    """A channel without limits of size; to this machine itself it goes past any proxy."""
+def channel_options(url: str) -> list[tuple[str, int]]:
+    """Without limits of size; to this machine itself a channel goes past any proxy."""
     direct = [("grpc.enable_http_proxy", 0)] if proxies.is_local(url) else []
-    return grpc.insecure_channel(url, options=[*_UNLIMITED, *direct])
+    return [*_UNLIMITED, *direct]
+
+
+def open_channel(url: str) -> grpc.Channel:
+    """A channel for calls that block."""
+    return grpc.insecure_channel(url, options=channel_options(url))
 
 
 class Health(NamedTuple):
@@ -50,7 +55,7 @@ def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> He
         ready = stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s)
         answer = stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=timeout_s)
     except grpc.RpcError as error:
-        raise _error_from_rpc(error, url) from None
+        raise error_from_rpc(error, url) from None
     words = "" if answer.ready else f"the server at {url} is up, but model {model!r} is not ready"
     if words:
         with contextlib.suppress(grpc.RpcError):  # a server may keep that to its operators
@@ -60,7 +65,8 @@ def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> He
     return Health(metadata.version, ready.ready, answer.ready, words)
 
 
-def _error_from_rpc(error: Any, url: str) -> AvatarError:
+def error_from_rpc(error: Any, url: str) -> AvatarError:
+    """What went wrong in a call, with the way out where no server answers."""
     code, details = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return AvatarError(
@@ -122,7 +128,7 @@ class Stream:
             for message in self._call:
                 self.on_response(message)
         except grpc.RpcError as rpc_error:
-            error = _error_from_rpc(rpc_error, self.url)
+            error = error_from_rpc(rpc_error, self.url)
         except Exception as unexpected:
             error = AvatarError(f"an answer of {self.url} could not be read: {unexpected!r}")
         finally:

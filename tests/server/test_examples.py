@@ -39,7 +39,9 @@ def speech_frames() -> int:
     return -(-samples // 640)
 
 
-@pytest.mark.parametrize("script", ["stream_file.py", "stream_microphone.py", "text_to_video.py"])
+@pytest.mark.parametrize(
+    "script", ["stream_file.py", "stream_microphone.py", "talk_live.py", "text_to_video.py"]
+)
 def test_every_example_explains_itself(script: str) -> None:
     """The first thing that a user asks; and it fits on a screen."""
     assert "--out" in run(script, "--help")
@@ -65,6 +67,17 @@ def test_a_microphone_is_answered_while_it_speaks(server: LocalServer, tmp_path:
     assert all(f"block {i}: " in line for i, line in enumerate(lines))
     assert all(" early " in line or " late " in line for line in lines)
     assert speech_frames() <= num_frames(out) <= speech_frames() + 50
+
+
+def test_an_agent_talks_and_is_interrupted(server: LocalServer, tmp_path: Path) -> None:
+    """Every frame of the talk is in the video, and its sound."""
+    out = tmp_path / "talk.mp4"
+    heard = ("--image", PORTRAIT, "--audio", SPEECH, "--seconds", "6")
+    said = run("talk_live.py", *heard, "--out", out, "--url", server.grpc_url)
+    assert said.startswith("interrupted: generation 1\n")
+    assert num_frames(out) == 6 * 25 + 1
+    with av.open(str(out)) as container:
+        assert container.streams.audio
 
 
 def test_a_prompt_becomes_a_video_that_changes(rolling_server: LocalServer, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ what is left. Faults are switched on by constructor arguments.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
 
 class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """`requests` records what came, as (flags and names, tensors)."""
+    """`requests` records what came, as (flags and names, tensors). A block takes `block_s`."""
 
     def __init__(
         self,
@@ -31,6 +32,8 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
         renumber: int = 0,
         final_with_frames: bool = False,
         silent: bool = False,
+        block_s: float = 0.0,
+        refuses_prompts: bool = False,
     ) -> None:
         self.model = model
         self.error_at_block = error_at_block
@@ -39,6 +42,8 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.renumber = renumber
         self.final_with_frames = final_with_frames
         self.silent = silent
+        self.block_s = block_s
+        self.refuses_prompts = refuses_prompts
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.cancelled = threading.Event()
@@ -64,6 +69,9 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
                     return
             if self.silent:
                 continue
+            if self.refuses_prompts and "prompt" in tensors:
+                yield refusal(request.id, "prompt came in mid-session")
+                continue
             num_samples += len(tensors.get("audio", tensors.get("audio_int16", ())))
             due = -(-num_samples // 640)
             end = request.parameters["sequence_end"].bool_param
@@ -76,6 +84,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
                 if num_blocks == self.error_at_block:
                     yield service_pb2.ModelStreamInferResponse(error_message="stage 2 is on fire")
                     break
+                time.sleep(self.block_s)
                 count = min(12, due - num_frames)
                 responses.append(self._block(request, num_blocks, num_frames, count))
                 num_blocks, num_frames = num_blocks + 1, num_frames + count
@@ -99,6 +108,13 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
             response.outputs.add(name=name, datatype=NAMES[array.dtype], shape=array.shape)
             response.raw_output_contents.append(array.tobytes())
         return response
+
+
+def refusal(request_id: str, words: str) -> Any:
+    """An error that ends one request, as Triton sends it."""
+    response = service_pb2.ModelInferResponse(id=request_id)
+    response.parameters["triton_final_response"].bool_param = True
+    return service_pb2.ModelStreamInferResponse(error_message=words, infer_response=response)
 
 
 def read_tensors(request: Any) -> dict[str, np.ndarray]:

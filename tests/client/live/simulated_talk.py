@@ -1,0 +1,82 @@
+"""A live conversation in simulated time: the plan, a server that takes a while, a viewer."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from live_avatar_client.live.plan import FRAME_S, Plan, Shown
+
+BLOCK = 7680
+
+
+class Talk:
+    """`took_s(block)` is how long the server takes for a block. `shown` is all that was shown,
+    `sent` every sound that went out with its moment."""
+
+    def __init__(
+        self,
+        took_s: Callable[[int], float] = lambda block: 0.15,
+        *,
+        lead_s: float = 0.2,
+        look_ahead: int = 2,
+    ) -> None:
+        self.now_s = 1000.0
+        self.plan = Plan(self.now_s, lead_s=lead_s, frames_per_block=12, look_ahead=look_ahead)
+        self.shown: list[Shown] = []
+        self.sent: list[tuple[float, np.ndarray]] = []
+        self._took_s = took_s
+        self._number = itertools.count()
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
+        self._free_s = 0.0  # when the server's last block is done; they come in order
+        self._settle()
+
+    def at(self, seconds: float, happens: Callable[[], object]) -> None:
+        """Let something happen so many seconds after the start."""
+        heapq.heappush(self._events, (1000.0 + seconds, next(self._number), happens))
+
+    def feed(self, seconds: float, samples: np.ndarray) -> None:
+        self.at(seconds, lambda: self.plan.feed(samples, self.now_s))
+
+    def interrupt(self, seconds: float) -> None:
+        self.at(seconds, self.plan.interrupt)
+
+    def run(self, until: float) -> "Talk":
+        """Go on to so many seconds after the start."""
+        end_s = 1000.0 + until
+        while True:
+            due_s = min(self.plan.next_start_s(self.now_s), self.now_s + FRAME_S)
+            if self.plan.t0_s is not None:
+                due_s = min(due_s, self.plan.next_tick_s)
+            event_s = self._events[0][0] if self._events else end_s
+            self.now_s = max(self.now_s, min(due_s, event_s))
+            if self.now_s >= end_s:
+                return self
+            while self._events and self._events[0][0] <= self.now_s:
+                heapq.heappop(self._events)[2]()
+            self._settle()
+
+    def _settle(self) -> None:
+        while (sound := self.plan.start(self.now_s)) is not None:
+            block = len(self.sent)
+            self.sent.append((self.now_s, sound))
+            self._free_s = max(self.now_s + self._took_s(block), self._free_s)
+            self.at(self._free_s - 1000.0, lambda: self.plan.received(12, self.now_s))
+        while (shown := self.plan.show(self.now_s)) is not None:
+            self.shown.append(shown)
+
+    @property
+    def heard(self) -> np.ndarray:
+        """The sound of everything that was shown, int16 [n]."""
+        return np.concatenate([shown.sent.sound for shown in self.shown])
+
+    @property
+    def stream(self) -> np.ndarray:
+        """The sound of everything that was sent, int16 [n]."""
+        return np.concatenate([sound for _, sound in self.sent])
+
+
+def speech(seconds: float, first: int = 1) -> np.ndarray:
+    """int16 samples that can be told from silence and from each other."""
+    return (np.arange(round(seconds * 16_000)) % 30_000 + first).astype(np.int16)

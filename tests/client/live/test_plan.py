@@ -1,0 +1,221 @@
+"""The clock of a live conversation, in simulated time."""
+
+import numpy as np
+import pytest
+
+from live_avatar_client.live.speech import PATIENCE_S
+from tests.client.live.simulated_talk import BLOCK, Talk, speech
+
+TICK_S = 0.04
+
+
+def onset_s(talk: Talk, fed_s: float) -> float:
+    """From the feeding until the first frame with speech is shown."""
+    first = next(s for s in talk.shown if s.sent.is_speech and s.time_s > 1000.0 + fed_s)
+    return first.time_s - 1000.0 - fed_s
+
+
+def test_an_idle_face_gets_exact_zeros_just_in_time() -> None:
+    """Noise would move the mouth, and blocks ahead of the viewer would delay the first word."""
+    talk = Talk().run(20.0)
+    assert not talk.stream.any()
+    assert not talk.heard.any()
+    begins = np.array([begin_s for begin_s, _ in talk.sent])
+    shown_s = {s.frame: s.time_s for s in talk.shown}
+    for block in range(1, len(begins) - 1):
+        assert shown_s[12 * block] - begins[block] == pytest.approx(0.2, abs=1e-6)
+
+
+def test_every_block_has_what_the_server_needs_for_it_and_no_more() -> None:
+    """Less and the block never comes; more and speech waits behind silence."""
+    for look_ahead in (0, 2, 5):
+        talk = Talk(look_ahead=look_ahead)
+        talk.feed(3.0, speech(2.0))
+        talk.run(10.0)
+        sent = np.cumsum([len(sound) for _, sound in talk.sent])
+        assert list(sent) == [(n + 1) * BLOCK + 640 * look_ahead for n in range(len(sent))]
+
+
+@pytest.mark.parametrize("phase", np.linspace(0, 0.48, 13))
+def test_a_burst_is_answered_by_the_next_block_whenever_it_comes(phase: float) -> None:
+    """Waiting for the block's turn would cost up to half a second."""
+    talk = Talk()
+    talk.feed(5.0 + phase, speech(3.0))
+    talk.run(12.0)
+    assert onset_s(talk, 5.0 + phase) <= 0.15 + TICK_S + 1e-6  # the server's time, a tick's rest
+    assert talk.plan.counts.late == 0
+    # The block just begun, the lead before it, the look-ahead that silence had used up.
+    assert 0 <= talk.plan.counts.skipped <= 12 + 5 + 2
+
+
+def test_what_is_fed_is_heard_whole_and_in_one_piece() -> None:
+    """A cut must never touch speech."""
+    said = speech(3.3)
+    talk = Talk()
+    talk.feed(4.1, said)
+    talk.run(12.0)
+    begin = np.flatnonzero(talk.heard)[0]
+    assert np.array_equal(talk.heard[begin : begin + len(said)], said)
+    assert not talk.heard[begin + len(said) :].any()
+
+
+@pytest.mark.parametrize("chunk_s", [0.02, 0.1, 0.137])
+def test_a_microphone_is_heard_without_tears(chunk_s: float) -> None:
+    """A block that began with the first chunk alone would tear the first word."""
+    said = speech(4.0)
+    step = round(chunk_s * 16_000)
+    talk = Talk()
+    for begin in range(0, len(said), step):
+        chunk = said[begin : begin + step]
+        talk.feed(3.0 + (begin + len(chunk)) / 16_000, chunk)
+    talk.run(12.0)
+    loud = np.flatnonzero(talk.heard)
+    assert len(loud) == len(said), "something was lost, or said twice"
+    gap_s = (loud[-1] + 1 - loud[0] - len(said)) / 16_000
+    assert gap_s <= 0.1, "more than the room that the first block's early coming took"
+    assert onset_s(talk, 3.0) <= 0.48 + 0.15 + TICK_S + chunk_s
+
+
+def test_a_short_word_waits_a_moment_for_more_and_not_at_all_when_it_is_whole() -> None:
+    """A yes must come at once, the beginning of a sentence must not be torn off."""
+    onsets = []
+    for is_whole in (False, True):
+        talk = Talk()
+        talk.feed(5.0, speech(0.2))
+        if is_whole:
+            talk.at(5.0, talk.plan.flush)
+        talk.run(8.0)
+        onsets.append(onset_s(talk, 5.0))
+        assert np.count_nonzero(talk.heard) == 3200
+    assert onsets[1] <= 0.15 + TICK_S + 1e-6
+    assert onsets[0] - onsets[1] == pytest.approx(PATIENCE_S, abs=TICK_S)
+
+
+def test_sentences_that_follow_each_other_are_joined() -> None:
+    """The second one came before the first was over: nothing may be between them."""
+    talk = Talk()
+    talk.feed(3.0, speech(1.0))
+    talk.feed(3.6, speech(1.0, first=7))
+    talk.run(9.0)
+    loud = np.flatnonzero(talk.heard)
+    assert loud[-1] - loud[0] + 1 == 2 * 16_000
+
+
+def test_the_rest_of_a_block_gives_way_to_the_next_sentence() -> None:
+    """The end of a sentence, padded to a whole block, would delay the next one."""
+    talk = Talk()
+    talk.feed(3.0, speech(0.6))  # in the second of its blocks are 0.36 s of silence
+    talk.feed(3.0 + 0.7, speech(1.0))  # while the first sentence is still being heard
+    talk.run(9.0)
+    loud = np.flatnonzero(talk.heard)
+    gap_s = (loud[-1] + 1 - loud[0] - 1.6 * 16_000) / 16_000
+    assert 0 <= gap_s <= 0.2
+    assert talk.plan.counts.late == 0
+
+
+@pytest.mark.parametrize("phase", np.linspace(0, 0.48, 13))
+def test_an_interruption_is_silent_at_once_and_soon_a_closed_mouth(phase: float) -> None:
+    """Who is interrupted and goes on talking is rude."""
+    talk = Talk()
+    talk.feed(3.0, speech(6.0))
+    talk.interrupt(5.0 + phase)
+    talk.run(9.0)
+    after = [s for s in talk.shown if s.time_s > 1005.0 + phase]
+    assert not any(s.sent.sound.any() or s.sent.is_speech for s in after)
+    new = next(s for s in after if s.sent.generation == 1)
+    assert new.time_s - 1005.0 - phase <= 0.15 + TICK_S + 1e-6
+    assert all(s.sent.generation == 1 for s in after if s.time_s >= new.time_s)
+    assert talk.plan.queued_s == 0
+
+
+def test_what_is_said_after_an_interruption_is_heard() -> None:
+    """The answer to the interruption may come before the mouth has closed."""
+    for pause_s in (0.0, 0.05, 0.2, 0.5):
+        talk = Talk()
+        talk.feed(3.0, speech(6.0))
+        talk.interrupt(5.0)
+        answer = speech(1.5, first=99)
+        talk.feed(5.0 + pause_s, answer)
+        talk.run(10.0)
+        heard = np.concatenate([s.sent.sound for s in talk.shown if s.sent.generation == 1])
+        loud = np.flatnonzero(heard)
+        assert np.array_equal(heard[loud[0] : loud[0] + len(answer)], answer)
+        assert onset_s(talk, 5.0 + pause_s) <= 0.15 + TICK_S + 1e-6
+
+
+def test_interrupting_a_silent_face_skips_nothing() -> None:
+    """Nothing is to be stopped; a jump would be seen."""
+    talk = Talk()
+    talk.interrupt(5.1)
+    talk.run(9.0)
+    assert talk.plan.counts.skipped == 0
+    assert talk.plan.generation == 1
+
+
+def test_a_late_block_holds_the_picture_and_drops_nothing() -> None:
+    """Frames dropped in the middle are words dropped in the middle."""
+    said = speech(6.0)
+    talk = Talk(lambda block: 0.55 if block == 12 else 0.15)
+    talk.feed(4.0, said)
+    talk.run(14.0)
+    counts = talk.plan.counts
+    assert counts.late == 1
+    assert 8 <= counts.held <= 10  # 0.55 - 0.2 s
+    held = [s for s in talk.shown if s.is_held]
+    assert not any(s.sent.sound.any() or s.sent.is_speech for s in held)
+    frames = [s.frame for s in talk.shown if not s.is_held]
+    assert [s.frame for s in talk.shown] == sorted(s.frame for s in talk.shown)
+    assert len(frames) + counts.skipped == frames[-1] + 1
+    shown = np.concatenate([s.sent.sound for s in talk.shown if not s.is_held])
+    loud = np.flatnonzero(shown)
+    assert np.array_equal(shown[loud[0] : loud[0] + len(said)], said)
+
+
+def test_a_slow_server_gets_the_lead_that_it_needs() -> None:
+    """With the least lead every block would be late, for ever."""
+    talk = Talk(lambda block: 0.37, lead_s=0.2).run(30.0)
+    assert talk.plan.counts.late <= 1
+    assert talk.plan.lead_s == pytest.approx(0.39)
+
+
+def test_one_slow_block_is_forgotten() -> None:
+    """A lead that stays long would make the face deaf for what comes."""
+    talk = Talk(lambda block: 1.2 if block == 10 else 0.15).run(90.0)
+    assert talk.plan.lead_s < 0.25
+    assert talk.plan.counts.late == 1
+
+
+def test_a_lead_of_several_blocks_keeps_several_under_way() -> None:
+    """Where five stages take a block's time each, one block at a time would be a standstill."""
+    talk = Talk(lambda block: 1.9, lead_s=2.0)
+    talk.feed(10.0, speech(3.0))
+    talk.run(30.0)
+    assert talk.plan.counts.late == 0
+    assert onset_s(talk, 10.0) <= 1.9 + TICK_S + 1e-6
+
+
+def test_sound_and_picture_stay_together_for_thirty_minutes() -> None:
+    """People report seconds of drift after a night; here a frame is shown with its own sound."""
+    chance = np.random.default_rng(7)
+    talk = Talk(lambda block: float(chance.uniform(0.1, 0.19)))
+    for second in range(5, 1795, 9):
+        talk.feed(second + chance.uniform(0, 1), speech(chance.uniform(0.1, 6)))
+        if second % 4 == 0:
+            talk.interrupt(second + chance.uniform(0, 4))
+    talk.run(1800.0)
+    stream = talk.stream.reshape(-1, 640)
+    for s in talk.shown:
+        muted = not s.sent.sound.any()
+        assert muted or np.array_equal(s.sent.sound, stream[s.frame])
+        assert s.time_s == pytest.approx(talk.plan.t0_s + s.tick / 25, abs=1e-9)
+    assert [s.tick for s in talk.shown] == list(range(len(talk.shown)))
+    assert talk.plan.counts.held == 0
+    assert len(talk.shown) == pytest.approx(25 * 1800, abs=10)
+    assert len(talk.sent) * 0.48 < 1800 + talk.plan.counts.skipped * TICK_S + 1
+
+
+def test_a_block_of_another_size_is_refused_in_words() -> None:
+    """Sound would belong to other frames than it is played with."""
+    talk = Talk()
+    with pytest.raises(ValueError, match=r"blocks have 16 frames.*frames_per_block=16"):
+        talk.plan.received(16, talk.now_s)

@@ -1,0 +1,94 @@
+"""A live conversation with the real server: the mouth opens, is silent when it is told to, and
+everything comes in pairs."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.server.local import LocalServer
+from live_avatar_client import LiveFrame, LiveSession, Session, read_audio
+from live_avatar_client.live.statistics import LiveStatistics
+
+pytestmark = pytest.mark.triton
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PORTRAIT = EXAMPLES / "portrait.png"
+MOUTH = (slice(52, 78), slice(30, 66))  # of the example portrait, 96 pixels wide
+
+
+def mouth_moves(frames: list[LiveFrame]) -> float:
+    """Mean change of a pixel of the mouth from frame to frame, grey levels."""
+    mouths = np.stack([frame.picture[MOUTH] for frame in frames]).astype(float)
+    return float(np.abs(np.diff(mouths, axis=0)).mean())
+
+
+async def talk(url: str, said: np.ndarray) -> tuple[list[LiveFrame], dict, LiveStatistics]:
+    """Two seconds idle, speech at once, interrupted after two seconds, two seconds idle."""
+    seen, at_s = [], {}
+    async with LiveSession(url=url, image=PORTRAIT, seed=3) as face:
+        async for frame in face.frames():
+            seen.append(frame)
+            if frame.index == 50:
+                at_s["fed"] = time.monotonic()
+                face.feed(said)
+            if frame.index == 100:
+                at_s["stopped"] = time.monotonic()
+                assert face.interrupt() == 1
+            if frame.index == 150:
+                return seen, at_s, face.statistics()
+    raise AssertionError("the frames ended by themselves")
+
+
+def test_a_face_answers_is_interrupted_and_rests(server: LocalServer) -> None:
+    """The whole way: idle, onset, lips, barge-in, closed mouth."""
+    said = np.concatenate(list(read_audio(EXAMPLES / "speech.flac")))
+    seen, at_s, counted = asyncio.run(talk(server.grpc_url, said))
+    assert [f.index for f in seen] == list(range(151))
+    onset = next(f for f in seen if f.is_speech)
+    assert onset.time_s - at_s["fed"] < 1.0, "far beyond a busy machine's block"
+    speaking = [f for f in seen if f.is_speech]
+    after = [f for f in seen if f.time_s > at_s["stopped"]]
+    assert not any(f.sound.any() or f.is_speech for f in after)
+    closed = [f for f in after if f.generation == 1]
+    assert closed[0].time_s - at_s["stopped"] < 1.0
+    idle, resting = mouth_moves(seen[10:50]), mouth_moves(closed[3:])
+    assert mouth_moves(speaking) > 3 * max(idle, resting)
+    pictures = np.stack([f.picture for f in seen[:50] if not f.is_held])
+    assert (pictures[1:] != pictures[:-1]).any((1, 2, 3)).all(), "an idle face lives"
+    assert counted.held == sum(f.is_held for f in seen)
+    assert counted.first_frame_s is not None
+
+
+def test_what_is_shown_is_what_a_file_would_give(server: LocalServer) -> None:
+    """Each frame is shown with the sound it was made of: the same stream sent at once agrees."""
+
+    async def live() -> list[LiveFrame]:
+        seen = []
+        async with LiveSession(url=server.grpc_url, image=PORTRAIT, seed=3) as face:
+            face.feed(said)
+            async for frame in face.frames():
+                if not frame.is_held:
+                    seen.append(frame)
+                if len(seen) == 60:
+                    return seen
+        raise AssertionError("the frames ended by themselves")
+
+    said = np.concatenate(list(read_audio(EXAMPLES / "speech.flac")))
+    seen = [f for f in asyncio.run(live()) if f.is_speech]
+    first = seen[0]
+
+    def stream() -> Iterator[np.ndarray]:
+        # Block 0 was silence with its look-ahead; speech follows.
+        yield np.zeros(7680 + 1280, np.int16)
+        yield np.concatenate([f.sound for f in seen])
+
+    with Session(url=server.grpc_url, image=PORTRAIT, seed=3, idle=False) as session:
+        blocks = list(session.stream(stream()))
+    frames = np.concatenate([block.frames for block in blocks])
+    assert first.block == 1
+    whole = len(seen) // 12 * 12 - 2  # the rest heard a look-ahead that is not in this stream
+    made = np.stack([f.picture for f in seen[:whole]])
+    assert np.array_equal(made[: whole - 12], frames[14 : 14 + whole - 12])
