@@ -43,7 +43,8 @@ class Seen:
     time_s: list[float] = field(default_factory=list)
     pictures: list[Array] = field(default_factory=list)
     sounds: list[Array] = field(default_factory=list)  # int16 [640] each
-    jitter_ms: list[float] = field(default_factory=list)  # of a frame's coming, behind its moment
+    jitter_ms: list[float] = field(default_factory=list)
+    """How far behind its moment a frame came; the naive way, a block."""
     first_frame_s: float = float("nan")
     late: int = 0
     statistics: LiveStatistics | None = None
@@ -85,7 +86,7 @@ async def live(url: str, image: Path, talk: list[Burst], seconds: float, lead_s:
                 speaking = asyncio.create_task(_speak(face, talk, frame.time_s + 1.0))
             seen.time_s.append(frame.time_s)
             seen.jitter_ms.append(1e3 * (now_s - frame.time_s))
-            seen.pictures.append(frame.picture.copy())
+            seen.pictures.append(frame.picture)
             seen.sounds.append(frame.sound)
             if frame.index / FPS > seconds + 1.0:
                 break

@@ -1,6 +1,6 @@
 """What a client of `live_avatar` may ask: one request's tensors, checked and named."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -40,11 +40,13 @@ class Options:
     live: bool = False
     """One block at each station, so that an interruption finds little under way; and a loudness
     that silence does not change."""
+    look_ahead_frames: int | None = None
+    """Video frames of sound behind a block that it waits for; None: as many as were trained."""
 
     @classmethod
     def parse(cls, raw: bytes, config: PipelineConfig) -> "Options":
         """Read UTF-8 JSON; empty means all defaults."""
-        known = ("sink_distance", "recalibrate", "picture_fit", "drop_first_frames", "live")
+        known = tuple(field.name for field in fields(cls))
         values = read_options(raw, known)
         distance = values.get("sink_distance", config.sink_distance)
         if distance == "seeded":
@@ -55,6 +57,9 @@ class Options:
         check_integer("drop_first_frames", drop, 0, config.video_frames_per_block - 1)
         recalibrate = check_bool("recalibrate", values.get("recalibrate", True))
         live = check_bool("live", values.get("live", False))
+        ahead = values.get("look_ahead_frames")
+        if ahead is not None:
+            check_integer("look_ahead_frames", ahead, 0, config.audio_lookahead_frames)
         fit = values.get("picture_fit", "cover")
         if fit not in tuple(PICTURE_FITS):
             wanted = " or ".join(PICTURE_FITS)
@@ -65,6 +70,7 @@ class Options:
             picture_fit=fit,
             drop_first_frames=drop,
             live=live,
+            look_ahead_frames=ahead,
         )
 
 

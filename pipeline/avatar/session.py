@@ -4,7 +4,7 @@ Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -81,7 +81,10 @@ class AvatarSession(ServedSession):
     given_distance: deque[Array] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.audio = StreamingAudio(self.config, skips_idle=self.request.options.live)
+        config, options = self.config, self.request.options
+        if (ahead := options.look_ahead_frames) is not None:
+            config = replace(config, audio_lookahead_frames=ahead)
+        self.audio = StreamingAudio(config, skips_idle=options.live)
 
     @property
     def blocks_known(self) -> int:

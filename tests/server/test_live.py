@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.server.local import LocalServer
-from live_avatar_client import LiveFrame, LiveSession, Session, read_audio
+from live_avatar_client import AvatarError, LiveFrame, LiveSession, Session, read_audio
 from live_avatar_client.live.statistics import LiveStatistics
 
 pytestmark = pytest.mark.triton
@@ -92,3 +92,40 @@ def test_what_is_shown_is_what_a_file_would_give(server: LocalServer) -> None:
     whole = len(seen) // 12 * 12 - 2  # the rest heard a look-ahead that is not in this stream
     made = np.stack([f.picture for f in seen[:whole]])
     assert np.array_equal(made[: whole - 12], frames[14 : 14 + whole - 12])
+
+
+def test_a_closed_session_leaves_its_place_at_once(server: LocalServer) -> None:
+    """The next visitor would hear that all places are in use."""
+
+    async def look_in() -> float:
+        async with LiveSession(url=server.grpc_url, image=PORTRAIT) as face:
+            async for _ in face.frames():
+                break
+            return face.statistics().first_frame_s or 0.0
+
+    async def visits() -> list[float]:
+        found = []
+        for _ in range(3):
+            found += await asyncio.gather(look_in(), look_in())  # the server has two places
+        return found
+
+    assert all(0 < first_s < 5 for first_s in asyncio.run(visits()))
+
+
+def test_one_visitor_too_many_is_told_so(server: LocalServer) -> None:
+    """The words are the server's, and the way back is ours."""
+
+    async def visit() -> None:
+        faces = [LiveSession(url=server.grpc_url, image=PORTRAIT) for _ in range(3)]
+        try:
+            for face in faces[:2]:
+                await face.open()
+                await anext(face.frames())
+            await faces[2].open()
+            with pytest.raises(AvatarError, match=r"all 2 sessions.*open a new session"):
+                await anext(faces[2].frames())
+        finally:
+            for face in faces:
+                await face.close()
+
+    asyncio.run(visit())

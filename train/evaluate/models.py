@@ -80,6 +80,8 @@ class Models:
     def rollout(self, setting: Setting) -> dict[str, object]:
         """The options of a setting; `MissingFileError` if one of them does not exist."""
         options = dict(setting.rollout)
+        if setting.model == "served":
+            return options
         if setting.model == "teacher":
             options["guidance"] = self.guidance
             options["history"] = self.teacher_history
@@ -93,7 +95,7 @@ class Models:
         rolled = setting.model not in ("truth", "vae", "served")
         code = (*MEASURING, *ROLLING_OUT) if rolled else MEASURING
         files = [*self.needed(setting), *(ROOT / name for name in code)]
-        options = sorted(self.rollout(setting).items()) if rolled else []
+        options = sorted(self.rollout(setting).items())
         if rolled and self.products != "float32":
             options.append(("products", self.products))
         if sweep.split != "test":
@@ -109,7 +111,8 @@ class Models:
             return sources.TruthSource()
         if setting.model == "served":
             assert self.artifacts is not None
-            return sources.ArtifactsSource(self.artifacts, num_threads=self.num_threads)
+            options = self.rollout(setting)
+            return sources.ArtifactsSource(self.artifacts, options, num_threads=self.num_threads)
         assert self.weights is not None
         if setting.model == "vae":
             vae = load_checkpoint(build_vae(PRESET.vae), self.weights / "vae.safetensors")

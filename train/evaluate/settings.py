@@ -19,7 +19,8 @@ class Setting:
     name: str
     about: str
     model: str = "student"  # truth, vae, served, or the name of a checkpoint
-    rollout: tuple[tuple[str, object], ...] = ()  # fields of `RolloutOptions` that are no defaults
+    rollout: tuple[tuple[str, object], ...] = ()
+    """What is no default: fields of `RolloutOptions`, of a served model options of START."""
     kind: str = "speech"  # what sounds: see `train.world.speech.KINDS`; "given" is the caller's
     seconds: int
     faces: int

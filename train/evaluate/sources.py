@@ -4,9 +4,9 @@ B takes side by side   T frames   S the picture's side   C channels   h w latent
 """
 
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -162,8 +162,11 @@ class ArtifactsSource(Source):
     batch = 1
     request_s = 20  # seconds of sound in a request; the next one is sent when the last is answered
 
-    def __init__(self, folder: Path, *, num_threads: int = 1) -> None:
-        self.folder, self.num_threads = folder, num_threads
+    def __init__(
+        self, folder: Path, options: Mapping[str, Any] | None = None, *, num_threads: int = 1
+    ) -> None:
+        """`options` of START, besides the sink's distance."""
+        self.folder, self.num_threads, self.options = folder, num_threads, dict(options or {})
         self.executor: AvatarExecutor | None = None
 
     def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
@@ -194,7 +197,7 @@ class ArtifactsSource(Source):
                     "image": take.reference,
                     "prompt": take.caption,
                     "seed": sampling_seed(take, seed),
-                    "options": Options(sink_distance=config.sink_distance),
+                    "options": Options(sink_distance=config.sink_distance, **self.options),
                 }
             asked = AvatarRequest(session=1, start=not start, end=last, audio=audio, **opening)
             avatar.submit(asked, answers)

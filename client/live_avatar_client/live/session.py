@@ -5,6 +5,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 from live_avatar_client.ledger import Ledger
@@ -12,6 +13,7 @@ from live_avatar_client.live.connection import Connection
 from live_avatar_client.live.exchange import LiveExchange
 from live_avatar_client.live.frame import LiveFrame, Pictures
 from live_avatar_client.live.gate import Gate
+from live_avatar_client.live.mirror import SILENCE
 from live_avatar_client.live.plan import FRAME_S, Plan
 from live_avatar_client.live.speech import as_int16
 from live_avatar_client.live.statistics import LiveStatistics, Percentiles
@@ -136,6 +138,7 @@ class LiveSession:
         """Drop what is not said yet, and mute what is under way, at once. The new generation: the
         frames that bear it show a face that has heard of the interruption."""
         generation = self._alive().interrupt()
+        self._ready = deque(replace(f, sound=SILENCE, is_speech=False) for f in self._ready)
         self._advance()
         return generation
 

@@ -214,6 +214,34 @@ def test_sound_and_picture_stay_together_for_thirty_minutes() -> None:
     assert len(talk.sent) * 0.48 < 1800 + talk.plan.counts.skipped * TICK_S + 1
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_no_word_is_lost_doubled_or_moved_whatever_happens(seed: int) -> None:
+    """Cuts, late blocks, trickles and any lead together: what is heard is what was fed, in order,
+    and nothing of what was interrupted."""
+    chance = np.random.default_rng(seed)
+    slow = float(chance.choice([0.1, 0.3, 0.8]))
+    talk = Talk(
+        lambda block: float(chance.exponential(slow)),
+        lead_s=float(chance.choice([0.1, 0.2, 1.3])),
+        look_ahead=int(chance.integers(0, 4)),
+    )
+    at_s, first, wanted = 0.5, 1, []
+    for _ in range(12):
+        at_s += float(chance.exponential(0.8))
+        said = speech(float(chance.exponential(0.7)), first=first)
+        first = (first + len(said)) % 20_000 + 1
+        talk.feed(at_s, said)
+        wanted.append(said)
+        if chance.random() < 0.3:
+            talk.at(at_s, talk.plan.flush)
+    heard = talk.run(at_s + 30.0).heard
+    assert np.array_equal(heard[heard != 0], np.concatenate(wanted))
+    stream = talk.stream.reshape(-1, 640)
+    shown = [s for s in talk.shown if not s.is_held]
+    assert all(np.array_equal(s.sent.sound, stream[s.frame]) for s in shown)
+    assert talk.plan.queued_s == 0
+
+
 def test_a_block_of_another_size_is_refused_in_words() -> None:
     """Sound would belong to other frames than it is played with."""
     talk = Talk()

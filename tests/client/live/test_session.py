@@ -115,6 +115,24 @@ def test_an_interruption_is_silent_at_once_and_raises_the_generation() -> None:
     assert seen[-1].generation == generation == 1
 
 
+def test_frames_that_wait_for_a_late_viewer_are_silenced_too() -> None:
+    """Half a second of what was interrupted would still be heard."""
+
+    async def talk(face: LiveSession) -> list[LiveFrame]:
+        face.feed(speech(20.0))
+        async for frame in until(face, 2.0):
+            if frame.index == 40:
+                assert frame.is_speech
+                await asyncio.sleep(0.3)
+                face.interrupt()
+                return await frames_for(face, 2.0)
+        raise AssertionError("no frames")
+
+    after = held(talk)
+    assert not any(f.sound.any() or f.is_speech for f in after)
+    assert after[0].index == 41
+
+
 def test_a_viewer_that_is_late_gets_the_newest_frames_and_never_all() -> None:
     """An hour of a hidden window would be an hour of video in memory."""
 

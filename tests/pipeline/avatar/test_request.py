@@ -61,6 +61,8 @@ BAD = [
     ({"sink_distance": np.array([[1, 2, 3, 31]])}, r"wanted 0\.\.30"),
     ({"sink_distance": np.array([[1, 2, 3]])}, r"wanted \[blocks, 4\]"),
     ({"seed": np.array([1])}, "belongs to the START"),
+    ({"interrupt": np.array([-2])}, r"interrupt is \[-2\], wanted a block \[n\], or \[-1\]"),
+    ({"interrupt": np.array([1, 2])}, r"interrupt is \[1, 2\], wanted a block"),
 ]
 
 
@@ -84,6 +86,9 @@ BAD_STARTS = [
     ({**IMAGE, "options": options(speed=2)}, "unknown option 'speed', known are sink_distance"),
     ({**IMAGE, "options": options(sink_distance=31)}, r"is 31, wanted 0\.\.30 or 'seeded'"),
     ({**IMAGE, "options": options(recalibrate=1)}, "wanted true or false"),
+    ({**IMAGE, "options": options(live="yes")}, "option live is 'yes', wanted true or false"),
+    ({**IMAGE, "options": options(look_ahead_frames=1)}, r"look_ahead_frames is 1, wanted 0\.\.0"),
+    ({**IMAGE, "interrupt": np.array([0])}, "interrupt came with START"),
     ({**IMAGE, "options": options(picture_fit="bars")}, "is 'bars', wanted cover or short_side"),
     ({**IMAGE, "options": options(picture_fit=[1])}, r"is \[1\], wanted cover or short_side"),
     ({**IMAGE, "options": options(drop_first_frames=12)}, r"wanted 0\.\.11"),
