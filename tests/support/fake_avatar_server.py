@@ -100,6 +100,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
             "frame_index": np.array([frame_index], np.int64),
             "block": np.array([block + self.renumber], np.int64),
             "timings_ms": np.arange(6, dtype=np.float32),
+            "generation": np.zeros(1, np.int64),
             "latent": np.full((1, 16, 3, 1, 1), block, np.float32),
         }
         response = service_pb2.ModelInferResponse(model_name=self.model, id=request.id)

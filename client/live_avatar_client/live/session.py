@@ -142,6 +142,11 @@ class LiveSession:
         self._advance()
         return generation
 
+    @property
+    def is_speaking(self) -> bool:
+        """Whether speech waits to be said, or some that was sent is still to be shown."""
+        return not self._alive().is_silent
+
     async def set_prompt(self, prompt: str) -> None:
         """Go on under another prompt. AvatarError where the server can't; the talk goes on then."""
         self._alive()
