@@ -6,12 +6,16 @@ import sys
 import pytest
 
 
+@pytest.mark.parametrize(
+    ("extra", "loaded"), [("pipecat", "pipecat.frames.frames"), ("livekit", "livekit.rtc")]
+)
 def test_a_missing_framework_is_named_with_the_way_to_install_it(
-    monkeypatch: pytest.MonkeyPatch,
+    extra: str, loaded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client works without it, so it is met here first."""
-    for name in ("pipecat", "pipecat.frames.frames"):  # the second one may be loaded
+    for name in (extra, loaded):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "live_avatar_client.agents.pipecat", raising=False)
-    with pytest.raises(ImportError, match=r"pip install 'live-avatar-client\[pipecat\]'"):
-        importlib.import_module("live_avatar_client.agents.pipecat")
+    module = f"live_avatar_client.agents.{extra}"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ImportError, match=rf"pip install 'live-avatar-client\[{extra}\]'"):
+        importlib.import_module(module)
