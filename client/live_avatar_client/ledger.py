@@ -59,6 +59,7 @@ class Ledger:
     frames_taken: int = 0
     finished: bool = False  # END was sent
     mirror: Mirror = field(default_factory=Mirror)
+    _newest_frame: int = 0  # the first of the block received last
 
     def sent(self, sound: Array | None, *, start: bool, end: bool) -> None:
         """Enter a request with its sound [samples]; `start` is the first one, `end` the last."""
@@ -75,10 +76,19 @@ class Ledger:
     def received(self, block: Block) -> None:
         """Enter a block; AvatarError when one is missing, doubled or out of order."""
         block.check_order(self.num_blocks, self.frames_received)
+        self._newest_frame = self.frames_received
         self.num_blocks += 1
         self.frames_received += len(block.frames)
         sound = self.mirror.take(len(block.frames) * SAMPLES_PER_FRAME)
         self.blocks.append(dataclasses.replace(block, audio=sound))
+
+    def take_back(self) -> None:
+        """The newest block will come again, for all the sound that is sent from now on. It has been
+        received, and nothing else is under way."""
+        self.num_blocks -= 1
+        self.frames_received = self._newest_frame
+        self.samples_sent = self.frames_received * SAMPLES_PER_FRAME
+        self.mirror = Mirror()
 
     def answered(self, request_id: str) -> None:
         """Enter the final response to a request; "0" is START, an error may bear no id."""

@@ -89,7 +89,8 @@ def test_the_wire_carries_one_sequence_with_one_start_and_one_end() -> None:
     assert len(ids) == 1
     assert 0 < ids.pop() < 2**63
     request, start = avatar.requests[0]
-    assert [o.name for o in request.outputs] == ["frames", "frame_index", "block", "timings_ms"]
+    outputs = [output.name for output in request.outputs]
+    assert outputs == ["frames", "frame_index", "block", "timings_ms", "generation"]
     assert start["image_rgb"].shape == (4, 6, 3)
     assert start["prompt"].tobytes().decode() == "ä"
     assert start["options"].tobytes() == b'{"a": 1}'

@@ -60,7 +60,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelStreamInfer(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         context.add_callback(self.cancelled.set)
-        num_samples = num_frames = num_blocks = 0
+        num_samples = num_frames = num_blocks = generation = 0
         for request in requests:
             tensors = read_tensors(request)
             self.requests.append((request, tensors))
@@ -72,6 +72,9 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
             if self.refuses_prompts and "prompt" in tensors:
                 yield refusal(request.id, "prompt came in mid-session")
                 continue
+            if "interrupt" in tensors:  # the newest block is made again
+                generation, num_blocks = generation + 1, int(tensors["interrupt"][0])
+                num_frames, num_samples = 12 * num_blocks, 7680 * num_blocks
             num_samples += len(tensors.get("audio", tensors.get("audio_int16", ())))
             due = -(-num_samples // 640)
             end = request.parameters["sequence_end"].bool_param
@@ -86,7 +89,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
                     break
                 time.sleep(self.block_s)
                 count = min(12, due - num_frames)
-                responses.append(self._block(request, num_blocks, num_frames, count))
+                responses.append(self._block(request, num_blocks, num_frames, count, generation))
                 num_blocks, num_frames = num_blocks + 1, num_frames + count
             if not (self.final_with_frames and responses):
                 responses.append(service_pb2.ModelInferResponse(id=request.id))
@@ -94,11 +97,14 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
             for response in responses:
                 yield service_pb2.ModelStreamInferResponse(infer_response=response)
 
-    def _block(self, request: Any, block: int, frame_index: int, count: int) -> Any:
+    def _block(
+        self, request: Any, block: int, frame_index: int, count: int, generation: int
+    ) -> Any:
         arrays = {
             "frames": np.full((count, 4, 6, 3), block % 256, np.uint8),
             "frame_index": np.array([frame_index], np.int64),
             "block": np.array([block + self.renumber], np.int64),
+            "generation": np.array([generation], np.int64),
             "timings_ms": np.arange(6, dtype=np.float32),
             "generation": np.zeros(1, np.int64),
             "latent": np.full((1, 16, 3, 1, 1), block, np.float32),

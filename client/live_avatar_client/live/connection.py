@@ -1,56 +1,70 @@
-"""One gRPC bidirectional stream for an event loop."""
+"""The stream to the server, as an event loop uses it. Its threads are those of `Stream`: the
+asynchronous gRPC of Python serves one loop in a process well, and prints errors with two."""
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
-from tritonclient.grpc import service_pb2_grpc
-
 from live_avatar_client.protocol import AvatarError
-from live_avatar_client.stream import channel_options, check_health, error_from_rpc
+from live_avatar_client.stream import Stream
 
 
 class Connection:
-    """A `ModelStreamInfer` call. Made and used in one event loop."""
+    """A `ModelStreamInfer` call. Opened and used in one event loop."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._requests: asyncio.Queue[Any] = asyncio.Queue()
-        self._channel = grpc.aio.insecure_channel(url, options=channel_options(url))
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._call = stub.ModelStreamInfer(self._outgoing())
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrived: asyncio.Queue[Any] = asyncio.Queue()  # messages, then None or an AvatarError
+        self._stream: Stream | None = None
 
-    @classmethod
-    async def open(cls, url: str, model: str, timeout_s: float) -> "Connection":
+    async def open(self, url: str, model: str, timeout_s: float) -> None:
         """AvatarError with the way out when no server answers, or its model is not ready."""
-        health = await asyncio.to_thread(check_health, url, model, timeout_s)
-        if not health.model_ready:
-            raise AvatarError(health.words)
-        return cls(url)
+        connect = functools.partial(
+            Stream,
+            url=url,
+            model=model,
+            connect_timeout_s=timeout_s,
+            on_response=self._put,
+            on_end=self._put,
+        )
+        opening = asyncio.ensure_future(asyncio.to_thread(connect))
+        try:
+            self._stream = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_drop)
+            raise
 
     def send(self, request: Any) -> None:
         """Queue one `ModelInferRequest`; what goes wrong is raised by `messages`."""
-        self._requests.put_nowait(request)
+        assert self._stream
+        self._stream.send(request)
 
     async def messages(self) -> AsyncIterator[Any]:
         """Every `ModelStreamInferResponse`; AvatarError when the stream breaks."""
-        try:
-            async for message in self._call:
-                yield message
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._url) from None
+        while (message := await self._arrived.get()) is not None:
+            if isinstance(message, AvatarError):
+                raise message
+            yield message
 
     def cancel(self) -> None:
         """Drop the call at once; the server sees its requests cancelled."""
-        self._call.cancel()
+        assert self._stream
+        self._stream.cancel()
 
     async def close(self) -> None:
-        """Cancel what is left, and let go of the channel."""
-        self._call.cancel()
-        self._requests.put_nowait(None)
-        await self._channel.close()
+        """Say that no request follows, wait for the server to hang up, and let go."""
+        assert self._stream
+        await asyncio.to_thread(self._stream.close)
 
-    async def _outgoing(self) -> AsyncIterator[Any]:
-        while (request := await self._requests.get()) is not None:
-            yield request
+    def _put(self, message: Any) -> None:
+        """Called by the stream's reading thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed without closing the session
+            self._loop.call_soon_threadsafe(self._arrived.put_nowait, message)
+
+
+def _drop(opening: "asyncio.Future[Stream]") -> None:
+    """Close a stream that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close(grace_s=0)

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from live_avatar_client.live.connection import Connection
+from live_avatar_client.live.plan import Order
 from live_avatar_client.protocol import Array, AvatarError, Block, is_final
 from live_avatar_client.sequence import FAREWELL_S, Sequence
 
@@ -30,6 +33,14 @@ class LiveExchange:
         """Send a request."""
         request = self.sequence.request(tensors, time.monotonic(), start=start, end=end)
         self.connection.send(request)
+
+    def order(self, order: Order) -> None:
+        """Send the sound of a block that is to be made, or made again."""
+        tensors: dict[str, Array] = {"audio_int16": order.sound}
+        if order.again is not None:
+            tensors["interrupt"] = np.array([order.again], np.int64)
+            self.sequence.ledger.take_back()
+        self.post(tensors)
 
     async def ask(self, tensors: Mapping[str, Array]) -> None:
         """Send a request that the server may refuse, and wait for its answer; AvatarError with the

@@ -30,6 +30,9 @@ class Pictures:
         self._blocks: deque[Block] = deque()
 
     def append(self, block: Block) -> None:
+        """Add the next block, or the newest one made again."""
+        if self._blocks and self._blocks[-1].block == block.block:
+            self._blocks.pop()
         self._blocks.append(block)
 
     def frame(self, shown: Shown) -> LiveFrame:

@@ -46,8 +46,13 @@ class Mirror:
         """Whether the last frame that was sent bears speech."""
         return 0 <= self.last_speech == self.end - 1
 
-    def append(self, sound: Array, num_speech: int, generation: int, begun_s: float | None) -> None:
-        """Enter int16 [640 n] that goes out, whose first `num_speech` samples are speech."""
+    def put(
+        self, frame: int, sound: Array, num_speech: int, generation: int, begun_s: float | None
+    ) -> None:
+        """Enter int16 [640 n] that goes out for `frame` and those behind it, in place of what went
+        out for them before. Its first `num_speech` samples are speech."""
+        while self.end > frame:
+            self._frames.pop()
         for begin in range(0, len(sound), SAMPLES_PER_FRAME):
             is_speech = begin < num_speech
             if is_speech:

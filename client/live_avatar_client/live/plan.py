@@ -4,20 +4,28 @@ at each tick. Plain numbers; whoever drives it says what time it is.
 Frame n of the stream hears samples 640 n … 640 n + 639. Tick k is at t0 + k / 25. Where every frame
 is in time, ticks and frames go in step:
 
-    tick       7    8    9    9+1                                     k
-    frame      7    8    8    23   (8 is held: 9 was late; 10 to 22 were idle and gave way)
+    tick       7    8    9   10                                       k
+    frame      7    8    8    9    (8 is held: 9 was late)
 
 A block starts when its first frame is due in `lead_s`; that is when its sound is taken: speech if
-there is some, else exact zeros. So nothing is rendered ahead of the viewer, and speech that comes
-to an idle face has at most the block that is being shown before it. Even that gives way: the next
-block starts at once, and when it comes the show goes on with it.
+there is some, else exact zeros. So nothing is rendered ahead of the viewer. When speech comes to an
+idle face, or an interruption to one that speaks, the rest of what it has is given up:
+
+    it is showing its newest block        that block is made again, with other sound from the first
+                                          frame on that will be there in time
+    its newest block is still to come     the next block starts at once; of its frames, the first
+                                          ones are the look-ahead of what was sent before
+
+Frames before those with new sound are left out when these come: few, or most of a block.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
+from live_avatar_client.live.cuts import Cut, Cuts
 from live_avatar_client.live.mirror import SILENCE, Mirror, Sent
 from live_avatar_client.live.speech import Speech
 from live_avatar_client.live.statistics import Counts
@@ -28,15 +36,17 @@ MAX_LEAD_S = 5.0
 """A server that needs longer for a block is slower than real time, and no lead helps."""
 _ROOM_S = 0.02  # between a block's coming and its being due
 _RELIEF = 0.98  # per block: what one slow block asked for is forgotten in half a minute
+_TIMED = 16  # blocks whose time tells how long the next one takes
+_USUAL = 95  # percentile of these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """Frames `begin` … `end` − 1 are left out, once the block with `end` has come."""
+class Order:
+    """What goes to the server: the sound of the next block, int16 [n], or all that block `again`
+    hears when it is made again."""
 
-    begin: int
-    end: int
-    expected_s: float  # when frame `end` should be shown
+    sound: Array
+    again: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +72,16 @@ class Plan:
         self.t0_s: float | None = None
         """When the first frame was shown; None before."""
         self._opened_s = now_s
-        self._speech, self._mirror = Speech(), Mirror()
+        self._speech, self._mirror, self._cuts = Speech(), Mirror(), Cuts()
         self._begun_s: float | None = None  # when the speech came that ends the face's silence
         self._is_urgent = False  # the face still speaks what was interrupted
         self._num_started = self._num_received = 0  # blocks
-        self._started_s: deque[float] = deque()  # of blocks under way
+        self._under_way: deque[float] = deque()  # when what is still to come was ordered
+        self._took_s: deque[float] = deque([lead_s], maxlen=_TIMED)
+        self._newest: Array = np.empty(0, np.int16)  # what the newest block hears
+        self._changed: int | None = None  # from this frame on, the newest block is being made again
         self._ticks = 0
         self._is_late = False
-        self._cuts: deque[Cut] = deque()
         self._generation_shown = 0
 
     @property
@@ -108,48 +120,47 @@ class Plan:
         return self.generation
 
     def next_start_s(self, now_s: float) -> float:
-        """When the next block starts, if nothing happens before."""
+        """When the next order is due, if nothing happens before."""
         in_turn_s = self._time_of(self._next_frame, now_s) - self.lead_s
+        soonest_s = self._time_of(self._resume, now_s) - self.lead_s
         if self._is_urgent:
-            return min(in_turn_s, self._time_of(self._resume, now_s) - self.lead_s)
+            return min(in_turn_s, soonest_s)
         if not len(self._speech):
             return in_turn_s
-        cut_s = self._time_of(self._resume, now_s) - self.lead_s
-        return min(in_turn_s, max(cut_s, self._speech.ready_s(self._samples_wanted)))
+        return min(in_turn_s, max(soonest_s, self._speech.ready_s(self._enough)))
 
-    def start(self, now_s: float) -> Array | None:
-        """The sound of the next block, int16 [n], when it is time for it."""
+    def start(self, now_s: float) -> Order | None:
+        """What the server is to make, when it is time for it."""
         if now_s < self.next_start_s(now_s):
             return None
-        wanted = self._samples_wanted
-        is_ready = len(self._speech) and self._speech.ready_s(wanted) <= now_s
+        is_ready = len(self._speech) > 0 and self._speech.ready_s(self._enough) <= now_s
         if is_ready or self._is_urgent:
-            self._plan_cut(now_s)
-        said = self._speech.take(wanted if is_ready or self._mirror.ends_in_speech else 0)
-        sound: Array = np.concatenate([said, np.zeros(wanted - len(said), np.int16)])
-        self._mirror.append(sound, len(said), self.generation, self._begun_s)
-        if len(said):
-            self._begun_s = None
-        self._num_started += 1
-        self._started_s.append(now_s)
-        self._is_urgent = False
-        return sound
+            frame = self._changeable(now_s)
+            if frame is not None:
+                return self._make_again(frame, now_s, speaks=is_ready)
+            soonest_s = max(now_s, self._time_of(self._resume, now_s) - self.lead_s)
+            end = self._next_frame + self.frames_per_block
+            self._leave_out(self._mirror.end, end, soonest_s + self.lead_s)
+        return self._make_next(now_s, speaks=is_ready or self._mirror.ends_in_speech)
 
     def received(self, num_frames: int, now_s: float) -> None:
-        """The next block has come; ValueError if it is not of the size that was planned."""
+        """What was ordered first has come; ValueError if its size is not the one planned."""
         if num_frames != self.frames_per_block:
             raise ValueError(
                 f"the server's blocks have {num_frames} frames, this session was told "
                 f"{self.frames_per_block}: give frames_per_block={num_frames}"
             )
-        took_s = now_s - self._started_s.popleft()
+        took_s = now_s - self._under_way.popleft()
         if self.t0_s is None:  # block 0, which waited for START
             self.t0_s = now_s
         else:
-            self.counts.received(self._time_of(self._first_shown, now_s) - now_s)
+            self._took_s.append(took_s)
+            self.counts.received(self._time_of(self._first_awaited, now_s) - now_s)
             kept_s = self._least_lead_s + (self.lead_s - self._least_lead_s) * _RELIEF
             self.lead_s = max(kept_s, min(took_s + _ROOM_S, MAX_LEAD_S))
-        self._num_received += 1
+        if self._changed is None:
+            self._num_received += 1
+        self._changed = None
 
     def show(self, now_s: float) -> Shown | None:
         """What the next tick shows, when it is time for it."""
@@ -158,8 +169,8 @@ class Plan:
         time_s, tick = self.next_tick_s, self._ticks
         self._ticks += 1
         self.counts.frames += 1
-        self._cut()
-        frame = self.position
+        frame = self._cuts.after(self.position, self._frames_received, time_s)
+        self.counts.skipped += self._mirror.skip_to(frame)
         if frame >= self._frames_received:
             self.counts.late += not self._is_late
             self.counts.held += 1
@@ -186,52 +197,83 @@ class Plan:
 
     @property
     def _frames_received(self) -> int:
-        return self._num_received * self.frames_per_block
+        """Frames that can be shown, from the stream's beginning on."""
+        frames = self._num_received * self.frames_per_block
+        return frames if self._changed is None else self._changed
 
     @property
-    def _first_shown(self) -> int:
-        """The first frame of the block that comes next which is not left out."""
-        first = self._frames_received
-        ends = (cut.end for cut in self._cuts if cut.end < first + self.frames_per_block)
-        return max([first, *ends])
+    def _first_awaited(self) -> int:
+        """The first frame that is shown of what comes next."""
+        if self._changed is not None:
+            return self._changed
+        first = self._num_received * self.frames_per_block
+        return self._cuts.first_shown(first, first + self.frames_per_block)
 
     @property
     def _resume(self) -> int:
-        """The first frame that may give way to the next block."""
+        """The first frame that may give way to other sound."""
         return max(self._mirror.last_speech + 1, self.position)
 
     @property
-    def _samples_wanted(self) -> int:
-        """What the server lacks to make the next block."""
-        frames = self._next_frame + self.frames_per_block + self.look_ahead - self._mirror.end
-        return frames * SAMPLES_PER_FRAME
+    def _enough(self) -> int:
+        """Samples of speech that may begin before it is known to be whole. With less, speech that
+        comes at real time would be torn before its second block: a block, its look-ahead, and two
+        frames for what the server takes less than the lead."""
+        return (self.frames_per_block + self.look_ahead + 2) * SAMPLES_PER_FRAME
 
     def _time_of(self, frame: int, now_s: float) -> float:
-        """When a frame will be shown if all that was started comes in time."""
-        time_s, at = max(self.next_tick_s, now_s), self.position
-        for cut in self._cuts:
-            if frame < cut.end:
-                break
-            if cut.end <= at:
-                continue
-            time_s = max(time_s + max(cut.begin - at, 0) * FRAME_S, cut.expected_s)
-            at = cut.end
-        return time_s + (frame - at) * FRAME_S
+        """When a frame will be shown if all that was ordered comes in time."""
+        return self._cuts.time_of(frame, self.position, max(self.next_tick_s, now_s))
 
-    def _plan_cut(self, now_s: float) -> None:
-        """Let idle and muted frames give way to the block that starts now: to its first frame that
-        hears new sound. Those before it are the look-ahead of what was sent."""
-        begin, end = self._resume, self._mirror.end
-        if begin < end:
-            soonest_s = max(now_s, self._time_of(begin, now_s) - self.lead_s)
-            self._cuts.append(Cut(begin=begin, end=end, expected_s=soonest_s + self.lead_s))
+    def _changeable(self, now_s: float) -> int | None:
+        """The first frame that may give way if the newest block is made again now. None while that
+        block is still to come, and where it would be over before or is not being shown yet."""
+        if self._under_way or self._num_started == 0:
+            return None
+        usual_s = float(np.percentile(self._took_s, _USUAL))
+        ticks = math.ceil((now_s + usual_s - self.next_tick_s) * FPS)
+        frame = max(self.position + ticks, self._resume)
+        is_in_newest = self._next_frame - self.frames_per_block <= frame < self._next_frame
+        return frame if is_in_newest else None
 
-    def _cut(self) -> None:
-        """Leave out what gives way to a block that has come."""
-        while self._cuts:
-            cut = self._cuts[0]
-            if self.position < cut.end:
-                if self.position < cut.begin or self._frames_received <= cut.end:
-                    return
-                self.counts.skipped += self._mirror.skip_to(cut.end)
-            self._cuts.popleft()
+    def _make_again(self, frame: int, now_s: float, *, speaks: bool) -> Order:
+        """The newest block, with other sound from this frame on. Behind an interruption the sound
+        before it is silence, too: lips that had spoken would close slowly."""
+        block = self._num_started - 1
+        kept = (frame - block * self.frames_per_block) * SAMPLES_PER_FRAME
+        self._leave_out(frame, self._next_frame, self._time_of(frame, now_s))
+        heard = self._newest[:kept] * np.int16(not self._is_urgent)
+        new = self._taken(len(self._newest) - kept, speaks=speaks, frame=frame)
+        self._newest = np.concatenate([heard, new])
+        self._changed = frame
+        self._under_way.append(now_s)
+        return Order(sound=self._newest, again=block)
+
+    def _make_next(self, now_s: float, *, speaks: bool) -> Order:
+        """The next block: what the server lacks for it."""
+        frames = self._next_frame + self.frames_per_block + self.look_ahead - self._mirror.end
+        heard = self._newest[self.frames_per_block * SAMPLES_PER_FRAME :]
+        new = self._taken(frames * SAMPLES_PER_FRAME, speaks=speaks, frame=self._mirror.end)
+        self._newest = np.concatenate([heard, new])
+        self._num_started += 1
+        self._under_way.append(now_s)
+        return Order(sound=new, again=None)
+
+    def _taken(self, num_samples: int, *, speaks: bool, frame: int) -> Array:
+        """Sound that goes out for `frame` and those behind it: speech, then zeros."""
+        said = self._speech.take(num_samples if speaks else 0)
+        sound: Array = np.concatenate([said, np.zeros(num_samples - len(said), np.int16)])
+        begun_s, self._begun_s = (self._begun_s, None) if len(said) else (None, self._begun_s)
+        self._mirror.put(frame, sound, len(said), self.generation, begun_s)
+        self._is_urgent = False
+        return sound
+
+    def _leave_out(self, end: int, until: int, expected_s: float) -> None:
+        """Let idle and muted frames give way to frame `end`, the first that hears the sound that is
+        sent now. It may be shown as soon as it is there, if the rest of its block, up to frame
+        `until`, leaves the next one its lead."""
+        early = (until - end) / FPS >= self.lead_s
+        if self._resume < end:
+            self._cuts.append(
+                Cut(begin=self._resume, end=end, expected_s=expected_s, may_be_early=early)
+            )

@@ -31,8 +31,9 @@ class LiveSession:
     `image`, `prompt`, `seed`, `options` are those of `Session`. `lead_s`: how long before its first
     frame is shown a block is sent, at least: while blocks take longer, it is longer by itself.
     `gate_db`: sound below this level is no speech (microphones); None takes all for speech.
-    `frames_per_block` and `look_ahead_frames` are the server's. `server_live` asks the server for
-    its live mode. `timeout_s`: the longest silence of a server that owes an answer.
+    `look_ahead_frames`: sound behind a block that it waits for, 0 to the preset's; with less, a
+    trickle is heard sooner, and lips know less of what comes. `frames_per_block` is the server's.
+    `timeout_s`: the longest silence of a server that owes an answer.
 
     All methods are for the event loop that opened the session. Raises ValueError for unfit
     arguments, AvatarError for what the server or the network did, RuntimeError for calls at the
@@ -51,7 +52,6 @@ class LiveSession:
         gate_db: float | None = None,
         frames_per_block: int = 12,
         look_ahead_frames: int = 2,
-        server_live: bool = False,
         model: str = MODEL,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 20.0,
@@ -66,9 +66,8 @@ class LiveSession:
                 f"frames_per_block {frames_per_block}, look_ahead_frames {look_ahead_frames}: "
                 "expected at least 1 and 0"
             )
-        if server_live:
-            options = {**(options or {}), "live": True}
-        self._start = start_tensors(image, prompt=prompt, seed=seed, options=options)
+        live = {"live": True, "look_ahead_frames": look_ahead_frames, **(options or {})}
+        self._start = start_tensors(image, prompt=prompt, seed=seed, options=live)
         wire = Wire(model=model, want_latent=False)
         wire.check(self._start)
         ledger = Ledger(max_ahead=0)  # the plan says how much is sent
@@ -104,9 +103,11 @@ class LiveSession:
             raise RuntimeError("this session was opened before; make a new one")
         self._opened_s = time.monotonic()
         url, model = self._sequence.url, self._sequence.wire.model
+        connection = Connection()
+        await connection.open(url, model, self._connect_timeout_s)
         self._exchange = LiveExchange(
             sequence=self._sequence,
-            connection=await Connection.open(url, model, self._connect_timeout_s),
+            connection=connection,
             on_block=self._on_block,
             on_end=self._changed.set,
         )
@@ -236,8 +237,8 @@ class LiveSession:
         assert self._exchange
         if self._sequence.error is not None:
             return
-        while (sound := self._plan.start(time.monotonic())) is not None:
-            self._exchange.post({"audio_int16": sound})
+        while (order := self._plan.start(time.monotonic())) is not None:
+            self._exchange.order(order)
         while (shown := self._plan.show(time.monotonic())) is not None:
             self._ready.append(self._pictures.frame(shown))
         while len(self._ready) > KEPT_FRAMES:

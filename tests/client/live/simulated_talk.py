@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from live_avatar_client.live.plan import FRAME_S, Plan, Shown
+from live_avatar_client.live.plan import FRAME_S, Order, Plan, Shown
 
 BLOCK = 7680
 
 
 class Talk:
-    """`took_s(block)` is how long the server takes for a block. `shown` is all that was shown,
-    `sent` every sound that went out with its moment."""
+    """`took_s(number)` is how long the server takes for its nth block, those made again counted.
+    `shown` is all that was shown, `orders` all that was asked for, with its moment."""
 
     def __init__(
         self,
@@ -25,7 +25,8 @@ class Talk:
         self.now_s = 1000.0
         self.plan = Plan(self.now_s, lead_s=lead_s, frames_per_block=12, look_ahead=look_ahead)
         self.shown: list[Shown] = []
-        self.sent: list[tuple[float, np.ndarray]] = []
+        self.orders: list[tuple[float, Order]] = []
+        self._heard: list[list[np.ndarray]] = []  # by block and making, with its look-ahead
         self._took_s = took_s
         self._number = itertools.count()
         self._events: list[tuple[float, int, Callable[[], object]]] = []
@@ -58,10 +59,15 @@ class Talk:
             self._settle()
 
     def _settle(self) -> None:
-        while (sound := self.plan.start(self.now_s)) is not None:
-            block = len(self.sent)
-            self.sent.append((self.now_s, sound))
-            self._free_s = max(self.now_s + self._took_s(block), self._free_s)
+        while (order := self.plan.start(self.now_s)) is not None:
+            self._free_s = max(self.now_s + self._took_s(len(self.orders)), self._free_s)
+            self.orders.append((self.now_s, order))
+            if order.again is not None:
+                assert self._is_newest(order.again)
+                self._heard[-1].append(order.sound)
+            else:
+                before = self._heard[-1][-1][BLOCK:] if self._heard else np.empty(0, np.int16)
+                self._heard.append([np.concatenate([before, order.sound])])
             self.at(self._free_s - 1000.0, lambda: self.plan.received(12, self.now_s))
         while (shown := self.plan.show(self.now_s)) is not None:
             self.shown.append(shown)
@@ -71,10 +77,22 @@ class Talk:
         """The sound of everything that was shown, int16 [n]."""
         return np.concatenate([shown.sent.sound for shown in self.shown])
 
+    def is_paired(self, shown: Shown) -> bool:
+        """Whether a frame is shown with sound that it was made of, or muted."""
+        block, frame = divmod(shown.frame, 12)
+        sounds = [heard[640 * frame : 640 * (frame + 1)] for heard in self._heard[block]]
+        return not shown.sent.sound.any() or any(
+            np.array_equal(shown.sent.sound, sound) for sound in sounds
+        )
+
     @property
     def stream(self) -> np.ndarray:
-        """The sound of everything that was sent, int16 [n]."""
-        return np.concatenate([sound for _, sound in self.sent])
+        """The sound of the stream as the server has it in the end, int16 [n]."""
+        return np.concatenate([made[-1][:BLOCK] for made in self._heard])
+
+    def _is_newest(self, block: int) -> bool:
+        """Whether a server would make this block again: the newest that was begun."""
+        return block == sum(order.again is None for _, order in self.orders[:-1]) - 1
 
 
 def speech(seconds: float, first: int = 1) -> np.ndarray:

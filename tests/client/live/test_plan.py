@@ -20,7 +20,7 @@ def test_an_idle_face_gets_exact_zeros_just_in_time() -> None:
     talk = Talk().run(20.0)
     assert not talk.stream.any()
     assert not talk.heard.any()
-    begins = np.array([begin_s for begin_s, _ in talk.sent])
+    begins = np.array([begin_s for begin_s, _ in talk.orders])
     shown_s = {s.frame: s.time_s for s in talk.shown}
     for block in range(1, len(begins) - 1):
         assert shown_s[12 * block] - begins[block] == pytest.approx(0.2, abs=1e-6)
@@ -32,8 +32,10 @@ def test_every_block_has_what_the_server_needs_for_it_and_no_more() -> None:
         talk = Talk(look_ahead=look_ahead)
         talk.feed(3.0, speech(2.0))
         talk.run(10.0)
-        sent = np.cumsum([len(sound) for _, sound in talk.sent])
+        sent = np.cumsum([len(order.sound) for _, order in talk.orders if order.again is None])
         assert list(sent) == [(n + 1) * BLOCK + 640 * look_ahead for n in range(len(sent))]
+        again = [len(order.sound) for _, order in talk.orders if order.again is not None]
+        assert set(again) <= {BLOCK + 640 * look_ahead}
 
 
 @pytest.mark.parametrize("phase", np.linspace(0, 0.48, 13))
@@ -72,8 +74,8 @@ def test_a_microphone_is_heard_without_tears(chunk_s: float) -> None:
     loud = np.flatnonzero(talk.heard)
     assert len(loud) == len(said), "something was lost, or said twice"
     gap_s = (loud[-1] + 1 - loud[0] - len(said)) / 16_000
-    assert gap_s <= 0.1, "more than the room that the first block's early coming took"
-    assert onset_s(talk, 3.0) <= 0.48 + 0.15 + TICK_S + chunk_s
+    assert gap_s < chunk_s, "one chunk may come a moment late"
+    assert onset_s(talk, 3.0) <= 0.48 + 4 * TICK_S + 0.15 + TICK_S + chunk_s
 
 
 def test_a_short_word_waits_a_moment_for_more_and_not_at_all_when_it_is_whole() -> None:
@@ -88,7 +90,7 @@ def test_a_short_word_waits_a_moment_for_more_and_not_at_all_when_it_is_whole() 
         onsets.append(onset_s(talk, 5.0))
         assert np.count_nonzero(talk.heard) == 3200
     assert onsets[1] <= 0.15 + TICK_S + 1e-6
-    assert onsets[0] - onsets[1] == pytest.approx(PATIENCE_S, abs=TICK_S)
+    assert onsets[0] - onsets[1] == pytest.approx(PATIENCE_S, abs=2 * TICK_S)
 
 
 def test_sentences_that_follow_each_other_are_joined() -> None:
@@ -191,7 +193,7 @@ def test_a_lead_of_several_blocks_keeps_several_under_way() -> None:
     talk.feed(10.0, speech(3.0))
     talk.run(30.0)
     assert talk.plan.counts.late == 0
-    assert onset_s(talk, 10.0) <= 1.9 + TICK_S + 1e-6
+    assert onset_s(talk, 10.0) <= 2.0 + TICK_S + 1e-6
 
 
 def test_sound_and_picture_stay_together_for_thirty_minutes() -> None:
@@ -203,15 +205,17 @@ def test_sound_and_picture_stay_together_for_thirty_minutes() -> None:
         if second % 4 == 0:
             talk.interrupt(second + chance.uniform(0, 4))
     talk.run(1800.0)
-    stream = talk.stream.reshape(-1, 640)
     for s in talk.shown:
-        muted = not s.sent.sound.any()
-        assert muted or np.array_equal(s.sent.sound, stream[s.frame])
+        assert talk.is_paired(s)
         assert s.time_s == pytest.approx(talk.plan.t0_s + s.tick / 25, abs=1e-9)
     assert [s.tick for s in talk.shown] == list(range(len(talk.shown)))
-    assert talk.plan.counts.held == 0
+    # A block that is made again is awaited for the time that nearly all take.
+    assert talk.plan.counts.held < 1e-3 * len(talk.shown)
     assert len(talk.shown) == pytest.approx(25 * 1800, abs=10)
-    assert len(talk.sent) * 0.48 < 1800 + talk.plan.counts.skipped * TICK_S + 1
+    assert (
+        sum(o.again is None for _, o in talk.orders) * 0.48
+        < 1800 + talk.plan.counts.skipped * TICK_S + 1
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -1,7 +1,9 @@
 """A live session against a stand-in server that speaks the wire."""
 
 import asyncio
+import json
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -79,14 +81,16 @@ def test_what_is_fed_in_a_burst_is_heard_soon_and_with_its_own_pictures() -> Non
 
     avatar = FakeAvatar(block_s=0.1)
     seen, fed_s = held(talk, avatar)
-    heard = np.concatenate([f.sound for f in seen])
+    heard = np.concatenate([f.sound for f in seen if not f.is_held])
     begin = np.flatnonzero(heard)[0]
     assert np.array_equal(heard[begin : begin + len(said)], said)
     first = next(f for f in seen if f.is_speech)
     assert first.time_s - fed_s < 0.45
-    stream = np.concatenate(
-        [t.get("audio_int16", np.empty(0, np.int16)) for _, t in avatar.requests]
-    )
+    stream = np.empty(0, np.int16)
+    for _, tensors in avatar.requests:
+        if "interrupt" in tensors:  # this block is made again
+            stream = stream[: int(tensors["interrupt"][0]) * BLOCK]
+        stream = np.concatenate([stream, tensors.get("audio_int16", stream[:0])])
     for frame in seen:
         if frame.sound.any():
             block = stream[frame.block * BLOCK : (frame.block + 1) * BLOCK].reshape(12, 640)
@@ -328,17 +332,45 @@ def test_a_prompt_hears_of_the_talks_end() -> None:
     held(talk, FakeAvatar(silent=True), timeout_s=0.3)
 
 
-def test_the_servers_live_mode_is_asked_for_only_when_wanted() -> None:
-    """A server that does not know the option refuses it."""
+def test_start_asks_for_a_live_session_of_the_planned_look_ahead() -> None:
+    """Without it silence would count in the sound's moments, and the first word would shout."""
 
     async def talk(face: LiveSession) -> None:
         await frames_for(face, 0.1)
 
-    for wanted in (False, True):
-        avatar = FakeAvatar()
-        held(talk, avatar, server_live=wanted, options={"recalibrate": False})
-        options = avatar.requests[0][1]["options"].tobytes().decode()
-        assert ('"live": true' in options) == wanted
+    avatar = FakeAvatar()
+    held(talk, avatar, look_ahead_frames=1, options={"recalibrate": False})
+    options = json.loads(avatar.requests[0][1]["options"].tobytes())
+    assert options == {"live": True, "look_ahead_frames": 1, "recalibrate": False}
+    assert len(avatar.requests[1][1]["audio_int16"]) == BLOCK + 640
+
+
+def test_an_idle_face_begins_to_speak_and_is_stopped_without_a_jump() -> None:
+    """Frames that are left out are seen; a block that is made again goes on where it was."""
+
+    async def talk(face: LiveSession) -> list[LiveFrame]:
+        seen = []
+        async for frame in until(face, 3.0):
+            seen.append(frame)
+            if frame.index == 24 + 1:  # early in a block, whose answer is there
+                face.feed(speech(3.0))
+            if frame.index == 60:
+                face.interrupt()
+        assert face.statistics().held <= 2
+        return seen
+
+    avatar = FakeAvatar(block_s=0.02)
+    seen = held(talk, avatar)
+    again = [int(t["interrupt"][0]) for _, t in avatar.requests if "interrupt" in t]
+    assert len(again) == 2
+    first = next(f for f in seen if f.is_speech)
+    assert first.block == again[0]
+    assert first.index <= 25 + 8
+    assert next(f for f in seen if f.generation == 1).block == again[1]
+    blocks = [f.block for f in seen if not f.is_held]
+    shown = [blocks.count(number) for number in range(blocks[-1])]
+    assert min(shown) >= 12 - 5, "more was left out than the lead's 0.2 s"
+    assert shown.count(12) >= len(shown) - 2
 
 
 def test_nothing_is_logged_by_a_session_that_ends_well(caplog: pytest.LogCaptureFixture) -> None:
@@ -350,3 +382,4 @@ def test_nothing_is_logged_by_a_session_that_ends_well(caplog: pytest.LogCapture
     with caplog.at_level(logging.DEBUG, "asyncio"):
         held(talk)
     assert [r.message for r in caplog.records if "selector" not in r.message] == []
+    assert [t.name for t in threading.enumerate() if t.name.startswith("avatar-")] == []
