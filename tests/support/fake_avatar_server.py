@@ -106,7 +106,6 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
             "block": np.array([block + self.renumber], np.int64),
             "generation": np.array([generation], np.int64),
             "timings_ms": np.arange(6, dtype=np.float32),
-            "generation": np.zeros(1, np.int64),
             "latent": np.full((1, 16, 3, 1, 1), block, np.float32),
         }
         response = service_pb2.ModelInferResponse(model_name=self.model, id=request.id)
