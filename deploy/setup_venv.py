@@ -2,6 +2,8 @@
 
     python3 -m deploy.setup_venv run      what the server's models, the client and the demo need
     python3 -m deploy.setup_venv dev      that, and tests, linters, torch, ONNX export
+    python3 -m deploy.setup_venv agents --venv build/agents-venv
+                                          run, Pipecat, LiveKit Agents and pytest
 
 Every package is pinned and checked by its sha256. A stamp in the environment holds the hash of
 the locks it was made from, so a second run with the same locks does nothing.
@@ -20,11 +22,12 @@ from deploy.outcome import exit_code, say
 
 REPO = checkout.REPO
 LOCKS = REPO / "requirements"
-SPACE_MB = {"run": 500, "dev": 2000}
+SPACE_MB = {"run": 500, "dev": 2000, "agents": 900}
 """Of the disk, for a new environment: 430 MB, and 1.7 GB with the CPU build of torch."""
 LOCK_FILES = {
     "run": ("run.lock",),
     "dev": ("dev.lock", "torch-cpu.lock", "torch.lock", "torch-cuda.lock"),
+    "agents": ("run.lock", "pipecat.lock", "livekit.lock", "agents.lock"),
 }
 
 
@@ -41,7 +44,7 @@ def stamp_text(kind: str, locks: Path = LOCKS, client: Path = REPO / "client") -
 def setup(folder: Path, kind: str) -> None:
     """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. `dev`
     holds everything of `run`: an environment set up for `dev` serves both."""
-    if is_current(folder, "dev") or is_current(folder, kind):
+    if is_current(folder, kind) or (kind == "run" and is_current(folder, "dev")):
         return
     checkout.check_writable(folder)
     python = folder / "bin" / "python3"
@@ -50,11 +53,12 @@ def setup(folder: Path, kind: str) -> None:
             raise RuntimeError(f"{folder} is not a virtual environment; it is not overwritten")
         checkout.check_space(folder, SPACE_MB[kind])
         _make(folder)
-    if kind == "run":
-        _pip(python, "run.lock")
-    else:
+    if kind == "dev":
         _pip(python, "dev.lock")
         _install_torch(python)
+    else:
+        for lock in LOCK_FILES[kind]:
+            _pip(python, lock)
     _link_client(python)
     _stamp(folder, kind).write_text(stamp_text(kind))
     say(f"the environment {folder} is ready")
