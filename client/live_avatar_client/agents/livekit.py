@@ -77,21 +77,20 @@ class LiveAvatarVideoGenerator(VideoGenerator):
     async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
         """Say a piece of speech; or end its segment, and wait for that, because the runner knows of
         one segment at a time. What can't be said is logged."""
-        is_end = isinstance(frame, AudioSegmentEnd)
-        try:
-            if is_end:
-                self._say(self._sound.finish(), is_last=True)
+        if not isinstance(frame, AudioSegmentEnd):
+            try:
+                sound = self._sound.add(bytes(frame.data), frame.sample_rate, frame.num_channels)
+            except ValueError as error:
+                _log.error("the face can't say this: %s", error)
             else:
-                samples = bytes(frame.data)
-                self._say(self._sound.add(samples, frame.sample_rate, frame.num_channels))
-        except ValueError as error:
-            _log.error("the face can't say this: %s", error)
-        if is_end:
-            self._has_ended.clear()
-            self._is_whole = True
-            if self.is_lost:
-                self._voice.put_nowait(np.empty(0, np.int16))  # wakes who waits for more of it
-            await self._has_ended.wait()
+                self._say(sound)
+            return
+        self._say(self._sound.finish(), is_last=True)
+        self._has_ended.clear()
+        self._is_whole = True
+        if self.is_lost:
+            self._voice.put_nowait(np.empty(0, np.int16))  # wakes who waits for more of it
+        await self._has_ended.wait()
 
     async def clear_buffer(self) -> None:
         """Drop all speech: the face is quiet from now on."""
@@ -101,8 +100,11 @@ class LiveAvatarVideoGenerator(VideoGenerator):
             self._early.clear()
         while not self._voice.empty():
             self._voice.get_nowait()
-        if not self.is_lost:
-            self.face.interrupt()
+        try:
+            if not self.is_lost:
+                self.face.interrupt()
+        except AvatarError as error:
+            self._lose(error)
         self._finish()
         if self.av_sync is not None:
             await self.av_sync.clear_queue()
@@ -126,7 +128,9 @@ class LiveAvatarVideoGenerator(VideoGenerator):
                 yield AudioSegmentEnd()
                 self._finish()
             elif len(piece := await self._voice.get()):
+                self._is_taken.clear()
                 yield _sound(piece)
+                self._is_taken.set()
 
     async def _pair(self, frame: LiveFrame) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame]:
         """Picture and sound of a frame. Speech may be interrupted while its picture is taken."""
@@ -162,6 +166,9 @@ class LiveAvatarVideoGenerator(VideoGenerator):
                 return
         except AvatarError as error:
             self._lose(error)
+        except ValueError as error:
+            _log.error("the face can't say this: %s", error)
+            return
         for begin in range(0, len(samples), SAMPLES_PER_FRAME):
             self._voice.put_nowait(samples[begin : begin + SAMPLES_PER_FRAME])
 
@@ -188,7 +195,7 @@ class LiveAvatarSession:
         self.generator = LiveAvatarVideoGenerator(**session)
         self.runner: AvatarRunner | None = None
 
-    async def start(self, agent_session: AgentSession, room: rtc.Room) -> None:
+    async def start(self, agent_session: AgentSession[Any], room: rtc.Room) -> None:
         """Connect, and take the agent's speech from now on. AvatarError with the way out when there
         is no server."""
         context = get_job_context(required=False)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,10 +20,18 @@ EXAMPLES = ROOT / "examples"
 MOUTH = (slice(3 * 52, 3 * 78), slice(3 * 30, 3 * 66))  # of the example portrait, enlarged
 
 
-def run(script: str, framework: str, *arguments: str | Path) -> str:
+def needing(script: str, framework: str) -> Any:
+    """A parameter that is skipped where the framework is not installed."""
+    is_there = importlib.util.find_spec(framework) is not None
+    reason = f"needs the packages of requirements/{framework}.lock"
+    return pytest.param(script, marks=pytest.mark.skipif(not is_there, reason=reason), id=framework)
+
+
+BOTH = [needing("pipecat_agent.py", "pipecat"), needing("livekit_avatar.py", "livekit")]
+
+
+def run(script: str, *arguments: str | Path) -> str:
     """What the script prints, run as a user runs it."""
-    if importlib.util.find_spec(framework) is None:
-        pytest.skip(f"needs the packages of requirements/{framework}.lock")
     command = [sys.executable, EXAMPLES / script, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "client")}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
@@ -31,25 +40,21 @@ def run(script: str, framework: str, *arguments: str | Path) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("script", "framework"), [("pipecat_agent.py", "pipecat"), ("livekit_avatar.py", "livekit")]
-)
-def test_every_example_explains_itself(script: str, framework: str) -> None:
+@pytest.mark.parametrize("script", BOTH)
+def test_every_example_explains_itself(script: str) -> None:
     """The first thing that a user asks."""
-    assert "--out" in run(script, framework, "--help")
+    assert "--out" in run(script, "--help")
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize(
-    ("script", "framework"), [("pipecat_agent.py", "pipecat"), ("livekit_avatar.py", "livekit")]
-)
+@pytest.mark.parametrize("script", BOTH)
 def test_a_visitor_sees_an_agent_that_talks_and_is_interrupted(
-    script: str, framework: str, server: LocalServer, tmp_path: Path
+    script: str, server: LocalServer, tmp_path: Path
 ) -> None:
     """Lips that move with the sound, and rest while there is none."""
     out = tmp_path / "agent.mp4"
     arguments = ("--image", PORTRAIT, "--audio", EXAMPLES / "speech.flac", "--out", out)
-    said = run(script, framework, *arguments, "--url", server.grpc_url)
+    said = run(script, *arguments, "--url", server.grpc_url)
     assert "interruptions=1" in said
     with av.open(str(out)) as container:
         mouths = np.stack([

@@ -243,6 +243,10 @@ def test_an_agent_that_loses_its_face_keeps_its_voice(
     async def talk(talk: Talk) -> Talk:
         await talk.agent.say(4.0)
         await asyncio.wait_for(talk.agent.speech.wait_for_playout(), 6)
+        await talk.agent.say(3.0)
+        await asyncio.sleep(0.5)
+        talk.agent.speech.clear_buffer()
+        await asyncio.wait_for(talk.agent.speech.wait_for_playout(), 1)
         await talk.agent.say(1.0)
         await asyncio.wait_for(talk.agent.speech.wait_for_playout(), 3)
         return talk
@@ -251,7 +255,10 @@ def test_an_agent_that_loses_its_face_keeps_its_voice(
         talked = held(talk, FakeAvatar(block_s=0.1, **fault))
     assert caplog.text.count("goes on without its face") == 1
     assert words in caplog.text
-    assert talked.agent.finished[-1] == (1.0, False)
+    (_, lost), (position, interrupted), last = talked.agent.finished
+    assert (lost, interrupted) == (False, True)
+    assert 0.3 < position < 1.0
+    assert last == (1.0, False)
 
 
 def test_no_server_is_an_error_in_words() -> None:
@@ -278,3 +285,20 @@ def test_closing_frees_the_servers_place() -> None:
     held(talk, avatar)
     ended = avatar.requests[-1][0].parameters["sequence_end"].bool_param
     assert ended or avatar.cancelled.wait(3)
+
+
+def test_what_the_face_cannot_say_is_logged_and_the_agent_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An exception would end the runner's reading, and the agent would be mute."""
+
+    async def talk(talk: Talk) -> Talk:
+        six = rtc.AudioFrame(bytes(12 * 640), RATE, 6, 640)
+        await talk.agent.speech.capture_frame(six)
+        await talk.agent.say(0.4)
+        await asyncio.wait_for(talk.agent.speech.wait_for_playout(), 3)
+        return talk
+
+    with caplog.at_level(logging.ERROR):
+        assert held(talk).agent.finished == [(0.4, False)]
+    assert "sound has 6 channels at 24000 Hz" in caplog.text
