@@ -34,6 +34,10 @@ except ModuleNotFoundError as error:
         "pip install 'live-avatar-client[pipecat]'"
     ) from error
 
+TAKEN = (InterruptionFrame, TTSAudioRawFrame, TTSStoppedFrame)
+"""What the face takes. It keeps the end of a sentence to itself, too: a transport would fill its
+last chunk up with silence there, and fall behind the picture."""
+
 
 class LiveAvatarService(AIService):
     """Speech in (`TTSAudioRawFrame` of any rate), picture and sound out, 25 pairs in a second.
@@ -73,8 +77,8 @@ class LiveAvatarService(AIService):
     async def stop(self, frame: EndFrame) -> None:
         """Say the rest, then leave."""
         await super().stop(frame)
-        if self.is_usable:
-            await self._say(TTSStoppedFrame())
+        if self.is_usable and self._showing:
+            await self._take(TTSStoppedFrame())
             await self._has_said_all.wait()
         await self._leave()
 
@@ -89,18 +93,20 @@ class LiveAvatarService(AIService):
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Take speech and interruptions, pass everything else on."""
         await super().process_frame(frame, direction)
-        if isinstance(frame, InterruptionFrame) and self.is_usable:
-            self._sound.clear()
-            self.face.interrupt()
-        if isinstance(frame, TTSAudioRawFrame | TTSStoppedFrame) and self.is_usable:
-            await self._say(frame)  # the transport would fill its last chunk up with silence
-        else:
+        if not (isinstance(frame, TAKEN) and self.is_usable and self._showing):
+            await self.push_frame(frame, direction)
+            return
+        await self._take(frame)
+        if isinstance(frame, InterruptionFrame):
             await self.push_frame(frame, direction)
 
-    async def _say(self, frame: TTSAudioRawFrame | TTSStoppedFrame) -> None:
-        """Hand speech to the face; speech that it can't take is an `ErrorFrame`."""
+    async def _take(self, frame: TTSAudioRawFrame | TTSStoppedFrame | InterruptionFrame) -> None:
+        """Hand a frame to the face; what it can't take is an `ErrorFrame`."""
         try:
-            if isinstance(frame, TTSStoppedFrame):
+            if isinstance(frame, InterruptionFrame):
+                self._sound.clear()
+                self.face.interrupt()
+            elif isinstance(frame, TTSStoppedFrame):
                 self._feed(self._sound.finish())
                 self.face.flush()
             else:

@@ -224,6 +224,20 @@ def test_an_end_waits_until_everything_was_said() -> None:
     assert is_left(avatar)
 
 
+def test_an_interruption_behind_the_end_harms_nobody() -> None:
+    """The transport still plays the goodbye when somebody talks over it."""
+
+    async def agent(talk: Talk) -> None:
+        await talk.say(0.5)
+        await talk.worker.queue_frame(EndFrame())
+        while not talk.pushed.of(EndFrame):
+            await asyncio.sleep(0.01)
+        await talk.face.queue_frame(InterruptionFrame())
+
+    talk = held(agent)
+    assert not talk.told.of(ErrorFrame)
+
+
 def is_left(avatar: FakeAvatar) -> bool:
     """Whether the server's place is free again."""
     ended = avatar.requests[-1][0].parameters["sequence_end"].bool_param
