@@ -5,6 +5,7 @@ VENV ?= .venv
 GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
+READY_PORT ?= 8003
 PORTRAIT ?= examples/portrait.png
 SPEECH ?= examples/speech.flac
 OUT ?= out/demo.mp4
@@ -27,7 +28,7 @@ RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 
 # A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
-SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT PORTRAIT SPEECH OUT REPOSITORY \
+SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT PORTRAIT SPEECH OUT REPOSITORY \
 	ARTIFACTS HOURS BACKEND GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
 	DTYPE EXPORTED RELEASED
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
@@ -51,7 +52,7 @@ SERVER := $(RUN) -m deploy.server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help python settings setup setup-dev fetch repository serve stop status demo test test-quick test-slow lint format \
+.PHONY: help python settings setup setup-dev fetch repository serve stop drain status demo test test-quick test-slow lint format \
 	prepare export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
 	bench load-test clean
 
@@ -87,6 +88,9 @@ none: python
 
 stop: python  ## end the server of make serve
 	@"$$PYTHON" -m deploy.server stop
+
+drain: python  ## end the server of make serve when its sessions have ended: LIMIT_S=600
+	@"$$PYTHON" -m deploy.server drain --limit-s "$${LIMIT_S:-600}"
 
 status: python  ## say whether the server of make serve is ready
 	@"$$PYTHON" -m deploy.server status

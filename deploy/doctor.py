@@ -234,7 +234,7 @@ def check_shm(folder: Path = Path("/dev/shm"), wanted_mb: int = MIN_SHM_MB) -> F
 def check_port(port: int) -> Finding:
     reason = why_taken(port)
     text = f"taken ({reason})" if reason else "free"
-    fix = "make stop, or other ports: GRPC_PORT, HTTP_PORT, METRICS_PORT"
+    fix = "make stop, or other ports: GRPC_PORT, HTTP_PORT, METRICS_PORT, READY_PORT"
     return judged(reason is None, f"port {port}", text, fix)
 
 

@@ -5,9 +5,11 @@
     python -m deploy.server check-none        fails if a server runs already
     python -m deploy.server wait              until it is ready, for example from a script
     python -m deploy.server status            exits 0 if ready, 3 if not
+    python -m deploy.server drain             stop, when the sessions that are open have ended
     python -m deploy.server stop
 
-Environment variables GRPC_PORT, HTTP_PORT and METRICS_PORT set the ports' defaults. From Python
+Environment variables GRPC_PORT, HTTP_PORT, METRICS_PORT and READY_PORT set the ports' defaults.
+`start` leaves a supervisor beside the server (deploy/server/supervise.py). From Python
 use `deploy.server.local.LocalServer`.
 """
 
@@ -21,11 +23,19 @@ from deploy import checkout
 from deploy.checkout import REPO, default_python
 from deploy.downloads import triton
 from deploy.outcome import exit_code, say
-from deploy.server import folder, process
+from deploy.server import folder, process, supervise
+from deploy.server.drain import drain as drain_server
 from deploy.server.folder import LOG_DIR, describe, running_server
-from deploy.server.health import all_ready
+from deploy.server.health import all_ready, why_not_ready
 from deploy.server.local import KILL_MARGIN_S, LocalServer
-from deploy.server.ports import ADDRESS, Ports, default_texts, parse_port
+from deploy.server.ports import (
+    ADDRESS,
+    DEFAULT_PORTS,
+    Ports,
+    check_ports,
+    default_texts,
+    parse_port,
+)
 
 _NOT_READY = 3
 
@@ -48,23 +58,27 @@ def check_none(given: Namespace) -> int:
 
 
 def start(given: Namespace) -> int:
-    texts = {name: getattr(given, f"{name}_port") for name in ("grpc", "http", "metrics")}
+    texts = {name: getattr(given, f"{name}_port") for name in DEFAULT_PORTS}
     numbers = {name: parse_port(text, f"the {name} port") for name, text in texts.items()}
     ports, log_dir = Ports(**numbers), given.log_dir
     check_none(given)
+    check_ports(ports, supervised=True)
     say(f"starting Triton for {given.repository}, log in {log_dir / 'server.log'}")
     began = time.monotonic()
     server = LocalServer(
         given.repository, log_dir=log_dir, ports=ports, config=given.config, outlives_us=True
     ).start()
+    supervise.begin(log_dir)
     say(
         f"ready after {time.monotonic() - began:.1f} s: gRPC {server.grpc_url}, "
-        f"HTTP {ADDRESS}:{ports.http}, metrics http://{ADDRESS}:{ports.metrics}/metrics"
+        f"HTTP {ADDRESS}:{ports.http}, metrics http://{ADDRESS}:{ports.metrics}/metrics, "
+        f"true readiness http://{ADDRESS}:{ports.ready}/ready"
     )
     return 0
 
 
 def stop(given: Namespace) -> int:
+    supervise.end(given.log_dir)
     if state := running_server(given.log_dir):
         process.end(state["pid"], state["token"], state["exit_timeout_s"] + KILL_MARGIN_S)
         say(f"{describe(state)} is stopped")
@@ -74,14 +88,23 @@ def stop(given: Namespace) -> int:
     return 0
 
 
+def drain(given: Namespace) -> int:
+    """0 if every session came to its end."""
+    state = running_server(given.log_dir)
+    if state is None:
+        say("no server runs")
+        return 0
+    return 1 if drain_server(given.log_dir, state, given.limit_s) else 0
+
+
 def status(given: Namespace) -> int:
     state = running_server(given.log_dir)
     if state is None:
         say("no server runs")
         return _NOT_READY
-    ready = all_ready(Ports(**state["ports"]))
-    say(f"{describe(state)} is {'ready' if ready else 'not ready'}")
-    return 0 if ready else _NOT_READY
+    why = why_not_ready(Ports(**state["ports"]))
+    say(f"{describe(state)} is {f'not ready: {why}' if why else 'ready'}")
+    return _NOT_READY if why else 0
 
 
 def wait(given: Namespace) -> int:
@@ -102,10 +125,11 @@ def main() -> int:
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
     commands = parser.add_subparsers(dest="command", required=True)
     of = {}
-    for run in (fetch, check_none, stop, status, wait, start):
+    for run in (fetch, check_none, stop, drain, status, wait, start):
         of[run] = commands.add_parser(run.__name__.replace("_", "-"))
         of[run].set_defaults(run=run)
     of[wait].add_argument("--timeout-s", type=float, default=180.0)
+    of[drain].add_argument("--limit-s", type=float, default=600.0)
     of[start].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
     of[start].add_argument("--config", default="cpu")
     for name, port in default_texts().items():

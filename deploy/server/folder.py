@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def take(folder: Path) -> int:
         _lock(held, folder)
         if state := running_server(folder):
             raise RuntimeError(f"{describe(state)} runs already.\n  Fix: make stop")
+        _end_orphans(folder)
     except BaseException:
         os.close(held)
         raise
@@ -66,6 +68,14 @@ def spelled(path: Path, link: Path) -> str:
     link.unlink(missing_ok=True)
     link.symlink_to(path)
     return link.name
+
+
+def _end_orphans(folder: Path) -> None:
+    """What a server left that was killed: processes of its models, and shared memory."""
+    with suppress(OSError, ValueError, KeyError):
+        state = json.loads((folder / STATE_FILE).read_text())
+        process.end(state["pid"], state["token"], 0)
+    clear(folder)
 
 
 def clear(folder: Path) -> None:

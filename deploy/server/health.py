@@ -30,9 +30,53 @@ def all_ready(ports: Ports) -> bool:
     return index is not None and all(m.get("state", "READY") == "READY" for m in json.loads(index))
 
 
-def _ask(ports: Ports, method: str, path: str) -> bytes | None:
+def why_not_ready(ports: Ports) -> str:
+    """What the server's supervisor says, empty when all is well; without one, what Triton does."""
+    connection = http.client.HTTPConnection(ADDRESS, ports.ready, timeout=5)
+    try:
+        connection.request("GET", "/ready")
+        return str(json.loads(connection.getresponse().read())["why"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return "" if all_ready(ports) else "not all of its models are ready"
+    finally:
+        connection.close()
+
+
+def state_of(ports: Ports, model: str) -> str | None:
+    """What the server says of a model, such as READY or UNAVAILABLE; None if it says nothing."""
+    index = _ask(ports, "POST", "/v2/repository/index")
+    models = json.loads(index) if index else []
+    return next((m.get("state") for m in models if m["name"] == model), None)
+
+
+def reload_model(ports: Ports, model: str, timeout_s: float = 120) -> bool:
+    """Load a model anew. Triton does nothing when asked to load one that it takes for loaded."""
+    path = f"/v2/repository/models/{model}"
+    _ask(ports, "POST", f"{path}/unload", timeout_s)
+    return _ask(ports, "POST", f"{path}/load", timeout_s) is not None
+
+
+def unload_model(ports: Ports, model: str) -> bool:
+    """Whether the server has taken the model out."""
+    return _ask(ports, "POST", f"/v2/repository/models/{model}/unload") is not None
+
+
+def open_sessions(ports: Ports) -> int | None:
+    """Of all public models, as they were half a second ago at most; None if the server does not
+    say."""
+    page = _ask(ports, "GET", "/metrics", port=ports.metrics)
+    lines = (page or b"").decode().splitlines()
+    counts = [
+        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("avatar_sessions{")
+    ]
+    return int(sum(counts)) if counts else None
+
+
+def _ask(
+    ports: Ports, method: str, path: str, timeout_s: float = 5, port: int | None = None
+) -> bytes | None:
     """The body of the answer, or None if there is none or its status is not 200."""
-    connection = http.client.HTTPConnection(ADDRESS, ports.http, timeout=5)
+    connection = http.client.HTTPConnection(ADDRESS, port or ports.http, timeout=timeout_s)
     try:
         connection.request(method, path)
         answer = connection.getresponse()

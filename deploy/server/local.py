@@ -150,7 +150,8 @@ class LocalServer:
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
         )
-        self.log.unlink(missing_ok=True)  # a server that is still ending writes to the old one
+        if self.log.exists():  # a server that is still ending writes to the old one
+            self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("wb") as said, open_files.raised():
             self._process = subprocess.Popen(
                 command,
@@ -166,6 +167,7 @@ class LocalServer:
             self._guard = process.guard(self.pid, self.token, timeout_s)
         state = {"pid": self.pid, "token": self.token, "exit_timeout_s": self.exit_timeout_s}
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
+        state |= {"config": self.config}
         (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
 
     def _await_ready(self) -> None:

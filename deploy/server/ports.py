@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-DEFAULT_PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
+DEFAULT_PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002, "ready": 8003}
 ADDRESS = "127.0.0.1"  # HTTP and metrics have no TLS: the local server never listens beyond this
 
 
@@ -17,13 +17,14 @@ class Ports:
     grpc: int = DEFAULT_PORTS["grpc"]
     http: int = DEFAULT_PORTS["http"]
     metrics: int = DEFAULT_PORTS["metrics"]
+    ready: int = DEFAULT_PORTS["ready"]  # the supervisor's, which says whether all is well
 
     def __post_init__(self) -> None:
         for name, port in asdict(self).items():
             if not 1 <= port <= 65535:
                 raise ValueError(f"{name} port {port} is not in 1..65535")
-        if len(set(asdict(self).values())) < 3:
-            raise ValueError(f"the three ports must differ, got {asdict(self)}")
+        if len(set(asdict(self).values())) < len(DEFAULT_PORTS):
+            raise ValueError(f"the ports must differ, got {asdict(self)}")
 
 
 def parse_port(text: str, setting: str, lowest: int = 1) -> int:
@@ -38,7 +39,7 @@ def parse_port(text: str, setting: str, lowest: int = 1) -> int:
 
 
 def default_texts(given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The three ports as GRPC_PORT, HTTP_PORT and METRICS_PORT have them, else the defaults."""
+    """The ports as GRPC_PORT and its like have them, else the defaults."""
     return {n: given.get(f"{n.upper()}_PORT") or str(port) for n, port in DEFAULT_PORTS.items()}
 
 
@@ -54,18 +55,20 @@ def why_taken(port: int) -> str | None:
 
 
 def free_ports() -> Ports:
-    """Three ports that nobody listens on, below the range the system hands to clients."""
+    """Ports that nobody listens on, below the range the system hands to clients."""
     found: list[int] = []
-    while len(found) < 3:
+    while len(found) < len(DEFAULT_PORTS):
         port = random.randint(20000, 32000)
         if port not in found and not why_taken(port):
             found.append(port)
-    return Ports(grpc=found[0], http=found[1], metrics=found[2])
+    return Ports(**dict(zip(DEFAULT_PORTS, found, strict=True)))
 
 
-def check_ports(ports: Ports) -> None:
-    """`RuntimeError` with the fix if somebody listens on one of the ports."""
-    taken = {name: port for name, port in asdict(ports).items() if why_taken(port)}
+def check_ports(ports: Ports, *, supervised: bool = False) -> None:
+    """`RuntimeError` with the fix if somebody listens on one of the ports; the supervisor's own is
+    only looked at where there will be one."""
+    wanted = {name: p for name, p in asdict(ports).items() if supervised or name != "ready"}
+    taken = {name: port for name, port in wanted.items() if why_taken(port)}
     if taken:
         which = " and ".join(f"{name} port {port}" for name, port in taken.items())
         free = asdict(ports) | {name: asdict(free_ports())[name] for name in taken}

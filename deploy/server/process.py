@@ -33,16 +33,30 @@ def stub_pids(token: str, server: int) -> list[int]:
     return [pid for pid in pids if pid != server and _is_stub(_command_line(pid), token)]
 
 
+def stub_model(pid: int) -> str:
+    """The model that a stub runs: its folder stands in the command line."""
+    script = next((w for w in _command_line(pid).split("\0") if w.endswith("/model.py")), "")
+    return Path(script).parents[1].name if script else ""
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal, a debugger or a freezer holds the process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
+
+
 def end(pid: int, token: str, timeout_s: float) -> None:
     """Ask the server to stop, wait, kill what is left, remove its shared memory. `timeout_s`:
     seconds from the request to the kill. The server unloads its models in that time."""
-    _signal(pid, token, signal.SIGTERM)
+    send_signal(pid, token, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while is_alive(pid, token) and time.monotonic() < deadline:
         time.sleep(0.02)
-    _signal(pid, token, signal.SIGKILL)
+    send_signal(pid, token, signal.SIGKILL)
     for stub in stub_pids(token, pid):  # they outlive a server that was killed
-        _signal(stub, token, signal.SIGKILL)
+        send_signal(stub, token, signal.SIGKILL)
     for region in SHARED_MEMORY.glob(f"{token}*"):
         region.unlink(missing_ok=True)
 
@@ -66,7 +80,8 @@ def _is_stub(command_line: str, token: str) -> bool:
     return token in command_line and "triton_python_backend_stub" in command_line
 
 
-def _signal(pid: int, token: str, number: int) -> None:
+def send_signal(pid: int, token: str, number: int) -> None:
+    """If the process bears the token."""
     if is_alive(pid, token):
         with suppress(ProcessLookupError):
             os.kill(pid, number)

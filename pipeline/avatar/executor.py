@@ -14,6 +14,8 @@ from pipeline.pictures.reference import read_picture
 from pipeline.sessions.calls import Calls, Executor
 
 DECODER = "vae_decoder"
+CONDITIONING = "conditioning"
+"""What only START needs. A server is drained by unloading it (deploy/server/drain.py)."""
 
 
 class AvatarExecutor(Executor):
@@ -39,8 +41,11 @@ class AvatarExecutor(Executor):
         self.sends_sink = sends_sink and len(stages) > 1
 
     def start(self, request: AvatarRequest) -> None:
-        """Condition on picture and prompt, open the session at every stage and the decoder."""
+        """Condition on picture and prompt, open the session at every stage and the decoder.
+        RuntimeError while the server is drained: then CONDITIONING is not loaded."""
         self.calls.ready()
+        if not self.calls.is_loaded(CONDITIONING):
+            raise RuntimeError("no new sessions here, it is being drained; try another server")
         text, motion = self.condition(request)
         given = {"motion": motion, "text": text}
         prefill = {**given, "reference": motion[:, :, :1].copy()}
@@ -56,7 +61,7 @@ class AvatarExecutor(Executor):
         assert request.image is not None, "only START requests condition a session"
         picture = read_picture(request.image, self.config, request.options.picture_fit)
         inputs: Arrays = {**self.tokenizer(request.prompt or ""), "image": picture}
-        conditions = self.calls.call("conditioning", inputs, ["text", "motion"])
+        conditions = self.calls.call(CONDITIONING, inputs, ["text", "motion"])
         text = conditions["text"] if request.text is None else request.text
         return text, conditions["motion"]
 

@@ -187,8 +187,9 @@ class AvatarSession(ServedSession):
     def has_work(self) -> bool:
         return bool(self.ready)
 
-    def max_in_flight(self, share: int, num_stations: int) -> int:
-        return min(share, num_stations) if self.request.options.live else share
+    @property
+    def is_live(self) -> bool:
+        return bool(self.request.options.live)
 
     def frame_index(self, block: int) -> int:
         """Index of a block's first frame in the stream."""

@@ -13,6 +13,8 @@ from pipeline.engines.base import Array
 
 logger = logging.getLogger(__name__)
 
+NOT_OPEN = "is not open here"
+
 
 class OutOfOrder(RuntimeError):  # noqa: N818 - a moment too early is no error
     """A block has overtaken the one before it; nothing was done."""
@@ -54,9 +56,9 @@ class SessionWorker:
         self._next_tick: dict[int, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    def open(self, session: int, tensors: dict[str, Any]) -> Future[None]:
-        """Open `session`."""
-        return self._thread.submit(self._open, session, tensors)
+    def open(self, session: int, tensors: dict[str, Any], tick: int = 0) -> Future[None]:
+        """Open `session`, whose first step is number `tick`."""
+        return self._thread.submit(self._open, session, tensors, tick)
 
     def step(self, session: int, tick: int, tensors: dict[str, Any]) -> Future[Array | None]:
         """Run what is number `tick` of `session`, from 0; OutOfOrder if its predecessor has not
@@ -83,7 +85,7 @@ class SessionWorker:
         self._thread.submit(self._close_all)
         self._thread.shutdown()
 
-    def _open(self, session: int, tensors: dict[str, Any]) -> None:
+    def _open(self, session: int, tensors: dict[str, Any], tick: int) -> None:
         if session in self._next_tick:
             raise RuntimeError(f"{self.name}: session {session} is open already")
         if len(self._next_tick) >= self.max_sessions:
@@ -94,7 +96,7 @@ class SessionWorker:
             logger.exception("%s failed", self.name)
             self.device.close(session)
             raise
-        self._next_tick[session] = 0
+        self._next_tick[session] = tick
 
     def _step(self, session: int, tick: int, tensors: dict[str, Any]) -> Array | None:
         wanted = self._check_open(session)
@@ -120,7 +122,7 @@ class SessionWorker:
     def _check_open(self, session: int) -> int:
         """The session's next tick."""
         if (tick := self._next_tick.get(session)) is None:
-            raise RuntimeError(f"{self.name}: session {session} is not open here")
+            raise RuntimeError(f"{self.name}: session {session} {NOT_OPEN}")
         return tick
 
     def _close(self, session: int) -> None:

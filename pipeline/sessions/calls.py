@@ -15,24 +15,38 @@ import numpy as np
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array, Arrays
-from pipeline.engines.device_sessions import Device, OutOfOrder, SessionWorker
+from pipeline.engines.device_sessions import NOT_OPEN, Device, OutOfOrder, SessionWorker
 from pipeline.sessions.text import Tokenizer
 
 T = TypeVar("T")
 RETRY_S, GIVE_UP_S = 0.001, 60.0
 
 
+class ModelLost(RuntimeError):  # noqa: N818 - as far as it goes, nothing is wrong with the call
+    """The model's process is dead, away, or back without the session. It may be asked again."""
+
+    MARKS = (NOT_OPEN, "is not healthy", "no available versions", "unknown model", "is not ready")
+    """In the words of Triton and of the models that are behind a process's border."""
+
+
 class Calls(Protocol):
-    """Every call blocks and may come from any thread. RuntimeError names the model that failed."""
+    """Every call blocks and may come from any thread. RuntimeError names the model that failed,
+    ModelLost one that may come back."""
 
     def ready(self) -> None:
         """Before a session's first call; RuntimeError if the models don't belong together."""
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether it can be called."""
 
     def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run a model that holds nothing."""
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every model that holds it, each with its tensors."""
+
+    def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
+        """Open a session at one model that has lost it; its next step there is number `tick`."""
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
         """Have a model do what is the session's tick number `tick` there, counted from 0. None if
@@ -95,6 +109,9 @@ class LocalCalls:
     def ready(self) -> None:
         """Models of one process belong together."""
 
+    def is_loaded(self, model: str) -> bool:
+        return model in self.graphs
+
     def call(self, model: str, inputs: Arrays, outputs: list[str]) -> Arrays:
         results = self.graphs[model](inputs)
         return {name: results[name] for name in outputs}
@@ -102,6 +119,9 @@ class LocalCalls:
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         for name, worker in self.workers.items():
             worker.open(session, dict(tensors[name])).result()
+
+    def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
+        self.workers[model].open(session, dict(tensors), tick).result()
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
         worker = self.workers[model]

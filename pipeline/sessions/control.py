@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pipeline.sessions.calls import Executor
+from pipeline.sessions.counts import Counts
 from pipeline.sessions.endings import Endings, ended
 from pipeline.sessions.session import BlockFrames, OpenRequest, Phase, Reply, ServedSession
 from pipeline.sessions.stations import spawn
@@ -34,6 +35,7 @@ class Control(ABC, Generic[S]):
         self.idle_timeout_s = idle_timeout_s
         self.sessions: dict[int, S] = {}
         self.endings = Endings()
+        self.counts = Counts()
         self.turns: deque[S] = deque()
         self.executor = executor
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -125,6 +127,12 @@ class Control(ABC, Generic[S]):
 
     def deliver(self, session: S, done: BlockFrames) -> None:
         """Answer with a block that is ready."""
+        if session.first_frame_s is None:
+            session.first_frame_s = time.monotonic() - session.started_s
+            self.counts.first_frames_s.append(session.first_frame_s)
+        self.counts.blocks += 1
+        self.counts.frames += len(done.frames)
+        self.counts.blocks_s.append(1e-3 * float(done.timings_ms[0]))
         self.guard(session, session.deliver, done)
         self._free_if_complete(session)
 
@@ -157,6 +165,7 @@ class Control(ABC, Generic[S]):
         else:
             session.requests.append(OpenRequest(reply, session.blocks_known))
         if answer is not None:
+            self.counts.interruptions += 1
             self.guard(session, reply.send, answer)
         self.guard(session, session.finish_requests)
         if request.start:
@@ -167,6 +176,7 @@ class Control(ABC, Generic[S]):
         self, session_id: int, message: str, reply: Reply, start: bool, end: bool
     ) -> None:
         session = self.sessions.get(session_id)
+        self.counts.refused += start
         if start and session is None:
             self.endings.remember(session_id, message)
         elif start and session is not None and not session.phase.takes_input:
@@ -194,6 +204,7 @@ class Control(ABC, Generic[S]):
         session = self.new_session(request, time.monotonic())
         self.sessions[session.id] = session
         self.turns.append(session)
+        self.counts.started += 1
         logger.info("session %d starts", session.id)
         return session
 
@@ -228,6 +239,10 @@ class Control(ABC, Generic[S]):
             return
         self._forget(session)
         self.endings.remember(session.id, _ending(session))
+        if session.failed is None:
+            self.counts.ended += 1
+        else:
+            self.counts.failed += 1
         for reply in session.take_replies():
             if session.failed is None:
                 self.guard(None, reply.finish)

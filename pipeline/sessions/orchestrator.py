@@ -73,13 +73,15 @@ class Orchestrator(Control[S], Generic[S, W]):
             station.join()
 
     def _next_session(self) -> S | None:
-        """Whose turn it is. Busy sessions share the places at the stations, so that one with a long
-        backlog does not fill the queue of the slowest model before another's first block."""
+        """Whose turn it is: live sessions', then the others'. Busy sessions share the places at the
+        stations, so that one with a long backlog does not fill the queue of the slowest model
+        before another's first block. Beside a live session nobody queues a block ahead."""
         busy = sum(1 for s in self.turns if s.in_flight or s.has_work())
-        share = -(-LANES * len(self._stations) // max(busy, 1))
-        for session in self.turns:
-            most = session.max_in_flight(share, len(self._stations))
-            if session.in_flight < most and session.can_dispatch():
+        is_live = any(s.is_live for s in self.turns)
+        places = (1 if is_live else LANES) * len(self._stations)
+        share = -(-places // max(busy, 1))
+        for session in sorted(self.turns, key=lambda s: not s.is_live):
+            if session.in_flight < share and session.can_dispatch():
                 self.turns.remove(session)
                 self.turns.append(session)
                 return session
@@ -105,6 +107,7 @@ class Orchestrator(Control[S], Generic[S, W]):
 
     def _on_passed(self, number: int, work: W, goes_on: bool) -> None:
         self._at_first -= number == 0
+        self.counts.busy_s[self._stations[number].name] += 1e-3 * work.times_ms[-1]
         self.passed(work, number)
         if goes_on:
             return

@@ -3,6 +3,7 @@
 Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -130,6 +131,8 @@ class ServedSession(ABC):
     request: Any  # the START request
     last_seen: float
     phase: Phase = Phase.STARTING
+    started_s: float = field(default_factory=time.monotonic)
+    first_frame_s: float | None = None  # from then to the first block's answer
     failed: str | None = None
     refused_start: str | None = None
     """What the last START heard that came for its id when it had ended."""
@@ -164,10 +167,10 @@ class ServedSession(ABC):
         """Whether its next piece of work has all it needs."""
         return self.has_work()
 
-    def max_in_flight(self, share: int, num_stations: int) -> int:
-        """Blocks that may be at the stations; `share` of them if all sessions share the places."""
-        del num_stations
-        return share
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody waits for each of its blocks: it goes before those that don't."""
+        return False
 
     def withdraw(self, block: int) -> None:
         """Nobody waits for `block` and those behind it any more, as they were."""

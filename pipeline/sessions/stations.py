@@ -52,6 +52,7 @@ class Station(Generic[W]):
         """`run` has the model work and hands the result on. `dropped` hears of work that ends here:
         its session is closing (None), or `run` failed (why). Both run on a lane's thread.
         `in_order` is for a station that lanes bring work to."""
+        self.name = name
         self._run, self._dropped, self._in_order = run, dropped, in_order
         self._queue: queue.SimpleQueue[W | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the two below

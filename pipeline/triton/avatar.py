@@ -9,10 +9,13 @@ from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import parse_request
 from pipeline.avatar.stage import Stage
 from pipeline.identity.holders import Identity
+from pipeline.sessions.replay import ReplayedCalls, exact_blocks, kept_steps
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.models import PublicModel, SessionModel
-from pipeline.triton.parameters import names, seconds, steps, yes_or_no
+from pipeline.triton.parameters import names, seconds, steps, whole_or_word, yes_or_no
 
+DECODER_BLOCKS = 5
+"""Latents that decide the decoder's state: it looks no further back."""
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 
 
@@ -27,10 +30,15 @@ class LiveAvatarModel(PublicModel):
         holders = dict.fromkeys(stages, StageModel.step_tensors)
         holders[DECODER] = DecoderModel.step_tensors
         self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
+        c = self.config
+        exact = exact_blocks(c.window_blocks, c.num_layers, -(-c.num_steps // len(stages)))
+        blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
+        kept = kept_steps(stages, blocks, DECODER, DECODER_BLOCKS)
+        calls = ReplayedCalls(self.calls, kept) if blocks else self.calls
         self.parse = partial(parse_request, config=self.config)
         self.orchestrator = AvatarOrchestrator(
             self.config,
-            AvatarExecutor(self.config, stages, self.folder, self.calls, sends_sink=sends_sink),
+            AvatarExecutor(self.config, stages, self.folder, calls, sends_sink=sends_sink),
             max_sessions=identity.max_sessions,
             idle_timeout_s=idle_timeout_s,
         )

@@ -17,7 +17,7 @@ from pipeline.engines.base import Array, Arrays
 from pipeline.engines.device_sessions import OutOfOrder
 from pipeline.identity.examination import NOT_READY, Examination
 from pipeline.identity.holders import OUTPUT, Identity
-from pipeline.sessions.calls import in_turn
+from pipeline.sessions.calls import ModelLost, in_turn
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,9 @@ class BlsCalls:
                 self.close(ALL_SESSIONS)
                 self._is_first_start = False
 
+    def is_loaded(self, model: str) -> bool:
+        return bool(pb.is_model_ready(model))
+
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every holder, side by side, with its tensors."""
         start = partial(self.call, outputs=[OUTPUT], correlation_id=session, flags=START)
@@ -85,6 +88,10 @@ class BlsCalls:
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
         self.examination.check(_identity(future.result()) for future in opened)
+
+    def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
+        numbered = {TICK: np.array([tick], np.int64), **tensors}
+        self.call(model, numbered, [OUTPUT], correlation_id=session, flags=START)
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
         output = self.holders[model].output
@@ -136,6 +143,7 @@ def _outputs(model: str, response: Any) -> dict[str, Array]:
         words = response.error().message()
         if NOT_READY in words:
             words = f"the server is starting or shutting down ({words})"
-        kind = OutOfOrder if OutOfOrder.MARK in words else RuntimeError
-        raise kind(f"{model}: {words}")
+        is_lost = any(mark in words for mark in ModelLost.MARKS) and NOT_READY not in words
+        kind = ModelLost if is_lost else RuntimeError
+        raise (OutOfOrder if OutOfOrder.MARK in words else kind)(f"{model}: {words}")
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}

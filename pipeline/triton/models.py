@@ -35,6 +35,7 @@ from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.control import Control
 from pipeline.triton import parent_server
 from pipeline.triton.calls import ALL_SESSIONS, END, START, TICK, BlsCalls, StepTensors, tensors_of
+from pipeline.triton.metrics import Metrics
 from pipeline.triton.parameters import check_one_instance, whole
 from pipeline.triton.reply import TritonReply
 
@@ -193,7 +194,8 @@ class SessionModel(Model):
         if flags & START and session == ALL_SESSIONS:
             return None  # opens nothing: asks what this model is
         if flags & START:
-            return self.worker.open(session, tensors).result()
+            first = 0 if tick is None else int(tick[0])
+            return self.worker.open(session, tensors, first).result()
         if flags & END and session == ALL_SESSIONS:
             return self.worker.close_all().result()
         if flags & END:
@@ -216,6 +218,7 @@ class PublicModel(Model):
 
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
+        self.metrics = Metrics(self.name, self.orchestrator)
         with_server = not parent_server.is_listening()
         self.calls.examination.start(self._leave, with_server=with_server)
         self._stopping = threading.Event()
@@ -253,9 +256,10 @@ class PublicModel(Model):
             pb.unload_model(self.name)
 
     def _watch_server(self) -> None:
-        """End the sessions when the server shuts down: it waits for every request, a held START,
-        too."""
+        """Show what is counted. End the sessions when the server shuts down: it waits for every
+        request, a held START, too."""
         while not self._stopping.wait(WATCH_S):
+            self.metrics.update()
             if self.orchestrator.sessions and self.calls.is_server_leaving():
                 self.orchestrator.fail_all("the server is shutting down")
                 return

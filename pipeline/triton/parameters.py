@@ -26,6 +26,15 @@ def seconds(text: str) -> float:
     return value
 
 
+def whole_or_word(text: str, word: str, number: int) -> int:
+    """A number of things, 0 or more, or a word for `number` of them."""
+    if text.strip() == word:
+        return number
+    if not text.strip().isdecimal():
+        raise ValueError(f"wanted a whole number, 0 or more, or {word}")
+    return int(text)
+
+
 def yes_or_no(text: str) -> bool:
     """An option."""
     if text.strip() not in ("yes", "no"):

@@ -1,7 +1,9 @@
 """What a live client may change: sound that waits, the newest block, the prompt."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 import pytest
@@ -230,3 +232,24 @@ def test_without_look_ahead_a_block_begins_with_its_last_sample(
     assert len(reply.blocks) == wanted
     assert submit(avatar, 1, end=True).wait() == ""
     avatar.stop()
+
+
+def test_a_live_session_is_hardly_delayed_by_one_that_renders_a_file() -> None:
+    """A bulk client made somebody's talk stutter."""
+    executor = FakeExecutor(step_s=0.02)
+    avatar = AvatarOrchestrator(CONFIG, executor, max_sessions=2, idle_timeout_s=5)
+    took_s: dict[bool, list[float]] = {False: [], True: []}
+    try:
+        assert submit(avatar, 1, start=True, options=LIVE).wait() == ""
+        for is_beside in (False, True):
+            if is_beside:
+                bulk = submit(avatar, 2, start=True, end=True, blocks=60)
+                wait_until(lambda reply=bulk: len(reply.blocks) > 3)
+            for _ in range(8):
+                began = time.monotonic()
+                assert submit(avatar, 1, blocks=1).wait() == ""
+                took_s[is_beside].append(time.monotonic() - began)
+        assert bulk.ended.empty()
+    finally:
+        avatar.stop()
+    assert median(took_s[True]) < 2.3 * median(took_s[False])

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -41,6 +41,40 @@ class InferenceRequest:
         return np.zeros(1, np.float32)
 
 
+class MetricFamily:
+    """Keeps what it was told, by labels."""
+
+    GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
+    all: ClassVar[dict[str, "MetricFamily"]] = {}
+
+    def __init__(self, *, name: str, description: str, kind: str) -> None:
+        self.kind, self.metrics = kind, {}  # type: ignore[var-annotated]
+        self.all[name] = self
+
+    def Metric(self, *, labels: dict[str, str], buckets: Any = None) -> "Metric":  # noqa: N802
+        key = tuple(sorted(labels.items()))
+        assert key not in self.metrics
+        return self.metrics.setdefault(key, Metric(self.kind))
+
+
+class Metric:
+    def __init__(self, kind: str) -> None:
+        self.kind, self.value, self.observed = kind, 0.0, []  # type: ignore[var-annotated]
+
+    def set(self, value: float) -> None:
+        assert self.kind == MetricFamily.GAUGE
+        self.value = value
+
+    def increment(self, value: float) -> None:
+        assert self.kind == MetricFamily.COUNTER
+        assert value > 0
+        self.value += value
+
+    def observe(self, value: float) -> None:
+        assert self.kind == MetricFamily.HISTOGRAM
+        self.observed.append(value)
+
+
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """`pipeline.triton.avatar` without Triton."""
@@ -52,12 +86,14 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         InferenceResponse=Response,
         TritonError=str,
     )
+    MetricFamily.all.clear()
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
-    ours = [f"pipeline.triton.{name}" for name in ("calls", "reply", "models", "avatar")]
+    ours = [f"pipeline.triton.{name}" for name in ("calls", "reply", "metrics", "models", "avatar")]
     for name in ours:
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module("pipeline.triton.avatar")
     later = {"PreferredMemory": PreferredMemory, "InferenceRequest": InferenceRequest}
+    later["MetricFamily"] = MetricFamily
     triton.__dict__.update(later, TRITONSERVER_MEMORY_CPU=CPU)  # Triton adds these after the import
     yield module
     for name in ours:

@@ -1,0 +1,147 @@
+"""The process that stays beside the server of `make serve`.
+
+    python3 -m deploy.server.supervise FOLDER
+
+It supervises the server whose working folder that is, starts it anew when it has died or has
+reloaded too many models, and answers GET /ready on the server's `ready` port. SIGTERM ends it and
+leaves the server alone. What it does stands in FOLDER/supervisor.log.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from deploy.checkout import REPO
+from deploy.outcome import exit_code
+from deploy.server import folder, process
+from deploy.server.local import KILL_MARGIN_S, LocalServer
+from deploy.server.ports import Ports
+from deploy.server.supervisor import Supervisor, serve_readiness
+
+logger = logging.getLogger(__name__)
+
+PID_FILE, LOG = "supervisor.pid", "supervisor.log"
+MAX_RESTARTS, WITHIN_S = 5, 600.0
+"""A server that has to be started so often in so many seconds is broken."""
+FAREWELL_S = 5.0
+
+
+class Supervision:
+    """Of the server in a working folder, across its restarts."""
+
+    def __init__(self, log_dir: Path) -> None:
+        """`RuntimeError` if no server runs there."""
+        self.log_dir = log_dir
+        self._restarts_s: list[float] = []
+        self._is_told_to_stop = threading.Event()
+        self._words = ""
+        self._take(self._state())
+
+    def run(self) -> int:
+        """Until SIGTERM: 0; 1 if the server can't be kept running."""
+        readiness = serve_readiness(self._ports.ready, self.why_not_ready)
+        try:
+            while True:
+                self._supervisor.run()
+                if self._is_told_to_stop.is_set():
+                    return 0
+                if not self._restart():
+                    return 1
+        finally:
+            readiness.shutdown()
+
+    def stop(self, *_: int | FrameType | None) -> None:
+        self._is_told_to_stop.set()
+        self._supervisor.stop()
+
+    def why_not_ready(self) -> str:
+        return self._words or self._supervisor.why_not_ready()
+
+    def _state(self) -> dict[str, object]:
+        state = folder.running_server(self.log_dir)
+        if state is None:
+            raise RuntimeError(f"no server runs in {self.log_dir}.\n  Fix: make serve")
+        return state
+
+    def _take(self, state: dict[str, object]) -> None:
+        self._server = state
+        self._ports = Ports(**state["ports"])  # type: ignore[arg-type]
+        self._supervisor = Supervisor(int(str(state["pid"])), str(state["token"]), self._ports)
+
+    def _restart(self) -> bool:
+        """End what is left of the server and start it anew; whether that went well."""
+        now_s, old = time.monotonic(), self._server
+        self._restarts_s = [s for s in self._restarts_s if now_s - s < WITHIN_S] + [now_s]
+        if len(self._restarts_s) > MAX_RESTARTS:
+            logger.error("the server ended %d times in %g s", len(self._restarts_s), WITHIN_S)
+            return False
+        self._words = "the server is being started anew"
+        logger.warning(self._words)
+        process.end(
+            int(str(old["pid"])),
+            str(old["token"]),
+            int(str(old["exit_timeout_s"])) + KILL_MARGIN_S,
+        )
+        folder.clear(self.log_dir)
+        try:
+            LocalServer(
+                Path(str(old["repository"])),
+                log_dir=self.log_dir,
+                ports=self._ports,
+                config=str(old["config"]),
+                outlives_us=True,
+            ).start()
+            self._take(self._state())
+        except RuntimeError as error:
+            logger.error("it can't be started: %s", error)
+            return False
+        self._words = ""
+        logger.warning("it is ready after %.1f s", time.monotonic() - now_s)
+        return True
+
+
+def begin(log_dir: Path) -> None:
+    """Start a supervision of the server there, which outlives us."""
+    with (log_dir / LOG).open("ab") as said:
+        started = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(log_dir)],
+            cwd=REPO,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    (log_dir / PID_FILE).write_text(f"{started.pid}\n")
+
+
+def end(log_dir: Path) -> None:
+    """End the supervision of the server there, if there is one."""
+    path = log_dir / PID_FILE
+    try:
+        pid = int(path.read_text())
+    except (OSError, ValueError):
+        return
+    deadline = time.monotonic() + FAREWELL_S
+    process.send_signal(pid, __name__, signal.SIGTERM)
+    while process.is_alive(pid, __name__) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(pid, __name__, signal.SIGKILL)
+    path.unlink(missing_ok=True)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    supervision = Supervision(Path(sys.argv[1]))
+    signal.signal(signal.SIGTERM, supervision.stop)
+    logger.info("supervising, process %d", os.getpid())
+    return supervision.run()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,185 @@
+"""Watches the processes of a server's models, brings back what dies or stands still, and tells
+the truth about it: Triton itself says "ready" of a model whose process is dead.
+
+A process that stood still and goes on would abort the whole server with the next call, if Triton
+had called it unhealthy in between, which it does after one second. So it is ended before that.
+"""
+
+import json
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from deploy.server import process
+from deploy.server.health import all_ready, reload_model, state_of
+from deploy.server.ports import ADDRESS, Ports
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.1
+STANDSTILL_S = 0.5
+"""So long may a process be stopped; 0.6 s do no harm, at 1 s Triton gives it up."""
+SCAN_S = 0.5  # how often new processes are looked for
+TRIES = 3  # to load a model whose process died
+MAX_RELOADS = 10
+"""Each leaves threads and a region of memory in the server; then it is started anew."""
+
+
+@dataclass(slots=True, eq=False)
+class Stub:
+    """A model's process."""
+
+    model: str
+    pid: int
+    fd: int  # of the process: readable once it is dead
+    stopped_s: float | None = None  # since when it stands still
+
+
+@dataclass(eq=False)
+class Supervisor:
+    """Watches one server until it ends or has to be started anew."""
+
+    pid: int
+    token: str
+    ports: Ports
+    num_reloads: int = 0
+    troubles: dict[str, str] = field(default_factory=dict)
+    """Model -> what is wrong with it."""
+
+    def __post_init__(self) -> None:
+        self._stubs: dict[int, Stub] = {}  # by the file descriptor of the process
+        self._models: set[str] = set()  # which had a process when it was last looked
+        self._poll = select.poll()
+        self._lock = threading.Lock()  # guards `troubles` and `num_reloads`
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="reload")
+
+    def run(self) -> None:
+        """Until the server ends, `stop` is called, or models were reloaded too often."""
+        next_scan_s = 0.0
+        try:
+            while not self._stopping.is_set() and process.is_alive(self.pid, self.token):
+                if time.monotonic() >= next_scan_s:
+                    self._scan()
+                    next_scan_s = time.monotonic() + SCAN_S
+                for fd, _ in self._poll.poll(1e3 * POLL_S):
+                    self._bury(self._stubs[fd])
+                self._end_standing()
+                if self.num_reloads > MAX_RELOADS:
+                    logger.warning("models were reloaded %d times", self.num_reloads)
+                    return
+        finally:
+            self._pool.shutdown()
+            for stub in self._stubs.values():
+                os.close(stub.fd)
+            self._stubs.clear()
+
+    def stop(self) -> None:
+        """Let `run` return; may be called from any thread."""
+        self._stopping.set()
+
+    def why_not_ready(self) -> str:
+        """Empty if a session would be served now."""
+        with self._lock:
+            troubles = [f"{model}: {words}" for model, words in self.troubles.items()]
+        if troubles:
+            return "; ".join(troubles)
+        if not process.is_alive(self.pid, self.token):
+            return "the server has ended"
+        return "" if all_ready(self.ports) else "not all models are ready"
+
+    def _scan(self) -> None:
+        """Watch processes that came since; one may have come and gone in between."""
+        watched = {stub.pid for stub in self._stubs.values()}
+        missing = self._models - {stub.model for stub in self._stubs.values()}
+        for pid in process.stub_pids(self.token, self.pid):
+            if pid in watched:
+                continue
+            with suppress(ProcessLookupError):
+                stub = Stub(process.stub_model(pid), pid, os.pidfd_open(pid))
+                self._stubs[stub.fd] = stub
+                self._models.add(stub.model)
+                self._poll.register(stub.fd, select.POLLIN)
+        for model in missing - {stub.model for stub in self._stubs.values()}:
+            self._miss(model)
+
+    def _end_standing(self) -> None:
+        """Kill who stands still, before it goes on."""
+        now_s = time.monotonic()
+        for stub in self._stubs.values():
+            if not process.is_stopped(stub.pid):
+                stub.stopped_s = None
+            elif stub.stopped_s is None:
+                stub.stopped_s = now_s
+            elif now_s - stub.stopped_s >= STANDSTILL_S:
+                logger.warning("%s stands still and is ended (process %d)", stub.model, stub.pid)
+                signal.pidfd_send_signal(stub.fd, signal.SIGKILL)
+
+    def _bury(self, stub: Stub) -> None:
+        """A process has ended."""
+        self._poll.unregister(stub.fd)
+        del self._stubs[stub.fd]
+        os.close(stub.fd)
+        if stub.model not in {other.model for other in self._stubs.values()}:
+            self._miss(stub.model)
+
+    def _miss(self, model: str) -> None:
+        """A model has no process: have it loaded anew, unless somebody unloaded it."""
+        with self._lock:
+            if model in self.troubles:  # it is being loaded anew
+                return
+            self.troubles[model] = "its process died; it is loaded anew"
+        self._pool.submit(self._revive, model)
+
+    def _revive(self, model: str) -> None:
+        began_s, is_back = time.monotonic(), False
+        was_unloaded = state_of(self.ports, model) not in ("READY", None)
+        if not was_unloaded:
+            logger.warning("the process of %s died", model)
+            for _ in range(TRIES):
+                if is_back := reload_model(self.ports, model):
+                    break
+        with self._lock:
+            self._models.discard(model)
+            self.num_reloads += not was_unloaded
+            if is_back or was_unloaded:
+                del self.troubles[model]
+            else:
+                self.troubles[model] = "its process died, and it can't be loaded"
+        if not was_unloaded:
+            words = "is back" if is_back else "can't be loaded"
+            logger.warning("%s %s after %.1f s", model, words, time.monotonic() - began_s)
+
+
+def serve_readiness(port: int, why_not_ready: Callable[[], str]) -> ThreadingHTTPServer:
+    """Answer GET /ready from a thread until `shutdown`: 200, or 503 with the reason."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/ready":
+                self.send_error(404)
+                return
+            words = why_not_ready()
+            body = json.dumps({"ready": not words, "why": words}).encode()
+            self.send_response(503 if words else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """A probe each second is no news."""
+
+    server = ThreadingHTTPServer((ADDRESS, port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="readiness", daemon=True).start()
+    return server

@@ -1,0 +1,24 @@
+"""What a public model counts; whoever shows it reads it from another thread."""
+
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the model was loaded. Written by the control thread alone; the two queues are emptied
+    by one reader."""
+
+    started: int = 0  # sessions
+    refused: int = 0  # STARTs that opened none
+    failed: int = 0  # sessions that did not end by END
+    ended: int = 0  # those that did
+    blocks: int = 0  # answered
+    frames: int = 0
+    interruptions: int = 0
+    busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds that each station's model worked."""
+    first_frames_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    """From START to the first block, of sessions that nobody has read yet."""
+    blocks_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    """From its sound being complete to a block's answer, likewise."""

@@ -1,0 +1,161 @@
+"""A stage or the decoder dies in mid-stream, and nobody who watches can tell."""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.avatar.executor import DECODER, AvatarExecutor
+from pipeline.avatar.local import local_executor
+from pipeline.avatar.orchestrator import AvatarOrchestrator
+from pipeline.avatar.request import AvatarRequest, Options
+from pipeline.engines.base import Array, Arrays
+from pipeline.engines.device_sessions import NOT_OPEN, SessionWorker
+from pipeline.sessions.calls import LocalCalls, ModelLost
+from pipeline.sessions.replay import ReplayedCalls, exact_blocks, kept_steps
+from tests.support.fake_executor import FakeReply
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "artifacts" / "demo"
+NUM_BLOCKS = 12
+STAGES = ("dit_stage_0", "dit_stage_1")
+
+
+class MortalCalls:
+    """`LocalCalls` whose models may die, and are back empty when somebody says so."""
+
+    def __init__(self, calls: LocalCalls) -> None:
+        self.inner = calls
+        self.at: tuple[str, int] | None = None  # the model that dies, when it is given this tick
+        self.away: set[str] = set()
+        self.reopened: list[tuple[str, int]] = []
+        self.is_back = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
+        if self.at == (model, tick):
+            self.at = None
+            self.kill(model)
+        return self._lossy(model, lambda: self.inner.step(model, session, tick, inputs))
+
+    def read(self, model: str, session: int, what: str) -> Array:
+        return self._lossy(model, lambda: self.inner.read(model, session, what))  # type: ignore[no-any-return]
+
+    def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
+        self._lossy(model, lambda: self.inner.reopen(model, session, tensors, tick))
+        self.reopened.append((model, tick))
+
+    def kill(self, model: str) -> None:
+        """Its sessions are gone, and for a moment so is it."""
+        old = self.inner.workers[model]
+        old.stop()
+        self.away.add(model)
+        self.inner.workers[model] = SessionWorker(old.device, model, 4, copies=True)
+        threading.Timer(0.2, self.away.discard, [model]).start()
+
+    def _lossy(self, model: str, call: Callable[[], Any]) -> Any:
+        if model in self.away:
+            raise ModelLost(f"{model} is not healthy")
+        try:
+            return call()
+        except RuntimeError as error:
+            if NOT_OPEN in str(error) or "after shutdown" in str(error):
+                raise ModelLost(str(error)) from None
+            raise
+
+
+def stream(
+    executor: AvatarExecutor,
+    *,
+    dies: tuple[str, int] | None = None,
+    blocks: int | None = None,
+    length: int = NUM_BLOCKS,
+) -> tuple[list[Array], list[Array], MortalCalls]:
+    """Latents and frames of a session, one of whose models dies at a tick."""
+    assert isinstance(executor.calls, LocalCalls)
+    config, mortal = executor.config, MortalCalls(executor.calls)
+    exact = exact_blocks(config.window_blocks, config.num_layers, 2)
+    most = kept_steps(STAGES, exact if blocks is None else blocks, DECODER, 5)
+    mortal.at = dies
+    replayed = AvatarExecutor(config, STAGES, DEMO, ReplayedCalls(mortal, most), sends_sink=True)
+    avatar = AvatarOrchestrator(config, replayed, max_sessions=1, idle_timeout_s=60)
+    speech = (0.1 * np.random.default_rng(0).standard_normal(length * 7680)).astype(np.float32)
+    reply = FakeReply()
+    opening = AvatarRequest(
+        session=1,
+        start=True,
+        end=True,
+        image=(ROOT / "examples" / "portrait.png").read_bytes(),
+        prompt="a person talks",
+        options=Options(sink_distance=30),
+        audio=speech,
+    )
+    avatar.submit(opening, reply)
+    ended = reply.wait(120)
+    _end(avatar)
+    assert ended == ""
+    return [b.latent for b in reply.blocks], [b.frames for b in reply.blocks], mortal
+
+
+def _end(avatar: AvatarOrchestrator) -> None:
+    """Its threads; the models are wanted again."""
+    avatar.executor.stop = lambda: None  # type: ignore[method-assign]
+    avatar.stop()
+
+
+@pytest.fixture(scope="module")
+def executor() -> Any:
+    executor = local_executor(DEMO, [[0, 1], [2, 3]])
+    yield executor
+    executor.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(executor: AvatarExecutor) -> dict[int, tuple[list[Array], list[Array]]]:
+    """By the stream's length, as they are wanted."""
+
+    class Runs(dict[int, tuple[list[Array], list[Array]]]):
+        def __missing__(self, length: int) -> tuple[list[Array], list[Array]]:
+            latents, frames, mortal = stream(executor, length=length)
+            assert mortal.reopened == []
+            self[length] = latents, frames
+            return self[length]
+
+    return Runs()
+
+
+@pytest.mark.parametrize("tick", [0, 5, pytest.param(39, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", [*STAGES, DECODER])
+def test_frames_after_a_death_are_those_of_an_undisturbed_run(
+    executor: AvatarExecutor, undisturbed: Mapping[int, Any], model: str, tick: int
+) -> None:
+    """A viewer would see another person from there on, or the end."""
+    length = max(NUM_BLOCKS, tick + 3)
+    latents, frames, mortal = stream(executor, dies=(model, tick), length=length)
+    ((lost, first),) = mortal.reopened
+    assert lost == model
+    kept = 6 if model == DECODER else 37
+    assert first in (max(0, tick - kept), max(0, tick - kept) + 1)
+    for found, wanted in zip((latents, frames), undisturbed[length], strict=True):
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_fewer_blocks_are_nearly_as_good(
+    executor: AvatarExecutor, undisturbed: Mapping[int, Any]
+) -> None:
+    """At 14B what is exact takes half a gigabyte of each session."""
+    length = 30
+    _, frames, mortal = stream(executor, dies=("dit_stage_0", 22), blocks=6, length=length)
+    assert mortal.reopened[0][1] in (15, 16)
+    for block in range(length):
+        difference = np.abs(frames[block].astype(int) - undisturbed[length][1][block].astype(int))
+        assert difference.max() <= (3 if block >= 22 else 0)

@@ -1,0 +1,75 @@
+"""The process beside the server of `make serve`: it outlives the server and starts it anew."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from deploy.server import folder, process, supervise
+from deploy.server.health import why_not_ready
+from deploy.server.local import LocalServer
+from deploy.server.ports import Ports, free_ports, why_taken
+from export.repository.assemble import assemble
+
+pytestmark = pytest.mark.triton
+DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
+
+
+@pytest.fixture
+def log_dir(tmp_path: Path) -> Iterator[Path]:
+    """Of a server that runs under supervision."""
+    repository = assemble(DEMO, tmp_path / "repository", steps="0,1,2,3")
+    log_dir, ports = tmp_path / "log", asdict(free_ports()).items()
+    command = [sys.executable, "-m", "deploy.server", "--log-dir", str(log_dir)]
+    numbers = [word for name, port in ports for word in (f"--{name}-port", str(port))]
+    begun = [*command, "start", "--repository", str(repository), *numbers]
+    subprocess.run(begun, check=True, capture_output=True)
+    yield log_dir
+    subprocess.run([*command, "stop"], check=True, capture_output=True)
+
+
+def until_ready(ports: Ports, limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while why_taken(ports.ready) is None or why_not_ready(ports):
+        assert time.monotonic() < deadline, why_not_ready(ports)
+        time.sleep(0.05)
+
+
+def test_a_server_that_is_killed_is_started_anew_and_leaves_nothing(log_dir: Path) -> None:
+    """Ten processes and their memory stayed, and nobody was served."""
+    state = json.loads((log_dir / folder.STATE_FILE).read_text())
+    ports, pid, token = Ports(**state["ports"]), state["pid"], state["token"]
+    until_ready(ports)
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 0.5
+    while not why_not_ready(ports):
+        assert time.monotonic() < deadline
+    until_ready(ports)
+    assert process.stub_pids(token, pid) == []
+    assert list(process.SHARED_MEMORY.glob(f"{token}*")) == []
+    anew = folder.running_server(log_dir)
+    assert anew is not None
+    assert (anew["ports"], anew["pid"] != pid) == (state["ports"], True)
+    supervise.end(log_dir)
+    assert why_taken(ports.ready) is None
+    assert folder.running_server(log_dir) == anew
+
+
+def test_the_next_server_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    """Without a supervisor nobody else would."""
+    repository = assemble(DEMO, tmp_path / "repository", steps="0,1,2,3")
+    dead = LocalServer(repository, log_dir=tmp_path / "log", outlives_us=True).start()
+    os.kill(dead.pid, signal.SIGKILL)
+    os.waitpid(dead.pid, 0)
+    assert process.stub_pids(dead.token, dead.pid)
+    os.close(dead._held_folder)  # type: ignore[arg-type]  # as the end of its process would
+    with LocalServer(repository, log_dir=tmp_path / "log"):
+        assert process.stub_pids(dead.token, dead.pid) == []
+        assert list(process.SHARED_MEMORY.glob(f"{dead.token}*")) == []

@@ -1,0 +1,146 @@
+"""A supervised server through the deaths and standstills of its models' processes."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.server import process
+from deploy.server.health import reload_model, state_of, unload_model
+from deploy.server.local import LocalServer
+from deploy.server.supervisor import Supervisor
+from export.repository.assemble import assemble
+from live_avatar_client import Session
+from tests.support.raw_stream import IMAGE, Stream
+
+pytestmark = pytest.mark.triton
+DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    folder = tmp_path_factory.mktemp("supervised")
+    repository = assemble(DEMO, folder / "repository", steps="0,1 2,3")
+    with LocalServer(repository, log_dir=folder / "log") as server:
+        yield server
+
+
+@pytest.fixture
+def supervisor(server: LocalServer) -> Iterator[Supervisor]:
+    supervisor = Supervisor(server.pid, server.token, server.ports)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    time.sleep(0.2)
+    yield supervisor
+    supervisor.stop()
+    thread.join()
+
+
+def pid_of(server: LocalServer, model: str) -> int:
+    (pid,) = [pid for pid in server.stub_pids() if process.stub_model(pid) == model]
+    return pid
+
+
+def until(supervisor: Supervisor, ready: bool, limit_s: float) -> float:
+    """Seconds until the supervisor says so."""
+    began = time.monotonic()
+    while bool(supervisor.why_not_ready()) is ready:
+        assert time.monotonic() - began < limit_s, supervisor.why_not_ready()
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def is_served(server: LocalServer) -> bool:
+    """Whether a new session is."""
+    probe = Stream(server)
+    answer = probe.ask(start=True, image=IMAGE)
+    probe.ask(end=True)
+    probe.close()
+    return answer == (0, "")
+
+
+@pytest.mark.parametrize(
+    "model", ["dit_stage_0", "dit_stage_1", "vae_decoder", "audio_encoder", "live_avatar"]
+)
+def test_a_model_whose_process_is_killed_is_back(
+    server: LocalServer, supervisor: Supervisor, model: str
+) -> None:
+    """It would stay dead for ever, and every health endpoint say ready."""
+    assert supervisor.why_not_ready() == ""
+    os.kill(pid_of(server, model), signal.SIGKILL)
+    assert until(supervisor, False, 2) < 0.5
+    assert model in supervisor.why_not_ready()
+    until(supervisor, True, 20)
+    assert is_served(server)
+
+
+def test_a_process_that_stands_still_never_aborts_the_server(
+    server: LocalServer, supervisor: Supervisor
+) -> None:
+    """A pause of a second and a half, and the next call takes everybody down."""
+    talk = Stream(server)
+    assert talk.ask(start=True, image=IMAGE) == (0, "")
+    stage = pid_of(server, "dit_stage_1")
+    os.kill(stage, signal.SIGSTOP)
+    talk.send(audio=np.zeros(3 * 7680, np.float32))
+    time.sleep(1.6)
+    if process.is_alive(stage, server.token):
+        os.kill(stage, signal.SIGCONT)
+    assert talk.answer() == (2, "")
+    talk.ask(end=True)
+    talk.close()
+    until(supervisor, True, 20)
+    assert pid_of(server, "dit_stage_1") != stage
+    assert is_served(server)
+
+
+def test_what_somebody_unloads_stays_unloaded(server: LocalServer, supervisor: Supervisor) -> None:
+    """An operator would fight with the supervisor."""
+    before = supervisor.num_reloads
+    assert unload_model(server.ports, "text_encoder")
+    time.sleep(3)
+    assert state_of(server.ports, "text_encoder") != "READY"
+    assert supervisor.num_reloads == before
+    assert reload_model(server.ports, "text_encoder")
+    until(supervisor, True, 10)
+
+
+def spoken(server: LocalServer, num_blocks: int, fault: Callable[[], None] | None = None) -> Any:
+    """Frames and largest gap in seconds of a session that speaks in real time; `fault` strikes in
+    the middle."""
+    rng = np.random.default_rng(0)
+    speech = (0.1 * rng.standard_normal(num_blocks * 7680)).astype(np.float32)
+    frames, times = [], []
+
+    def paced() -> Iterator[np.ndarray]:
+        began = time.monotonic()
+        for number, part in enumerate(np.split(speech, num_blocks)):
+            time.sleep(max(0.0, began + 0.48 * number - time.monotonic()))
+            if number == num_blocks // 2 and fault is not None:
+                fault()
+            yield part
+
+    with Session(url=server.grpc_url, image=IMAGE.tobytes(), idle=False) as session:
+        for block in session.stream(paced()):
+            frames.append(block.frames)
+            times.append(time.monotonic())
+    return np.concatenate(frames), float(np.diff(times).max())
+
+
+@pytest.mark.parametrize("model", ["dit_stage_0", "dit_stage_1", "vae_decoder", "audio_encoder"])
+def test_a_session_outlives_a_death_and_its_frames_are_the_same(
+    server: LocalServer, supervisor: Supervisor, model: str
+) -> None:
+    """Everybody who talks would be cut off."""
+    wanted, _ = spoken(server, 12)
+    found, gap_s = spoken(server, 12, lambda: os.kill(pid_of(server, model), signal.SIGKILL))
+    print(f"{model}: largest gap {gap_s:.2f} s")
+    np.testing.assert_array_equal(found, wanted)
+    assert gap_s < 12  # 3 s on an idle machine
+    until(supervisor, True, 20)
