@@ -91,7 +91,7 @@ def figures(talk: Sequence[Burst], seen: Seen) -> dict[str, Any]:
     found |= av_offsets_ms(np.concatenate(seen.sounds[:num]), opening)
     found |= {"frames": num, "late": seen.late, "jitter_ms": percentiles(seen.jitter_ms)}
     if (counted := seen.statistics) is not None:
-        found |= {n: getattr(counted, n) for n in ("held", "skipped", "dropped")}
+        found |= {n: getattr(counted, n) for n in ("held", "skipped", "made_again", "dropped")}
         found["ahead_ms_p50"] = round(1e3 * counted.ahead_s.p50, 1)
         found["lead_ms"] = round(1e3 * counted.lead_s, 1)
     return found
@@ -129,7 +129,7 @@ def main(
     found = {name: figures(talk if name == "live" else other, one) for name, one in seen.items()}
     names = ("onset_ms", "closed_ms", "jitter_ms")
     rows = [[f"{n} {p}", *(f[n][p] for f in found.values())] for n in names for p in ("p50", "p95")]
-    counted = ("av_offset_ms", "av_drift_ms", "frames", "late", "held", "skipped")
+    counted = ("av_offset_ms", "av_drift_ms", "frames", "late", "held", "skipped", "made_again")
     rows += [[n, *(f.get(n, "") for f in found.values())] for n in counted]
     print(table(["figure", *found], rows))
     print(json.dumps(report | found))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from live_avatar_client.live.frame import LiveFrame
     from live_avatar_client.live.session import LiveSession
+    from live_avatar_client.live.threaded import ThreadedLiveSession
     from live_avatar_client.protocol import AvatarError, Block
     from live_avatar_client.rolling import VideoStream
     from live_avatar_client.session import Session
@@ -23,6 +24,7 @@ __all__ = [
     "LiveFrame",
     "LiveSession",
     "Session",
+    "ThreadedLiveSession",
     "VideoStream",
     "VideoWriter",
     "read_audio",
@@ -35,6 +37,7 @@ _HOMES = {
     "Block": "protocol",
     "LiveFrame": "live.frame",
     "LiveSession": "live.session",
+    "ThreadedLiveSession": "live.threaded",
     "VideoStream": "rolling",
     "Session": "session",
     "VideoWriter": "video.writer",

@@ -76,6 +76,9 @@ class LiveExchange:
             error = self.sequence.lost("ended the stream")
         except AvatarError as broken:
             error = broken
+        except Exception as unexpected:
+            url = self.sequence.url
+            error = AvatarError(f"an answer of {url} could not be used: {unexpected!r}")
         self.sequence.is_gone = True
         self._fail(error)
 

@@ -11,9 +11,9 @@ A block starts when its first frame is due in `lead_s`; that is when its sound i
 there is some, else exact zeros. So nothing is rendered ahead of the viewer. When speech comes to an
 idle face, or an interruption to one that speaks, the rest of what it has is given up:
 
-    it is showing its newest block        that block is made again, with other sound from the first
-                                          frame on that will be there in time
-    its newest block is still to come     the next block starts at once; of its frames, the first
+    its newest block was just begun       that block is made again, with other sound from the first
+    to be shown                           frame on that will be there in time
+    else                                  the next block starts at once; of its frames, the first
                                           ones are the look-ahead of what was sent before
 
 Frames before those with new sound are left out when these come: few, or most of a block.
@@ -35,7 +35,7 @@ FRAME_S = 1 / FPS
 MAX_LEAD_S = 5.0
 """A server that needs longer for a block is slower than real time, and no lead helps."""
 _ROOM_S = 0.02  # between a block's coming and its being due
-_RELIEF = 0.98  # per block: what one slow block asked for is forgotten in half a minute
+_RELIEF = 0.9  # per block: what one slow block asked for is soon forgotten
 _TIMED = 16  # blocks whose time tells how long the next one takes
 _USUAL = 95  # percentile of these
 
@@ -127,13 +127,13 @@ class Plan:
             return min(in_turn_s, soonest_s)
         if not len(self._speech):
             return in_turn_s
-        return min(in_turn_s, max(soonest_s, self._speech.ready_s(self._enough)))
+        return min(in_turn_s, max(soonest_s, self._ready_s))
 
     def start(self, now_s: float) -> Order | None:
         """What the server is to make, when it is time for it."""
         if now_s < self.next_start_s(now_s):
             return None
-        is_ready = len(self._speech) > 0 and self._speech.ready_s(self._enough) <= now_s
+        is_ready = len(self._speech) > 0 and self._ready_s <= now_s
         if is_ready or self._is_urgent:
             frame = self._changeable(now_s)
             if frame is not None:
@@ -215,11 +215,12 @@ class Plan:
         return max(self._mirror.last_speech + 1, self.position)
 
     @property
-    def _enough(self) -> int:
-        """Samples of speech that may begin before it is known to be whole. With less, speech that
-        comes at real time would be torn before its second block: a block, its look-ahead, and two
-        frames for what the server takes less than the lead."""
-        return (self.frames_per_block + self.look_ahead + 2) * SAMPLES_PER_FRAME
+    def _ready_s(self) -> float:
+        """When the speech that waits may begin. What comes at real time would be torn before its
+        second block, if it began with less than a block, its look-ahead, and two frames for what
+        the server takes less than the lead."""
+        block = self.frames_per_block * SAMPLES_PER_FRAME
+        return self._speech.ready_s(block, block + (self.look_ahead + 2) * SAMPLES_PER_FRAME)
 
     def _time_of(self, frame: int, now_s: float) -> float:
         """When a frame will be shown if all that was ordered comes in time."""
@@ -227,14 +228,15 @@ class Plan:
 
     def _changeable(self, now_s: float) -> int | None:
         """The first frame that may give way if the newest block is made again now. None while that
-        block is still to come, and where it would be over before or is not being shown yet."""
+        block is still to come or to be shown, and where its rest would not leave the next one its
+        lead: then the server would have two to make at once, and words would be torn."""
         if self._under_way or self._num_started == 0:
             return None
         usual_s = float(np.percentile(self._took_s, _USUAL))
         ticks = math.ceil((now_s + usual_s - self.next_tick_s) * FPS)
         frame = max(self.position + ticks, self._resume)
-        is_in_newest = self._next_frame - self.frames_per_block <= frame < self._next_frame
-        return frame if is_in_newest else None
+        last = self._next_frame - math.ceil(self.lead_s * FPS)
+        return frame if self._next_frame - self.frames_per_block <= frame <= last else None
 
     def _make_again(self, frame: int, now_s: float, *, speaks: bool) -> Order:
         """The newest block, with other sound from this frame on. Behind an interruption the sound
@@ -246,6 +248,7 @@ class Plan:
         new = self._taken(len(self._newest) - kept, speaks=speaks, frame=frame)
         self._newest = np.concatenate([heard, new])
         self._changed = frame
+        self.counts.made_again += 1
         self._under_way.append(now_s)
         return Order(sound=self._newest, again=block)
 

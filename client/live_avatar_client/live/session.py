@@ -179,6 +179,7 @@ class LiveSession:
             late=counts.late,
             held=counts.held,
             skipped=counts.skipped,
+            made_again=counts.made_again,
             dropped=self._num_dropped,
             interruptions=counts.interruptions,
             onset_s=Percentiles.of(counts.onset_s, counts.num_onsets),

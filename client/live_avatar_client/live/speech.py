@@ -20,7 +20,7 @@ class Speech:
     def __init__(self) -> None:
         self._pieces: deque[Array] = deque()
         self._num_samples = 0
-        self._fed_s = 0.0
+        self._first_s = self._fed_s = 0.0  # when the oldest sample came, and the newest
         self._is_whole = False
 
     def __len__(self) -> int:
@@ -38,6 +38,8 @@ class Speech:
                 f"{new_s:.1f} s of speech came while {self.seconds:.1f} s wait to be said, "
                 f"at most {MAX_QUEUED_S:g} s may wait"
             )
+        if not self._num_samples:
+            self._first_s = now_s
         self._pieces.append(samples)
         self._num_samples += len(samples)
         self._fed_s, self._is_whole = now_s, False
@@ -46,9 +48,11 @@ class Speech:
         """What is queued is whole: nothing that follows belongs to it."""
         self._is_whole = True
 
-    def ready_s(self, wanted: int) -> float:
-        """When it may begin, if nothing follows: at once with `wanted` samples or when whole."""
-        if self._num_samples >= wanted or self._is_whole:
+    def ready_s(self, block: int, trickle: int) -> float:
+        """When it may begin, if nothing follows: at once when it is whole, with `trickle` samples,
+        or with `block` samples that came twice as fast as they are spoken."""
+        is_burst = self._fed_s - self._first_s <= self.seconds / 2
+        if self._is_whole or self._num_samples >= (block if is_burst else trickle):
             return self._fed_s
         return self._fed_s + PATIENCE_S
 

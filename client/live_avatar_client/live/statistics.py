@@ -34,7 +34,8 @@ class LiveStatistics:
     blocks: int  # received
     late: int  # times that a frame was not there at its moment
     held: int  # frames that showed the picture before them again, because of that
-    skipped: int  # idle frames that gave way to speech or to an interruption
+    skipped: int  # frames that gave way to speech or to an interruption
+    made_again: int  # blocks that the server made again, with other sound
     dropped: int  # frames that the viewer did not take in time
     interruptions: int
     onset_s: Percentiles  # from `feed` to a silent face until its first frame with speech is shown
@@ -51,6 +52,7 @@ class Counts:
     late: int = 0
     held: int = 0
     skipped: int = 0
+    made_again: int = 0
     interruptions: int = 0
     num_onsets: int = 0
     num_blocks: int = 0

@@ -348,21 +348,21 @@ def test_start_asks_for_a_live_session_of_the_planned_look_ahead() -> None:
 def test_an_idle_face_begins_to_speak_and_is_stopped_without_a_jump() -> None:
     """Frames that are left out are seen; a block that is made again goes on where it was."""
 
-    async def talk(face: LiveSession) -> list[LiveFrame]:
+    async def talk(face: LiveSession) -> tuple[list[LiveFrame], int]:
         seen = []
         async for frame in until(face, 3.0):
-            seen.append(frame)
-            if frame.index == 24 + 1:  # early in a block, whose answer is there
-                face.feed(speech(3.0))
-            if frame.index == 60:
+            if frame.index in (24, 25):  # a block has just begun to be shown
+                face.feed(speech(1.5))
+            if frame.index > 50 and frame.block > seen[-1].block and not frame.generation:
                 face.interrupt()
+            seen.append(frame)
         assert face.statistics().held <= 2
-        return seen
+        return seen, face.statistics().made_again
 
     avatar = FakeAvatar(block_s=0.02)
-    seen = held(talk, avatar)
+    seen, made_again = held(talk, avatar)
     again = [int(t["interrupt"][0]) for _, t in avatar.requests if "interrupt" in t]
-    assert len(again) == 2
+    assert len(again) == 2 == made_again
     first = next(f for f in seen if f.is_speech)
     assert first.block == again[0]
     assert first.index <= 25 + 8

@@ -25,12 +25,21 @@ def test_speech_is_ready_with_enough_when_whole_or_when_nothing_follows() -> Non
     """A word begun too soon is torn, one begun too late is slow."""
     queue = Speech()
     queue.append(np.ones(5000, np.int16), 10.0)
-    assert queue.ready_s(7680) == 10.0 + PATIENCE_S
-    assert queue.ready_s(5000) == 10.0
+    assert queue.ready_s(7680, 9000) == 10.0 + PATIENCE_S
+    assert queue.ready_s(4000, 5000) == 10.0
     queue.finish()
-    assert queue.ready_s(7680) == 10.0
+    assert queue.ready_s(7680, 9000) == 10.0
     queue.append(np.ones(10, np.int16), 11.0)
-    assert queue.ready_s(7680) == 11.0 + PATIENCE_S
+    assert queue.ready_s(7680, 9000) == 11.0 + PATIENCE_S
+
+
+def test_a_block_is_enough_of_a_burst_and_not_of_a_trickle() -> None:
+    """A synthesiser that is ahead stays ahead; a microphone never catches up."""
+    for pace, ready_s in ((0.02, 10.0 + 4 * 0.02), (0.12, 10.0 + 4 * 0.12 + PATIENCE_S)):
+        queue = Speech()
+        for chunk in range(5):
+            queue.append(np.ones(1920, np.int16), 10.0 + chunk * pace)
+        assert queue.ready_s(7680, 11_000) == pytest.approx(ready_s)
 
 
 def test_more_than_the_bound_is_refused_and_changes_nothing() -> None:
