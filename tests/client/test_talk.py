@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -40,6 +41,18 @@ def test_a_wav_says_its_rate_and_bare_samples_are_told_theirs(
     bare = piped(samples(0.5, rate, num_channels).tobytes(), rate, num_channels)
     assert np.array_equal(piped(wav), bare)
     assert len(bare) == 8000
+
+
+def test_a_pipe_may_give_a_byte_at_a_time() -> None:
+    """A header that comes in two writes is one, and half a sample is none."""
+
+    class Dripping(io.BytesIO):
+        def readinto(self, into: Any) -> int:
+            return super().readinto(memoryview(into)[:1])
+
+    data = samples(0.02, 16_000).tobytes()
+    slow = io.BufferedReader(Dripping(data), buffer_size=1)  # type: ignore[arg-type]
+    assert np.array_equal(np.concatenate(list(read_piped(slow, 16_000, 1))), piped(data))
 
 
 def test_a_wav_in_a_pipe_need_not_know_its_length(tmp_path: Path) -> None:
@@ -119,6 +132,7 @@ def test_a_synthesiser_that_hangs_is_ended_by_ctrl_c_and_the_video_kept(tmp_path
     ("given", "rate", "words"),
     [
         (b"RIFF\0\0\0\0WAVEfmt ", "16000", "error: the WAV that is piped in ends within its"),
+        (b"", "16000", "error: nothing was piped in"),
         (bytes(64), "7", "error: sound has 1 channels at 7 Hz"),
     ],
 )
@@ -129,5 +143,6 @@ def test_what_is_no_speech_is_one_line(tmp_path: Path, given: bytes, rate: str, 
         process = started("--url", url, "--out", out, "--rate", rate)
         _, told = process.communicate(given, timeout=30)
     assert process.returncode == 1
+    assert not out.exists()
     assert told.decode().startswith(words)
     assert len(told.splitlines()) == 1

@@ -11,6 +11,7 @@ from live_avatar_client.command.ending import held, kept
 from live_avatar_client.live.statistics import LiveStatistics
 from live_avatar_client.live.threaded import ThreadedLiveSession
 from live_avatar_client.protocol import FPS, Array
+from live_avatar_client.sound.audio import begun
 from live_avatar_client.sound.piped import read_piped
 from live_avatar_client.video.writer import VideoWriter
 
@@ -47,7 +48,8 @@ class Speaker:
 
 
 def speech_of(stdin: TextIO | None, rate: int, num_channels: int) -> Iterator[Array]:
-    """Pieces of what is piped in, as a live session takes them; ValueError for a terminal."""
+    """Pieces of what is piped in, as a live session takes them; waits for the first one. ValueError
+    for what is no speech, and for a terminal."""
     if stdin is None or stdin.isatty():
         raise ValueError(
             "no speech is piped in: let a program write samples or a WAV to this command, as in "
@@ -55,7 +57,7 @@ def speech_of(stdin: TextIO | None, rate: int, num_channels: int) -> Iterator[Ar
         )
     # Not sys.stdin's own reader: Python would wait for it at its end, while it waits for the pipe.
     pipe = os.fdopen(stdin.fileno(), "rb", closefd=False)
-    return read_piped(pipe, rate, num_channels)
+    return begun(read_piped(pipe, rate, num_channels))
 
 
 def show(

@@ -1,5 +1,6 @@
 """Speech that another program writes to a pipe: bare samples, or a WAV whose length is unknown."""
 
+import itertools
 from collections.abc import Iterator
 from io import BufferedReader
 
@@ -13,21 +14,23 @@ _PCM, _EXTENSIBLE = 1, 0xFFFE  # formats of a WAV that are plain samples
 def read_piped(pipe: BufferedReader, rate: int, num_channels: int) -> Iterator[Array]:
     """Pieces as they come, int16 [n] mono at 16 kHz. Without a WAV header they are little-endian
     int16 samples at `rate`, channels interleaved. ValueError for what is no such sound."""
-    header = pipe.peek(12)[:12]
-    if header[:4] == b"RIFF" and header[8:12] == b"WAVE":
+    head = pipe.read(12)
+    if not head:
+        raise ValueError("nothing was piped in: the program that should speak has ended in silence")
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         rate, num_channels = _skip_header(pipe)
+        head = b""
     sound, rest = RawSound(), b""
-    while piece := pipe.read1(_PIECE_BYTES):
-        piece = rest + piece
-        whole = len(piece) - len(piece) % (2 * num_channels)
-        rest = piece[whole:]
-        yield sound.add(piece[:whole], rate, num_channels)
+    for piece in itertools.chain([head], iter(lambda: pipe.read1(_PIECE_BYTES), b"")):
+        joined = rest + piece
+        whole = len(joined) - len(joined) % (2 * num_channels)
+        rest = joined[whole:]
+        yield sound.add(joined[:whole], rate, num_channels)
     yield sound.finish()
 
 
 def _skip_header(pipe: BufferedReader) -> tuple[int, int]:
-    """Rate and number of channels of a WAV, which is left where its samples begin."""
-    pipe.read(12)
+    """Rate and number of channels of a WAV, read from behind its first 12 bytes to its samples."""
     form = b""
     while len(head := pipe.read(8)) == 8:
         name, size = head[:4], int.from_bytes(head[4:], "little")
