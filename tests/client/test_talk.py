@@ -77,6 +77,13 @@ def test_a_wav_that_is_none_is_named(chunks: bytes, words: str) -> None:
         piped(b"RIFF\0\0\0\0WAVE" + chunks)
 
 
+@pytest.mark.parametrize(("rate", "num_channels"), [(7, 1), (16_000, 0), (16_000, 6)])
+def test_a_form_that_is_not_taken_is_named(rate: int, num_channels: int) -> None:
+    """The options may say anything."""
+    with pytest.raises(ValueError, match=f"{num_channels} channels at {rate} Hz, expected 1 or 2"):
+        piped(bytes(64), rate, num_channels)
+
+
 def started(*arguments: str | Path) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client")])}
     command = [sys.executable, "-m", "live_avatar_client", "talk", "--image", PORTRAIT, *arguments]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from live_avatar_client.protocol import Array
-from live_avatar_client.sound.raw import RawSound
+from live_avatar_client.sound.raw import RawSound, check_form
 
 _PIECE_BYTES = 1 << 14
 _PCM, _EXTENSIBLE = 1, 0xFFFE  # formats of a WAV that are plain samples
@@ -20,6 +20,7 @@ def read_piped(pipe: BufferedReader, rate: int, num_channels: int) -> Iterator[A
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         rate, num_channels = _skip_header(pipe)
         head = b""
+    check_form(rate, num_channels)
     sound, rest = RawSound(), b""
     for piece in itertools.chain([head], iter(lambda: pipe.read1(_PIECE_BYTES), b"")):
         joined = rest + piece

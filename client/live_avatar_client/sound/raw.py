@@ -20,11 +20,7 @@ class RawSound:
     def add(self, samples: bytes, rate: int, num_channels: int = 1) -> Array:
         """What is ready, int16 [n] mono at 16 kHz, when little-endian int16 samples at `rate` have
         come, channels interleaved. ValueError for what is no such sound."""
-        if num_channels not in LAYOUTS or not MIN_RATE <= rate <= MAX_RATE:
-            raise ValueError(
-                f"sound has {num_channels} channels at {rate} Hz, expected 1 or 2 channels at "
-                f"{MIN_RATE} to {MAX_RATE} Hz"
-            )
+        check_form(rate, num_channels)
         if len(samples) % (2 * num_channels):
             raise ValueError(
                 f"sound has {len(samples)} bytes, expected a multiple of {2 * num_channels}: "
@@ -49,6 +45,15 @@ class RawSound:
     def clear(self) -> None:
         """Forget the stream; what follows begins a new one."""
         self._resampler = None
+
+
+def check_form(rate: int, num_channels: int) -> None:
+    """ValueError for a rate or a number of channels that is not taken."""
+    if num_channels not in LAYOUTS or not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(
+            f"sound has {num_channels} channels at {rate} Hz, expected 1 or 2 channels at "
+            f"{MIN_RATE} to {MAX_RATE} Hz"
+        )
 
 
 def _joined(frames: list[av.AudioFrame]) -> Array:
