@@ -18,6 +18,7 @@ from live_avatar_client.command import arguments
 from live_avatar_client.command.arguments import checked_text, checked_url
 from live_avatar_client.command.ending import held, kept, reporting, run
 from live_avatar_client.command.figures import Figures
+from live_avatar_client.command.gateway import gateway, token
 from live_avatar_client.command.talk import show, speech_of
 from live_avatar_client.files import check_apart, shown
 from live_avatar_client.live.threaded import ThreadedLiveSession
@@ -226,6 +227,10 @@ def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) 
     _report({**rows, "model": model, "model_ready": answer.model_ready}, as_json)
     if not (answer.ready and answer.model_ready):
         raise AvatarError(answer.words or f"the server at {url} is not ready")
+
+
+app.command()(gateway)
+app.command()(token)
 
 
 def main() -> None:
