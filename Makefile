@@ -5,6 +5,7 @@ VENV ?= .venv
 GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
+GATEWAY_PORT ?= 8080
 READY_PORT ?= 8003
 PORTRAIT ?= examples/portrait.png
 SPEECH ?= examples/speech.flac
@@ -28,7 +29,7 @@ RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 
 # A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
-SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT PORTRAIT SPEECH OUT REPOSITORY \
+SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT GATEWAY_PORT PORTRAIT SPEECH OUT REPOSITORY \
 	ARTIFACTS HOURS BACKEND GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
 	DTYPE EXPORTED RELEASED
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
@@ -52,7 +53,8 @@ SERVER := $(RUN) -m deploy.server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help python settings setup setup-dev fetch repository serve stop drain status demo test test-quick test-slow lint format \
+.PHONY: help python settings setup setup-dev fetch repository serve stop drain status demo gateway test test-quick test-slow \
+	test-browser lint format \
 	prepare export engines compiler compile-check gpu-plan doctor verify parity-ladder train-demo \
 	bench load-test clean
 
@@ -98,6 +100,13 @@ status: python  ## say whether the server of make serve is ready
 demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository "$$REPOSITORY" --image "$$PORTRAIT" --audio "$$SPEECH" --out "$$OUT"
 
+gateway: setup-gateway fetch repository  ## talk with the avatar in a browser: a page at port GATEWAY_PORT=8080; Ctrl-C ends it
+	@$(RUN) -m deploy.gateway --repository "$$REPOSITORY" --port "$$GATEWAY_PORT"
+
+.PHONY: setup-gateway setup-browser
+setup-gateway: settings
+	@"$$PYTHON" -m deploy.setup_venv gateway --venv "$$VENV"
+
 test: lint fetch repository compiler  ## lint, run the tests but the slow ones, compile the graphs
 	@$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=
@@ -110,6 +119,19 @@ test-quick: setup-dev  ## run pure logic and fakes alone: no torch, no server, u
 test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones too
 	@$(RUN) -m tests.support.programs
 	@$(RUN) -m pytest -m "not gpu"
+
+.PHONY: test-agents
+test-agents: settings fetch  ## test the faces for Pipecat and LiveKit Agents, in an environment of their own
+	@"$$PYTHON" -m deploy.setup_venv agents --venv build/agents-venv
+	@build/agents-venv/bin/python3 -m pytest -q tests/client/agents
+
+setup-browser: settings
+	@command -v chromium > /dev/null || \
+		{ echo "error: there is no program chromium: apt-get install chromium" >&2; exit 1; }
+	@"$$PYTHON" -m deploy.setup_venv browser --venv "$$VENV"
+
+test-browser: setup-browser fetch  ## test the gateway's page in Chromium; screenshots in out/
+	@$(RUN) -m pytest -q tests/browser
 
 lint: setup-dev  ## check style and types
 	@$(RUN) -m ruff check .

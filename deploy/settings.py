@@ -31,6 +31,8 @@ def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
     _check_number(given, "GPU_MEMORY_GB", float, 1, 10_000)
     texts = default_texts(given).items()
     Ports(**{name: parse_port(text, f"{name.upper()}_PORT") for name, text in texts})
+    if gateway := given.get("GATEWAY_PORT", ""):
+        parse_port(gateway, "GATEWAY_PORT")
     _check_artifacts(given.get("ARTIFACTS", ""))
 
 

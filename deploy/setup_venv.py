@@ -1,7 +1,11 @@
 """Make the virtual environment `.venv` from the locked requirements.
 
     python3 -m deploy.setup_venv run      what the server's models, the client and the demo need
+    python3 -m deploy.setup_venv gateway  that, and what the gateway for browsers needs
     python3 -m deploy.setup_venv dev      that, and tests, linters, torch, ONNX export
+    python3 -m deploy.setup_venv browser  that, and what drives a browser in tests
+    python3 -m deploy.setup_venv agents --venv build/agents-venv
+                                          run, Pipecat, LiveKit Agents and pytest
 
 Every package is pinned and checked by its sha256. A stamp in the environment holds the hash of
 the locks it was made from, so a second run with the same locks does nothing.
@@ -20,11 +24,16 @@ from deploy.outcome import exit_code, say
 
 REPO = checkout.REPO
 LOCKS = REPO / "requirements"
-SPACE_MB = {"run": 500, "dev": 2000}
+SPACE_MB = {"run": 500, "gateway": 560, "dev": 2000, "browser": 2200, "agents": 900}
 """Of the disk, for a new environment: 430 MB, and 1.7 GB with the CPU build of torch."""
+TORCH = ("torch-cpu.lock", "torch.lock", "torch-cuda.lock")
+CHAIN = ("run", "gateway", "dev", "browser")  # every kind holds what those before it hold
 LOCK_FILES = {
     "run": ("run.lock",),
-    "dev": ("dev.lock", "torch-cpu.lock", "torch.lock", "torch-cuda.lock"),
+    "gateway": ("run.lock", "gateway.lock"),
+    "dev": ("dev.lock", "gateway.lock", *TORCH),
+    "browser": ("dev.lock", "gateway.lock", "browser.lock", *TORCH),
+    "agents": ("run.lock", "pipecat.lock", "livekit.lock", "agents.lock"),
 }
 
 
@@ -39,9 +48,10 @@ def stamp_text(kind: str, locks: Path = LOCKS, client: Path = REPO / "client") -
 
 
 def setup(folder: Path, kind: str) -> None:
-    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. `dev`
-    holds everything of `run`: an environment set up for `dev` serves both."""
-    if is_current(folder, "dev") or is_current(folder, kind):
+    """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. An
+    environment that was set up for a later kind of the chain serves this one, too."""
+    kinds = CHAIN[CHAIN.index(kind) :] if kind in CHAIN else (kind,)
+    if any(is_current(folder, later) for later in kinds):
         return
     checkout.check_writable(folder)
     python = folder / "bin" / "python3"
@@ -50,10 +60,10 @@ def setup(folder: Path, kind: str) -> None:
             raise RuntimeError(f"{folder} is not a virtual environment; it is not overwritten")
         checkout.check_space(folder, SPACE_MB[kind])
         _make(folder)
-    if kind == "run":
-        _pip(python, "run.lock")
-    else:
-        _pip(python, "dev.lock")
+    for lock in LOCK_FILES[kind]:
+        if lock not in TORCH:
+            _pip(python, lock)
+    if TORCH[0] in LOCK_FILES[kind]:
         _install_torch(python)
     _link_client(python)
     _stamp(folder, kind).write_text(stamp_text(kind))

@@ -48,6 +48,18 @@ def check_health(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 
         return _health(channel, url, model, timeout_s)
 
 
+def num_sessions(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> int:
+    """How many sessions the server's model holds at once; AvatarError when it can't be asked."""
+    with open_channel(url) as channel:
+        health = _health(channel, url, model, timeout_s)
+        if not health.model_ready:
+            raise AvatarError(health.words)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answer = stub.ModelConfig(service_pb2.ModelConfigRequest(name=model), timeout=timeout_s)
+    stated = answer.config.parameters["max_sessions"].string_value
+    return int(stated) if stated.isdigit() else 1
+
+
 def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> Health:
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     try:

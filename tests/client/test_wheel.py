@@ -56,6 +56,13 @@ def test_the_installed_client_has_its_command(installed: Path) -> None:
         assert all(name in said for name in ("stream", "generate", "health"))
 
 
+def test_the_installed_client_has_the_page_of_the_gateway(installed: Path) -> None:
+    """Files that are no modules stay behind unless they are named."""
+    page = Path("live_avatar_client/gateway/page")
+    files = {path.name for path in (ROOT / "client" / page).iterdir()}
+    assert files == {path.name for path in (installed / page).iterdir()}
+
+
 def test_the_installed_client_gives_its_public_names(installed: Path) -> None:
     """The names that programs import, from the wheel and not from here."""
     code = (

@@ -26,7 +26,7 @@ BAD_SETTINGS = [
     ("GRPC_PORT=abc", "GRPC_PORT is 'abc', wanted a port 1..65535"),
     ("HTTP_PORT=65536", "HTTP_PORT is '65536', wanted a port"),
     ("METRICS_PORT=-1", "METRICS_PORT is '-1', wanted a port"),
-    ("GRPC_PORT=8000", "the three ports must differ"),
+    ("GRPC_PORT=8000", "the ports must differ"),
     ("PYTHON=/no/such python", "there is no program /no/such python: name a Python"),
     ("ARTIFACTS=my graphs", "ARTIFACTS is 'my graphs', a folder with a space"),
 ]

@@ -89,13 +89,18 @@ class Plan:
         return self._speech.seconds
 
     @property
+    def is_silent(self) -> bool:
+        """Whether nothing is to be said, nor what was sent still to be shown."""
+        return not len(self._speech) and self._mirror.is_silent
+
+    @property
     def position(self) -> int:
         """The stream's next frame to be shown."""
         return self._mirror.position
 
     def feed(self, samples: Array, now_s: float) -> None:
         """Add int16 [n] to what is to be said; ValueError beyond `MAX_QUEUED_S`."""
-        was_silent = not len(self._speech) and self._mirror.is_silent
+        was_silent = self.is_silent
         self._speech.append(samples, now_s)
         if was_silent and len(samples):
             self._begun_s = now_s
