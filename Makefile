@@ -120,6 +120,11 @@ test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones 
 	@$(RUN) -m tests.support.programs
 	@$(RUN) -m pytest -m "not gpu"
 
+.PHONY: test-agents
+test-agents: settings fetch  ## test the faces for Pipecat and LiveKit Agents, in an environment of their own
+	@"$$PYTHON" -m deploy.setup_venv agents --venv build/agents-venv
+	@build/agents-venv/bin/python3 -m pytest -q tests/client/agents
+
 setup-browser: settings
 	@command -v chromium > /dev/null || \
 		{ echo "error: there is no program chromium: apt-get install chromium" >&2; exit 1; }

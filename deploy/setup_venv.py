@@ -4,6 +4,8 @@
     python3 -m deploy.setup_venv gateway  that, and what the gateway for browsers needs
     python3 -m deploy.setup_venv dev      that, and tests, linters, torch, ONNX export
     python3 -m deploy.setup_venv browser  that, and what drives a browser in tests
+    python3 -m deploy.setup_venv agents --venv build/agents-venv
+                                          run, Pipecat, LiveKit Agents and pytest
 
 Every package is pinned and checked by its sha256. A stamp in the environment holds the hash of
 the locks it was made from, so a second run with the same locks does nothing.
@@ -22,14 +24,16 @@ from deploy.outcome import exit_code, say
 
 REPO = checkout.REPO
 LOCKS = REPO / "requirements"
-SPACE_MB = {"run": 500, "gateway": 560, "dev": 2000, "browser": 2200}
+SPACE_MB = {"run": 500, "gateway": 560, "dev": 2000, "browser": 2200, "agents": 900}
 """Of the disk, for a new environment: 430 MB, and 1.7 GB with the CPU build of torch."""
 TORCH = ("torch-cpu.lock", "torch.lock", "torch-cuda.lock")
-LOCK_FILES = {  # every kind holds what those before it hold
+CHAIN = ("run", "gateway", "dev", "browser")  # every kind holds what those before it hold
+LOCK_FILES = {
     "run": ("run.lock",),
     "gateway": ("run.lock", "gateway.lock"),
     "dev": ("dev.lock", "gateway.lock", *TORCH),
     "browser": ("dev.lock", "gateway.lock", "browser.lock", *TORCH),
+    "agents": ("run.lock", "pipecat.lock", "livekit.lock", "agents.lock"),
 }
 
 
@@ -45,9 +49,9 @@ def stamp_text(kind: str, locks: Path = LOCKS, client: Path = REPO / "client") -
 
 def setup(folder: Path, kind: str) -> None:
     """Bring the environment in `folder` to what the locks say; `RuntimeError` if pip fails. An
-    environment that was set up for a later kind serves this one, too."""
-    kinds = list(LOCK_FILES)
-    if any(is_current(folder, later) for later in kinds[kinds.index(kind) :]):
+    environment that was set up for a later kind of the chain serves this one, too."""
+    kinds = CHAIN[CHAIN.index(kind) :] if kind in CHAIN else (kind,)
+    if any(is_current(folder, later) for later in kinds):
         return
     checkout.check_writable(folder)
     python = folder / "bin" / "python3"

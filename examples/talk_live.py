@@ -7,7 +7,6 @@ A file plays the agent, whose speech comes in bursts. Feed what your own synthes
 
 import argparse
 import asyncio
-import wave
 
 import numpy as np
 
@@ -24,20 +23,16 @@ async def agent(face: LiveSession, sentence: np.ndarray) -> None:
 
 
 async def talk(args: argparse.Namespace) -> None:
-    frames = []
-    async with LiveSession(image=args.image, url=args.url) as face:
-        talking = asyncio.create_task(agent(face, np.concatenate(list(read_audio(args.audio)))))
-        async for frame in face.frames():  # show frame.picture and play frame.sound, now
-            frames.append(frame)
-            if frame.index >= args.seconds * 25:
-                break
-        await talking
-        print(face.statistics())
-    with wave.open(f"{args.out}.wav", "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes(np.concatenate([frame.sound for frame in frames]).tobytes())
-    with VideoWriter(args.out, audio_path=f"{args.out}.wav", scale=None) as writer:
-        writer.write(np.stack([frame.picture for frame in frames]))
+    sentence = np.concatenate(list(read_audio(args.audio)))
+    with VideoWriter(args.out, sound_rate=16_000, scale=None) as writer:
+        async with LiveSession(image=args.image, url=args.url) as face:
+            talking = asyncio.create_task(agent(face, sentence))
+            async for frame in face.frames():  # show frame.picture and play frame.sound, now
+                writer.write(frame.picture[None], frame.sound)
+                if frame.index >= args.seconds * 25:
+                    break
+            await talking
+            print(face.statistics())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from live_avatar_client import VideoWriter
+from live_avatar_client import VideoWriter, read_audio
 from tests.client.test_audio import tone, write_sound
 
 
@@ -44,6 +44,25 @@ def test_frames_come_back_in_number_order_and_colour(tmp_path: Path) -> None:
     for column in (20, 76):
         difference = got[:, 32, column].astype(int) - sent[:, 32, column]
         assert np.abs(difference).max() <= 6
+
+
+def test_samples_come_with_their_frames(tmp_path: Path) -> None:
+    """A live face has no file of its sound: every picture brings its 40 ms."""
+    wave = np.round(8000 * np.sin(np.arange(16_000) / 16_000 * 2 * np.pi * 440)).astype(np.int16)
+    with VideoWriter(tmp_path / "a.mp4", sound_rate=16_000) as writer:
+        for picture, sound in zip(pictures(25), wave.reshape(25, 640), strict=True):
+            writer.write(picture[None], sound)
+    _, video_s, sound_s = read_back(tmp_path / "a.mp4")
+    assert video_s == pytest.approx(1.0)
+    assert sound_s == pytest.approx(1.0, abs=0.07)  # AAC pads to frames of 1024 samples
+    heard = np.concatenate(list(read_audio(tmp_path / "a.mp4")))[:16_000]
+    assert np.corrcoef(heard[:12_000], wave[:12_000])[0, 1] > 0.99
+
+
+def test_sound_has_one_source(tmp_path: Path) -> None:
+    """Two would be written one above the other."""
+    with pytest.raises(ValueError, match="not both"):
+        VideoWriter(tmp_path / "a.mp4", sound_rate=16_000, audio_path="speech.wav")
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 11_025])

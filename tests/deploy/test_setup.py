@@ -48,10 +48,19 @@ def test_dev_lock_holds_run_lock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "base"), [("gateway", "run"), ("gateway", "dev"), ("browser", "dev")]
+    ("kind", "base"),
+    [
+        ("gateway", "run"),
+        ("gateway", "dev"),
+        ("browser", "dev"),
+        ("pipecat", "run"),
+        ("livekit", "run"),
+        ("livekit", "pipecat"),
+        ("agents", "dev"),
+    ],
 )
 def test_what_is_added_changes_no_version_below(kind: str, base: str) -> None:
-    """The gateway's packages would else pull numpy or PyAV away under the server."""
+    """Packages of an extra would else pull numpy or PyAV away under the server and the client."""
     added = requirements(REPO / "requirements" / f"{kind}.lock")
     below = requirements(REPO / "requirements" / f"{base}.lock")
     assert {name: entry for name, entry in added.items() if below.get(name, entry) != entry} == {}
@@ -64,7 +73,10 @@ def test_run_lock_has_no_torch_and_an_old_numpy() -> None:
     assert run["numpy"].startswith("1.")
 
 
-@pytest.mark.parametrize("kind", ["run", "dev", "gateway", "browser"])
+KINDS = ["run", "dev", "gateway", "browser", "pipecat", "livekit", "agents"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_lock_holds_what_its_source_asks_for(kind: str) -> None:
     """A package added to the .in file and not compiled would be missing after `make setup`."""
     lines = (REPO / "requirements" / f"{kind}.in").read_text().splitlines()
@@ -135,6 +147,8 @@ def test_second_setup_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     setup_venv.setup(tmp_path, "dev")
     setup_venv.setup(tmp_path, "run")  # an environment for dev serves these, too
     setup_venv.setup(tmp_path, "gateway")
+    with pytest.raises(pytest.fail.Exception, match="pip was called"):
+        setup_venv.setup(tmp_path, "agents")  # which has no linters, and dev no agents
 
 
 def test_stamp_follows_the_locks(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from live_avatar_client.command.arguments import checked_text, checked_url
 from live_avatar_client.command.ending import held, kept, reporting, run
 from live_avatar_client.command.figures import Figures
 from live_avatar_client.command.gateway import gateway, token
+from live_avatar_client.command.talk import show, speech_of
 from live_avatar_client.files import check_apart, shown
-from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, AvatarError, Block
+from live_avatar_client.live.threaded import ThreadedLiveSession
+from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, SAMPLE_RATE, AvatarError, Block
 from live_avatar_client.requests import PICTURES
 from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream
 from live_avatar_client.session import Session
@@ -103,6 +105,50 @@ def stream(
     if not figures.num_frames:
         raise AvatarError(f"the server at {url} sent no frames")
     _report({"out": str(out), **figures.summary()}, as_json)
+
+
+_TALK_EXAMPLES = """
+Examples
+
+  espeak-ng --stdout "Good morning." | live-avatar talk --image me.jpg --out morning.mp4
+
+  Bare 16-bit samples, as many synthesisers write them:
+
+  my-tts "Good morning." | live-avatar talk --image me.jpg --rate 24000 --out morning.mp4
+"""
+
+
+@app.command(epilog=_TALK_EXAMPLES)
+def talk(
+    image: Annotated[Path, typer.Option(readable=False, help=f"The face to animate: {PICTURES}.")],
+    out: Out,
+    rate: Annotated[int, typer.Option(help="Samples per second, where no WAV says it.")] = 16_000,
+    channels: Annotated[int, typer.Option(help="1, or 2 interleaved; where no WAV says it.")] = 1,
+    prompt: Annotated[str | None, Prompt] = None,
+    seed: Seed = None,
+    options: Annotated[str | None, typer.Option(help="Server options, a JSON object.")] = None,
+    url: Url = DEFAULT_URL,
+    model: Model = MODEL,
+    scale: Scale = 0,
+    as_json: Json = False,
+) -> None:
+    """Give speech that a program pipes in a face, live, and write the video of it."""
+    checked_text("--model", model)
+    check_apart(out, "image", image)
+    face = ThreadedLiveSession(
+        image=image,
+        prompt=prompt,
+        seed=seed,
+        options=arguments.parsed_options(options),
+        url=checked_url(url),
+        model=model,
+    )
+    writer = VideoWriter(out, sound_rate=SAMPLE_RATE, scale=scale or None)
+    seen = show(face, speech_of(sys.stdin, rate, channels), writer, out)
+    rows = {"frames": seen.frames, "late": seen.late, "held": seen.held, "skipped": seen.skipped}
+    first_ms = None if seen.first_frame_s is None else round(1000 * seen.first_frame_s, 1)
+    onset_ms = round(1000 * seen.onset_s.p50, 1) if seen.onset_s.count else None
+    _report({"out": str(out), "ttff_ms": first_ms, "onset_ms": onset_ms, **rows}, as_json)
 
 
 _GENERATE_EXAMPLES = """

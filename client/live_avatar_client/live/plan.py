@@ -11,9 +11,9 @@ A block starts when its first frame is due in `lead_s`; that is when its sound i
 there is some, else exact zeros. So nothing is rendered ahead of the viewer. When speech comes to an
 idle face, or an interruption to one that speaks, the rest of what it has is given up:
 
-    it is showing its newest block        that block is made again, with other sound from the first
-                                          frame on that will be there in time
-    its newest block is still to come     the next block starts at once; of its frames, the first
+    its newest block was just begun       that block is made again, with other sound from the first
+    to be shown                           frame on that will be there in time
+    else                                  the next block starts at once; of its frames, the first
                                           ones are the look-ahead of what was sent before
 
 Frames before those with new sound are left out when these come: few, or most of a block.
@@ -35,7 +35,7 @@ FRAME_S = 1 / FPS
 MAX_LEAD_S = 5.0
 """A server that needs longer for a block is slower than real time, and no lead helps."""
 _ROOM_S = 0.02  # between a block's coming and its being due
-_RELIEF = 0.95  # per block: what one slow block asked for is forgotten in a quarter of a minute
+_RELIEF = 0.9  # per block: what one slow block asked for is soon forgotten
 _TIMED = 16  # blocks whose time tells how long the next one takes
 _USUAL = 95  # percentile of these
 
@@ -89,13 +89,18 @@ class Plan:
         return self._speech.seconds
 
     @property
+    def is_silent(self) -> bool:
+        """Whether nothing is to be said, nor what was sent still to be shown."""
+        return not len(self._speech) and self._mirror.is_silent
+
+    @property
     def position(self) -> int:
         """The stream's next frame to be shown."""
         return self._mirror.position
 
     def feed(self, samples: Array, now_s: float) -> None:
         """Add int16 [n] to what is to be said; ValueError beyond `MAX_QUEUED_S`."""
-        was_silent = not len(self._speech) and self._mirror.is_silent
+        was_silent = self.is_silent
         self._speech.append(samples, now_s)
         if was_silent and len(samples):
             self._begun_s = now_s
@@ -223,14 +228,15 @@ class Plan:
 
     def _changeable(self, now_s: float) -> int | None:
         """The first frame that may give way if the newest block is made again now. None while that
-        block is still to come, and where it would be over before or is not being shown yet."""
+        block is still to come or to be shown, and where its rest would not leave the next one its
+        lead: then the server would have two to make at once, and words would be torn."""
         if self._under_way or self._num_started == 0:
             return None
         usual_s = float(np.percentile(self._took_s, _USUAL))
         ticks = math.ceil((now_s + usual_s - self.next_tick_s) * FPS)
         frame = max(self.position + ticks, self._resume)
-        is_in_newest = self._next_frame - self.frames_per_block <= frame < self._next_frame
-        return frame if is_in_newest else None
+        last = self._next_frame - math.ceil(self.lead_s * FPS)
+        return frame if self._next_frame - self.frames_per_block <= frame <= last else None
 
     def _make_again(self, frame: int, now_s: float, *, speaks: bool) -> Order:
         """The newest block, with other sound from this frame on. Behind an interruption the sound

@@ -143,6 +143,12 @@ class LiveSession:
         self._advance()
         return generation
 
+    @property
+    def is_speaking(self) -> bool:
+        """Whether speech waits to be said, or is still to be shown; False after the end."""
+        is_alive = not self._is_closed and self._sequence.error is None
+        return is_alive and not self._opened().is_silent
+
     async def set_prompt(self, prompt: str) -> None:
         """Go on under another prompt. AvatarError where the server can't; the talk goes on then."""
         self._alive()

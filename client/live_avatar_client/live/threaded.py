@@ -45,6 +45,10 @@ class ThreadedLiveSession:
     def interrupt(self) -> int:
         return self._call(self._face.interrupt)
 
+    @property
+    def is_speaking(self) -> bool:
+        return self._call(lambda: self._face.is_speaking)
+
     def set_prompt(self, prompt: str) -> None:
         self._wait(self._face.set_prompt(prompt))
 

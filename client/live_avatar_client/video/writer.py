@@ -21,7 +21,7 @@ import numpy as np
 from live_avatar_client.files import check_apart, file_url, shown, words
 from live_avatar_client.protocol import FPS, Array
 from live_avatar_client.sound.decoder import open_sound
-from live_avatar_client.video.sound_track import SoundTrack
+from live_avatar_client.video.sound_track import SampleTrack, SoundTrack
 
 _FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _MIN_SIDE, MAX_SIDE = 256, 8192
@@ -36,7 +36,8 @@ class VideoWriter:
 
     `size` is (width, height) of the frames, taken from the first ones when None. `scale` enlarges
     by a whole factor, because players show a stamp of 64 x 64 badly; None brings the short side to
-    256 pixels. `audio_path` is any file with sound, which is cut where the video ends.
+    256 pixels. `audio_path` is any file with sound, which is cut where the video ends; with
+    `sound_rate` in its place, mono samples come with the frames.
 
     The file appears under its name when it is closed, with all frames written so far, also when an
     exception ends the video early. Without a frame, or when the disk fails, an older one stays as
@@ -50,6 +51,7 @@ class VideoWriter:
         fps: int = FPS,
         size: tuple[int, int] | None = None,
         audio_path: str | Path | None = None,
+        sound_rate: int | None = None,
         scale: int | None = 1,
         crf: int = 18,
     ) -> None:
@@ -63,13 +65,16 @@ class VideoWriter:
             raise self._unwritable(f"{shown(self._path.parent)} is not a folder")
         if self._path.suffix.lower() not in _FORMATS:
             raise self._unwritable(f"expected {', '.join(_FORMATS)}")
+        if audio_path is not None and sound_rate is not None:
+            raise ValueError("sound is that of audio_path, or comes at sound_rate, not both")
         if audio_path is not None:
             check_apart(path, "audio", audio_path)
-        self._audio_path, self._size = audio_path, size
+        self._audio_path, self._sound_rate, self._size = audio_path, sound_rate, size
         self._target: Target | None = None
         self._container: av.container.OutputContainer | None = None
         self._video: av.video.VideoStream
         self._sound: SoundTrack | None = None
+        self._samples: SampleTrack | None = None
         self._ended = False
         self.num_frames = 0
         self.kept = False  # whether the file has appeared
@@ -97,8 +102,8 @@ class VideoWriter:
                 self._target = Target(self._path)
         return self._target
 
-    def write(self, frames: Array) -> None:
-        """Append uint8 RGB frames [T, H, W, 3]."""
+    def write(self, frames: Array, sound: Array | None = None) -> None:
+        """Append uint8 RGB frames [T, H, W, 3], and with `sound_rate` their int16 samples [S]."""
         self._check_going_on()
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
             raise ValueError(
@@ -115,6 +120,8 @@ class VideoWriter:
                 self.num_frames += 1
             if self._sound is not None:
                 self._sound.write_until(Fraction(self.num_frames, self._fps))
+            if self._samples is not None and sound is not None:
+                self._samples.append(sound[None] / np.float32(32768))
 
     def close(self) -> None:
         """Finish the file and let it appear; the first call counts."""
@@ -129,6 +136,8 @@ class VideoWriter:
                     container.mux(self._video.encode(None))
                     if self._sound is not None:
                         self._sound.finish(Fraction(self.num_frames, self._fps))
+                    if self._samples is not None:
+                        self._samples.finish()
                     container.close()
                     target.keep()
                     self.kept = True
@@ -161,6 +170,8 @@ class VideoWriter:
         context.color_range = _LIMITED_RANGE
         if self._audio_path is not None:
             self._sound = SoundTrack(container, self._audio_path)
+        if self._sound_rate is not None:
+            self._samples = SampleTrack(container, self._sound_rate, 1)
         return container
 
     def _converted(self, picture: Array) -> av.VideoFrame:

@@ -351,11 +351,11 @@ def test_an_idle_face_begins_to_speak_and_is_stopped_without_a_jump() -> None:
     async def talk(face: LiveSession) -> tuple[list[LiveFrame], int]:
         seen = []
         async for frame in until(face, 3.0):
-            seen.append(frame)
-            if frame.index == 24 + 1:  # early in a block, whose answer is there
-                face.feed(speech(3.0))
-            if frame.index == 60:
+            if frame.index in (24, 25):  # a block has just begun to be shown
+                face.feed(speech(1.5))
+            if frame.index > 50 and frame.block > seen[-1].block and not frame.generation:
                 face.interrupt()
+            seen.append(frame)
         assert face.statistics().held <= 2
         return seen, face.statistics().made_again
 
@@ -383,3 +383,23 @@ def test_nothing_is_logged_by_a_session_that_ends_well(caplog: pytest.LogCapture
         held(talk)
     assert [r.message for r in caplog.records if "selector" not in r.message] == []
     assert [t.name for t in threading.enumerate() if t.name.startswith("avatar-")] == []
+
+
+def test_it_speaks_from_feeding_until_the_last_frame_was_shown() -> None:
+    """Who waits for the end of a sentence would else cut it off, or wait for ever."""
+
+    async def talk(face: LiveSession) -> None:
+        assert not face.is_speaking
+        face.feed(speech(0.5))
+        assert face.is_speaking
+        seen = await frames_for(face, 2.0)
+        assert sum(f.is_speech for f in seen) == 13
+        assert not face.is_speaking
+        face.feed(speech(5.0))
+        face.interrupt()
+        assert not face.is_speaking
+        face.feed(speech(5.0))
+        await face.close()
+        assert not face.is_speaking
+
+    held(talk)

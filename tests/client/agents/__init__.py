@@ -1,0 +1,1 @@
+"""Against the frameworks' own pipelines and runners, which `make test-agents` installs."""
