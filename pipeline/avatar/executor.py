@@ -86,13 +86,16 @@ class AvatarExecutor(Executor):
         inputs = {"audio_features": audio_features}
         return self.calls.call("audio_tokens", inputs, ["audio_local", "audio_global"])
 
-    def step(self, stage: int, session: int, tick: int, block: int, **tensors: Any) -> Array:
-        """Denoise; tensors as in `Stage.step`. Returns the latent."""
+    def step(
+        self, stage: int, session: int, tick: int, block: int, gives_sink: bool, **tensors: Any
+    ) -> tuple[Array, Array | None]:
+        """Denoise; tensors as in `Stage.step`. The latent, and what the sink holds then if that is
+        wanted: the tensor `sink` of the other stages' step."""
         given = {"block": np.array([block], np.int64), **tensors}
-        latent = self.calls.step(self.stages[stage], session, tick, given)
+        asked, sink = (self.stages[stage], session, tick, given), None
+        if gives_sink:
+            latent, sink = self.calls.step_and_read(*asked, "sink")
+        else:
+            latent = self.calls.step(*asked)
         assert latent is not None, "a stage answered without a latent"
-        return latent
-
-    def sink(self, session: int) -> Array:
-        """What the first stage's sink holds; the tensor `sink` of the others' next step."""
-        return self.calls.read(self.stages[0], session, "sink")
+        return latent, sink

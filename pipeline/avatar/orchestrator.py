@@ -8,6 +8,7 @@ The audio models have a station of their own: one block is heard at a time, ahea
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self.post(self._on_sound, work, None)
 
     def _step(self, stage: int, work: BlockWork) -> bool:
-        tensors = {"latent": work.latent, **work.input.audio_tokens}
+        tensors: dict[str, Any] = {"latent": work.latent, **work.input.audio_tokens}
         tensors["sink_distance"] = work.sink_distance
         if stage == 0 and work.prompt is not None:
             work.text = self.executor.text(work.prompt)
@@ -109,11 +110,11 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             tensors["sink"] = work.sink
         elif work.reference is not None:
             tensors["reference"] = work.reference
-        session = work.session.id
-        work.latent = self.executor.step(stage, session, work.tick, work.block, **tensors)
         is_new = work.block == 0 or work.reference is not None or work.text is not None
-        if self.executor.sends_sink and stage == 0 and is_new:
-            work.sink = self.executor.sink(session)
+        gives_sink = self.executor.sends_sink and stage == 0 and is_new
+        place = stage, work.session.id, work.tick, work.block
+        work.latent, sink = self.executor.step(*place, gives_sink, **tensors)
+        work.sink = sink if gives_sink else work.sink
         return True
 
     # The control thread

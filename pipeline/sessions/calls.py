@@ -52,8 +52,10 @@ class Calls(Protocol):
         """Have a model do what is the session's tick number `tick` there, counted from 0. None if
         that makes nothing."""
 
-    def read(self, model: str, session: int, what: str) -> Array:
-        """What a model holds of a session, by name."""
+    def step_and_read(
+        self, model: str, session: int, tick: int, inputs: Arrays, what: str
+    ) -> tuple[Array | None, Array]:
+        """`step`, and what the model holds of the session after it, by name."""
 
     def close(self, session: int) -> None:
         """Free the session at every model; never raises."""
@@ -127,8 +129,11 @@ class LocalCalls:
         worker = self.workers[model]
         return in_turn(lambda: worker.step(session, tick, dict(inputs)).result())
 
-    def read(self, model: str, session: int, what: str) -> Array:
-        return self.workers[model].read(session, what).result()
+    def step_and_read(
+        self, model: str, session: int, tick: int, inputs: Arrays, what: str
+    ) -> tuple[Array | None, Array]:
+        made = self.step(model, session, tick, inputs)
+        return made, self.workers[model].read(session, what).result()
 
     def close(self, session: int) -> None:
         for worker in self.workers.values():

@@ -83,10 +83,24 @@ class ReplayedCalls:
                 self._kept[model, session] = Kept(_copied(tensors[model]))
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
+        def step() -> Array | None:
+            return self.calls.step(model, session, tick, inputs)
+
+        return self._kept_step(model, session, tick, inputs, step)
+
+    def step_and_read(
+        self, model: str, session: int, tick: int, inputs: Arrays, what: str
+    ) -> tuple[Array | None, Array]:
+        def step() -> tuple[Array | None, Array]:
+            return self.calls.step_and_read(model, session, tick, inputs, what)
+
+        return self._kept_step(model, session, tick, inputs, step)
+
+    def _kept_step(
+        self, model: str, session: int, tick: int, inputs: Arrays, step: Callable[[], T]
+    ) -> T:
         while True:
-            result, begun = self._surviving(
-                model, session, lambda: self.calls.step(model, session, tick, inputs)
-            )
+            result, begun = self._surviving(model, session, step)
             with self._lock:
                 kept = self._kept.get((model, session))
                 if kept is None:
@@ -95,9 +109,6 @@ class ReplayedCalls:
                 if kept.begun == begun:
                     return result
             # It was brought back in between, without this step.
-
-    def read(self, model: str, session: int, what: str) -> Array:
-        return self._surviving(model, session, lambda: self.calls.read(model, session, what))[0]
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
         self.calls.reopen(model, session, tensors, tick)

@@ -36,7 +36,7 @@ class StepTensors(NamedTuple):
 
     output: str  # what a step gives
     held: str | None = None
-    """What may be read of a session between two steps: an output that is asked for alone."""
+    """What may be read of a session after a step: an output that is made if it is asked for."""
 
 
 class BlsCalls:
@@ -95,13 +95,14 @@ class BlsCalls:
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
         output = self.holders[model].output
-        numbered = {TICK: np.array([tick], np.int64), **inputs}
-        step = partial(self.call, model, numbered, [output], correlation_id=session, flags=0)
-        return in_turn(step).get(output)
+        return self._step(model, session, tick, inputs, [output]).get(output)
 
-    def read(self, model: str, session: int, what: str) -> Array:
-        sequence = {"correlation_id": session, "flags": 0}
-        return self.call(model, FIRST, [what], **sequence)[what]
+    def step_and_read(
+        self, model: str, session: int, tick: int, inputs: Arrays, what: str
+    ) -> tuple[Array | None, Array]:
+        output = self.holders[model].output
+        found = self._step(model, session, tick, inputs, [output, what])
+        return found.get(output), found[what]
 
     def close(self, session: int) -> None:
         end_of = partial(self.call, outputs=[], correlation_id=session, flags=END)
@@ -112,6 +113,13 @@ class BlsCalls:
 
     def stop(self) -> None:
         self._pool.shutdown()
+
+    def _step(
+        self, model: str, session: int, tick: int, inputs: Arrays, outputs: list[str]
+    ) -> dict[str, Array]:
+        numbered = {TICK: np.array([tick], np.int64), **inputs}
+        step = partial(self.call, model, numbered, outputs, correlation_id=session, flags=0)
+        return in_turn(step)
 
     def call(
         self, model: str, inputs: Arrays, outputs: list[str], **sequence: int

@@ -175,16 +175,17 @@ class SessionModel(Model):
 
     def _answer(self, request: Any) -> Any:
         try:
-            held = self.step_tensors.held
-            if held and list(request.requested_output_names()) == [held]:
-                read = self.worker.read(request.correlation_id(), held).result()
-                return pb.InferenceResponse([pb.Tensor(held, read)])
             result = self._take(request)
+            held, read = self.step_tensors.held, None
+            if held is not None and held in request.requested_output_names():
+                read = self.worker.read(request.correlation_id(), held).result()
         except Exception as error:  # the worker has logged what is a fault of the device
             return pb.InferenceResponse(error=pb.TritonError(str(error)))
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
         outputs = [] if result is None else [pb.Tensor(self.step_tensors.output, result)]
+        if held is not None and read is not None:
+            outputs.append(pb.Tensor(held, read))
         return pb.InferenceResponse(outputs)
 
     def _take(self, request: Any) -> Array | None:

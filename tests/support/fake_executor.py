@@ -66,7 +66,9 @@ class FakeExecutor:
     def text(self, request: AvatarRequest) -> np.ndarray:
         return np.full((1, 1, 1), len(request.prompt or ""), np.float32)
 
-    def step(self, stage: int, session: int, tick: int, block: int, **tensors: Any) -> np.ndarray:
+    def step(
+        self, stage: int, session: int, tick: int, block: int, gives_sink: bool, **tensors: Any
+    ) -> tuple[np.ndarray, None]:
         if self.fail_at == (stage, session, block):
             raise RuntimeError(f"stage {stage} broke")
         with self._busy[stage]:
@@ -76,7 +78,7 @@ class FakeExecutor:
             self.references[stage, session, block] = tensors["reference"]
         if "text" in tensors:
             self.texts[stage, session, block] = float(tensors["text"].item())
-        return tensors["latent"] + 1.0
+        return tensors["latent"] + 1.0, None
 
     def decode(self, session: int, tick: int, block: int, latent: np.ndarray) -> np.ndarray:
         with self._busy[-1]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,13 +31,13 @@ class GatedExecutor(FakeExecutor):
         self.gate = self.start_gate.__class__()
 
     def step(
-        self, stage: int, session: int, tick: int, block: int, **tensors: object
-    ) -> np.ndarray:
+        self, stage: int, session: int, tick: int, block: int, *given: Any, **tensors: Any
+    ) -> Any:
         if stage == 0:
             self.entered.append(block)
         if stage == 1:
             assert self.gate.wait(5)
-        return super().step(stage, session, tick, block, **tensors)
+        return super().step(stage, session, tick, block, *given, **tensors)
 
 
 @pytest.fixture

@@ -113,13 +113,15 @@ class LateAnswer(FakeExecutor):
         self._turn = threading.Condition()
         self._next = 0
 
-    def step(self, stage: int, session: int, tick: int, block: int, **tensors: Any) -> np.ndarray:
+    def step(
+        self, stage: int, session: int, tick: int, block: int, *given: Any, **tensors: Any
+    ) -> Any:
         if stage == 1:
             with self._turn:
                 self._turn.wait_for(lambda: self._next == block)
                 self._next += 1
                 self._turn.notify_all()
-        latent = super().step(stage, session, tick, block, **tensors)
+        latent = super().step(stage, session, tick, block, *given, **tensors)
         if (stage, block) == (0, 0):
             time.sleep(0.2)
         return latent

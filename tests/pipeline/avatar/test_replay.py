@@ -45,8 +45,12 @@ class MortalCalls:
             self.kill(model)
         return self._lossy(model, lambda: self.inner.step(model, session, tick, inputs))
 
-    def read(self, model: str, session: int, what: str) -> Array:
-        return self._lossy(model, lambda: self.inner.read(model, session, what))  # type: ignore[no-any-return]
+    def step_and_read(
+        self, model: str, session: int, tick: int, inputs: Arrays, what: str
+    ) -> tuple[Array | None, Array]:
+        made = self.step(model, session, tick, inputs)
+        read = self._lossy(model, lambda: self.inner.workers[model].read(session, what).result())
+        return made, read
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
         self._lossy(model, lambda: self.inner.reopen(model, session, tensors, tick))
