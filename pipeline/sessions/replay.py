@@ -41,20 +41,23 @@ class Kept:
     def add(self, tick: int, inputs: Arrays, most: int) -> None:
         self.steps[tick] = inputs
         while len(self.steps) > most:
-            gone = self.steps.pop(min(self.steps))
-            self.lasting |= {name: gone[name] for name in LASTING if name in gone}
+            self.lasting |= _lasting(self.steps.pop(min(self.steps)))
 
     def history(self) -> list[tuple[int, Arrays]]:
         """What to run again, in order. It begins at an even block: the decoder's two sets of
         buffers take turns, and opening writes the first."""
-        ticks = sorted(self.steps)
-        while ticks and ticks[0] and self.steps[ticks[0]]["block"][0] % 2:
-            ticks.pop(0)
+        ticks, lasting = sorted(self.steps), dict(self.lasting)
+        while ticks and self.steps[ticks[0]]["block"][0] % 2:
+            lasting |= _lasting(self.steps[ticks.pop(0)])
         if not ticks:
             return []
         first, *others = ticks
-        begun = {**self.lasting, **self.steps[first]}
+        begun = {**lasting, **self.steps[first]}
         return [(first, begun), *((tick, self.steps[tick]) for tick in others)]
+
+
+def _lasting(inputs: Arrays) -> Arrays:
+    return {name: inputs[name] for name in LASTING if name in inputs}
 
 
 class ReplayedCalls:

@@ -260,7 +260,10 @@ class PublicModel(Model):
         """Show what is counted. End the sessions when the server shuts down: it waits for every
         request, a held START, too."""
         while not self._stopping.wait(WATCH_S):
-            self.metrics.update()
+            try:
+                self.metrics.update()
+            except Exception:  # figures are no reason to miss the server's end
+                logger.exception("%s: its metrics could not be shown", self.name)
             if self.orchestrator.sessions and self.calls.is_server_leaving():
                 self.orchestrator.fail_all("the server is shutting down")
                 return
