@@ -146,13 +146,15 @@ def kill_and_reload(server: LocalServer, model: str) -> None:
 
 @pytest.mark.parametrize("model", ["dit_stage_1", "vae_decoder", "live_avatar"])
 def test_a_killed_model_is_whole_again_after_a_reload(server: LocalServer, model: str) -> None:
-    """What the dead process or its partners held would be missing, or taken for ever."""
+    """What the dead process or its partners held would be missing, or taken for ever. Sessions go
+    on, but for those of the public model itself."""
     before = [Stream(server, session=s) for s in (4001, 4002)]
     for stream in before:
         assert stream.ask(start=True, image=IMAGE, audio=SECOND) == (2, "")
     kill_and_reload(server, model)
     for stream in before:
-        assert stream.ask(audio=SECOND)[1]
+        blocks, error = stream.ask(audio=SECOND)
+        assert (error != "") if model == "live_avatar" else (blocks, error) == (2, "")
         stream.close()
     assert wait_until_free(server) < 12
 

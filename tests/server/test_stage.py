@@ -36,17 +36,17 @@ def test_a_block_that_overtakes_is_refused_and_may_come_again(server: LocalServe
 
     def decode(block: int) -> np.ndarray:
         latent = np.full(CONFIG.latent_shape, 0.1 * block, np.float32)
-        return call(block=np.array([block]), latent=latent).as_numpy("frames")
+        return call(tick=np.array([block]), latent=latent).as_numpy("frames")
 
     _, channels, _, *size = CONFIG.latent_shape
     call(start=True, motion=np.zeros((1, channels, CONFIG.motion_frames, *size), np.float32))
     try:
-        with pytest.raises(InferenceServerException, match=r"out of order: block 1 .* block 0"):
+        with pytest.raises(InferenceServerException, match=r"out of order: tick 1 .* tick 0"):
             decode(1)
         assert decode(0).shape == (12, CONFIG.height, CONFIG.width, 3)
         assert decode(1).shape == (12, CONFIG.height, CONFIG.width, 3)
         with pytest.raises(InferenceServerException, match="came twice"):
             decode(1)
     finally:
-        call(end=True, block=np.zeros(1, np.int64))
+        call(end=True, tick=np.zeros(1, np.int64))
         client.close()

@@ -65,8 +65,14 @@ def is_served(server: LocalServer) -> bool:
     return answer == (0, "")
 
 
+def most_slow(*models: str) -> list[Any]:
+    """The first and the last always, the others where time is no matter."""
+    inner = [pytest.param(model, marks=pytest.mark.slow) for model in models[1:-1]]
+    return [models[0], *inner, models[-1]]
+
+
 @pytest.mark.parametrize(
-    "model", ["dit_stage_0", "dit_stage_1", "vae_decoder", "audio_encoder", "live_avatar"]
+    "model", most_slow("audio_encoder", "dit_stage_0", "dit_stage_1", "vae_decoder", "live_avatar")
 )
 def test_a_model_whose_process_is_killed_is_back(
     server: LocalServer, supervisor: Supervisor, model: str
@@ -133,7 +139,9 @@ def spoken(server: LocalServer, num_blocks: int, fault: Callable[[], None] | Non
     return np.concatenate(frames), float(np.diff(times).max())
 
 
-@pytest.mark.parametrize("model", ["dit_stage_0", "dit_stage_1", "vae_decoder", "audio_encoder"])
+@pytest.mark.parametrize(
+    "model", most_slow("dit_stage_1", "dit_stage_0", "audio_encoder", "vae_decoder")
+)
 def test_a_session_outlives_a_death_and_its_frames_are_the_same(
     server: LocalServer, supervisor: Supervisor, model: str
 ) -> None:

@@ -25,7 +25,12 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[] if "sent" in name else pytest.mark.slow) for name in LAYOUTS
+    ],
+)
 def executor(request: pytest.FixtureRequest) -> Iterator[AvatarExecutor]:
     executor = local_executor(DEMO, **LAYOUTS[request.param])  # type: ignore[arg-type]
     yield executor
@@ -122,6 +127,7 @@ def test_a_prompt_in_mid_session_changes_the_picture_and_may_be_taken_back(
         assert np.array_equal(plain[block], happy[block]) == (block < 2)
 
 
+@pytest.mark.slow
 def test_all_layouts_show_a_new_prompt_alike() -> None:
     """A sink that is sent is refilled by the first stage alone, under the new prompt."""
     said, made = sound(0), []
