@@ -183,7 +183,7 @@ def test_all_phases_fit_into_one_lease() -> None:
     assert sum(deadlines) < 9 * 60
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_without_a_gpu_every_phase_says_so(tmp_path: Path) -> None:
     """Not a traceback, and no file that looks like a GPU's."""
     torch = pytest.importorskip("torch")

@@ -62,6 +62,7 @@ def test_a_server_that_is_killed_is_started_anew_and_leaves_nothing(log_dir: Pat
     assert folder.running_server(log_dir) == anew
 
 
+@pytest.mark.slow
 def test_the_next_server_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     """Without a supervisor nobody else would."""
     repository = assemble(DEMO, tmp_path / "repository", steps="0,1,2,3")

@@ -80,7 +80,9 @@ def sound(seed: int, num_blocks: int = 8) -> np.ndarray:
     return (0.1 * noise).astype(np.float32)
 
 
-@pytest.mark.parametrize("redone", [0, 2, 4, 5])
+@pytest.mark.parametrize(
+    "redone", [4, *(pytest.param(b, marks=pytest.mark.slow) for b in (0, 2, 5))]
+)
 def test_a_block_made_again_is_as_if_it_had_been_made_once(
     executor: AvatarExecutor, redone: int
 ) -> None:

@@ -135,7 +135,7 @@ def undisturbed(executor: AvatarExecutor) -> dict[int, tuple[list[Array], list[A
     return Runs()
 
 
-@pytest.mark.parametrize("tick", [0, 5, pytest.param(39, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tick", [5, *(pytest.param(t, marks=pytest.mark.slow) for t in (0, 39))])
 @pytest.mark.parametrize("model", [*STAGES, DECODER])
 def test_frames_after_a_death_are_those_of_an_undisturbed_run(
     executor: AvatarExecutor, undisturbed: Mapping[int, Any], model: str, tick: int
