@@ -50,7 +50,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[dict[
     return code, json.loads((out / "gpu_miniature.json").read_text()), said.getvalue()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_assertion_holds_in_miniature(miniature: Any) -> None:
     """The GPU must not be the first to run them: what fails there is then CUDA's doing."""
     code, lines, _ = miniature
@@ -63,14 +63,14 @@ def test_every_assertion_holds_in_miniature(miniature: Any) -> None:
     assert code == 0
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_is_printed_is_what_is_kept(miniature: Any) -> None:
     """Of a machine that is gone one of the two may be all there is."""
     _, lines, said = miniature
     assert [json.loads(line) for line in said.splitlines()] == lines
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_a_cpu_cannot_measure_is_null_with_a_reason(miniature: Any) -> None:
     """A time of the stand-in would be taken for one of CUDA."""
     _, lines, _ = miniature

@@ -15,7 +15,7 @@ from deploy.server.ports import ADDRESS, free_ports
 from export.repository.assemble import assemble
 from live_avatar_client import AvatarError, Session
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "examples" / "portrait.png"
 

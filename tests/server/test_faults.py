@@ -145,7 +145,11 @@ def kill_and_reload(server: LocalServer, model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["dit_stage_1", pytest.param("vae_decoder", marks=pytest.mark.slow), "live_avatar"]
+    "model",
+    [
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("dit_stage_1", "vae_decoder")),
+        "live_avatar",
+    ],
 )
 def test_a_killed_model_is_whole_again_after_a_reload(server: LocalServer, model: str) -> None:
     """What the dead process or its partners held would be missing, or taken for ever. Sessions go

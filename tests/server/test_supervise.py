@@ -18,7 +18,7 @@ from deploy.server.local import LocalServer
 from deploy.server.ports import Ports, free_ports, why_taken
 from export.repository.assemble import assemble
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
 
 

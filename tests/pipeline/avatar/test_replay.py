@@ -136,7 +136,9 @@ def undisturbed(executor: AvatarExecutor) -> dict[int, tuple[list[Array], list[A
 
 
 @pytest.mark.parametrize("tick", [5, *(pytest.param(t, marks=pytest.mark.slow) for t in (0, 39))])
-@pytest.mark.parametrize("model", [*STAGES, DECODER])
+@pytest.mark.parametrize(
+    "model", [STAGES[1], *(pytest.param(m, marks=pytest.mark.slow) for m in (STAGES[0], DECODER))]
+)
 def test_frames_after_a_death_are_those_of_an_undisturbed_run(
     executor: AvatarExecutor, undisturbed: Mapping[int, Any], model: str, tick: int
 ) -> None:

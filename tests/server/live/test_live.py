@@ -15,7 +15,7 @@ from live_avatar_client.live.plan import Order
 from live_avatar_client.live.speech import as_int16
 from live_avatar_client.live.statistics import LiveStatistics
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PORTRAIT = EXAMPLES / "portrait.png"
 MOUTH = (slice(52, 78), slice(30, 66))  # of the example portrait, 96 pixels wide
