@@ -97,8 +97,8 @@ class Session:
         """Send mono 16 kHz audio, float32 in [-1, 1] or int16, any length; may wait for room.
 
         The keywords are for parity and experiments; they go out as one request with this audio:
-        `noise` float32 [n, 16, F, h, w] and `sink_distance` int64 [n, steps] for the n blocks that
-        the request completes, `audio_features` float32 [1, L+1, C, 12 n] in place of audio.
+        `noise` float32 [n, 16, F, h, w] and `sink_distance` int64 [n, steps] for the next n blocks
+        that the server begins, `audio_features` float32 [1, L+1, C, 12 n] in place of audio.
         """
         given = {"noise": noise, "audio_features": audio_features, "sink_distance": sink_distance}
         extras = {name: array for name, array in given.items() if array is not None}

@@ -5,6 +5,7 @@ New ones are refused by taking `conditioning` out, which only they need.
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 from deploy.outcome import say
@@ -23,7 +24,7 @@ EMPTY_EXIT_S = 4.0
 that is open, and would wait for it in vain."""
 
 
-def drain(log_dir: Any, state: dict[str, Any], limit_s: float) -> int:
+def drain(log_dir: Path, state: dict[str, Any], limit_s: float) -> int:
     """Drain and end the server of this state; the number of sessions that the limit cut off.
     `RuntimeError` if it can't be drained."""
     ports, began_s = Ports(**state["ports"]), time.monotonic()

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from deploy.checkout import REPO
 from deploy.outcome import exit_code
@@ -63,16 +64,16 @@ class Supervision:
     def why_not_ready(self) -> str:
         return self._words or self._supervisor.why_not_ready()
 
-    def _state(self) -> dict[str, object]:
+    def _state(self) -> dict[str, Any]:
         state = folder.running_server(self.log_dir)
         if state is None:
             raise RuntimeError(f"no server runs in {self.log_dir}.\n  Fix: make serve")
         return state
 
-    def _take(self, state: dict[str, object]) -> None:
+    def _take(self, state: dict[str, Any]) -> None:
         self._server = state
-        self._ports = Ports(**state["ports"])  # type: ignore[arg-type]
-        self._supervisor = Supervisor(int(str(state["pid"])), str(state["token"]), self._ports)
+        self._ports = Ports(**state["ports"])
+        self._supervisor = Supervisor(state["pid"], state["token"], self._ports)
 
     def _restart(self) -> bool:
         """End what is left of the server and start it anew; whether that went well."""
@@ -83,18 +84,14 @@ class Supervision:
             return False
         self._words = "the server is being started anew"
         logger.warning(self._words)
-        process.end(
-            int(str(old["pid"])),
-            str(old["token"]),
-            int(str(old["exit_timeout_s"])) + KILL_MARGIN_S,
-        )
+        process.end(old["pid"], old["token"], old["exit_timeout_s"] + KILL_MARGIN_S)
         folder.clear(self.log_dir)
         try:
             LocalServer(
-                Path(str(old["repository"])),
+                Path(old["repository"]),
                 log_dir=self.log_dir,
                 ports=self._ports,
-                config=str(old["config"]),
+                config=old["config"],
                 outlives_us=True,
             ).start()
             self._take(self._state())
