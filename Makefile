@@ -17,6 +17,7 @@ BACKEND ?= cpu
 GPUS ?=
 STEPS ?=
 THREADS ?=
+LIVE ?=
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
@@ -37,7 +38,8 @@ setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
 export $(SETTINGS)
 
-ASSEMBLE_cpu := export.repository.assemble --steps "$$STEPS" $(if $(THREADS),--threads "$$THREADS") --artifacts $$ARTIFACTS
+ASSEMBLE_cpu = export.repository.assemble --steps "$$STEPS" $(if $(THREADS),--threads "$$THREADS") $(if $(LIVE),--live) \
+	--artifacts $$ARTIFACTS
 FOLDED := $(if $(GPUS),--gpus "$$GPUS")
 ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.repository.deployment \
 	$(FOLDED) --sessions "$$SESSIONS" --engines "$$ENGINES" --artifacts "$$ARTIFACTS"
@@ -78,8 +80,8 @@ setup-dev: settings  ## make .venv with tests, linters, torch and ONNX export to
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
-	@$(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
+repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+	@$(SERVER) serves --repository "$$REPOSITORY" || $(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
 serve: none fetch repository  ## start the server in the background; returns when it is ready
 	@$(SERVER) start --repository "$$REPOSITORY"
@@ -100,6 +102,7 @@ status: python  ## say whether the server of make serve is ready
 demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository "$$REPOSITORY" --image "$$PORTRAIT" --audio "$$SPEECH" --out "$$OUT"
 
+gateway: LIVE = $(if $(STEPS),,1)
 gateway: setup-gateway fetch repository  ## talk with the avatar in a browser: a page at port GATEWAY_PORT=8080; Ctrl-C ends it
 	@$(RUN) -m deploy.gateway --repository "$$REPOSITORY" --port "$$GATEWAY_PORT"
 

@@ -3,6 +3,7 @@
     python -m deploy.server fetch             download and unpack the server, once
     python -m deploy.server start [options]   returns when every model is ready
     python -m deploy.server check-none        fails if a server runs already
+    python -m deploy.server serves            exits 0 if one runs from the repository that is named
     python -m deploy.server wait              until it is ready, for example from a script
     python -m deploy.server status            exits 0 if ready, 3 if not
     python -m deploy.server drain             stop, when the sessions that are open have ended
@@ -54,6 +55,18 @@ def check_none(given: Namespace) -> int:
         raise RuntimeError(
             f"{describe(state)} runs already; this checkout has one at a time.\n  Fix: make stop"
         )
+    return 0
+
+
+def serves(given: Namespace) -> int:
+    """0 if a server runs from this repository: another one in its place would be loaded by halves,
+    when the next of its models has to be loaded anew."""
+    state = running_server(given.log_dir)
+    if state is None or Path(state["repository"]).resolve() != given.repository.resolve():
+        return _NOT_READY
+    say(
+        f"{describe(state)} serves {given.repository}, which stays as it is; for another: make stop"
+    )
     return 0
 
 
@@ -125,12 +138,13 @@ def main() -> int:
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
     commands = parser.add_subparsers(dest="command", required=True)
     of = {}
-    for run in (fetch, check_none, stop, drain, status, wait, start):
+    for run in (fetch, check_none, serves, stop, drain, status, wait, start):
         of[run] = commands.add_parser(run.__name__.replace("_", "-"))
         of[run].set_defaults(run=run)
     of[wait].add_argument("--timeout-s", type=float, default=180.0)
     of[drain].add_argument("--limit-s", type=float, default=600.0)
-    of[start].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
+    for run in (serves, start):
+        of[run].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
     of[start].add_argument("--config", default="cpu")
     for name, port in default_texts().items():
         of[start].add_argument(f"--{name}-port", default=port)

@@ -44,6 +44,7 @@ def assemble(
     models: Sequence[str] | None = None,
     steps: str = "",
     threads: int = 1,
+    live: bool = False,
     deployment: "Deployment | None" = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
@@ -52,7 +53,8 @@ def assemble(
     several folders share one repository, each with the models that read its files.
     models: names to take from `sources` (None: all of these).
     steps: denoising steps of each stage as in `parse_steps`; stages beyond them are left out.
-    threads: of each stage.
+    threads: of each stage. live: of the decoder too, and they wait for each other awake, since
+    one block is made at a time.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before.
     """
@@ -64,7 +66,7 @@ def assemble(
     folders = [
         deployment.folder(name, model, folder_of(model, given))
         if deployment
-        else _graphs_folder(name, model, folder_of(model, given), placed, threads)
+        else _graphs_folder(name, model, folder_of(model, given), placed, threads, live)
         for name, model in names.items()
     ]
     for folder in given:
@@ -118,12 +120,16 @@ def _placed(
 
 
 def _graphs_folder(
-    name: str, model: Model, artifacts: Path, steps: list[list[int]], threads: int
+    name: str, model: Model, artifacts: Path, steps: list[list[int]], threads: int, live: bool
 ) -> Folder:
+    has_threads = is_stage(name) or (live and model.role is Role.DECODER)
+
     def config(text: str) -> str:
         text = with_steps(name, text, steps) if steps else text
-        has_threads = is_stage(name) and "num_threads" in text
-        return with_parameter(text, "num_threads", str(threads)) if has_threads else text
+        if not has_threads or "num_threads" not in text:
+            return text
+        text = with_parameter(text, "num_threads", str(threads))
+        return with_parameter(text, "spinning", "yes") if live and threads > 1 else text
 
     is_python = model.role is not Role.ENSEMBLE
     wanted = [system_of(model).config, HASHES, *model.files_in(artifacts)] if is_python else []
@@ -170,13 +176,19 @@ def main() -> None:
     parser.add_argument("--models", help="comma-separated names; all if not given")
     parser.add_argument("--steps", default="", help="such as '0,1 2,3'; else as cores allow")
     parser.add_argument("--threads", type=int, help="of each stage; else as cores allow")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="one stage with all cores: blocks come sooner, and fewer",
+    )
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
     with written(given.out) as names:
         steps, threads, shares = given.steps, given.threads, None
         config = folder_of(AVATAR.denoiser, given.artifacts) / AVATAR.config
         if not steps and models is None and config.is_file():
-            shares = shared_out(json.loads(config.read_text())["num_steps"], num_cores())
+            num_steps = json.loads(config.read_text())["num_steps"]
+            shares = shared_out(num_steps, num_cores(), live=given.live)
             steps, threads = shares.text, threads or shares.threads
         out = assemble(
             given.artifacts,
@@ -184,6 +196,7 @@ def main() -> None:
             models=models,
             steps=steps,
             threads=threads or 1,
+            live=given.live,
         )
         if shares:
             print(shares, file=sys.stderr)

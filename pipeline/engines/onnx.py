@@ -28,14 +28,17 @@ _DTYPES: dict[str, type[np.generic]] = {
 class Engine(LoadedGraph):
     """A graph of ONNX Runtime on a CPU."""
 
-    def __init__(self, path: Path, num_threads: int = 1) -> None:
-        """Load `path`; its weights lie beside it. `num_threads` is the cores this process owns."""
+    def __init__(self, path: Path, num_threads: int = 1, *, spinning: bool = False) -> None:
+        """Load `path`; its weights lie beside it. `num_threads` is the cores this process owns.
+        With `spinning` they wait for each other awake while the graph runs: for cores that no other
+        process wants at that time."""
         if not path.is_file():
             raise FileNotFoundError(f"graph {path} is missing; `make repository` puts it there")
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # between the runs
         options.log_severity_level = 3
         self.path = path
         self.session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])

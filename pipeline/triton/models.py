@@ -18,6 +18,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from pipeline.sessions.control import Control
 from pipeline.triton import parent_server
 from pipeline.triton.calls import ALL_SESSIONS, END, START, TICK, BlsCalls, StepTensors, tensors_of
 from pipeline.triton.metrics import Metrics
-from pipeline.triton.parameters import check_one_instance, whole
+from pipeline.triton.parameters import check_one_instance, whole, yes_or_no
 from pipeline.triton.reply import TritonReply
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,10 @@ class SessionModel(Model):
         if engine != "onnxruntime":
             wanted = "'onnxruntime' or 'tensorrt'"
             raise ValueError(f"{self.name}: engine is {engine!r}, wanted {wanted}")
-        return {"num_threads": self.parameter("num_threads", whole)}
+        return {
+            "num_threads": self.parameter("num_threads", whole),
+            "load_engine": partial(Engine, spinning=self.parameter("spinning", yes_or_no)),
+        }
 
     def device(self) -> Device:
         """What runs the sessions, warmed up."""

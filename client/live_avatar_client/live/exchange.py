@@ -37,9 +37,10 @@ class LiveExchange:
     def order(self, order: Order) -> None:
         """Send the sound of a block that is to be made, or made again."""
         tensors: dict[str, Array] = {"audio_int16": order.sound}
-        if order.again is not None:
-            tensors["interrupt"] = np.array([order.again], np.int64)
-            self.sequence.ledger.take_back()
+        if order.interrupt is not None:
+            tensors["interrupt"] = np.array([order.interrupt], np.int64)
+            if order.interrupt < self.sequence.ledger.num_blocks:
+                self.sequence.ledger.take_back()
         self.post(tensors)
 
     async def ask(self, tensors: Mapping[str, Array]) -> None:

@@ -14,7 +14,8 @@ idle face, or an interruption to one that speaks, the rest of what it has is giv
     its newest block was just begun       that block is made again, with other sound from the first
     to be shown                           frame on that will be there in time
     else                                  the next block starts at once; of its frames, the first
-                                          ones are the look-ahead of what was sent before
+                                          ones are the look-ahead of what was sent before, behind
+                                          an interruption silence
 
 Frames before those with new sound are left out when these come: few, or most of a block.
 """
@@ -42,11 +43,11 @@ _USUAL = 95  # percentile of these
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What goes to the server: the sound of the next block, int16 [n], or all that block `again`
-    hears when it is made again."""
+    """What goes to the server: what it lacks for the next block, int16 [n], or all that block
+    `interrupt` is to hear: the newest one, made again, or the next one."""
 
     sound: Array
-    again: int | None
+    interrupt: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,17 +251,22 @@ class Plan:
         self._changed = frame
         self.counts.made_again += 1
         self._under_way.append(now_s)
-        return Order(sound=self._newest, again=block)
+        return Order(sound=self._newest, interrupt=block)
 
     def _make_next(self, now_s: float, *, speaks: bool) -> Order:
-        """The next block: what the server lacks for it."""
+        """The next block: what the server lacks for it; behind an interruption all of it, since the
+        look-ahead that was sent would keep the mouth open for as long. (Not while another one is
+        under way: the server may not have begun it.)"""
+        block, is_urgent = self._num_started, self._is_urgent and not self._under_way
         frames = self._next_frame + self.frames_per_block + self.look_ahead - self._mirror.end
-        heard = self._newest[self.frames_per_block * SAMPLES_PER_FRAME :]
+        heard = self._newest[self.frames_per_block * SAMPLES_PER_FRAME :] * np.int16(not is_urgent)
         new = self._taken(frames * SAMPLES_PER_FRAME, speaks=speaks, frame=self._mirror.end)
         self._newest = np.concatenate([heard, new])
         self._num_started += 1
         self._under_way.append(now_s)
-        return Order(sound=new, again=None)
+        if is_urgent:
+            return Order(sound=self._newest, interrupt=block)
+        return Order(sound=new, interrupt=None)
 
     def _taken(self, num_samples: int, *, speaks: bool, frame: int) -> Array:
         """Sound that goes out for `frame` and those behind it: speech, then zeros."""

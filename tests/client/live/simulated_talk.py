@@ -62,9 +62,11 @@ class Talk:
         while (order := self.plan.start(self.now_s)) is not None:
             self._free_s = max(self.now_s + self._took_s(len(self.orders)), self._free_s)
             self.orders.append((self.now_s, order))
-            if order.again is not None:
-                assert self._is_newest(order.again)
+            if self.is_again(order):
                 self._heard[-1].append(order.sound)
+            elif order.interrupt is not None:
+                assert order.interrupt == len(self._heard)  # the next one
+                self._heard.append([order.sound])
             else:
                 before = self._heard[-1][-1][BLOCK:] if self._heard else np.empty(0, np.int16)
                 self._heard.append([np.concatenate([before, order.sound])])
@@ -90,9 +92,9 @@ class Talk:
         """The sound of the stream as the server has it in the end, int16 [n]."""
         return np.concatenate([made[-1][:BLOCK] for made in self._heard])
 
-    def _is_newest(self, block: int) -> bool:
-        """Whether a server would make this block again: the newest that was begun."""
-        return block == sum(order.again is None for _, order in self.orders[:-1]) - 1
+    def is_again(self, order: Order) -> bool:
+        """Whether a server would make the newest block that was begun again."""
+        return order.interrupt is not None and order.interrupt == len(self._heard) - 1
 
 
 def speech(seconds: float, first: int = 1) -> np.ndarray:

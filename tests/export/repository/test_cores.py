@@ -32,6 +32,13 @@ def test_cores_are_shared_out_evenly(num_steps: int, cores: int, steps: str, thr
     assert parse_steps(shares.text, num_steps) == [list(stage) for stage in shares.steps]
 
 
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+def test_a_live_talk_has_one_stage_of_all_cores(cores: int) -> None:
+    """Who talks waits for one block, and not for many."""
+    shares = shared_out(4, cores, live=True)
+    assert (shares.text, shares.threads) == ("0,1,2,3", cores)
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"), [("100000 100000", 1), ("150000 100000", 1), ("50000 100000", 1)]
 )
@@ -67,6 +74,19 @@ def test_the_command_takes_the_cores_that_it_has_and_says_so(tmp_path: Path) -> 
     kept, said = assembled(tmp_path)
     assert kept == ["0,1,2,3", "1"]
     assert said.startswith('1 core: STEPS="0,1,2,3" with 1 thread each; ')
+
+
+def test_live_threads_stay_awake_where_one_block_is_made_at_a_time(tmp_path: Path) -> None:
+    """Threads of several stages would keep the cores from each other."""
+    assembled(tmp_path, "--live", "--threads", "2")
+    folder = tmp_path / "repository"
+    for model in ("dit_stage_0", "vae_decoder"):
+        text = (folder / model / "configs" / "cpu.pbtxt").read_text()
+        assert 'key: "num_threads" value { string_value: "2" }' in text
+        assert 'key: "spinning" value { string_value: "yes" }' in text
+    assembled(tmp_path, "--threads", "2")
+    text = (folder / "dit_stage_0" / "configs" / "cpu.pbtxt").read_text()
+    assert 'key: "spinning" value { string_value: "no" }' in text
 
 
 def test_what_is_named_is_taken(tmp_path: Path) -> None:
