@@ -61,8 +61,10 @@ def browser(speech_wav: Path) -> Iterator[Browser]:
 
 
 @contextmanager
-def running_gateway(url: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Its address and its process, which ends by SIGINT in good order."""
+def running_gateway(
+    url: str, *options: str, ends_with: int = 0
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Its address and its process, which ends by SIGINT in good order, if it still runs."""
     command = [sys.executable, "-m", "live_avatar_client", "gateway", "--url", url, "--port", "0"]
     command += ["--portraits", str(ROOT / "examples"), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -74,7 +76,7 @@ def running_gateway(url: str, *options: str) -> Iterator[tuple[str, subprocess.P
         yield found[0], process
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(10) == ends_with
 
 
 @pytest.fixture(scope="module")
