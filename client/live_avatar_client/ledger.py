@@ -103,6 +103,11 @@ class Ledger:
         self.frames_taken += len(block.frames)
         return block
 
+    @property
+    def num_taken(self) -> int:
+        """Blocks that the reader has."""
+        return self.num_blocks - len(self.blocks)
+
     def has_room(self, num_samples: int, *, until_taken: bool) -> bool:
         """Whether so many more samples may go out. With `until_taken`, frames that nobody has
         taken yet count as unanswered. When nothing is under way no answer will make room: whatever

@@ -66,6 +66,7 @@ INPUTS: Mapping[str, TensorSpec] = {
     "sink_distance": TensorSpec(datatype="INT64", dims=(-1, -1)),
     "text": TensorSpec(datatype="FP32", dims=(-1, -1)),
     "interrupt": TensorSpec(datatype="INT64", dims=(1,)),
+    "received": TensorSpec(datatype="INT64", dims=(1,)),
 }
 """All optional for Triton; which ones a START or a later request needs, the model checks."""
 

@@ -23,6 +23,7 @@ ROLLING_TIMINGS = ("total", "queued", "vae_decoder", "dit_window")
 ROLLING_INPUTS: Mapping[str, TensorSpec] = {
     **{name: protocol.INPUTS[name] for name in ("prompt", "seed", "options", "text")},
     "num_blocks": TensorSpec(datatype="INT64", dims=(1,)),
+    "received": TensorSpec(datatype="INT64", dims=(1,)),
     "noise": TensorSpec(datatype="FP32", dims=(-1, -1, -1, -1, -1, -1)),
 }
 _FAREWELL_S = 1.0  # how long closing waits for the answer to its END

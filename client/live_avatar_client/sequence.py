@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from live_avatar_client.ledger import Ledger
 from live_avatar_client.protocol import Array, AvatarError, Wire, is_final
 from live_avatar_client.requests import sound_of
@@ -40,7 +42,10 @@ class Sequence:
         start: bool = False,
         end: bool = False,
     ) -> Any:
-        """The next `ModelInferRequest`, entered as sent."""
+        """The next `ModelInferRequest`, entered as sent. It says how many blocks were taken, so
+        that the server makes no more than somebody reads."""
+        if not start:
+            tensors = {**tensors, "received": np.array([self.ledger.num_taken], np.int64)}
         request = self.wire.request(tensors, self.ledger.num_sent, start=start, end=end)
         self.posted_s = now_s
         if not self.ledger.num_open:

@@ -61,11 +61,10 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self,
         config: PipelineConfig,
         executor: AvatarExecutor,
-        *,
-        max_sessions: int,
-        idle_timeout_s: float,
+        **limits: Any,
     ) -> None:
-        super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
+        """`limits` are those of `Control`."""
+        super().__init__(executor, **limits)
         self.config = config
         self._encoding = False
         self._last_stage = executor.num_stages - 1

@@ -13,6 +13,7 @@ from pipeline.sessions.checks import (
     check_sequence,
     read_blocks,
     read_prompt,
+    read_received,
     read_seed,
     read_text,
 )
@@ -85,6 +86,7 @@ class AvatarRequest:
     prompt: str | None = None  # None: none was said
     text: Array | None = None  # text encoder rows [1, text_len, text_dim] in place of the prompt
     seed: int = 0
+    received: int | None = None  # blocks that the client has read
     options: Options = field(default_factory=Options)
     audio: Array | None = None  # [samples] at sample_rate, mono, in [-1, 1]
     audio_features: Array | None = None  # [1, L+1, Ca, frames of whole blocks], in place of audio
@@ -113,6 +115,7 @@ def parse_request(
         prompt=read_prompt(inputs) if "prompt" in inputs else None,
         text=read_text(inputs, config),
         seed=read_seed(inputs),
+        received=read_received(inputs),
         options=Options.parse(bytes(inputs.get("options", b"")), config),
         audio=_audio(inputs, config),
         audio_features=_audio_features(inputs, config),

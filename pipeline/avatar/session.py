@@ -87,6 +87,10 @@ class AvatarSession(ServedSession):
         self.audio = StreamingAudio(config, skips_idle=options.live)
 
     @property
+    def block_s(self) -> float:
+        return self.config.video_frames_per_block / self.config.fps
+
+    @property
     def blocks_known(self) -> int:
         return self.num_feature_blocks if self.uses_features else self.audio.num_blocks
 

@@ -8,6 +8,7 @@ Nothing is made that nobody has asked for.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,12 +43,11 @@ class RollingOrchestrator(Orchestrator[RollingSession, Tick]):
         self,
         rules: Mapping[str, RollingConfig],
         executor: RollingExecutor,
-        *,
-        max_sessions: int,
-        idle_timeout_s: float,
+        **limits: Any,
     ) -> None:
-        """`rules` by name, as `pipeline.config.rules.served_rules` gives them."""
-        super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
+        """`rules` by name, as `pipeline.config.rules.served_rules` gives them; `limits` are those
+        of `Control`."""
+        super().__init__(executor, **limits)
         self.rules = rules
         self.add_station("window", self._tick)
         self.add_station("decoder", self.decode)

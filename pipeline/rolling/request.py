@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import DEPLOYED
 from pipeline.engines.base import Array, Arrays
-from pipeline.sessions.checks import check_sequence, read_blocks, read_prompt, read_seed, read_text
+from pipeline.sessions.checks import (
+    check_sequence,
+    read_blocks,
+    read_prompt,
+    read_received,
+    read_seed,
+    read_text,
+)
 from pipeline.sessions.json_options import check_integer, read_options, shown
 
 MAX_BLOCKS = 1_000_000
@@ -50,6 +57,7 @@ class RollingRequest:
     text: Array | None = None
     """Text encoder rows float32 [1, text_len, text_dim] in place of the prompt."""
     seed: int = 0
+    received: int | None = None  # blocks that the client has read
     options: RollingOptions = field(default_factory=RollingOptions)
     num_blocks: int | None = None
     """How many more blocks to make; None: none, but with `end` what is left of the stream."""
@@ -77,6 +85,7 @@ def parse_rolling_request(
         prompt=read_prompt(inputs) if "prompt" in inputs else None,
         text=read_text(inputs, config),
         seed=read_seed(inputs),
+        received=read_received(inputs),
         options=RollingOptions.parse(bytes(inputs.get("options", b"")), config, rules),
         num_blocks=_num_blocks(inputs),
         noise=_noise(inputs, config),

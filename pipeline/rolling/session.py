@@ -47,6 +47,10 @@ class RollingSession(ServedSession):
             self.changes[0] = Change(num_blocks=self.length)
 
     @property
+    def block_s(self) -> float:
+        return self.config.video_frames_per_block / self.config.fps
+
+    @property
     def blocks_known(self) -> int:
         return self.asked
 

@@ -43,6 +43,18 @@ def read_text(inputs: Arrays, config: StreamConfig) -> Array | None:
     return padded
 
 
+def read_received(inputs: Arrays) -> int | None:
+    """How many blocks the client says it has read."""
+    if (given := inputs.get("received")) is None:
+        return None
+    if given.shape != (1,) or given[0] < 0:
+        raise ValueError(
+            f"received is {shown(given.reshape(-1)[:4].tolist())}, wanted one integer, 0 or more: "
+            "how many blocks were read"
+        )
+    return int(given[0])
+
+
 def read_seed(inputs: Arrays) -> int:
     """`seed` of a request, 0 if there is none."""
     seed = inputs.get("seed")

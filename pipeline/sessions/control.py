@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.05
 """How often it is looked whether clients are still there."""
+UNREAD_S = 60.0
+"""A client that says what it reads, and has read nothing for so long, is no viewer."""
 S = TypeVar("S", bound=ServedSession)
 
 
@@ -30,9 +32,17 @@ class Control(ABC, Generic[S]):
 
     name: str  # of the public model
 
-    def __init__(self, executor: Executor, *, max_sessions: int, idle_timeout_s: float) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        max_sessions: int,
+        idle_timeout_s: float,
+        unread_blocks: int = 64,
+    ) -> None:
         self.max_sessions = max_sessions
         self.idle_timeout_s = idle_timeout_s
+        self.unread_blocks = unread_blocks
         self.sessions: dict[int, S] = {}
         self.endings = Endings()
         self.counts = Counts()
@@ -160,6 +170,8 @@ class Control(ABC, Generic[S]):
             self._on_refused(request.session, str(error), reply, request.start, request.end)
             return
         session.last_seen = time.monotonic()
+        if request.received is not None:
+            session.acknowledged = min(request.received, session.next_delivery)
         if is_held:
             session.held = reply
         else:
@@ -257,11 +269,23 @@ class Control(ABC, Generic[S]):
                 self.guard(session, self._reap_session, session)
 
     def _reap_session(self, session: S) -> None:
+        silent_s = time.monotonic() - session.last_seen
         if session.is_abandoned():
             self.fail(session, f"session {session.id}: the client is gone")
-        elif session.is_idle() and time.monotonic() - session.last_seen > self.idle_timeout_s:
+        elif session.is_idle() and silent_s > self.idle_timeout_s:
             idle = f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed"
             self.fail(session, f"{idle}; open a new one with START")
+        elif silent_s > UNREAD_S and session.phase.takes_input and session.acknowledged is not None:
+            unread = session.next_delivery - session.acknowledged
+            if unread >= self.unread_blocks:
+                self.fail(
+                    session,
+                    f"session {session.id}: {unread} blocks wait unread for {UNREAD_S:g} s, and it "
+                    "is freed; `received` of a request says how many were read",
+                )
+
+    def has_room(self, session: S) -> bool:
+        return session.has_room(time.monotonic(), self.unread_blocks)
 
     def _on_fail_all(self, message: str) -> None:
         for session in list(self.sessions.values()):

@@ -9,7 +9,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pipeline.engines.base import Array
 from pipeline.sessions.calls import Executor
@@ -24,8 +24,9 @@ W = TypeVar("W", bound=Work)
 class Orchestrator(Control[S], Generic[S, W]):
     """The stations of a public model, in the order in which work passes them."""
 
-    def __init__(self, executor: Executor, *, max_sessions: int, idle_timeout_s: float) -> None:
-        super().__init__(executor, max_sessions=max_sessions, idle_timeout_s=idle_timeout_s)
+    def __init__(self, executor: Executor, **limits: Any) -> None:
+        """`limits` are those of `Control`."""
+        super().__init__(executor, **limits)
         self._stations: list[Station[W]] = []
         self._at_first = 0
 
@@ -76,12 +77,12 @@ class Orchestrator(Control[S], Generic[S, W]):
         """Whose turn it is: live sessions', then the others'. Busy sessions share the places at the
         stations, so that one with a long backlog does not fill the queue of the slowest model
         before another's first block. Beside a live session nobody queues a block ahead."""
-        busy = sum(1 for s in self.turns if s.in_flight or s.has_work())
+        busy = sum(1 for s in self.turns if s.in_flight or (s.has_work() and self.has_room(s)))
         is_live = any(s.is_live for s in self.turns)
         places = (1 if is_live else LANES) * len(self._stations)
         share = -(-places // max(busy, 1))
         for session in sorted(self.turns, key=lambda s: not s.is_live):
-            if session.in_flight < share and session.can_dispatch():
+            if session.in_flight < share and session.can_dispatch() and self.has_room(session):
                 self.turns.remove(session)
                 self.turns.append(session)
                 return session

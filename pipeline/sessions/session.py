@@ -136,6 +136,8 @@ class ServedSession(ABC):
     failed: str | None = None
     refused_start: str | None = None
     """What the last START heard that came for its id when it had ended."""
+    acknowledged: int | None = None
+    """Blocks that its client says it has read; None: it never said."""
     in_flight: int = 0  # pieces of its work that are with a model or queued there
     next_delivery: int = 0
     requests: deque[OpenRequest] = field(default_factory=deque)
@@ -148,6 +150,11 @@ class ServedSession(ABC):
     def id(self) -> int:
         """The correlation id of its requests."""
         return int(self.request.session)
+
+    @property
+    @abstractmethod
+    def block_s(self) -> float:
+        """Seconds of video in a block."""
 
     @property
     @abstractmethod
@@ -166,6 +173,16 @@ class ServedSession(ABC):
     def can_dispatch(self) -> bool:
         """Whether its next piece of work has all it needs."""
         return self.has_work()
+
+    def has_room(self, now_s: float, unread_blocks: int) -> bool:
+        """Whether one more block may begin without more than `unread_blocks` that nobody has read:
+        they are in the server's memory. A client that can't say what it has read, or never does, is
+        taken to read at real time."""
+        read = float(self.acknowledged or 0)
+        if self.acknowledged is None or not self.phase.takes_input:
+            read = max(read, (now_s - self.started_s) / self.block_s)
+        begun = self.next_delivery + len(self.finished) + self.in_flight
+        return begun < read + unread_blocks
 
     @property
     def is_live(self) -> bool:

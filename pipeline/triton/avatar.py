@@ -12,7 +12,7 @@ from pipeline.identity.holders import Identity
 from pipeline.sessions.replay import ReplayedCalls, exact_blocks, kept_steps
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.models import PublicModel, SessionModel
-from pipeline.triton.parameters import names, seconds, steps, whole_or_word, yes_or_no
+from pipeline.triton.parameters import names, steps, whole_or_word, yes_or_no
 
 DECODER_BLOCKS = 5
 """Latents that decide the decoder's state: it looks no further back."""
@@ -24,7 +24,6 @@ class LiveAvatarModel(PublicModel):
 
     def load(self) -> None:
         stages = self.parameter("stages", names)
-        idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         sends_sink = self.parameter("sends_sink", yes_or_no)
         identity = self.identity(num_steps=self.config.num_steps)
         holders = dict.fromkeys(stages, StageModel.step_tensors)
@@ -39,8 +38,7 @@ class LiveAvatarModel(PublicModel):
         self.orchestrator = AvatarOrchestrator(
             self.config,
             AvatarExecutor(self.config, stages, self.folder, calls, sends_sink=sends_sink),
-            max_sessions=identity.max_sessions,
-            idle_timeout_s=idle_timeout_s,
+            **self.limits(),
         )
 
 

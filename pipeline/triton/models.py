@@ -37,7 +37,7 @@ from pipeline.sessions.control import Control
 from pipeline.triton import parent_server
 from pipeline.triton.calls import ALL_SESSIONS, END, START, TICK, BlsCalls, StepTensors, tensors_of
 from pipeline.triton.metrics import Metrics
-from pipeline.triton.parameters import check_one_instance, whole, yes_or_no
+from pipeline.triton.parameters import check_one_instance, seconds, whole, yes_or_no
 from pipeline.triton.reply import TritonReply
 
 logger = logging.getLogger(__name__)
@@ -234,6 +234,14 @@ class PublicModel(Model):
         """It loads few files itself and knows those of the whole export."""
         own = super().identity(**steps)
         return dataclasses.replace(own, files=read_hashes(self.folder))
+
+    def limits(self) -> dict[str, Any]:
+        """Of its sessions, as `Control` takes them."""
+        return {
+            "max_sessions": self.parameter("max_sessions", whole),
+            "idle_timeout_s": self.parameter("idle_timeout_s", seconds),
+            "unread_blocks": self.parameter("unread_blocks", whole),
+        }
 
     def stateless(self, names: Sequence[str]) -> list[Identity]:
         """Of the models `names`, which can't be asked, those whose folders lie beside ours: not

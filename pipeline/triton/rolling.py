@@ -12,7 +12,7 @@ from pipeline.rolling.orchestrator import RollingOrchestrator
 from pipeline.rolling.request import parse_rolling_request
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.models import GraphModel, PublicModel, SessionModel
-from pipeline.triton.parameters import seconds, whole
+from pipeline.triton.parameters import whole
 
 
 class RollingTextModel(GraphModel):
@@ -48,7 +48,6 @@ class RollingForcingModel(PublicModel):
     config_type = RollingConfig
 
     def load(self) -> None:
-        idle_timeout_s = self.parameter("idle_timeout_s", seconds)
         identity = self.identity()
         rules = served_rules(self.config)
         holders = {WINDOW: WindowModel.step_tensors, DECODER: RollingDecoderModel.step_tensors}
@@ -57,6 +56,5 @@ class RollingForcingModel(PublicModel):
         self.orchestrator = RollingOrchestrator(
             rules,
             RollingExecutor(self.config, self.folder, self.calls),
-            max_sessions=identity.max_sessions,
-            idle_timeout_s=idle_timeout_s,
+            **self.limits(),
         )

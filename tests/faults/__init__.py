@@ -1,0 +1,1 @@
+"""What happens to the people on a real server when something breaks: twenty-four faults."""
