@@ -128,6 +128,10 @@ test-agents: settings fetch  ## test the faces for Pipecat and LiveKit Agents, i
 	@"$$PYTHON" -m deploy.setup_venv agents --venv build/agents-venv
 	@build/agents-venv/bin/python3 -m pytest -q tests/client/agents
 
+.PHONY: test-faults
+test-faults: setup-dev fetch  ## strike a real server with 24 faults while people talk; writes docs/faults.md; ten minutes
+	@$(RUN) -m pytest -q tests/faults && $(RUN) -m tests.faults.table
+
 setup-browser: settings
 	@command -v chromium > /dev/null || \
 		{ echo "error: there is no program chromium: apt-get install chromium" >&2; exit 1; }

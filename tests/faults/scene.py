@@ -3,22 +3,24 @@
 import http.client
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.server import folder, process, supervise
-from deploy.server.local import LocalServer
 from deploy.server.ports import ADDRESS, Ports, free_ports
 from export.repository.assemble import assemble
 from tests.faults.talks import Talk
 from tests.server.test_configurations import set_parameter
 from tests.support.raw_stream import IMAGE, Stream
 
-DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "artifacts" / "demo"
 PLACES, NUM_BLOCKS, STRIKES_AT = 4, 26, 8
 HOLDERS = ("live_avatar", "dit_stage_0", "dit_stage_1", "vae_decoder")
 
@@ -82,11 +84,13 @@ class Scene:
         self.wanted: list[list[int]] = []  # checksums of the two talks in peace
 
     def start(self) -> None:
-        """The server and its supervisor, both of which outlive us."""
-        LocalServer(
-            self.repository, log_dir=self.log_dir, ports=self.ports, outlives_us=True
-        ).start()
-        supervise.begin(self.log_dir)
+        """The server and its supervisor, as `make serve` does."""
+        command = [sys.executable, "-m", "deploy.server", "--log-dir", str(self.log_dir), "start"]
+        command += ["--repository", str(self.repository)]
+        for name, port in asdict(self.ports).items():
+            command += [f"--{name}-port", str(port)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
         self._note_token()
 
     def stop(self) -> None:
