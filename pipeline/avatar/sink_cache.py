@@ -53,3 +53,9 @@ class SinkCache:
             first_frame=first_frame,
             reference_position=max(c.sink_position, first_frame + sink_distance),
         )
+
+
+def exact_blocks(config: PipelineConfig, steps_per_stage: int) -> int:
+    """Blocks whose inputs decide a stage's caches to the last bit: in each layer of each of its
+    steps a block's K/V depend on those of the window before it, one layer deeper."""
+    return (config.window_blocks - 1) * config.num_layers * steps_per_stage

@@ -65,9 +65,11 @@ class SessionWorker:
         come yet. `tensors` name the `block` where that is another number: one may be made again."""
         return self._thread.submit(self._step, session, tick, tensors)
 
-    def read(self, session: int, what: str) -> Future[Array]:
-        """What the device holds of `session`: its method `what` says."""
-        return self._thread.submit(self._read, session, what)
+    def step_and_read(
+        self, session: int, tick: int, tensors: dict[str, Any], what: str
+    ) -> Future[tuple[Array | None, Array]]:
+        """`step`, and what the device holds of `session` after it: its method `what` says."""
+        return self._thread.submit(self._step_and_read, session, tick, tensors, what)
 
     def close(self, session: int) -> Future[None]:
         """Close `session`, open or not."""
@@ -114,10 +116,11 @@ class SessionWorker:
             raise
         return result.copy() if self._copies and result is not None else result
 
-    def _read(self, session: int, what: str) -> Array:
-        self._check_open(session)
-        held: Array = getattr(self.device, what)(session)
-        return held
+    def _step_and_read(
+        self, session: int, tick: int, tensors: dict[str, Any], what: str
+    ) -> tuple[Array | None, Array]:
+        made = self._step(session, tick, tensors)
+        return made, getattr(self.device, what)(session)
 
     def _check_open(self, session: int) -> int:
         """The session's next tick."""

@@ -68,10 +68,12 @@ class WindowDevice:
         text: Array | None = None,
         noise: Array | None = None,
         num_blocks: Array | None = None,
+        in_flight: Array | None = None,
     ) -> Array | None:
         """Run tick `tick`: the latent [1, C, F, h, w] of the block that it finishes, or None. From
         this tick on the prompt is `text` and the stream has `num_blocks` int64 [1] blocks. `noise`
-        [levels, C, F, h, w] is that of block `tick`, which enters."""
+        [levels, C, F, h, w] is that of block `tick`, which enters. With `in_flight`, which it left
+        when it ran before, it is repeated for its caches' sake; then it gives None."""
         stream = self.sessions[session]
         if text is not None:
             stream.stage.switch(session, text)
@@ -79,11 +81,18 @@ class WindowDevice:
             stream.given[tick] = noise.copy()
         if num_blocks is not None:
             stream.stage.end(session, int(num_blocks[0]))
+        if in_flight is not None:
+            stream.stage.repeat(session, tick, in_flight.copy())
+            return None
         done = stream.stage.step(session)
         if done is None:
             return None
         stream.given.pop(done.block, None)
         return done.latent
+
+    def in_flight(self, session: int) -> Array:
+        """What the last tick left (`WindowStage.in_flight`), which brings the stream back."""
+        return self.sessions[session].stage.in_flight(session)
 
     def warm_up(self) -> None:
         """Run the graphs in every shape of the deployed rules once."""

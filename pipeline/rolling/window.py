@@ -109,10 +109,38 @@ class WindowStage:
         state.next_tick += 1
         if (block := tick.finished) is None:
             return None
-        state.finished[block] = state.in_flight.pop(block)
-        keep = 1 if self.config.recache == "none" else self.config.cache_blocks
-        state.finished.pop(block - keep, None)
+        self._finish(state, block, state.in_flight.pop(block))
         return FinishedBlock(block, state.finished[block])
+
+    def in_flight(self, session: int) -> Array:
+        """What the last tick left: the block that it finished, if any, and those in flight, in
+        order, [1, C, frames, h, w]."""
+        state = self.sessions[session]
+        block = state.next_tick - self.config.window_blocks
+        latents = [state.finished[block]] if block >= 0 else []
+        return np.concatenate(
+            [*latents, *map(state.in_flight.get, sorted(state.in_flight))], axis=2
+        )
+
+    def repeat(self, session: int, number: int, in_flight: Array) -> None:
+        """Do tick `number` of which is known what it left, or its first block alone. Caches are
+        written, nothing is denoised. Ticks may be left out: a block that is stored sees what is
+        there. Those it needs itself must have been left by ticks before, or nothing is stored."""
+        state = self.sessions[session]
+        plan = state.plan.switch_tick if state.switched else state.plan.tick
+        store = plan(number, state.num_blocks).store
+        state.switched = False
+        if store is not None and all(block in state.finished for block in store.blocks):
+            self.store(state, store)
+        state.next_tick = number + 1
+        done = number + 1 - self.config.window_blocks
+        latents = np.split(in_flight, in_flight.shape[2] // self.config.frames_per_block, axis=2)
+        for block, latent in enumerate(latents, max(0, done)):
+            if block == done:
+                state.in_flight.pop(block, None)
+                self._finish(state, block, latent)
+            else:
+                state.in_flight[block] = latent
 
     def end(self, session: int, num_blocks: int | None = None) -> None:
         """No more blocks enter; those in flight are finished by further steps. With `num_blocks`
@@ -148,6 +176,11 @@ class WindowStage:
         for _ in self.drain(nobody):
             pass
         self.close(nobody)
+
+    def _finish(self, state: WindowSession, block: int, latent: Array) -> None:
+        keep = 1 if self.config.recache == "none" else self.config.cache_blocks
+        kept = {b: done for b, done in state.finished.items() if b > block - keep}
+        state.finished = {**kept, block: latent}
 
     def denoise(self, state: WindowSession, each: Pass) -> None:
         """One level further for every block of the pass."""

@@ -132,8 +132,8 @@ class LocalCalls:
     def step_and_read(
         self, model: str, session: int, tick: int, inputs: Arrays, what: str
     ) -> tuple[Array | None, Array]:
-        made = self.step(model, session, tick, inputs)
-        return made, self.workers[model].read(session, what).result()
+        worker = self.workers[model]
+        return in_turn(lambda: worker.step_and_read(session, tick, dict(inputs), what).result())
 
     def close(self, session: int) -> None:
         for worker in self.workers.values():

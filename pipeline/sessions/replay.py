@@ -8,67 +8,33 @@ Models that hold nothing are simply asked again. (docs/operations.md, Replay)
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import TypeVar
-
-import numpy as np
 
 from pipeline.engines.base import Array, Arrays
 from pipeline.sessions.calls import Calls, ModelLost
+from pipeline.sessions.kept import Kept, copied
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Keeps = Mapping[str, Callable[[Arrays], Kept]]
+"""Model that holds sessions -> what is kept of one there, which its opening begins."""
 
 RECOVERY_S = 20.0
 """So long a model may be away before its sessions fail."""
 POLL_S = 0.02
+OPEN_POLL_S = 0.25  # the models that are there compute something each time
 MAX_TRIES = 3  # deaths that one step outlives
-LASTING = ("reference", "text", "sink")
-"""Inputs of a step that hold for those after it."""
-
-
-@dataclass(slots=True)
-class Kept:
-    """One session at one model."""
-
-    opening: Arrays
-    steps: dict[int, Arrays] = field(default_factory=dict)  # tick -> inputs, of steps that are done
-    lasting: dict[str, Array] = field(default_factory=dict)  # from steps that are kept no more
-    begun: int = 0  # recoveries
-    done: int = 0
-
-    def add(self, tick: int, inputs: Arrays, most: int) -> None:
-        self.steps[tick] = inputs
-        while len(self.steps) > most:
-            self.lasting |= _lasting(self.steps.pop(min(self.steps)))
-
-    def history(self) -> list[tuple[int, Arrays]]:
-        """What to run again, in order. It begins at an even block: the decoder's two sets of
-        buffers take turns, and opening writes the first."""
-        ticks, lasting = sorted(self.steps), dict(self.lasting)
-        while ticks and self.steps[ticks[0]]["block"][0] % 2:
-            lasting |= _lasting(self.steps[ticks.pop(0)])
-        if not ticks:
-            return []
-        first, *others = ticks
-        begun = {**lasting, **self.steps[first]}
-        return [(first, begun), *((tick, self.steps[tick]) for tick in others)]
-
-
-def _lasting(inputs: Arrays) -> Arrays:
-    return {name: inputs[name] for name in LASTING if name in inputs}
 
 
 class ReplayedCalls:
-    """`Calls` that outlive their models. `most` names the models whose steps are kept, and how many
-    of each."""
+    """`Calls` that outlive their models."""
 
-    def __init__(self, calls: Calls, most: Mapping[str, int]) -> None:
-        self.calls, self.most = calls, most
+    def __init__(self, calls: Calls, keeps: Keeps) -> None:
+        self.calls, self.keeps = calls, keeps
         self._lock = threading.Lock()  # guards what is kept
         self._kept: dict[tuple[str, int], Kept] = {}
-        self._recovering = {model: threading.Lock() for model in most}
+        self._recovering = {model: threading.Lock() for model in keeps}
 
     def ready(self) -> None:
         self.calls.ready()
@@ -80,37 +46,52 @@ class ReplayedCalls:
         return _patiently(lambda: self.calls.call(model, inputs, outputs))
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
-        self.calls.open(session, tensors)
+        _patiently(lambda: self._open(session, tensors), poll_s=OPEN_POLL_S)
         with self._lock:
-            for model in self.most:
-                self._kept[model, session] = Kept(_copied(tensors[model]))
+            for model, keep in self.keeps.items():
+                self._kept[model, session] = keep(copied(tensors[model]))
+
+    def _open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
+        try:
+            self.calls.open(session, tensors)
+        except ModelLost as lost:
+            logger.warning("session %d can't start yet: %s", session, lost)
+            self.calls.close(session)  # where it is open already
+            raise
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
-        def step() -> Array | None:
-            return self.calls.step(model, session, tick, inputs)
-
-        return self._kept_step(model, session, tick, inputs, step)
+        return self._kept_step(model, session, tick, inputs, None)[0]
 
     def step_and_read(
         self, model: str, session: int, tick: int, inputs: Arrays, what: str
     ) -> tuple[Array | None, Array]:
-        def step() -> tuple[Array | None, Array]:
-            return self.calls.step_and_read(model, session, tick, inputs, what)
-
-        return self._kept_step(model, session, tick, inputs, step)
+        made, held = self._kept_step(model, session, tick, inputs, what)
+        assert held is not None, f"{model} was asked for {what} and gave nothing"
+        return made, held
 
     def _kept_step(
-        self, model: str, session: int, tick: int, inputs: Arrays, step: Callable[[], T]
-    ) -> T:
+        self, model: str, session: int, tick: int, inputs: Arrays, what: str | None
+    ) -> tuple[Array | None, Array | None]:
+        """What the step makes, and what was to be read after it, if anything."""
+
+        def step() -> tuple[Array | None, Array | None]:
+            if read is None:
+                return self.calls.step(model, session, tick, inputs), None
+            return self.calls.step_and_read(model, session, tick, inputs, read)
+
         while True:
-            result, begun = self._surviving(model, session, step)
+            with self._lock:
+                kept = self._kept.get((model, session))
+            read = what if kept is None or kept.reads is None else kept.reads
+            (made, held), begun = self._surviving(model, session, step)
             with self._lock:
                 kept = self._kept.get((model, session))
                 if kept is None:
-                    return result
-                kept.add(tick, _copied(inputs), self.most[model])
+                    return made, held
                 if kept.begun == begun:
-                    return result
+                    read_too = {} if kept.reads is None or held is None else {kept.reads: held}
+                    kept.add(tick, copied({**inputs, **read_too}))
+                    return made, held
             # It was brought back in between, without this step.
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
@@ -118,7 +99,7 @@ class ReplayedCalls:
 
     def close(self, session: int) -> None:
         with self._lock:
-            for model in self.most:
+            for model in self.keeps:
                 self._kept.pop((model, session), None)
         self.calls.close(session)
 
@@ -155,8 +136,11 @@ class ReplayedCalls:
             began_s = time.monotonic()
             first = history[0][0] if history else 0
             _patiently(lambda: self.calls.reopen(model, session, kept.opening, first), lost)
-            for tick, inputs in history:
-                self.calls.step(model, session, tick, inputs)
+            try:
+                for tick, inputs in history:
+                    self.calls.step(model, session, tick, inputs)
+            except ModelLost:
+                return  # dead again: the step that waits finds out, and begins anew
             with self._lock:
                 kept.done += 1
                 is_closed = (model, session) not in self._kept
@@ -169,7 +153,7 @@ class ReplayedCalls:
             )
 
 
-def _patiently(call: Callable[[], T], lost: ModelLost | None = None) -> T:
+def _patiently(call: Callable[[], T], lost: ModelLost | None = None, poll_s: float = POLL_S) -> T:
     """The result of a call that is made again while its model is away."""
     give_up_s = time.monotonic() + RECOVERY_S
     while True:
@@ -178,22 +162,4 @@ def _patiently(call: Callable[[], T], lost: ModelLost | None = None) -> T:
         except ModelLost as error:
             if time.monotonic() > give_up_s:
                 raise lost or error from None
-        time.sleep(POLL_S)
-
-
-def _copied(arrays: Arrays) -> Arrays:
-    """Answers of other processes are views of memory that both share, and that is wanted back."""
-    return {name: np.array(array) for name, array in arrays.items()}
-
-
-def exact_blocks(window_blocks: int, num_layers: int, steps_per_stage: int) -> int:
-    """Blocks whose inputs decide a stage's caches to the last bit: in each layer of each of its
-    steps a block's K/V depend on those of the window before it, one layer deeper."""
-    return (window_blocks - 1) * num_layers * steps_per_stage
-
-
-def kept_steps(
-    stages: Iterable[str], blocks: int, decoder: str, decoder_blocks: int
-) -> dict[str, int]:
-    """`most` of `ReplayedCalls`. One block more, so that an even one begins."""
-    return {**dict.fromkeys(stages, blocks + 1), decoder: decoder_blocks + 1}
+        time.sleep(poll_s)

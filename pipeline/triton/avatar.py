@@ -7,15 +7,15 @@ from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.executor import DECODER, AvatarExecutor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import parse_request
+from pipeline.avatar.sink_cache import exact_blocks
 from pipeline.avatar.stage import Stage
 from pipeline.identity.holders import Identity
-from pipeline.sessions.replay import ReplayedCalls, exact_blocks, kept_steps
+from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
+from pipeline.sessions.replay import ReplayedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.models import PublicModel, SessionModel
 from pipeline.triton.parameters import names, steps, whole_or_word, yes_or_no
 
-DECODER_BLOCKS = 5
-"""Latents that decide the decoder's state: it looks no further back."""
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 
 
@@ -30,10 +30,10 @@ class LiveAvatarModel(PublicModel):
         holders[DECODER] = DecoderModel.step_tensors
         self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
         c = self.config
-        exact = exact_blocks(c.window_blocks, c.num_layers, -(-c.num_steps // len(stages)))
+        exact = exact_blocks(c, -(-c.num_steps // len(stages)))
         blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
-        kept = kept_steps(stages, blocks, DECODER, DECODER_BLOCKS)
-        calls = ReplayedCalls(self.calls, kept) if blocks else self.calls
+        keeps = {**dict.fromkeys(stages, keep_blocks(blocks)), DECODER: keep_blocks(DECODER_BLOCKS)}
+        calls = ReplayedCalls(self.calls, keeps) if blocks else self.calls
         self.parse = partial(parse_request, config=self.config)
         self.orchestrator = AvatarOrchestrator(
             self.config,

@@ -178,36 +178,37 @@ class SessionModel(Model):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
+        held = self.step_tensors.held
+        what = held if held in request.requested_output_names() else None
         try:
-            result = self._take(request)
-            held, read = self.step_tensors.held, None
-            if held is not None and held in request.requested_output_names():
-                read = self.worker.read(request.correlation_id(), held).result()
+            made, read = self._take(request, what)
         except Exception as error:  # the worker has logged what is a fault of the device
             return pb.InferenceResponse(error=pb.TritonError(str(error)))
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
-        outputs = [] if result is None else [pb.Tensor(self.step_tensors.output, result)]
-        if held is not None and read is not None:
-            outputs.append(pb.Tensor(held, read))
+        given = {self.step_tensors.output: made, what: read}
+        outputs = [pb.Tensor(name, array) for name, array in given.items() if array is not None]
         return pb.InferenceResponse(outputs)
 
-    def _take(self, request: Any) -> Array | None:
-        """Do what a request asks; a step gives a result."""
+    def _take(self, request: Any, what: str | None) -> tuple[Array | None, Array | None]:
+        """Do what a request asks. A step makes something; `what` is read after it."""
         session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
         tick = tensors.pop(TICK, None)
+        if not flags:
+            if tick is None:
+                raise ValueError(f"request has no input {TICK}")
+            if what is not None:
+                return self.worker.step_and_read(session, int(tick[0]), tensors, what).result()
+            return self.worker.step(session, int(tick[0]), tensors).result(), None
         if flags & START and session == ALL_SESSIONS:
-            return None  # opens nothing: asks what this model is
-        if flags & START:
-            first = 0 if tick is None else int(tick[0])
-            return self.worker.open(session, tensors, first).result()
-        if flags & END and session == ALL_SESSIONS:
-            return self.worker.close_all().result()
-        if flags & END:
-            return self.worker.close(session).result()
-        if tick is None:
-            raise ValueError(f"request has no input {TICK}")
-        return self.worker.step(session, int(tick[0]), tensors).result()
+            pass  # opens nothing: asks what this model is
+        elif flags & START:
+            self.worker.open(session, tensors, 0 if tick is None else int(tick[0])).result()
+        elif session == ALL_SESSIONS:
+            self.worker.close_all().result()
+        else:
+            self.worker.close(session).result()
+        return None, None
 
     def finalize(self) -> None:
         self.worker.stop()

@@ -8,11 +8,14 @@ from pipeline.engines.onnx import Engine
 from pipeline.rolling.decoder import RollingDecoder
 from pipeline.rolling.device import WindowDevice
 from pipeline.rolling.executor import DECODER, TEXT, WINDOW, RollingExecutor
+from pipeline.rolling.kept import exact_blocks, keep_streams
 from pipeline.rolling.orchestrator import RollingOrchestrator
 from pipeline.rolling.request import parse_rolling_request
+from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
+from pipeline.sessions.replay import Keeps, ReplayedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.models import GraphModel, PublicModel, SessionModel
-from pipeline.triton.parameters import whole
+from pipeline.triton.parameters import whole, whole_or_word
 
 
 class RollingTextModel(GraphModel):
@@ -30,7 +33,7 @@ class WindowModel(SessionModel):
     """`dit_window`; a tick that finishes no block is answered without a latent."""
 
     config_type = RollingConfig
-    step_tensors = StepTensors("latent")
+    step_tensors = StepTensors("latent", held="in_flight")
     device_type = WindowDevice
 
 
@@ -52,9 +55,13 @@ class RollingForcingModel(PublicModel):
         rules = served_rules(self.config)
         holders = {WINDOW: WindowModel.step_tensors, DECODER: RollingDecoderModel.step_tensors}
         self.calls = BlsCalls(identity, holders, self.stateless([TEXT]))
+        exact = max(map(exact_blocks, rules.values()))
+        blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
+        keeps: Keeps = {WINDOW: keep_streams(rules, blocks), DECODER: keep_blocks(DECODER_BLOCKS)}
+        calls = ReplayedCalls(self.calls, keeps) if blocks else self.calls
         self.parse = partial(parse_rolling_request, rules=rules)
         self.orchestrator = RollingOrchestrator(
             rules,
-            RollingExecutor(self.config, self.folder, self.calls),
+            RollingExecutor(self.config, self.folder, calls),
             **self.limits(),
         )

@@ -1,7 +1,6 @@
 """A stage or the decoder dies in mid-stream, and nobody who watches can tell."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ from pipeline.avatar.executor import DECODER, AvatarExecutor
 from pipeline.avatar.local import local_executor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
-from pipeline.engines.base import Array, Arrays
-from pipeline.engines.device_sessions import NOT_OPEN, SessionWorker
-from pipeline.sessions.calls import LocalCalls, ModelLost
-from pipeline.sessions.replay import ReplayedCalls, exact_blocks, kept_steps
+from pipeline.avatar.sink_cache import exact_blocks
+from pipeline.engines.base import Array
+from pipeline.sessions.calls import LocalCalls
+from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
+from pipeline.sessions.replay import ReplayedCalls
+from tests.pipeline.sessions.mortal_calls import MortalCalls
 from tests.support.fake_executor import FakeReply
 
 pytestmark = pytest.mark.long
@@ -24,55 +25,6 @@ ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "artifacts" / "demo"
 NUM_BLOCKS = 12
 STAGES = ("dit_stage_0", "dit_stage_1")
-
-
-class MortalCalls:
-    """`LocalCalls` whose models may die, and are back empty when somebody says so."""
-
-    def __init__(self, calls: LocalCalls) -> None:
-        self.inner = calls
-        self.at: tuple[str, int] | None = None  # the model that dies, when it is given this tick
-        self.away: set[str] = set()
-        self.reopened: list[tuple[str, int]] = []
-        self.is_back = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
-        if self.at == (model, tick):
-            self.at = None
-            self.kill(model)
-        return self._lossy(model, lambda: self.inner.step(model, session, tick, inputs))
-
-    def step_and_read(
-        self, model: str, session: int, tick: int, inputs: Arrays, what: str
-    ) -> tuple[Array | None, Array]:
-        made = self.step(model, session, tick, inputs)
-        read = self._lossy(model, lambda: self.inner.workers[model].read(session, what).result())
-        return made, read
-
-    def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
-        self._lossy(model, lambda: self.inner.reopen(model, session, tensors, tick))
-        self.reopened.append((model, tick))
-
-    def kill(self, model: str) -> None:
-        """Its sessions are gone, and for a moment so is it."""
-        old = self.inner.workers[model]
-        old.stop()
-        self.away.add(model)
-        self.inner.workers[model] = SessionWorker(old.device, model, 4, copies=True)
-        threading.Timer(0.2, self.away.discard, [model]).start()
-
-    def _lossy(self, model: str, call: Callable[[], Any]) -> Any:
-        if model in self.away:
-            raise ModelLost(f"{model} is not healthy")
-        try:
-            return call()
-        except RuntimeError as error:
-            if NOT_OPEN in str(error) or "after shutdown" in str(error):
-                raise ModelLost(str(error)) from None
-            raise
 
 
 def stream(
@@ -85,10 +37,10 @@ def stream(
     """Latents and frames of a session, one of whose models dies at a tick."""
     assert isinstance(executor.calls, LocalCalls)
     config, mortal = executor.config, MortalCalls(executor.calls)
-    exact = exact_blocks(config.window_blocks, config.num_layers, 2)
-    most = kept_steps(STAGES, exact if blocks is None else blocks, DECODER, 5)
+    kept = keep_blocks(exact_blocks(config, 2) if blocks is None else blocks)
+    keeps = {**dict.fromkeys(STAGES, kept), DECODER: keep_blocks(DECODER_BLOCKS)}
     mortal.at = dies
-    replayed = AvatarExecutor(config, STAGES, DEMO, ReplayedCalls(mortal, most), sends_sink=True)
+    replayed = AvatarExecutor(config, STAGES, DEMO, ReplayedCalls(mortal, keeps), sends_sink=True)
     avatar = AvatarOrchestrator(config, replayed, max_sessions=1, idle_timeout_s=60)
     speech = (0.1 * np.random.default_rng(0).standard_normal(length * 7680)).astype(np.float32)
     reply = FakeReply()

@@ -1,0 +1,63 @@
+"""Models in this process that die when they are told to."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pipeline.engines.base import Array, Arrays
+from pipeline.engines.device_sessions import NOT_OPEN, SessionWorker
+from pipeline.sessions.calls import LocalCalls, ModelLost
+
+T = TypeVar("T")
+
+
+class MortalCalls:
+    """`LocalCalls` whose models may die, and are back empty when somebody says so."""
+
+    def __init__(self, calls: LocalCalls) -> None:
+        self.inner = calls
+        self.at: tuple[str, int] | None = None  # the model that dies, when it is given this tick
+        self.away: set[str] = set()
+        self.reopened: list[tuple[str, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
+        self._strike(model, tick)
+        return self._lossy(model, lambda: self.inner.step(model, session, tick, inputs))
+
+    def step_and_read(
+        self, model: str, session: int, tick: int, inputs: Arrays, what: str
+    ) -> tuple[Array | None, Array]:
+        self._strike(model, tick)
+        return self._lossy(
+            model, lambda: self.inner.step_and_read(model, session, tick, inputs, what)
+        )
+
+    def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
+        self._lossy(model, lambda: self.inner.reopen(model, session, tensors, tick))
+        self.reopened.append((model, tick))
+
+    def _strike(self, model: str, tick: int) -> None:
+        if self.at == (model, tick):
+            self.at = None
+            self.kill(model)
+
+    def kill(self, model: str) -> None:
+        """Its sessions are gone, and for a moment so is it."""
+        old = self.inner.workers[model]
+        old.stop()
+        self.away.add(model)
+        self.inner.workers[model] = SessionWorker(old.device, model, 4, copies=True)
+        threading.Timer(0.2, self.away.discard, [model]).start()
+
+    def _lossy(self, model: str, call: Callable[[], T]) -> T:
+        if model in self.away:
+            raise ModelLost(f"{model} is not healthy")
+        try:
+            return call()
+        except RuntimeError as error:
+            if NOT_OPEN in str(error) or "after shutdown" in str(error):
+                raise ModelLost(str(error)) from None
+            raise
