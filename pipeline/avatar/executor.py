@@ -1,5 +1,6 @@
 """The calls that make an avatar's video, whatever carries them to the models."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array, Arrays
 from pipeline.pictures.reference import read_picture
 from pipeline.sessions.calls import Calls, Executor
+from pipeline.sessions.replay import RECOVERY_S
 
 DECODER = "vae_decoder"
 CONDITIONING = "conditioning"
 """What only START needs. A server is drained by unloading it (deploy/server/drain.py)."""
+ENCODERS = ("text_encoder", "vae_encoder")
+"""Of which it consists: while one is away, so is it."""
+SETTLE_S = 0.2  # it is back a moment after them
 
 
 class AvatarExecutor(Executor):
@@ -44,8 +49,7 @@ class AvatarExecutor(Executor):
         """Condition on picture and prompt, open the session at every stage and the decoder.
         RuntimeError while the server is drained: then CONDITIONING is not loaded."""
         self.calls.ready()
-        if not self.calls.is_loaded(CONDITIONING):
-            raise RuntimeError("no new sessions here, it is being drained; try another server")
+        self._await_conditioning()
         text, motion = self.condition(request)
         given = {"motion": motion, "text": text}
         prefill = {**given, "reference": motion[:, :, :1].copy()}
@@ -54,6 +58,18 @@ class AvatarExecutor(Executor):
         )
         tensors[self.stages[0]] = prefill
         self.calls.open(request.session, {**tensors, DECODER: {"motion": motion}})
+
+    def _await_conditioning(self) -> None:
+        give_up_s = time.monotonic() + RECOVERY_S
+        are_back = False
+        while not self.calls.is_loaded(CONDITIONING):
+            away = [name for name in ENCODERS if not self.calls.is_loaded(name)]
+            if away and time.monotonic() > give_up_s:
+                raise RuntimeError(f"{', '.join(away)} is away; try again later")
+            if are_back and not away:
+                raise RuntimeError("no new sessions here, it is being drained; try another server")
+            are_back = not away
+            time.sleep(SETTLE_S)
 
     def condition(self, request: AvatarRequest) -> tuple[Array, Array]:
         """What START shows and says: text [1, text_len, text_dim], motion latents [1, C, F, h, w].
