@@ -149,7 +149,10 @@ class Supervisor:
                 if is_back := reload_model(self.ports, model):
                     break
         with self._lock:
-            self._models.discard(model)
+            if is_back:
+                self._models.add(model)  # it may be dead again before it was seen
+            else:
+                self._models.discard(model)
             self.num_reloads += not was_unloaded
             if is_back or was_unloaded:
                 del self.troubles[model]

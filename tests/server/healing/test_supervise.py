@@ -19,7 +19,7 @@ from deploy.server.ports import Ports, free_ports, why_taken
 from export.repository.assemble import assemble
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
-DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +16,11 @@ from deploy.server.local import LocalServer
 from deploy.server.supervisor import Supervisor
 from export.repository.assemble import assemble
 from live_avatar_client import Session
+from tests.server.healing.supervision import pid_of, supervised, until
 from tests.support.raw_stream import IMAGE, Stream
 
 pytestmark = pytest.mark.triton
-DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +33,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 
 @pytest.fixture
 def supervisor(server: LocalServer) -> Iterator[Supervisor]:
-    supervisor = Supervisor(server.pid, server.token, server.ports)
-    thread = threading.Thread(target=supervisor.run)
-    thread.start()
-    time.sleep(0.2)
-    yield supervisor
-    supervisor.stop()
-    thread.join()
-
-
-def pid_of(server: LocalServer, model: str) -> int:
-    (pid,) = [pid for pid in server.stub_pids() if process.stub_model(pid) == model]
-    return pid
-
-
-def until(supervisor: Supervisor, ready: bool, limit_s: float) -> float:
-    """Seconds until the supervisor says so."""
-    began = time.monotonic()
-    while bool(supervisor.why_not_ready()) is ready:
-        assert time.monotonic() - began < limit_s, supervisor.why_not_ready()
-        time.sleep(0.01)
-    return time.monotonic() - began
+    with supervised(server) as supervisor:
+        yield supervisor
 
 
 def is_served(server: LocalServer) -> bool:
@@ -102,6 +83,46 @@ def test_a_process_that_stands_still_never_aborts_the_server(
     talk.close()
     until(supervisor, True, 20)
     assert pid_of(server, "dit_stage_1") != stage
+    assert is_served(server)
+
+
+MOMENTS = [  # of a START, in seconds after the death
+    ("dit_stage_1", 0.0),
+    *(
+        pytest.param(*moment, marks=pytest.mark.slow)
+        for moment in (
+            *(("dit_stage_0", 0.6), ("vae_decoder", 0.0), ("audio_encoder", 0.0)),
+            *(("text_encoder", 0.0), ("text_encoder", 0.6), ("vae_encoder", 1.2)),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "after_s"), MOMENTS)
+def test_a_session_that_meets_a_dead_model_starts_a_little_later(
+    server: LocalServer, supervisor: Supervisor, model: str, after_s: float
+) -> None:
+    """A client would be refused by a server that is whole again in two seconds."""
+    os.kill(pid_of(server, model), signal.SIGKILL)
+    time.sleep(after_s)
+    talk, began = Stream(server), time.monotonic()
+    assert talk.ask(start=True, image=IMAGE) == (0, "")
+    print(f"{model}: START took {time.monotonic() - began:.2f} s")
+    assert talk.ask(audio=np.zeros(3 * 7680, np.float32)) == (2, "")
+    talk.ask(end=True)
+    talk.close()
+    until(supervisor, True, 20)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_as_soon_as_it_is_back_is_brought_back_again(
+    server: LocalServer, supervisor: Supervisor
+) -> None:
+    """Nobody had seen it yet, so it stayed dead, and the server said that it was ready."""
+    for _ in range(3):
+        os.kill(pid_of(server, "vae_encoder"), signal.SIGKILL)
+        until(supervisor, False, 2)
+        until(supervisor, True, 20)
     assert is_served(server)
 
 
