@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -98,4 +99,25 @@ def test_a_stream_that_meets_a_dead_model_starts_a_little_later(
     found, _ = filmed(server, "rolling_forcing")
     for one, other in zip(found, undisturbed["rolling_forcing"], strict=True):
         np.testing.assert_array_equal(one, other)
+    until(supervisor, True, 20)
+
+
+def test_two_streams_outlive_a_model_that_dies_again_when_it_is_back(
+    server: LocalServer, supervisor: Supervisor, undisturbed: dict[str, list[np.ndarray]]
+) -> None:
+    """Whoever came second, or the second time, would be cut off."""
+    wanted = undisturbed["rolling_forcing"]
+
+    def film(model: str | None) -> list[np.ndarray]:
+        return filmed(server, "rolling_forcing", model)[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        films = [pool.submit(film, model) for model in ("dit_window", None)]
+        until(supervisor, False, 60)
+        until(supervisor, True, 20)
+        os.kill(pid_of(server, "dit_window"), signal.SIGKILL)
+        found = [each.result() for each in films]
+    for frames in found:
+        for one, other in zip(frames, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
     until(supervisor, True, 20)
