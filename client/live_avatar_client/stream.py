@@ -70,9 +70,9 @@ def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> He
         raise error_from_rpc(error, url) from None
     words = "" if answer.ready else f"the server at {url} is up, but model {model!r} is not ready"
     if words:
-        with contextlib.suppress(grpc.RpcError):  # a server may keep that to its operators
-            index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=5)
-            served = [entry.name for entry in index.models if entry.name in _PUBLIC]
+        with contextlib.suppress(grpc.RpcError):
+            asked = [(name, service_pb2.ModelReadyRequest(name=name)) for name in _PUBLIC]
+            served = [name for name, a in asked if stub.ModelReady(a, timeout=timeout_s).ready]
             words += f"; it serves {' and '.join(served) or 'no model for clients'}"
     return Health(metadata.version, ready.ready, answer.ready, words)
 

@@ -25,6 +25,7 @@ from deploy.checkout import REPO, default_python
 from deploy.downloads import triton
 from deploy.outcome import exit_code, say
 from deploy.server import folder, process, supervise
+from deploy.server.admin import read_key
 from deploy.server.drain import drain as drain_server
 from deploy.server.folder import LOG_DIR, describe, running_server
 from deploy.server.health import all_ready, why_not_ready
@@ -115,7 +116,7 @@ def status(given: Namespace) -> int:
     if state is None:
         say("no server runs")
         return _NOT_READY
-    why = why_not_ready(Ports(**state["ports"]))
+    why = why_not_ready(Ports(**state["ports"]), read_key(given.log_dir))
     say(f"{describe(state)} is {f'not ready: {why}' if why else 'ready'}")
     return _NOT_READY if why else 0
 
@@ -124,7 +125,7 @@ def wait(given: Namespace) -> int:
     deadline = time.monotonic() + given.timeout_s
     while time.monotonic() < deadline:
         state = running_server(given.log_dir)
-        if state and all_ready(Ports(**state["ports"])):
+        if state and all_ready(Ports(**state["ports"]), read_key(given.log_dir)):
             return 0
         time.sleep(0.2)
     say(f"no server was ready within {given.timeout_s:g} s")

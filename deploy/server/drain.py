@@ -10,6 +10,7 @@ from typing import Any
 
 from deploy.outcome import say
 from deploy.server import process, supervise
+from deploy.server.admin import read_key
 from deploy.server.folder import clear, describe
 from deploy.server.health import open_sessions, unload_model
 from deploy.server.local import KILL_MARGIN_S
@@ -28,7 +29,7 @@ def drain(log_dir: Path, state: dict[str, Any], limit_s: float) -> int:
     """Drain and end the server of this state; the number of sessions that the limit cut off.
     `RuntimeError` if it can't be drained."""
     ports, began_s = Ports(**state["ports"]), time.monotonic()
-    if not unload_model(ports, CONDITIONING):
+    if not unload_model(ports, CONDITIONING, read_key(log_dir)):
         raise RuntimeError(f"{describe(state)} can't be drained: it does not unload {CONDITIONING}")
     say(f"{describe(state)} takes no new sessions; waiting up to {limit_s:g} s for those it has")
     time.sleep(SETTLE_S)

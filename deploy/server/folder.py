@@ -14,6 +14,7 @@ from typing import Any
 
 from deploy.checkout import REPO
 from deploy.server import process
+from deploy.server.admin import KEY_FILE
 
 LOG_DIR = REPO / "build" / "server"
 """Of the server that `make serve` leaves running."""
@@ -80,7 +81,8 @@ def _end_orphans(folder: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove what a server that has ended left there, all but its log."""
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    for name in (STATE_FILE, KEY_FILE):
+        (folder / name).unlink(missing_ok=True)
     for name in LINKS:
         if (folder / name).is_symlink():
             (folder / name).unlink()

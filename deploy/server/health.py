@@ -1,9 +1,13 @@
-"""A local server is asked directly, whatever proxies the environment names for downloads."""
+"""A local server is asked directly, whatever proxies the environment names for downloads.
+
+`key` is the server's (`deploy.server.admin`): without it a server does not tell its models' states.
+"""
 
 import http.client
 import json
 import os
 
+from deploy.server.admin import HTTP_HEADER
 from deploy.server.ports import ADDRESS, Ports
 
 CHANNEL_ARGS = (
@@ -21,44 +25,44 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
 
 
-def all_ready(ports: Ports) -> bool:
+def all_ready(ports: Ports, key: str) -> bool:
     """Whether the server on these ports is ready and so is each model that it has loaded. A folder
     that came into the repository later has no state."""
     if _ask(ports, "GET", "/v2/health/ready") is None:
         return False
-    index = _ask(ports, "POST", "/v2/repository/index")
+    index = _ask(ports, "POST", "/v2/repository/index", key=key)
     return index is not None and all(m.get("state", "READY") == "READY" for m in json.loads(index))
 
 
-def why_not_ready(ports: Ports) -> str:
+def why_not_ready(ports: Ports, key: str) -> str:
     """What the server's supervisor says, empty when all is well; without one, what Triton does."""
     connection = http.client.HTTPConnection(ADDRESS, ports.ready, timeout=5)
     try:
         connection.request("GET", "/ready")
         return str(json.loads(connection.getresponse().read())["why"])
     except (OSError, http.client.HTTPException, ValueError, KeyError):
-        return "" if all_ready(ports) else "not all of its models are ready"
+        return "" if all_ready(ports, key) else "not all of its models are ready"
     finally:
         connection.close()
 
 
-def state_of(ports: Ports, model: str) -> str | None:
+def state_of(ports: Ports, model: str, key: str) -> str | None:
     """What the server says of a model, such as READY or UNAVAILABLE; None if it says nothing."""
-    index = _ask(ports, "POST", "/v2/repository/index")
+    index = _ask(ports, "POST", "/v2/repository/index", key=key)
     models = json.loads(index) if index else []
     return next((m.get("state") for m in models if m["name"] == model), None)
 
 
-def reload_model(ports: Ports, model: str, timeout_s: float = 120) -> bool:
+def reload_model(ports: Ports, model: str, key: str, timeout_s: float = 120) -> bool:
     """Load a model anew. Triton does nothing when asked to load one that it takes for loaded."""
     path = f"/v2/repository/models/{model}"
-    _ask(ports, "POST", f"{path}/unload", timeout_s)
-    return _ask(ports, "POST", f"{path}/load", timeout_s) is not None
+    _ask(ports, "POST", f"{path}/unload", timeout_s, key=key)
+    return _ask(ports, "POST", f"{path}/load", timeout_s, key=key) is not None
 
 
-def unload_model(ports: Ports, model: str) -> bool:
+def unload_model(ports: Ports, model: str, key: str) -> bool:
     """Whether the server has taken the model out."""
-    return _ask(ports, "POST", f"/v2/repository/models/{model}/unload") is not None
+    return _ask(ports, "POST", f"/v2/repository/models/{model}/unload", key=key) is not None
 
 
 def open_sessions(ports: Ports) -> int | None:
@@ -73,12 +77,18 @@ def open_sessions(ports: Ports) -> int | None:
 
 
 def _ask(
-    ports: Ports, method: str, path: str, timeout_s: float = 5, port: int | None = None
+    ports: Ports,
+    method: str,
+    path: str,
+    timeout_s: float = 5,
+    *,
+    port: int | None = None,
+    key: str = "",
 ) -> bytes | None:
     """The body of the answer, or None if there is none or its status is not 200."""
     connection = http.client.HTTPConnection(ADDRESS, port or ports.http, timeout=timeout_s)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers={HTTP_HEADER: key} if key else {})
         answer = connection.getresponse()
         body = answer.read()
         return body if answer.status == 200 else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.checkout import REPO
 from deploy.downloads import triton
+from deploy.server import admin
 from deploy.server.ports import ADDRESS, Ports
 
 SHM_BYTES = 4 * 2**20  # of a model instance at first, and of each growth on demand
@@ -47,6 +48,7 @@ def command(
     config: str,
     token: str,
     exit_timeout_s: int,
+    admin_key: str,
 ) -> list[str]:
     """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
     repository, backends: folders as `folder.spelled` writes them."""
@@ -67,13 +69,14 @@ def command(
         "--pinned-memory-pool-byte-size=0",
         f"--exit-timeout-secs={exit_timeout_s}",
         "--log-format=ISO8601",
+        *admin.flags(admin_key),
         f"--backend-config=python,shm-default-byte-size={SHM_BYTES}",
         f"--backend-config=python,shm-growth-byte-size={SHM_BYTES}",
         f"--backend-config=python,shm-region-prefix-name={token}",
     ]
 
 
-def environment(python: str, libpython_dir: str) -> dict[str, str]:
+def environment(python: str, libpython_dir: str, admin_key: str) -> dict[str, str]:
     """The server's environment variables.
 
     A stub runs the environment of the first `python3` on PATH, and loads the libpython that
@@ -85,4 +88,5 @@ def environment(python: str, libpython_dir: str) -> dict[str, str]:
     libraries = [libpython_dir, values.get("LD_LIBRARY_PATH", "")]
     values["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     values.pop("PYTHONHOME", None)
+    values[admin.ENVIRONMENT] = admin_key
     return values

@@ -12,7 +12,7 @@ from typing import Any, Self
 from deploy import checkout
 from deploy.downloads import triton
 from deploy.outcome import say
-from deploy.server import folder, launch, log, open_files, process
+from deploy.server import admin, folder, launch, log, open_files, process
 from deploy.server.health import all_ready
 from deploy.server.ports import ADDRESS, Ports, check_ports, free_ports
 
@@ -27,7 +27,7 @@ def server_left_running() -> tuple[str, Path] | None:
     if state is None:
         return None
     ports = Ports(**state["ports"])
-    if not all_ready(ports):
+    if not all_ready(ports, admin.read_key(folder.LOG_DIR)):
         raise RuntimeError("the server of make serve is not ready.\n  Fix: make stop")
     say(f"using the server on gRPC port {ports.grpc}")
     return f"{ADDRESS}:{ports.grpc}", Path(state["repository"])
@@ -64,6 +64,16 @@ class LocalServer:
     @property
     def grpc_url(self) -> str:
         return f"{ADDRESS}:{self.ports.grpc}"
+
+    @property
+    def admin_key(self) -> str:
+        """Of `deploy.server.admin`; a new one with each start."""
+        return admin.read_key(self.log_dir)
+
+    @property
+    def admin_headers(self) -> dict[str, str]:
+        """Of a gRPC call that loads a model, or does another thing of operators."""
+        return {admin.GRPC_HEADER: self.admin_key}
 
     @property
     def log(self) -> Path:
@@ -140,6 +150,7 @@ class LocalServer:
 
     def _launch(self, facts: dict[str, Any]) -> None:
         self._held_folder = folder.take(self.log_dir)
+        key = admin.make_key(self.log_dir)
         models, backends = (self.log_dir / name for name in folder.LINKS)
         directory = triton.backend_directory(triton.HOME, facts["version"])
         command = launch.command(
@@ -149,6 +160,7 @@ class LocalServer:
             config=self.config,
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
+            admin_key=key,
         )
         if self.log.exists():  # a server that is still ending writes to the old one
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -159,7 +171,7 @@ class LocalServer:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=launch.environment(self.python, facts["libpython_dir"]),
+                env=launch.environment(self.python, facts["libpython_dir"], key),
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
             )
         if not self.outlives_us:
@@ -172,7 +184,7 @@ class LocalServer:
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + self.start_timeout_s
-        while not (self._agreed() and all_ready(self.ports)):
+        while not (self._agreed() and all_ready(self.ports, self.admin_key)):
             assert self._process
             if self._process.poll() is not None:
                 raise self._failure("the Triton server ended while starting")

@@ -21,6 +21,7 @@ from typing import Any
 from deploy.checkout import REPO
 from deploy.outcome import exit_code
 from deploy.server import folder, process
+from deploy.server.admin import read_key
 from deploy.server.local import KILL_MARGIN_S, LocalServer
 from deploy.server.ports import Ports
 from deploy.server.supervisor import Supervisor, serve_readiness
@@ -73,7 +74,8 @@ class Supervision:
     def _take(self, state: dict[str, Any]) -> None:
         self._server = state
         self._ports = Ports(**state["ports"])
-        self._supervisor = Supervisor(state["pid"], state["token"], self._ports)
+        key = read_key(self.log_dir)
+        self._supervisor = Supervisor(state["pid"], state["token"], self._ports, key)
 
     def _restart(self) -> bool:
         """End what is left of the server and start it anew; whether that went well."""

@@ -51,6 +51,7 @@ class Supervisor:
     pid: int
     token: str
     ports: Ports
+    key: str = field(repr=False)  # of `deploy.server.admin`
     num_reloads: int = 0
     troubles: dict[str, str] = field(default_factory=dict)
     """Model -> what is wrong with it."""
@@ -95,7 +96,7 @@ class Supervisor:
             return "; ".join(troubles)
         if not process.is_alive(self.pid, self.token):
             return "the server has ended"
-        return "" if all_ready(self.ports) else "not all models are ready"
+        return "" if all_ready(self.ports, self.key) else "not all models are ready"
 
     def _scan(self) -> None:
         """Watch processes that came since; one may have come and gone in between."""
@@ -142,11 +143,11 @@ class Supervisor:
 
     def _revive(self, model: str) -> None:
         began_s, is_back = time.monotonic(), False
-        was_unloaded = state_of(self.ports, model) not in ("READY", None)
+        was_unloaded = state_of(self.ports, model, self.key) not in ("READY", None)
         if not was_unloaded:
             logger.warning("the process of %s died", model)
             for _ in range(TRIES):
-                if is_back := reload_model(self.ports, model):
+                if is_back := reload_model(self.ports, model, self.key):
                     break
         with self._lock:
             if is_back:

@@ -17,6 +17,7 @@ from pipeline.sessions.counts import Counts
 from pipeline.sessions.endings import Endings, ended
 from pipeline.sessions.session import BlockFrames, OpenRequest, Phase, Reply, ServedSession
 from pipeline.sessions.stations import spawn
+from pipeline.sessions.words import words_of
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Control(ABC, Generic[S]):
         try:
             self.executor.start(session.request)
         except Exception as error:
-            failure = str(error)
+            failure = words_of(error)
         self.post(self._on_started, session, failure)
 
     def _close(self, session: S) -> None:
@@ -133,7 +134,7 @@ class Control(ABC, Generic[S]):
         except Exception as error:
             logger.exception("%s: an event failed", self.name)
             if session is not None:
-                self.fail(session, str(error))
+                self.fail(session, words_of(error))
 
     def deliver(self, session: S, done: BlockFrames) -> None:
         """Answer with a block that is ready."""
@@ -167,7 +168,7 @@ class Control(ABC, Generic[S]):
         except Exception as error:
             if request.start and session is not None:
                 self._forget(session)
-            self._on_refused(request.session, str(error), reply, request.start, request.end)
+            self._on_refused(request.session, words_of(error), reply, request.start, request.end)
             return
         session.last_seen = time.monotonic()
         if request.received is not None:

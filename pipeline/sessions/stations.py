@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.engines.base import Array
 from pipeline.sessions.session import ServedSession
+from pipeline.sessions.words import words_of
 
 LANES = 2
 """Blocks at a station: one that it works on, one queued ahead."""
@@ -95,7 +96,7 @@ class Station(Generic[W]):
                     self._run(work)
                     continue
                 except Exception as error:
-                    failure = str(error)
+                    failure = words_of(error)
             self._dropped(work, failure)
         self._queue.put(None)  # for the other lane
 

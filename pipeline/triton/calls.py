@@ -18,6 +18,7 @@ from pipeline.engines.device_sessions import OutOfOrder
 from pipeline.identity.examination import NOT_READY, Examination
 from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.calls import ModelLost, in_turn
+from pipeline.triton.callers import credentials
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ class BlsCalls:
             inputs=[pb.Tensor(name, array) for name, array in inputs.items()],
             # Here, as Triton names this kind of memory once the model's file is imported.
             preferred_memory=pb.PreferredMemory(pb.TRITONSERVER_MEMORY_CPU, 0),
+            parameters=credentials(),
             **sequence,
         )
         return _outputs(model, request.exec())

@@ -34,7 +34,9 @@ from pipeline.engines.onnx import Engine
 from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.control import Control
+from pipeline.sessions.words import words_of
 from pipeline.triton import parent_server
+from pipeline.triton.callers import Callers
 from pipeline.triton.calls import ALL_SESSIONS, END, START, TICK, BlsCalls, StepTensors, tensors_of
 from pipeline.triton.metrics import Metrics
 from pipeline.triton.parameters import check_one_instance, seconds, whole, yes_or_no
@@ -110,7 +112,26 @@ class Model(ABC):
         )
 
 
-class GraphModel(Model):
+class InnerModel(Model):
+    """A model that serves public ones, and whoever knows the server's key."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        self.callers = Callers(args["model_name"])
+        super().initialize(args)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._refused(request) or self._answer(request) for request in requests]
+
+    @abstractmethod
+    def _answer(self, request: Any) -> Any:
+        """The response to one request."""
+
+    def _refused(self, request: Any) -> Any:
+        words = self.callers.refusal(request)
+        return pb.InferenceResponse(error=pb.TritonError(words)) if words else None
+
+
+class GraphModel(InnerModel):
     """A stateless graph: `<model name>.onnx`."""
 
     def load(self) -> None:
@@ -120,19 +141,16 @@ class GraphModel(Model):
         sizes = {"num_samples": c.samples_per_block, "T": c.video_frames_per_block, "actors": 1}
         self.engine.warm_up(**sizes)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._answer(request) for request in requests]
-
     def _answer(self, request: Any) -> Any:
         try:
             outputs = self.engine.run(tensors_of(request))
         except Exception as error:
             logger.exception("%s failed", self.name)
-            return pb.InferenceResponse(error=pb.TritonError(str(error)))
+            return pb.InferenceResponse(error=pb.TritonError(words_of(error)))
         return pb.InferenceResponse([pb.Tensor(name, array) for name, array in outputs.items()])
 
 
-class SessionModel(Model):
+class SessionModel(InnerModel):
     """A device with sessions; one request at a time."""
 
     step_tensors: StepTensors
@@ -174,16 +192,13 @@ class SessionModel(Model):
         sources = {name: sha256 for m in manifests for name, sha256 in m.sources.items()}
         return dataclasses.replace(own, files={**own.files, **sources})
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._answer(request) for request in requests]
-
     def _answer(self, request: Any) -> Any:
         held = self.step_tensors.held
         what = held if held in request.requested_output_names() else None
         try:
             made, read = self._take(request, what)
         except Exception as error:  # the worker has logged what is a fault of the device
-            return pb.InferenceResponse(error=pb.TritonError(str(error)))
+            return pb.InferenceResponse(error=pb.TritonError(words_of(error)))
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
         given = {self.step_tensors.output: made, what: read}
@@ -291,7 +306,7 @@ class PublicModel(Model):
             except Exception as error:
                 if not isinstance(error, ValueError):
                     logger.exception("%s: a request could not be read", self.name)
-                self.orchestrator.refuse(session, str(error), reply, start=start, end=end)
+                self.orchestrator.refuse(session, words_of(error), reply, start=start, end=end)
             else:
                 self.orchestrator.submit(parsed, reply)
 

@@ -6,6 +6,7 @@ from typing import Any
 import triton_python_backend_utils as pb
 
 from pipeline.sessions.session import Answer
+from pipeline.sessions.words import without_paths
 
 FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -27,7 +28,7 @@ class TritonReply:
         self._sender.send(flags=FINAL)
 
     def fail(self, message: str) -> None:
-        response = pb.InferenceResponse(error=pb.TritonError(message))
+        response = pb.InferenceResponse(error=pb.TritonError(without_paths(message)))
         self._sender.send(response, flags=FINAL)
 
     def cancelled(self) -> bool:

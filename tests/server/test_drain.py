@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.server.admin import read_key
 from deploy.server.health import why_not_ready
 from deploy.server.ports import ADDRESS, free_ports
 from export.repository.assemble import assemble
@@ -48,7 +49,7 @@ def test_sessions_end_by_themselves_and_new_ones_are_refused(tmp_path: Path) -> 
         [*command, "drain", "--limit-s", "60"], stderr=subprocess.PIPE, text=True
     )
     time.sleep(0.6)
-    assert why_not_ready(ports)
+    assert why_not_ready(ports, read_key(tmp_path / "log"))
     began = time.monotonic()
     with (
         pytest.raises(AvatarError, match="it is being drained; try another server"),

@@ -52,7 +52,7 @@ def served(models: Path, folder: Path) -> Iterator[tuple[LocalServer, grpc.Infer
 
 def index(server: LocalServer) -> dict[str, str]:
     """Model -> state."""
-    answer = health._ask(server.ports, "POST", "/v2/repository/index")
+    answer = health._ask(server.ports, "POST", "/v2/repository/index", key=server.admin_key)
     return {m["name"]: m.get("state", "") for m in json.loads(answer or b"[]")}
 
 
@@ -110,14 +110,14 @@ def test_a_public_model_that_is_loaded_by_hand_waits_for_its_holders(
     """After a fault models are loaded one by one, and the public one may be the first."""
     with served(models, tmp_path) as (server, client):
         for model in ("live_avatar", "vae_decoder"):
-            client.unload_model(model)
+            client.unload_model(model, headers=server.admin_headers)
             assert happens(lambda name=model: not client.is_model_ready(name), 30)
-        client.load_model("live_avatar")
+        client.load_model("live_avatar", headers=server.admin_headers)
         words = "live_avatar refuses every session: not all of its models can be reached"
         assert happens(lambda: words in server.log.read_text(), 30)
         time.sleep(2)
         assert client.is_model_ready("live_avatar")
-        client.load_model("vae_decoder")
+        client.load_model("vae_decoder", headers=server.admin_headers)
         assert happens(lambda: server.log.read_text().count("its models belong together") == 2, 30)
         assert blocks(server) == 1
 
@@ -149,8 +149,8 @@ def test_a_model_that_was_loaded_anew_is_compared_at_the_next_session(
         assert blocks(server) == 1
         for limit in ("1", "4"):
             set_parameter(models, "vae_decoder", "max_sessions", limit)
-            client.unload_model("vae_decoder")
+            client.unload_model("vae_decoder", headers=server.admin_headers)
             assert happens(lambda: not client.is_model_ready("vae_decoder"), 30)
-            client.load_model("vae_decoder")
+            client.load_model("vae_decoder", headers=server.admin_headers)
             assert limit == "4" or is_refused(server)
         assert blocks(server) == 1  # nothing is left open by those that were refused

@@ -138,10 +138,10 @@ def kill_and_reload(server: LocalServer, model: str) -> None:
     (pid,) = (pid for pid, command in commands.items() if f"/{model}/" in command)
     os.kill(pid, signal.SIGKILL)
     with grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS) as client:
-        client.unload_model(model)
+        client.unload_model(model, headers=server.admin_headers)
         while client.is_model_ready(model):
             time.sleep(0.05)
-        client.load_model(model)
+        client.load_model(model, headers=server.admin_headers)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,6 @@ def test_the_server_is_healthy_after_all_that(server: LocalServer) -> None:
     """Health must tell the truth after the tests above."""
     client = grpc.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGS)
     assert client.is_server_ready()
-    index = client.get_model_repository_index(as_json=True)
+    index = client.get_model_repository_index(headers=server.admin_headers, as_json=True)
     assert {m["state"] for m in index["models"]} == {"READY"}, json.dumps(index)
     client.close()

@@ -17,6 +17,7 @@ CONFIG = PipelineConfig.load(
     Path(__file__).parents[2] / "artifacts" / "demo" / "pipeline.json",
 )
 SESSION = 4001
+ADMIN = "admin_key"
 
 
 def test_a_block_that_overtakes_is_refused_and_may_come_again(server: LocalServer) -> None:
@@ -31,7 +32,12 @@ def test_a_block_that_overtakes_is_refused_and_may_come_again(server: LocalServe
             tensor.set_data_from_numpy(array)
             inputs.append(tensor)
         return client.infer(
-            "vae_decoder", inputs, sequence_id=SESSION, sequence_start=start, sequence_end=end
+            "vae_decoder",
+            inputs,
+            sequence_id=SESSION,
+            sequence_start=start,
+            sequence_end=end,
+            parameters={ADMIN: server.admin_key},
         )
 
     def decode(block: int) -> np.ndarray:

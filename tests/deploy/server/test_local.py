@@ -116,7 +116,7 @@ class TestRunning:
     def test_is_reached_past_any_proxy(self, doubler: LocalServer, proxies: str) -> None:
         """gRPC takes http_proxy for loopback addresses, too."""
         assert double(doubler) == [0.0, 2.0, 4.0]
-        assert all_ready(doubler.ports)
+        assert all_ready(doubler.ports, doubler.admin_key)
 
     def test_takes_the_config_for_this_machine(self, doubler: LocalServer) -> None:
         """Without configs/cpu.pbtxt the models ask for GPUs that are not there."""
@@ -129,9 +129,9 @@ class TestRunning:
         (stub,) = doubler.stub_pids()
         os.kill(stub, signal.SIGKILL)
         with grpc.InferenceServerClient(doubler.grpc_url, channel_args=CHANNEL_ARGS) as client:
-            client.unload_model("doubling")
+            client.unload_model("doubling", headers=doubler.admin_headers)
             assert happens(lambda: not client.is_model_ready("doubling"), within_s=10)
-            client.load_model("doubling")
+            client.load_model("doubling", headers=doubler.admin_headers)
         assert double(doubler) == [0.0, 2.0, 4.0]
         assert doubler.stub_pids() != [stub]
 

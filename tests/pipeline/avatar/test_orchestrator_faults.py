@@ -168,7 +168,7 @@ def test_an_answer_that_cannot_be_sent_fails_its_session_and_no_other(
     reply = BrokenWire(call)
     avatar.submit(request(1, start=True, end=True, blocks=3), reply)
     healthy = submit(avatar, 2, start=True, end=True, blocks=3)
-    assert reply.wait() == "no shared memory"
+    assert reply.wait() == "the server failed (OSError); its log says why"
     assert healthy.wait() == ""
     wait_until(lambda: not avatar.sessions)
 
@@ -244,7 +244,8 @@ def test_a_block_that_cannot_be_answered_fails_its_session(
         raise MemoryError("no memory")
 
     monkeypatch.setattr(avatar, "answer", broken)
-    assert submit(avatar, 1, start=True, end=True, blocks=1).wait() == "no memory"
+    told = submit(avatar, 1, start=True, end=True, blocks=1).wait()
+    assert told == "the server has no memory for this now; try again later"
     wait_until(lambda: not avatar.sessions)
 
 

@@ -37,8 +37,8 @@ def log_dir(tmp_path: Path) -> Iterator[Path]:
 
 def until_ready(ports: Ports, limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
-    while why_taken(ports.ready) is None or why_not_ready(ports):
-        assert time.monotonic() < deadline, why_not_ready(ports)
+    while why_taken(ports.ready) is None or why_not_ready(ports, key=""):
+        assert time.monotonic() < deadline, why_not_ready(ports, key="")
         time.sleep(0.05)
 
 
@@ -49,7 +49,7 @@ def test_a_server_that_is_killed_is_started_anew_and_leaves_nothing(log_dir: Pat
     until_ready(ports)
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 0.5
-    while not why_not_ready(ports):
+    while not why_not_ready(ports, key=""):
         assert time.monotonic() < deadline
     until_ready(ports)
     assert process.stub_pids(token, pid) == []

@@ -130,11 +130,11 @@ def test_a_process_that_dies_as_soon_as_it_is_back_is_brought_back_again(
 def test_what_somebody_unloads_stays_unloaded(server: LocalServer, supervisor: Supervisor) -> None:
     """An operator would fight with the supervisor."""
     before = supervisor.num_reloads
-    assert unload_model(server.ports, "text_encoder")
+    assert unload_model(server.ports, "text_encoder", server.admin_key)
     time.sleep(3)
-    assert state_of(server.ports, "text_encoder") != "READY"
+    assert state_of(server.ports, "text_encoder", server.admin_key) != "READY"
     assert supervisor.num_reloads == before
-    assert reload_model(server.ports, "text_encoder")
+    assert reload_model(server.ports, "text_encoder", server.admin_key)
     until(supervisor, True, 10)
 
 

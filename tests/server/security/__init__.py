@@ -1,0 +1,1 @@
+"""What the real server keeps from strangers."""
