@@ -32,7 +32,7 @@ RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
 SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT GATEWAY_PORT PORTRAIT SPEECH OUT REPOSITORY \
 	ARTIFACTS HOURS BACKEND GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
-	DTYPE EXPORTED RELEASED
+	DTYPE EXPORTED RELEASED TLS_CERT TLS_KEY TLS_CA GRPC_ADDRESS
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
 setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
@@ -83,7 +83,7 @@ fetch: setup  ## download the Triton server into build/ (55 MB, once)
 repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(SERVER) serves --repository "$$REPOSITORY" || $(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
-serve: none fetch repository  ## start the server in the background; returns when it is ready
+serve: none fetch repository  ## start the server in the background; returns when it is ready; TLS_CERT= TLS_KEY= TLS_CA= GRPC_ADDRESS=0.0.0.0: for others
 	@$(SERVER) start --repository "$$REPOSITORY"
 
 .PHONY: none

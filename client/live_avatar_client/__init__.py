@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from live_avatar_client.rolling import VideoStream
     from live_avatar_client.session import Session
     from live_avatar_client.sound.audio import read_audio
+    from live_avatar_client.tls import Tls
     from live_avatar_client.video.writer import VideoWriter
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LiveSession",
     "Session",
     "ThreadedLiveSession",
+    "Tls",
     "VideoStream",
     "VideoWriter",
     "read_audio",
@@ -41,6 +43,7 @@ _HOMES = {
     "VideoStream": "rolling",
     "Session": "session",
     "VideoWriter": "video.writer",
+    "Tls": "tls",
 }
 
 

@@ -15,6 +15,7 @@ from live_avatar_client.protocol import SAMPLE_RATE, Array, AvatarError, Block, 
 from live_avatar_client.requests import AUDIO, sound_of
 from live_avatar_client.sequence import FAREWELL_S, Sequence
 from live_avatar_client.stream import Stream
+from live_avatar_client.tls import Tls
 
 _KEEP_ALIVE_S = 3.0
 """Without a request for so long an empty one goes out; the server's idle limit is 10 s."""
@@ -36,6 +37,7 @@ class Exchange:
     is_fed: bool
     connect_timeout_s: float
     timeout_s: float
+    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()  # guards everything below
@@ -53,6 +55,7 @@ class Exchange:
             connect_timeout_s=self.connect_timeout_s,
             on_response=self._on_response,
             on_end=self._on_end,
+            tls=self.tls,
         )
         self._pulse = threading.Thread(target=self._beat, name="avatar-pulse", daemon=True)
 

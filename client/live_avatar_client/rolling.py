@@ -14,6 +14,7 @@ from live_avatar_client import protocol
 from live_avatar_client.protocol import Array, AvatarError, Block, TensorSpec, Wire
 from live_avatar_client.requests import condition, integer, start_tensors
 from live_avatar_client.stream import Stream
+from live_avatar_client.tls import Tls
 
 ROLLING_MODEL = "rolling_forcing"
 ROLLING_FPS = 16
@@ -41,7 +42,7 @@ class VideoStream:
     Nothing is made that `blocks` has not asked for. `prompt` is text; `text` float32
     [rows, text_dim] an already encoded one. `options` is sent as JSON, e.g. {"blocks": 12},
     {"seconds": 9.5}, {"rules": "self_forcing"}. `timeout_s`: the longest silence of a server that
-    owes an answer.
+    owes an answer. `tls`: what a server with TLS is to be trusted by.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -59,8 +60,10 @@ class VideoStream:
         want_latent: bool = False,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 60.0,
+        tls: Tls | None = None,
     ) -> None:
         self._url, self._timeout_s, self._connect_timeout_s = url, timeout_s, connect_timeout_s
+        self._tls = tls
         self._wire = Wire(
             model=model,
             inputs=ROLLING_INPUTS,
@@ -96,6 +99,7 @@ class VideoStream:
             connect_timeout_s=self._connect_timeout_s,
             on_response=lambda message: self._answers.put((message, time.perf_counter())),
             on_end=self._answers.put,
+            tls=self._tls,
         )
 
     def blocks(

@@ -13,6 +13,7 @@ import numpy as np
 from live_avatar_client.exchange import Exchange
 from live_avatar_client.protocol import DEFAULT_URL, MODEL, Array, AvatarError, Block, Wire
 from live_avatar_client.requests import Image, audio_tensors, start_tensors
+from live_avatar_client.tls import Tls
 
 _FEEDER_FAREWELL_S = 1.0
 _NO_CHUNKS = (np.ndarray, str, bytes, Path)  # iterables whose items are no chunks
@@ -26,7 +27,7 @@ class Session:
     is sent as JSON. `idle`: when the voice pauses, silence is sent at real time, so that its last
     words come out and the face lives on; False for files, where sound that comes late is no pause.
     `max_ahead_s`: seconds of audio that may be sent and not yet answered. `timeout_s`: the longest
-    silence of a server that owes an answer.
+    silence of a server that owes an answer. `tls`: what a server with TLS is to be trusted by.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -47,6 +48,7 @@ class Session:
         max_ahead_s: float = 4.0,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 60.0,
+        tls: Tls | None = None,
     ) -> None:
         if min(max_ahead_s, connect_timeout_s, timeout_s) <= 0:
             raise ValueError(
@@ -64,6 +66,7 @@ class Session:
             max_ahead_s=max_ahead_s,
             connect_timeout_s=connect_timeout_s,
             timeout_s=timeout_s,
+            tls=tls,
         )
         self._exchange: Exchange | None = None
 

@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from live_avatar_client import proxies
 from live_avatar_client.protocol import DEFAULT_URL, MODEL, AvatarError
+from live_avatar_client.tls import Tls, hint, target
 
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _PUBLIC = ("live_avatar", "rolling_forcing")
@@ -28,9 +29,12 @@ def channel_options(url: str) -> list[tuple[str, int]]:
     return [*_UNLIMITED, *direct]
 
 
-def open_channel(url: str) -> grpc.Channel:
-    """A channel for calls that block."""
-    return grpc.insecure_channel(url, options=channel_options(url))
+def open_channel(url: str, tls: Tls | None = None) -> grpc.Channel:
+    """A channel for calls that block; with TLS if it is given, or `url` begins with grpcs://."""
+    address, tls = target(url, tls)
+    if tls is None:
+        return grpc.insecure_channel(address, options=channel_options(address))
+    return grpc.secure_channel(address, tls.credentials(), options=channel_options(address))
 
 
 class Health(NamedTuple):
@@ -42,16 +46,20 @@ class Health(NamedTuple):
     words: str
 
 
-def check_health(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> Health:
+def check_health(
+    url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0, tls: Tls | None = None
+) -> Health:
     """Ask the server; AvatarError with the way out when none answers within `timeout_s`."""
-    with open_channel(url) as channel:
-        return _health(channel, url, model, timeout_s)
+    with open_channel(url, tls) as channel:
+        return _health(channel, url, model, timeout_s, tls)
 
 
-def num_sessions(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0) -> int:
+def num_sessions(
+    url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 5.0, tls: Tls | None = None
+) -> int:
     """How many sessions the server's model holds at once; AvatarError when it can't be asked."""
-    with open_channel(url) as channel:
-        health = _health(channel, url, model, timeout_s)
+    with open_channel(url, tls) as channel:
+        health = _health(channel, url, model, timeout_s, tls)
         if not health.model_ready:
             raise AvatarError(health.words)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -60,13 +68,18 @@ def num_sessions(url: str = DEFAULT_URL, model: str = MODEL, timeout_s: float = 
     return int(stated) if stated.isdigit() else 1
 
 
-def _health(channel: grpc.Channel, url: str, model: str, timeout_s: float) -> Health:
+def _health(
+    channel: grpc.Channel, url: str, model: str, timeout_s: float, tls: Tls | None
+) -> Health:
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     try:
         metadata = stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
         ready = stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s)
         answer = stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=timeout_s)
     except grpc.RpcError as error:
+        details = error.details() or ""
+        if told := hint(details, target(url, tls)[1]):
+            raise AvatarError(f"no session with {url}: {told}") from None
         raise error_from_rpc(error, url) from None
     words = "" if answer.ready else f"the server at {url} is up, but model {model!r} is not ready"
     if words:
@@ -101,11 +114,12 @@ class Stream:
     connect_timeout_s: float
     on_response: Callable[[Any], None]
     on_end: Callable[[AvatarError | None], None]
+    tls: Tls | None = None
 
     def __post_init__(self) -> None:
-        self._channel = open_channel(self.url)
+        self._channel = open_channel(self.url, self.tls)
         try:
-            health = _health(self._channel, self.url, self.model, self.connect_timeout_s)
+            health = _health(self._channel, self.url, self.model, self.connect_timeout_s, self.tls)
             if not health.model_ready:
                 raise AvatarError(health.words)
         except AvatarError:

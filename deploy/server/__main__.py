@@ -9,12 +9,14 @@
     python -m deploy.server drain             stop, when the sessions that are open have ended
     python -m deploy.server stop
 
-Environment variables GRPC_PORT, HTTP_PORT, METRICS_PORT and READY_PORT set the ports' defaults.
+Environment variables GRPC_PORT, HTTP_PORT, METRICS_PORT and READY_PORT set the ports' defaults,
+GRPC_ADDRESS, TLS_CERT, TLS_KEY and TLS_CA those of `start`.
 `start` leaves a supervisor beside the server (deploy/server/supervise.py). From Python
 use `deploy.server.local.LocalServer`.
 """
 
 import argparse
+import os
 import sys
 import time
 from argparse import Namespace
@@ -38,6 +40,7 @@ from deploy.server.ports import (
     default_texts,
     parse_port,
 )
+from deploy.server.tls import TlsFiles
 
 _NOT_READY = 3
 
@@ -80,7 +83,13 @@ def start(given: Namespace) -> int:
     say(f"starting Triton for {given.repository}, log in {log_dir / 'server.log'}")
     began = time.monotonic()
     server = LocalServer(
-        given.repository, log_dir=log_dir, ports=ports, config=given.config, outlives_us=True
+        given.repository,
+        log_dir=log_dir,
+        ports=ports,
+        config=given.config,
+        outlives_us=True,
+        grpc_address=given.grpc_address,
+        tls=TlsFiles.given(given.tls_cert, given.tls_key, given.tls_ca),
     ).start()
     supervise.begin(log_dir)
     say(
@@ -149,6 +158,9 @@ def main() -> int:
     of[start].add_argument("--config", default="cpu")
     for name, port in default_texts().items():
         of[start].add_argument(f"--{name}-port", default=port)
+    of[start].add_argument("--grpc-address", default=os.environ.get("GRPC_ADDRESS") or ADDRESS)
+    for name in ("cert", "key", "ca"):
+        of[start].add_argument(f"--tls-{name}", default=os.environ.get(f"TLS_{name.upper()}", ""))
     given = parser.parse_args()
     code: int = given.run(given)
     return code

@@ -10,6 +10,7 @@ from deploy.checkout import REPO
 from deploy.downloads import triton
 from deploy.server import admin
 from deploy.server.ports import ADDRESS, Ports
+from deploy.server.tls import TlsFiles
 
 SHM_BYTES = 4 * 2**20  # of a model instance at first, and of each growth on demand
 
@@ -49,6 +50,8 @@ def command(
     token: str,
     exit_timeout_s: int,
     admin_key: str,
+    grpc_address: str = ADDRESS,
+    tls: TlsFiles | None = None,
 ) -> list[str]:
     """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
     repository, backends: folders as `folder.spelled` writes them."""
@@ -59,7 +62,7 @@ def command(
         f"--model-config-name={config}",
         "--model-control-mode=explicit",  # models can be reloaded after a fault
         "--load-model=*",
-        f"--grpc-address={ADDRESS}",
+        f"--grpc-address={grpc_address}",
         f"--http-address={ADDRESS}",
         f"--metrics-address={ADDRESS}",
         f"--grpc-port={ports.grpc}",
@@ -70,6 +73,7 @@ def command(
         f"--exit-timeout-secs={exit_timeout_s}",
         "--log-format=ISO8601",
         *admin.flags(admin_key),
+        *(tls.flags() if tls else []),
         f"--backend-config=python,shm-default-byte-size={SHM_BYTES}",
         f"--backend-config=python,shm-growth-byte-size={SHM_BYTES}",
         f"--backend-config=python,shm-region-prefix-name={token}",

@@ -14,7 +14,8 @@ from deploy.downloads import triton
 from deploy.outcome import say
 from deploy.server import admin, folder, launch, log, open_files, process
 from deploy.server.health import all_ready
-from deploy.server.ports import ADDRESS, Ports, check_ports, free_ports
+from deploy.server.ports import ADDRESS, Ports, check_address, check_ports, free_ports, grpc_url
+from deploy.server.tls import TlsFiles
 
 EXAMINATION = "pipeline/identity/examination.py"  # in every public model that examines others
 KILL_MARGIN_S = 3  # the server's own exit takes up to this much longer than its exit timeout
@@ -30,7 +31,8 @@ def server_left_running() -> tuple[str, Path] | None:
     if not all_ready(ports, admin.read_key(folder.LOG_DIR)):
         raise RuntimeError("the server of make serve is not ready.\n  Fix: make stop")
     say(f"using the server on gRPC port {ports.grpc}")
-    return f"{ADDRESS}:{ports.grpc}", Path(state["repository"])
+    url = grpc_url(state["grpc_address"], ports.grpc, is_encrypted=bool(state["tls"]))
+    return url, Path(state["repository"])
 
 
 @dataclass(eq=False)
@@ -40,7 +42,8 @@ class LocalServer:
     log_dir: gets `server.log` and `server.json`, of one server at a time. config:
     `configs/<config>.pbtxt` of each model, where it exists, replaces its `config.pbtxt`. python:
     interpreter that runs the models. outlives_us: only `stop` ends the server, not the end of this
-    process.
+    process. grpc_address: of the interface that gRPC listens on, which must be the loopback one
+    without `tls`.
     """
 
     repository: Path
@@ -52,8 +55,11 @@ class LocalServer:
     start_timeout_s: float = 180.0
     exit_timeout_s: int = 5
     outlives_us: bool = False
+    grpc_address: str = ADDRESS
+    tls: TlsFiles | None = None
 
     def __post_init__(self) -> None:
+        check_address(self.grpc_address, is_encrypted=self.tls is not None)
         self.repository = Path(self.repository).resolve()
         self.log_dir = Path(self.log_dir).resolve()
         self.token = f"avatar_{secrets.token_hex(6)}_"
@@ -63,7 +69,7 @@ class LocalServer:
 
     @property
     def grpc_url(self) -> str:
-        return f"{ADDRESS}:{self.ports.grpc}"
+        return grpc_url(self.grpc_address, self.ports.grpc, is_encrypted=self.tls is not None)
 
     @property
     def admin_key(self) -> str:
@@ -161,6 +167,8 @@ class LocalServer:
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
             admin_key=key,
+            grpc_address=self.grpc_address,
+            tls=self.tls,
         )
         if self.log.exists():  # a server that is still ending writes to the old one
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -179,7 +187,8 @@ class LocalServer:
             self._guard = process.guard(self.pid, self.token, timeout_s)
         state = {"pid": self.pid, "token": self.token, "exit_timeout_s": self.exit_timeout_s}
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
-        state |= {"config": self.config}
+        state |= {"config": self.config, "grpc_address": self.grpc_address}
+        state |= {"tls": self.tls.texts() if self.tls else {}}
         (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
 
     def _await_ready(self) -> None:

@@ -1,5 +1,6 @@
 """The TCP ports of a local server."""
 
+import ipaddress
 import os
 import random
 import socket
@@ -25,6 +26,29 @@ class Ports:
                 raise ValueError(f"{name} port {port} is not in 1..65535")
         if len(set(asdict(self).values())) < len(DEFAULT_PORTS):
             raise ValueError(f"the ports must differ, got {asdict(self)}")
+
+
+def check_address(address: str, *, is_encrypted: bool) -> None:
+    """ValueError for what is no address of an interface, or for one that others reach while gRPC is
+    not encrypted."""
+    try:
+        is_ours = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        raise ValueError(
+            f"GRPC_ADDRESS is {address!r}, wanted an interface's address such as 0.0.0.0"
+        ) from None
+    if not (is_ours or is_encrypted):
+        raise ValueError(
+            f"GRPC_ADDRESS={address} lets others reach the server without encryption: "
+            "add TLS_CERT=file TLS_KEY=file TLS_CA=file, or put a proxy with TLS in front of it"
+        )
+
+
+def grpc_url(address: str, port: int, *, is_encrypted: bool) -> str:
+    """Where a client of this machine finds the server."""
+    given = ipaddress.ip_address(address)
+    host = ADDRESS if given.is_unspecified else f"[{address}]" if given.version == 6 else address
+    return f"{'grpcs://' if is_encrypted else ''}{host}:{port}"
 
 
 def parse_port(text: str, setting: str, lowest: int = 1) -> int:

@@ -25,6 +25,7 @@ from deploy.server.admin import read_key
 from deploy.server.local import KILL_MARGIN_S, LocalServer
 from deploy.server.ports import Ports
 from deploy.server.supervisor import Supervisor, serve_readiness
+from deploy.server.tls import TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class Supervision:
                 ports=self._ports,
                 config=old["config"],
                 outlives_us=True,
+                grpc_address=old["grpc_address"],
+                tls=TlsFiles.given(**old["tls"]) if old["tls"] else None,
             ).start()
             self._take(self._state())
         except RuntimeError as error:

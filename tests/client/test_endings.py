@@ -172,7 +172,7 @@ def test_what_nobody_foresaw_is_one_line(
 ) -> None:
     """A user can do nothing with a traceback, and a script nothing without an exit code."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise raised
 
     monkeypatch.setattr("live_avatar_client.command.cli.check_health", fail)

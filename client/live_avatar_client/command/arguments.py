@@ -11,17 +11,19 @@ from live_avatar_client.rolling import blocks_before
 MAX_SECONDS = 749_999
 """Of a generated video: what the server's limit of a million blocks has room for."""
 _MAX_OPTION_CHARACTERS = 65_536
+CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE = (f"LIVE_AVATAR_TLS_{n}" for n in ("CA", "CERT", "KEY"))
+"""Environment variables with the defaults of --tls-ca, --tls-cert and --tls-key."""
 _GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:")
 
 
 def checked_url(url: str) -> str:
-    """host:port, or one of gRPC's own schemes."""
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})", url, re.ASCII)
+    """host:port, behind grpcs:// for TLS, or one of gRPC's own schemes."""
+    found = re.fullmatch(r"(?:grpcs://)?(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})", url, re.ASCII)
     is_scheme = url.startswith(_GRPC_SCHEMES) and url.isascii() and url.isprintable()
     if not is_scheme and not (found and 0 < int(found[2]) < 2**16):
         raise ValueError(
             f"--url is {shown(url) or 'empty'}, expected host:port of the server's gRPC endpoint, "
-            "such as localhost:8001"
+            "such as localhost:8001, or grpcs://host:port for TLS"
         )
     return url
 

@@ -28,6 +28,7 @@ from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream
 from live_avatar_client.session import Session
 from live_avatar_client.sound.audio import audio_seconds, begun, paced, read_audio
 from live_avatar_client.stream import check_health
+from live_avatar_client.tls import Tls
 from live_avatar_client.video.writer import VideoWriter
 
 _stderr = Console(stderr=True)
@@ -43,7 +44,20 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option(help="Video file to write, for example talk.mp4.")]
 Prompt = typer.Option(help="What the video shows, in words.")
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same video.")]
-Url = Annotated[str, typer.Option(help="host:port of the server's gRPC endpoint.")]
+Url = Annotated[str, typer.Option(help="host:port of the server, grpcs://host:port for TLS.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=arguments.CA_VARIABLE, help="PEM file: who signs the server's certificate."
+    ),
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(envvar=arguments.CERT_VARIABLE, help="PEM file to show a server that asks."),
+]
+TlsKey = Annotated[
+    Path | None, typer.Option(envvar=arguments.KEY_VARIABLE, help="PEM file of its key.")
+]
 Model = Annotated[str, typer.Option(help="Name of the model on the server.")]
 Scale = Annotated[int, typer.Option(min=0, help="Enlarge by this factor; 0 brings 256 pixels.")]
 Json = Annotated[bool, typer.Option("--json", help="End stdout with one line of JSON.")]
@@ -74,6 +88,9 @@ def stream(
     seed: Seed = None,
     options: Annotated[str | None, typer.Option(help="Server options, a JSON object.")] = None,
     url: Url = DEFAULT_URL,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     model: Model = MODEL,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Send audio at the speed of sound recording.")
@@ -92,6 +109,7 @@ def stream(
         seed=seed,
         options=arguments.parsed_options(options),
         url=checked_url(url),
+        tls=Tls.of_files(tls_ca, tls_key, tls_cert),
         model=model,
         idle=False,  # sound that comes late from a file is no pause
     )
@@ -128,6 +146,9 @@ def talk(
     seed: Seed = None,
     options: Annotated[str | None, typer.Option(help="Server options, a JSON object.")] = None,
     url: Url = DEFAULT_URL,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     model: Model = MODEL,
     scale: Scale = 0,
     as_json: Json = False,
@@ -141,6 +162,7 @@ def talk(
         seed=seed,
         options=arguments.parsed_options(options),
         url=checked_url(url),
+        tls=Tls.of_files(tls_ca, tls_key, tls_cert),
         model=model,
     )
     writer = VideoWriter(out, sound_rate=SAMPLE_RATE, scale=scale or None)
@@ -174,6 +196,9 @@ def generate(
     seed: Seed = None,
     rules: Annotated[str | None, typer.Option(help="Schedule and cache, as served.")] = None,
     url: Url = DEFAULT_URL,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     model: Model = ROLLING_MODEL,
     scale: Scale = 0,
     as_json: Json = False,
@@ -185,7 +210,12 @@ def generate(
     changes = arguments.prompt_changes(then or [], arguments.checked_seconds(seconds))
     options: dict[str, Any] = {"seconds": seconds} | ({} if rules is None else {"rules": rules})
     stream = VideoStream(
-        prompt=prompt, seed=seed, options=options, url=checked_url(url), model=model
+        prompt=prompt,
+        seed=seed,
+        options=options,
+        url=checked_url(url),
+        tls=Tls.of_files(tls_ca, tls_key, tls_cert),
+        model=model,
     )
     writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None)
     with kept(writer, out), stream:
@@ -219,10 +249,17 @@ def _generated(stream: VideoStream, changes: list[tuple[int, str]]) -> Iterator[
 
 
 @app.command()
-def health(url: Url = DEFAULT_URL, model: Model = MODEL, as_json: Json = False) -> None:
+def health(
+    url: Url = DEFAULT_URL,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    model: Model = MODEL,
+    as_json: Json = False,
+) -> None:
     """Say whether the server answers and the model is ready; exit code 1 if not."""
     checked_text("--model", model)
-    answer = check_health(checked_url(url), model)
+    answer = check_health(checked_url(url), model, tls=Tls.of_files(tls_ca, tls_key, tls_cert))
     rows = {"url": url, "triton": answer.version, "server_ready": answer.ready}
     _report({**rows, "model": model, "model_ready": answer.model_ready}, as_json)
     if not (answer.ready and answer.model_ready):

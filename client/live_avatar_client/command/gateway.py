@@ -8,14 +8,29 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from live_avatar_client.command.arguments import checked_text, checked_url
+from live_avatar_client.command.arguments import (
+    CA_VARIABLE,
+    CERT_VARIABLE,
+    KEY_VARIABLE,
+    checked_text,
+    checked_url,
+)
 from live_avatar_client.files import check_file, words
 from live_avatar_client.protocol import DEFAULT_URL, MODEL
+from live_avatar_client.tls import Tls
 
 Secret = Annotated[
     Path | None,
     typer.Option(help="File with a secret: visitors then need a token made with it."),
 ]
+
+ServerCa = Annotated[
+    Path | None, typer.Option(envvar=CA_VARIABLE, help="PEM file: who signs the server's.")
+]
+ServerCert = Annotated[
+    Path | None, typer.Option(envvar=CERT_VARIABLE, help="PEM file to show the server.")
+]
+ServerKey = Annotated[Path | None, typer.Option(envvar=KEY_VARIABLE, help="PEM file of its key.")]
 
 
 def gateway(
@@ -36,6 +51,9 @@ def gateway(
         list[str] | None,
         typer.Option(help="Another page's origin that may use this gateway; may be repeated."),
     ] = None,
+    server_tls_ca: ServerCa = None,
+    server_tls_cert: ServerCert = None,
+    server_tls_key: ServerKey = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file: serve https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
     token_secret: Secret = None,
@@ -70,6 +88,7 @@ def gateway(
         secret=_secret(token_secret),
         ice=settings.ice_servers(stun, turn, turn_user, turn_password),
         say_program=settings.command_words("--say-program", say_program),
+        server_tls=Tls.of_files(server_tls_ca, server_tls_key, server_tls_cert),
     )
     serve(given, _tls(tls_cert, tls_key), _tell)
 

@@ -62,7 +62,7 @@ class Gateway:
     async def _health(self, _: web.Request) -> web.Response:
         """200 while the server has a model that is ready, else 503 and why."""
         words = {
-            show: await asyncio.to_thread(_words, self.settings.url, model)
+            show: await asyncio.to_thread(_words, self.settings, model)
             for show, model in (("face", self.settings.model), ("film", ROLLING_MODEL))
         }
         shows = [show for show in SHOWS if not words[show]]
@@ -139,10 +139,10 @@ class Gateway:
             await asyncio.sleep(0.02)
 
 
-def _words(url: str, model: str) -> str:
+def _words(settings: Settings, model: str) -> str:
     """Why this model is not ready; "" while it is."""
     try:
-        return check_health(url, model, 2.0).words
+        return check_health(settings.url, model, 2.0, settings.server_tls).words
     except AvatarError as error:
         return str(error)
 

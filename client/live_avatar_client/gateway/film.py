@@ -12,6 +12,7 @@ import numpy as np
 from live_avatar_client.live.frame import LiveFrame
 from live_avatar_client.protocol import FPS, SAMPLES_PER_FRAME, Array, AvatarError, Block
 from live_avatar_client.rolling import ROLLING_FPS, VideoStream
+from live_avatar_client.tls import Tls
 
 _BLOCKS_AT_ONCE = 2
 _AHEAD = ROLLING_FPS
@@ -33,8 +34,16 @@ class Film:
     """A `VideoStream` with the methods of a `LiveSession` that a visit needs: 25 silent frames a
     second, of which one or two show the same of 16 pictures."""
 
-    def __init__(self, *, url: str, model: str, prompt: str | None, seed: int | None) -> None:
-        self._stream = VideoStream(url=url, model=model, prompt=prompt or "", seed=seed)
+    def __init__(
+        self,
+        *,
+        url: str,
+        model: str,
+        prompt: str | None,
+        seed: int | None,
+        tls: Tls | None = None,
+    ) -> None:
+        self._stream = VideoStream(url=url, tls=tls, model=model, prompt=prompt or "", seed=seed)
         self._prompt: str | None = None
         self._pictures: deque[tuple[Array, Block]] = deque()
         self._changed = asyncio.Event()

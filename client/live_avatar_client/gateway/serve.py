@@ -37,10 +37,10 @@ def serve(
 def _num_places(settings: Settings) -> int:
     """Sessions of the face's model, or of the film's where that is what the server has."""
     try:
-        return num_sessions(settings.url, settings.model)
+        return num_sessions(settings.url, settings.model, tls=settings.server_tls)
     except AvatarError:
         with contextlib.suppress(AvatarError):
-            return num_sessions(settings.url, ROLLING_MODEL)
+            return num_sessions(settings.url, ROLLING_MODEL, tls=settings.server_tls)
         raise
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from live_avatar_client.protocol import DEFAULT_URL, MODEL
+from live_avatar_client.tls import Tls
 
 MAX_PROMPT, MAX_SENTENCE = 2000, 1000
 """Characters that a visitor may type."""
@@ -17,7 +18,8 @@ _ICE_SCHEMES = ("stun:", "stuns:", "turn:", "turns:")
 class Settings:
     """`max_visitors` None: as many as the server has sessions. `origins`: of other pages that may
     use this gateway. `secret`: who comes needs a token made with it. `ice`: STUN and TURN servers,
-    as browsers take them. `say_program` reads text and writes a sound file."""
+    as browsers take them. `say_program` reads text and writes a sound file. `server_tls`: what a
+    server with TLS is to be trusted by."""
 
     url: str = DEFAULT_URL
     model: str = MODEL
@@ -30,6 +32,7 @@ class Settings:
     secret: bytes | None = None
     ice: tuple[dict[str, str], ...] = ()
     say_program: tuple[str, ...] = ()
+    server_tls: Tls | None = None
 
     def __post_init__(self) -> None:
         for origin in self.origins:

@@ -179,6 +179,7 @@ class Visit:
         return functools.partial(
             self._open_face,
             url=self._settings.url,
+            tls=self._settings.server_tls,
             model=self._settings.model,
             image=self._picture(start),
             prompt=start.prompt or None,
@@ -186,8 +187,14 @@ class Visit:
         )
 
     def _film(self, start: messages.Start) -> OpenFace:
-        url, prompt = self._settings.url, start.prompt or None
-        return functools.partial(Film, url=url, model=ROLLING_MODEL, prompt=prompt, seed=start.seed)
+        return functools.partial(
+            Film,
+            url=self._settings.url,
+            tls=self._settings.server_tls,
+            model=ROLLING_MODEL,
+            prompt=start.prompt or None,
+            seed=start.seed,
+        )
 
     async def _show(self, start: messages.Start, open_face: OpenFace) -> None:
         async with open_face() as self._face:

@@ -9,6 +9,7 @@ from typing import Any
 
 from live_avatar_client.protocol import AvatarError
 from live_avatar_client.stream import Stream
+from live_avatar_client.tls import Tls
 
 
 class Connection:
@@ -19,7 +20,7 @@ class Connection:
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()  # messages, then None or an AvatarError
         self._stream: Stream | None = None
 
-    async def open(self, url: str, model: str, timeout_s: float) -> None:
+    async def open(self, url: str, model: str, timeout_s: float, tls: Tls | None = None) -> None:
         """AvatarError with the way out when no server answers, or its model is not ready."""
         connect = functools.partial(
             Stream,
@@ -28,6 +29,7 @@ class Connection:
             connect_timeout_s=timeout_s,
             on_response=self._put,
             on_end=self._put,
+            tls=tls,
         )
         opening = asyncio.ensure_future(asyncio.to_thread(connect))
         try:

@@ -20,6 +20,7 @@ from live_avatar_client.live.statistics import LiveStatistics, Percentiles
 from live_avatar_client.protocol import DEFAULT_URL, MODEL, Array, Block, Wire
 from live_avatar_client.requests import Image, condition, start_tensors
 from live_avatar_client.sequence import Sequence
+from live_avatar_client.tls import Tls
 
 KEPT_FRAMES = 12
 """Frames that wait for a viewer who is late, 0.48 s; of more the oldest are dropped."""
@@ -33,7 +34,8 @@ class LiveSession:
     `gate_db`: sound below this level is no speech (microphones); None takes all for speech.
     `look_ahead_frames`: sound behind a block that it waits for, 0 to the preset's; with less, a
     trickle is heard sooner, and lips know less of what comes. `frames_per_block` is the server's.
-    `timeout_s`: the longest silence of a server that owes an answer.
+    `timeout_s`: the longest silence of a server that owes an answer. `tls`: what a server with TLS
+    is to be trusted by.
 
     All methods are for the event loop that opened the session. Raises ValueError for unfit
     arguments, AvatarError for what the server or the network did, RuntimeError for calls at the
@@ -55,6 +57,7 @@ class LiveSession:
         model: str = MODEL,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 20.0,
+        tls: Tls | None = None,
     ) -> None:
         if min(lead_s, connect_timeout_s, timeout_s) <= 0:
             raise ValueError(
@@ -78,7 +81,7 @@ class LiveSession:
             frames_per_block=frames_per_block,
             look_ahead=look_ahead_frames,
         )
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s, self._tls = connect_timeout_s, tls
         self._gate = None if gate_db is None else Gate(gate_db)
         self._plan: Plan | None = None
         self._exchange: LiveExchange | None = None
@@ -104,7 +107,7 @@ class LiveSession:
         self._opened_s = time.monotonic()
         url, model = self._sequence.url, self._sequence.wire.model
         connection = Connection()
-        await connection.open(url, model, self._connect_timeout_s)
+        await connection.open(url, model, self._connect_timeout_s, self._tls)
         self._exchange = LiveExchange(
             sequence=self._sequence,
             connection=connection,
