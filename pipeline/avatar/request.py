@@ -6,9 +6,11 @@ import numpy as np
 
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array, Arrays
+from pipeline.pictures.decoding import MAX_BYTES as MAX_PICTURE_BYTES
 from pipeline.pictures.format import TAKEN
-from pipeline.pictures.reference import PICTURE_FITS
+from pipeline.pictures.reference import MAX_PIXELS, PICTURE_FITS, check_rgb
 from pipeline.sessions.checks import (
+    check_bytes,
     check_finite,
     check_sequence,
     read_blocks,
@@ -21,6 +23,14 @@ from pipeline.sessions.json_options import check_bool, check_integer, read_optio
 
 MAX_REQUEST_SECONDS = 600
 """Audio that one request may carry."""
+_ANY = 2**31  # sound is refused by its seconds, before it is copied
+MAX_BYTES = {
+    "image": MAX_PICTURE_BYTES,
+    "image_rgb": 3 * MAX_PIXELS,
+    "audio": _ANY,
+    "audio_int16": _ANY,
+}
+"""Of inputs that are larger than others, or smaller."""
 ANY_BLOCK = -1
 _PEAK = 4.0  # float audio is in [-1, 1]; more than this is int16 scale or garbage
 
@@ -107,6 +117,7 @@ def parse_request(
 ) -> AvatarRequest:
     """Check a request's tensors (wire names, docs/protocol.md)."""
     check_sequence(inputs, session, start, ("image", "image_rgb"))
+    check_bytes(inputs, MAX_BYTES)
     return AvatarRequest(
         session=session,
         start=start,
@@ -143,7 +154,7 @@ def _image(inputs: Arrays) -> bytes | Array:
             f"START carries {' and '.join(given) or 'no picture'}, wanted one of image "
             f"({TAKEN}, its bytes) and image_rgb (uint8 [height, width, 3])"
         )
-    return inputs["image"].tobytes() if given == ["image"] else inputs["image_rgb"]
+    return inputs["image"].tobytes() if given == ["image"] else check_rgb(inputs["image_rgb"])
 
 
 def _audio(inputs: Arrays, config: PipelineConfig) -> Array | None:

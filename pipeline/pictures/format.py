@@ -9,6 +9,8 @@ MAX_PIXELS = {
     "GIF": 16_000_000,
 }
 """Of the formats that are taken."""
+MAX_SIDE = 1_000_000
+"""A decoder keeps eight bytes for each row, however short it is."""
 TAKEN_FORMATS = tuple(MAX_PIXELS)
 TAKEN = f"a {', '.join(TAKEN_FORMATS[:-1])} or {TAKEN_FORMATS[-1]} file"
 MAX_PARTS = 100_000  # segments, chunks or blocks of one file that are walked through
@@ -111,4 +113,9 @@ def check_pixels(kind: str, height: int, width: int, limit: int | None = None) -
         raise PictureError(
             f"image is {_file(kind)} of {width} x {height} pixels, "
             f"wanted at least one and at most {limit}; scale it down"
+        )
+    if max(height, width) > MAX_SIDE:
+        raise PictureError(
+            f"image is {_file(kind)} of {width} x {height} pixels, "
+            f"wanted at most {MAX_SIDE} a side; crop it"
         )

@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from pipeline.config.avatar import PipelineConfig
 from pipeline.pictures.decoding import decode_picture
+from pipeline.pictures.format import MAX_SIDE
 from pipeline.pictures.pixels import Rgb
 
 MAX_PIXELS = 50_000_000  # of raw arrays; encoded pictures have limits of their own
@@ -33,6 +34,8 @@ def check_rgb(rgb: Rgb) -> Rgb:
         raise ValueError(
             f"image is {width} x {height} pixels, wanted at least one and at most {MAX_PIXELS}"
         )
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(f"image is {width} x {height} pixels, wanted at most {MAX_SIDE} a side")
     return rgb
 
 

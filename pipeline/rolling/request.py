@@ -8,6 +8,7 @@ from pipeline.config.rolling import RollingConfig
 from pipeline.config.rules import DEPLOYED
 from pipeline.engines.base import Array, Arrays
 from pipeline.sessions.checks import (
+    check_bytes,
     check_sequence,
     read_blocks,
     read_prompt,
@@ -76,6 +77,7 @@ def parse_rolling_request(
     """Check a request's tensors (wire names, docs/protocol.md); `rules` are those served."""
     config = rules[DEPLOYED]
     check_sequence(inputs, session, start, start_only=())
+    check_bytes(inputs, {})
     if "prompt" in inputs and "text" in inputs:
         raise ValueError("request carries prompt and text, wanted one of them")
     return RollingRequest(

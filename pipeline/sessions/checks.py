@@ -1,16 +1,30 @@
 """Inputs that requests of both systems carry, checked. ValueError says which, what came, what was
 wanted; it reaches the client as it stands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.config.sizes import StreamConfig
 from pipeline.engines.base import Array, Arrays
-from pipeline.sessions.json_options import shown
+from pipeline.sessions.json_options import MAX_OPTIONS_BYTES, shown
 from pipeline.sessions.text import pad_text
 
 MAX_PROMPT_BYTES = 8192
+MAX_INPUT_BYTES = 64 * 2**20
+"""Of any input of one request, where no less is taken."""
+SMALL_INPUTS = {"prompt": MAX_PROMPT_BYTES, "options": MAX_OPTIONS_BYTES}
+"""Input -> bytes that are taken."""
+
+
+def check_bytes(inputs: Arrays, limits: Mapping[str, int]) -> None:
+    """ValueError for an input of more bytes than are taken, before anything is copied or decoded.
+    `limits` are those of a model's own inputs."""
+    limits = {**SMALL_INPUTS, **limits}
+    for name, array in inputs.items():
+        limit = limits.get(name, MAX_INPUT_BYTES)
+        if array.nbytes > limit:
+            raise ValueError(f"{name} has {array.nbytes} bytes, at most {limit} are taken")
 
 
 def check_sequence(inputs: Arrays, session: object, start: bool, start_only: Sequence[str]) -> None:
@@ -26,8 +40,6 @@ def check_sequence(inputs: Arrays, session: object, start: bool, start_only: Seq
 def read_prompt(inputs: Arrays) -> str:
     """`prompt` of a request, "" if there is none."""
     raw = inputs["prompt"].tobytes() if "prompt" in inputs else b""
-    if len(raw) > MAX_PROMPT_BYTES:
-        raise ValueError(f"prompt has {len(raw)} bytes, at most {MAX_PROMPT_BYTES} are taken")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
