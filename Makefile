@@ -123,6 +123,13 @@ test-slow: setup-dev fetch repository compiler  ## run all tests, the slow ones 
 	@$(RUN) -m tests.support.programs
 	@$(RUN) -m pytest -m "not gpu"
 
+.PHONY: sbom
+sbom: settings  ## write out/sbom.json: every package of the server, as CycloneDX
+	@"$$PYTHON" -m deploy.setup_venv sbom --venv build/sbom-venv
+	@mkdir -p out
+	@build/sbom-venv/bin/cyclonedx-py requirements --output-reproducible -o out/sbom.json requirements/run.lock
+	@echo "wrote out/sbom.json"
+
 .PHONY: test-agents
 test-agents: settings fetch  ## test the faces for Pipecat and LiveKit Agents, in an environment of their own
 	@"$$PYTHON" -m deploy.setup_venv agents --venv build/agents-venv

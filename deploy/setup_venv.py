@@ -6,6 +6,8 @@
     python3 -m deploy.setup_venv browser  that, and what drives a browser in tests
     python3 -m deploy.setup_venv agents --venv build/agents-venv
                                           run, Pipecat, LiveKit Agents and pytest
+    python3 -m deploy.setup_venv sbom --venv build/sbom-venv
+                                          what writes the bill of materials
 
 Every package is pinned and checked by its sha256. A stamp in the environment holds the hash of
 the locks it was made from, so a second run with the same locks does nothing.
@@ -24,16 +26,18 @@ from deploy.outcome import exit_code, say
 
 REPO = checkout.REPO
 LOCKS = REPO / "requirements"
-SPACE_MB = {"run": 500, "gateway": 560, "dev": 2000, "browser": 2200, "agents": 900}
-"""Of the disk, for a new environment: 430 MB, and 1.7 GB with the CPU build of torch."""
+SPACE_MB = {"run": 560, "gateway": 620, "dev": 2100, "browser": 2300, "agents": 900, "sbom": 150}
+"""Of the disk, for a new environment: 490 MB, and 1.7 GB with the CPU build of torch."""
 TORCH = ("torch-cpu.lock", "torch.lock", "torch-cuda.lock")
+SIGNS = "provenance.lock"
 CHAIN = ("run", "gateway", "dev", "browser")  # every kind holds what those before it hold
 LOCK_FILES = {
-    "run": ("run.lock",),
-    "gateway": ("run.lock", "gateway.lock"),
-    "dev": ("dev.lock", "gateway.lock", *TORCH),
-    "browser": ("dev.lock", "gateway.lock", "browser.lock", *TORCH),
+    "run": ("run.lock", SIGNS),
+    "gateway": ("run.lock", SIGNS, "gateway.lock"),
+    "dev": ("dev.lock", SIGNS, "gateway.lock", *TORCH),
+    "browser": ("dev.lock", SIGNS, "gateway.lock", "browser.lock", *TORCH),
     "agents": ("run.lock", "pipecat.lock", "livekit.lock", "agents.lock"),
+    "sbom": ("sbom.lock",),
 }
 
 
@@ -65,7 +69,8 @@ def setup(folder: Path, kind: str) -> None:
             _pip(python, lock)
     if TORCH[0] in LOCK_FILES[kind]:
         _install_torch(python)
-    _link_client(python)
+    if kind != "sbom":
+        _link_client(python)
     _stamp(folder, kind).write_text(stamp_text(kind))
     say(f"the environment {folder} is ready")
 

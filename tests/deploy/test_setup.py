@@ -154,6 +154,7 @@ def test_second_setup_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_stamp_follows_the_locks(tmp_path: Path) -> None:
     """With a stamp of the file names alone, a changed lock would never be installed."""
     lock = tmp_path / "run.lock"
+    (tmp_path / setup_venv.SIGNS).write_text("")
     lock.write_text("a==1")
     before = setup_venv.stamp_text("run", locks=tmp_path)
     lock.write_text("a==2")

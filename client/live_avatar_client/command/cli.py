@@ -20,9 +20,11 @@ from live_avatar_client.command.ending import held, kept, reporting, run
 from live_avatar_client.command.figures import Figures
 from live_avatar_client.command.gateway import gateway, token
 from live_avatar_client.command.talk import show, speech_of
+from live_avatar_client.command.verify import verify
 from live_avatar_client.files import check_apart, shown
 from live_avatar_client.live.threaded import ThreadedLiveSession
 from live_avatar_client.protocol import DEFAULT_URL, FPS, MODEL, SAMPLE_RATE, AvatarError, Block
+from live_avatar_client.provenance.manifest import sealer
 from live_avatar_client.requests import PICTURES
 from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream
 from live_avatar_client.session import Session
@@ -60,6 +62,14 @@ TlsKey = Annotated[
 ]
 Model = Annotated[str, typer.Option(help="Name of the model on the server.")]
 Scale = Annotated[int, typer.Option(min=0, help="Enlarge by this factor; 0 brings 256 pixels.")]
+Sign = Annotated[
+    bool | None,
+    typer.Option(
+        "--sign/--no-sign",
+        help="Put a signed manifest into the file: a model made this. Default: where it can be.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="End stdout with one line of JSON.")]
 
 _STREAM_EXAMPLES = """
@@ -96,6 +106,7 @@ def stream(
         bool, typer.Option("--realtime", help="Send audio at the speed of sound recording.")
     ] = False,
     scale: Scale = 0,
+    sign: Sign = None,
     as_json: Json = False,
 ) -> None:
     """Send a portrait and speech, write the talking video while it is made."""
@@ -117,7 +128,7 @@ def stream(
     total = None if duration_s is None else round(duration_s * FPS)
     chunks = begun(read_audio(audio, chunk_ms=1000 / FPS if realtime else 100))
     chunks = paced(chunks) if realtime else chunks
-    writer = VideoWriter(out, audio_path=audio, scale=scale or None)
+    writer = VideoWriter(out, audio_path=audio, scale=scale or None, seal=sealer(out, asked=sign))
     with kept(writer, out), session:
         _write(session.stream(chunks), writer, figures, total)
     if not figures.num_frames:
@@ -151,6 +162,7 @@ def talk(
     tls_key: TlsKey = None,
     model: Model = MODEL,
     scale: Scale = 0,
+    sign: Sign = None,
     as_json: Json = False,
 ) -> None:
     """Give speech that a program pipes in a face, live, and write the video of it."""
@@ -165,7 +177,9 @@ def talk(
         tls=Tls.of_files(tls_ca, tls_key, tls_cert),
         model=model,
     )
-    writer = VideoWriter(out, sound_rate=SAMPLE_RATE, scale=scale or None)
+    writer = VideoWriter(
+        out, sound_rate=SAMPLE_RATE, scale=scale or None, seal=sealer(out, asked=sign)
+    )
     seen = show(face, speech_of(sys.stdin, rate, channels), writer, out)
     rows = {"frames": seen.frames, "late": seen.late, "held": seen.held, "skipped": seen.skipped}
     first_ms = None if seen.first_frame_s is None else round(1000 * seen.first_frame_s, 1)
@@ -201,6 +215,7 @@ def generate(
     tls_key: TlsKey = None,
     model: Model = ROLLING_MODEL,
     scale: Scale = 0,
+    sign: Sign = None,
     as_json: Json = False,
 ) -> None:
     """Send a prompt, write the video while it is made."""
@@ -217,7 +232,7 @@ def generate(
         tls=Tls.of_files(tls_ca, tls_key, tls_cert),
         model=model,
     )
-    writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None)
+    writer = VideoWriter(out, fps=ROLLING_FPS, scale=scale or None, seal=sealer(out, asked=sign))
     with kept(writer, out), stream:
         total = math.ceil(seconds * ROLLING_FPS - 1e-9)
         _write(_generated(stream, changes), writer, figures, total)
@@ -266,6 +281,7 @@ def health(
         raise AvatarError(answer.words or f"the server at {url} is not ready")
 
 
+app.command()(verify)
 app.command()(gateway)
 app.command()(token)
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ class VideoWriter:
 
     `size` is (width, height) of the frames, taken from the first ones when None. `scale` enlarges
     by a whole factor, because players show a stamp of 64 x 64 badly; None brings the short side to
-    256 pixels. `audio_path` is any file with sound, which is cut where the video ends; with
+    256 pixels. `seal` is called with the finished file before it appears, to sign it.
+    `audio_path` is any file with sound, which is cut where the video ends; with
     `sound_rate` in its place, mono samples come with the frames.
 
     The file appears under its name when it is closed, with all frames written so far, also when an
@@ -54,6 +55,7 @@ class VideoWriter:
         sound_rate: int | None = None,
         scale: int | None = 1,
         crf: int = 18,
+        seal: Callable[[Path], None] | None = None,
     ) -> None:
         if (scale is not None and not 1 <= scale <= MAX_SCALE) or fps < 1:
             raise ValueError(
@@ -61,6 +63,7 @@ class VideoWriter:
                 f"of {MAX_SCALE} at most"
             )
         self._path, self._fps, self._scale, self._crf = Path(path), fps, scale, crf
+        self._seal = seal
         if not os.path.isdir(self._path.parent):  # noqa: PTH112, False for names too long
             raise self._unwritable(f"{shown(self._path.parent)} is not a folder")
         if self._path.suffix.lower() not in _FORMATS:
@@ -139,6 +142,8 @@ class VideoWriter:
                     if self._samples is not None:
                         self._samples.finish()
                     container.close()
+                    if self._seal is not None:
+                        self._seal(target.temporary)
                     target.keep()
                     self.kept = True
         finally:

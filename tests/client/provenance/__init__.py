@@ -1,0 +1,1 @@
+"""What saved videos say of who made them."""
