@@ -1,6 +1,7 @@
 """The container's files, read only: no container runtime is in reach to build or start them."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from deploy import doctor
+from deploy.server import admin
 from tests.support.programs import needs_program
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +135,32 @@ def test_the_image_serves_with_the_flags_of_the_local_server() -> None:
     command = arguments("CMD")[0]
     for flag in ("--model-control-mode=explicit", "--load-model=*", "build/model_repository"):
         assert flag in command
+
+
+@pytest.mark.parametrize("given", ["", "chosen"])
+def test_the_image_gives_its_server_a_key(tmp_path: Path, given: str) -> None:
+    """Without one any client unloads models, and ends everybody's session."""
+    said = tmp_path / "tritonserver"
+    said.write_text('#!/bin/sh\necho "$AVATAR_ADMIN_KEY"; printf "%s\\n" "$@"\n')
+    said.chmod(0o755)
+    command = json.loads(arguments("CMD")[0])
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {"PATH": path} | ({"AVATAR_ADMIN_KEY": given} if given else {})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    key, *flags = done.stdout.splitlines()
+    assert key == given or re.fullmatch("[0-9a-f]{48}", key)
+    assert f"--grpc-restricted-protocol={admin.PROTOCOLS}:{admin.HTTP_HEADER}={key}" in flags
+    assert f"--http-restricted-api={admin.PROTOCOLS}:{admin.HTTP_HEADER}={key}" in flags
+    assert {"--load-model=*", "--model-control-mode=explicit"} <= set(flags)
+
+
+def test_the_server_writes_nothing_but_to_tmp() -> None:
+    """Who breaks into a model's process could leave code in the repository."""
+    server = COMPOSE["services"]["server"]
+    assert server["read_only"] is True
+    assert server["tmpfs"] == ["/tmp"]
+    assert all(volume.endswith(":ro") for volume in server["volumes"])
+    assert "no-new-privileges:true" in server["security_opt"]
 
 
 def test_every_service_has_the_image_shared_memory_and_gpus() -> None:
