@@ -1,7 +1,7 @@
 """Who may call a model that serves the public ones.
 
 Any client reaches every model of a server. A stage takes a session's number for its word, so a
-stranger could end the sessions of all. Hence such a model asks for the server's key, which whoever
+stranger could take all of its places. Hence such a model asks for the server's key, which whoever
 starts the server gives to its processes. Without that variable it takes every call, and says so.
 """
 

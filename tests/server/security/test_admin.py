@@ -2,6 +2,7 @@
 
 import http.client
 import stat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from deploy.server import admin
 from deploy.server.health import CHANNEL_ARGS, state_of
 from deploy.server.local import LocalServer
 from deploy.server.ports import ADDRESS
+from pipeline.config.avatar import PipelineConfig
 from pipeline.triton.callers import ENVIRONMENT, PARAMETER
-from tests.support.raw_stream import IMAGE, Stream
+from tests.support.raw_stream import IMAGE, Stream, wait_until_free
 
 pytestmark = pytest.mark.triton
 DEEDS: dict[str, Any] = {
@@ -36,6 +38,9 @@ INNER = {
     },
 }
 """Model -> inputs that it would take."""
+CONFIG = PipelineConfig.load(Path(__file__).parents[3] / "artifacts" / "demo" / "pipeline.json")
+_, CHANNELS, _, *SIZE = CONFIG.latent_shape
+MOTION = np.zeros((1, CHANNELS, CONFIG.motion_frames, *SIZE), np.float32)
 
 
 @pytest.fixture
@@ -44,10 +49,14 @@ def client(server: LocalServer) -> Any:
         yield client
 
 
-def call(client: Any, model: str, *, key: str = "", **sequence: Any) -> Any:
-    tensors = []
-    for name, array in INNER[model].items():
-        tensors.append(grpc.InferInput(name, array.shape, "INT64"))
+def call(client: Any, model: str, *, key: str = "", **given: Any) -> Any:
+    """`given`: arrays, and what gRPC is told of the sequence."""
+    tensors: list[Any] = []
+    arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+    sequence = {name: value for name, value in given.items() if name not in arrays}
+    for name, array in {**INNER[model], **arrays}.items():
+        kind = "INT64" if array.dtype == np.int64 else "FP32"
+        tensors.append(grpc.InferInput(name, array.shape, kind))
         tensors[-1].set_data_from_numpy(array)
     return client.infer(model, tensors, parameters={PARAMETER: key} if key else None, **sequence)
 
@@ -85,21 +94,23 @@ def test_the_key_is_for_one_user_and_one_start(server: LocalServer) -> None:
 def test_clients_do_not_reach_the_models_behind(
     client: Any, server: LocalServer, model: str
 ) -> None:
-    """A stage takes a session's number for its word: a stranger would end it, or take its place."""
+    """A stage takes a session's number for its word: a stranger would take its places."""
     with pytest.raises(InferenceServerException, match=f"{model} serves other models"):
         call(client, model, sequence_id=7, sequence_start=True)
     with pytest.raises(InferenceServerException, match=f"{model} serves other models"):
         call(client, model, key="wrong", sequence_id=7, sequence_start=True)
 
 
-def test_a_stranger_cannot_end_sessions_at_a_stage(client: Any, server: LocalServer) -> None:
-    """END of session 0 closes all that a stage holds."""
-    stream = Stream(server)
-    assert stream.ask(start=True, image=IMAGE)[1] == ""
+def test_a_stranger_takes_no_places(client: Any, server: LocalServer) -> None:
+    """A START at the decoder took one: the next client was told that all were in use."""
     with pytest.raises(InferenceServerException, match="serves other models"):
-        call(client, "dit_stage_0", sequence_id=0, sequence_end=True)
-    assert stream.ask(audio=np.zeros(16_000, np.float32), end=True) == (3, "")
-    stream.close()
+        call(client, "vae_decoder", sequence_id=7, sequence_start=True, motion=MOTION)
+    guests = [Stream(server) for _ in range(2)]
+    assert [guest.ask(start=True, image=IMAGE)[1] for guest in guests] == ["", ""]
+    for guest in guests:
+        guest.ask(end=True)
+        guest.close()
+    wait_until_free(server)
 
 
 def test_an_encoder_answers_who_has_the_key(client: Any, server: LocalServer) -> None:
