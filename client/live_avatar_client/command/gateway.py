@@ -17,6 +17,7 @@ from live_avatar_client.command.arguments import (
 )
 from live_avatar_client.files import check_file, words
 from live_avatar_client.protocol import DEFAULT_URL, MODEL
+from live_avatar_client.provenance.mark import Mark
 from live_avatar_client.tls import Tls
 
 Secret = Annotated[
@@ -57,6 +58,9 @@ def gateway(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file: serve https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
     token_secret: Secret = None,
+    mark_secret: Annotated[
+        Path | None, typer.Option(help="File with a secret: mark every picture, invisibly.")
+    ] = None,
     stun: Annotated[str | None, typer.Option(help="Such as stun:host:3478.")] = None,
     turn: Annotated[str | None, typer.Option(help="Such as turn:host:3478.")] = None,
     turn_user: Annotated[str | None, typer.Option(help="Name at the TURN server.")] = None,
@@ -88,6 +92,7 @@ def gateway(
         secret=_secret(token_secret),
         ice=settings.ice_servers(stun, turn, turn_user, turn_password),
         say_program=settings.command_words("--say-program", say_program),
+        mark=_mark(mark_secret),
         server_tls=Tls.of_files(server_tls_ca, server_tls_key, server_tls_cert),
     )
     serve(given, _tls(tls_cert, tls_key), _tell)
@@ -105,11 +110,16 @@ def token(
     typer.echo(tokens.token(secret, int(time.time() + 60 * minutes)))
 
 
-def _secret(path: Path | None) -> bytes | None:
+def _secret(path: Path | None, option: str = "--token-secret") -> bytes | None:
     if path is None:
         return None
-    check_file("--token-secret", path)
+    check_file(option, path)
     return path.read_bytes().strip()
+
+
+def _mark(path: Path | None) -> Mark | None:
+    secret = _secret(path, "--mark-secret")
+    return None if secret is None else Mark(secret)
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from live_avatar_client.protocol import DEFAULT_URL, MODEL
+from live_avatar_client.provenance.mark import Mark
 from live_avatar_client.tls import Tls
 
 MAX_PROMPT, MAX_SENTENCE = 2000, 1000
@@ -19,7 +20,7 @@ class Settings:
     """`max_visitors` None: as many as the server has sessions. `origins`: of other pages that may
     use this gateway. `secret`: who comes needs a token made with it. `ice`: STUN and TURN servers,
     as browsers take them. `say_program` reads text and writes a sound file. `server_tls`: what a
-    server with TLS is to be trusted by."""
+    server with TLS is to be trusted by. `mark`: put into every picture."""
 
     url: str = DEFAULT_URL
     model: str = MODEL
@@ -33,6 +34,7 @@ class Settings:
     ice: tuple[dict[str, str], ...] = ()
     say_program: tuple[str, ...] = ()
     server_tls: Tls | None = None
+    mark: Mark | None = None
 
     def __post_init__(self) -> None:
         for origin in self.origins:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,8 @@ class Visit:
         block, spoke_s = -1, -1.0
         async for frame in self._face.frames():
             assert self._outlet is not None
+            if self._settings.mark is not None:
+                frame = replace(frame, picture=self._settings.mark.put(frame.picture))
             await self._outlet.show(frame)
             now_s = time.monotonic()
             self._figures.sent(frame.time_s, now_s)
