@@ -129,7 +129,7 @@ def soaked(
             time.sleep(PERIOD_S)
             done = sum(talk.done for talk in talks)
             if num_reloads < reloads and done > 2 * blocks * (num_reloads + 1) / (reloads + 2):
-                reload_model(server.ports, next(due))
+                reload_model(server.ports, next(due), server.admin_key)
                 num_reloads += 1
             seen.append((done, sample(server)))
             bar.update(done - bar.n)

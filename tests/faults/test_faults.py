@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from deploy.server.admin import read_key
 from deploy.server.health import why_not_ready
 from tests.faults.catalogue import FAULTS, Fault, refused_start
 from tests.faults.elsewhere import NotHereError, elsewhere
@@ -145,7 +146,7 @@ def test_who_talks_is_not_cut_off_by_an_end_of_the_server(tmp_path: Path, tell: 
         draining = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         red = threading.Event()
         while not red.is_set() and time.monotonic() - began < 5:
-            if why_not_ready(made.ports):
+            if why_not_ready(made.ports, read_key(made.log_dir)):
                 red.set()
         red_s = time.monotonic() - began
         assert all(talk.join(60) for talk in talks)

@@ -12,7 +12,7 @@ from deploy.server.supervisor import Supervisor
 
 @contextmanager
 def supervised(server: LocalServer) -> Iterator[Supervisor]:
-    supervisor = Supervisor(server.pid, server.token, server.ports)
+    supervisor = Supervisor(server.pid, server.token, server.ports, server.admin_key)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     time.sleep(0.2)
