@@ -131,7 +131,8 @@ class Control(ABC, Generic[S]):
         try:
             call(*args)
         except Exception as error:
-            logger.exception("%s: an event failed", self.name)
+            whose = self.name if session is None else f"session {session.id}"
+            logger.exception("%s: an event failed", whose)
             if session is not None:
                 self.fail(session, str(error))
 
@@ -143,7 +144,9 @@ class Control(ABC, Generic[S]):
         self.counts.blocks += 1
         self.counts.frames += len(done.frames)
         self.counts.blocks_s.append(1e-3 * float(done.timings_ms[0]))
+        late_before = session.num_late
         self.guard(session, session.deliver, done)
+        self.counts.late += session.num_late - late_before
         self._free_if_complete(session)
 
     def fail(self, session: S, message: str) -> None:

@@ -8,6 +8,7 @@ Models that hold nothing are simply asked again. (docs/operations.md, Replay)
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -43,6 +44,11 @@ class Kept:
         while len(self.steps) > most:
             self.lasting |= _lasting(self.steps.pop(min(self.steps)))
 
+    @property
+    def num_bytes(self) -> int:
+        held = (self.opening, self.lasting, *self.steps.values())
+        return sum(array.nbytes for arrays in held for array in arrays.values())
+
     def history(self) -> list[tuple[int, Arrays]]:
         """What to run again, in order. It begins at an even block: the decoder's two sets of
         buffers take turns, and opening writes the first."""
@@ -68,7 +74,15 @@ class ReplayedCalls:
         self.calls, self.most = calls, most
         self._lock = threading.Lock()  # guards what is kept
         self._kept: dict[tuple[str, int], Kept] = {}
+        self.replays: Counter[str] = Counter()
+        """Model -> how often a session was brought back there."""
         self._recovering = {model: threading.Lock() for model in most}
+
+    @property
+    def bytes_kept(self) -> int:
+        """Memory of what is kept of all sessions."""
+        with self._lock:
+            return sum(kept.num_bytes for kept in self._kept.values())
 
     def ready(self) -> None:
         self.calls.ready()
@@ -159,6 +173,7 @@ class ReplayedCalls:
                 self.calls.step(model, session, tick, inputs)
             with self._lock:
                 kept.done += 1
+                self.replays[model] += 1
                 is_closed = (model, session) not in self._kept
             if is_closed:  # meanwhile: what was just opened would stay
                 self.calls.close(session)

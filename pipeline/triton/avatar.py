@@ -33,7 +33,8 @@ class LiveAvatarModel(PublicModel):
         exact = exact_blocks(c.window_blocks, c.num_layers, -(-c.num_steps // len(stages)))
         blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
         kept = kept_steps(stages, blocks, DECODER, DECODER_BLOCKS)
-        calls = ReplayedCalls(self.calls, kept) if blocks else self.calls
+        self.replayed = ReplayedCalls(self.calls, kept) if blocks else None
+        calls = self.replayed or self.calls
         self.parse = partial(parse_request, config=self.config)
         self.orchestrator = AvatarOrchestrator(
             self.config,
