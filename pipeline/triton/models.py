@@ -168,11 +168,12 @@ class SessionModel(Model):
         try:
             result = self._take(request)
             held, read = self.step_tensors.held, None
-            if held is not None and held in request.requested_output_names():
+            is_step = not request.flags() & (START | END)  # END asks for nothing, that is for all
+            if is_step and held is not None and held in request.requested_output_names():
                 read = self.worker.read(request.correlation_id(), held).result()
         except Exception as error:  # the worker has logged what is a fault of the device
             return pb.InferenceResponse(error=pb.TritonError(str(error)))
-        if request.flags() & (START | END):
+        if not is_step:
             self.cache_size.update()
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])

@@ -72,9 +72,9 @@ def test_every_model_that_holds_sessions_shows_their_memory(server: LocalServer)
     stream = Stream(server)
     assert stream.ask(start=True, image=IMAGE) == (0, "")
     held = [scraped(server, model)["avatar_cache_bytes"] for model in stages]
-    print(empty, held)
     assert all(after > before for before, after in zip(empty, held, strict=True))
     assert held[1] > 1e6
     stream.ask(end=True)
     stream.close()
     assert [scraped(server, model)["avatar_cache_bytes"] for model in stages] == empty
+    assert "could not be closed" not in server.log.read_text()
