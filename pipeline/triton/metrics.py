@@ -114,8 +114,8 @@ class Metrics:
             self._busy.show(station.work_time.seconds, station=station.name)
             self._waiting.set(station.num_waiting, station=station.name)
         if self._replayed is not None:
-            for lost, number in list(self._replayed.replays.items()):
-                self._replays.show(number, lost=lost)
+            for lost in self._replayed.most:
+                self._replays.show(self._replayed.replays[lost], lost=lost)
         self._first_frame.observe(_taken(counts.first_frames_s), FIRST_FRAME_S)
         self._block.observe(_taken(counts.blocks_s), BLOCK_S)
 
