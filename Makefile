@@ -133,6 +133,12 @@ test-agents: settings fetch  ## test the faces for Pipecat and LiveKit Agents, i
 test-faults: setup-dev fetch  ## strike a real server with 24 faults while people talk; writes docs/faults.md; ten minutes
 	@$(RUN) -m pytest -q tests/faults && $(RUN) -m tests.faults.table
 
+.PHONY: test-monitoring
+test-monitoring: setup-dev fetch  ## test alerts, rules and dashboard with Prometheus on a real server: apt-get install prometheus
+	@for program in prometheus promtool; do command -v $$program > /dev/null || \
+		{ echo "error: there is no program $$program: apt-get install prometheus" >&2; exit 1; }; done
+	@$(RUN) -m pytest -q tests/deploy/monitoring tests/server/monitoring
+
 setup-browser: settings
 	@command -v chromium > /dev/null || \
 		{ echo "error: there is no program chromium: apt-get install chromium" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""Alerts, rules and the dashboard name what is there. That they work: tests/server/test_monitoring."""
+"""Alerts, rules and the dashboard name what is there. tests/server/monitoring asks for it."""
 
 import importlib
 import json
@@ -12,8 +12,8 @@ import yaml
 from deploy.monitoring import dashboard
 from deploy.server.healing import Healing
 from pipeline.avatar.orchestrator import AvatarOrchestrator
+from tests.deploy.monitoring.expressions import ALERTS, FOLDER, RULES, expressions, metrics_in
 from tests.pipeline.triton.conftest import MetricFamily, serving  # noqa: F401 - a fixture
-from tests.support.expressions import ALERTS, FOLDER, RULES, expressions, metrics_in
 
 ROOT = Path(__file__).parents[3]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()

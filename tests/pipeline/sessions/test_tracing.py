@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.sessions.tracing import BlockTrace, Pass, Tracer
+from tests.pipeline.sessions.trace_receiver import receiver
 from tests.support.fake_executor import FakeReply, request
-from tests.support.trace_receiver import receiver
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"

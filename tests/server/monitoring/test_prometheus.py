@@ -5,7 +5,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,19 +26,14 @@ from deploy.server.health import why_not_ready
 from deploy.server.local import LocalServer
 from deploy.server.ports import ADDRESS, Ports, free_ports
 from export.repository.assemble import assemble
-from tests.support.expressions import ALERTS, FOLDER, expressions, metrics_in
+from tests.deploy.monitoring.expressions import ALERTS, FOLDER, expressions, metrics_in
+from tests.support.programs import needs_program
 from tests.support.raw_stream import IMAGE, Stream
 from tests.support.waiting import happens
 
-DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 RARE = {"nv_inference_request_failure"}  # is there once a call has failed
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("prometheus") and shutil.which("promtool")),
-        reason="needs prometheus and promtool: apt-get install prometheus",
-    ),
-]
+pytestmark = needs_program("promtool")  # prometheus comes with it
 
 
 @pytest.mark.parametrize(
@@ -143,6 +137,7 @@ def talk(state: dict[str, Any], fault: bool) -> None:
     stream.close()
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_every_expression_is_answered_from_a_server_that_healed_itself(tmp_path: Path) -> None:
     """An expression may be right for promtool and match nothing of what a server shows."""
@@ -165,9 +160,8 @@ def test_every_expression_is_answered_from_a_server_that_healed_itself(tmp_path:
         assert figure(watched, "avatar_server_ready") == 1
         bubbles = watched.ask("avatar:station_bubble:ratio")
         assert all(0 <= float(one["value"][1]) <= 1 for one in bubbles)
-        assert all(
-            float(one["value"][1]) <= 1.01 for one in watched.ask("avatar:station_busy:ratio")
-        )
+        busy = watched.ask("avatar:station_busy:ratio")
+        assert all(float(one["value"][1]) <= 1.01 for one in busy)
         assert watched.ask('ALERTS{alertstate="firing"}') == []
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
+from tests.pipeline.sessions.trace_receiver import Receiver, receiver
 from tests.support.raw_stream import IMAGE, Stream
-from tests.support.trace_receiver import Receiver, receiver
 from tests.support.waiting import happens
 
 pytestmark = pytest.mark.triton
-DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
+DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "monitoring"
+FOLDER = Path(__file__).parents[3] / "deploy" / "monitoring"
 
 
 def rules(name: str) -> list[dict[str, Any]]:
