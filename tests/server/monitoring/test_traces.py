@@ -13,7 +13,10 @@ from tests.pipeline.sessions.trace_receiver import Receiver, receiver
 from tests.support.raw_stream import IMAGE, Stream
 from tests.support.waiting import happens
 
-pytestmark = pytest.mark.triton
+pytestmark = [
+    pytest.mark.triton,
+    pytest.mark.slow,
+]  # short: sessions/test_tracing
 DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 
 
@@ -54,7 +57,6 @@ def test_a_block_is_traced_from_the_request_to_the_decoder(
         ]
 
 
-@pytest.mark.slow
 def test_traces_of_interrupted_and_abandoned_sessions_harm_nobody(
     traced: tuple[LocalServer, Receiver],
 ) -> None:
