@@ -116,6 +116,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (Line("avatar_backlog_seconds", WHERE),),
         ),
         Panel(
+            "Unread blocks",
+            "Answered, and not acknowledged by clients that do: slow readers or slow networks.",
+            "short",
+            (Line("avatar_unread_blocks", WHERE),),
+        ),
+        Panel(
             "Interruptions per minute",
             "People who spoke while the avatar did.",
             "short",

@@ -192,6 +192,11 @@ class ServedSession(ABC):
         """Whether its next piece of work has all it needs."""
         return self.has_work()
 
+    @property
+    def num_unread(self) -> int:
+        """Answered blocks that a client which acknowledges has not received."""
+        return 0 if self.acknowledged is None else self.next_delivery - self.acknowledged
+
     def has_room(self, now_s: float, unread_blocks: int) -> bool:
         """Whether one more block may begin without more than `unread_blocks` that nobody has read:
         they are in the server's memory. A client that can't say what it has read, or never does, is

@@ -88,6 +88,7 @@ class Metrics:
                 ("places", "Sessions that may be open.", lambda: orchestrator.max_sessions),
                 ("blocks_in_flight", "Blocks at the stations.", self._in_flight),
                 ("backlog_seconds", "Video that is due and not answered yet.", self._backlog_s),
+                ("unread_blocks", "Answered and not acknowledged.", self._unread),
                 ("replay_bytes", "Memory of what is kept for replays.", self._replay_bytes),
             )
         ]
@@ -125,8 +126,11 @@ class Metrics:
 
     def _backlog_s(self) -> float:
         sessions = list(self._orchestrator.sessions.values())
-        per_block = ((s, s.config.video_frames_per_block / s.fps) for s in sessions)
-        return float(sum(s.blocks_owed * block_s for s, block_s in per_block))
+        return float(sum(session.blocks_owed * session.block_s for session in sessions))
+
+    def _unread(self) -> float:
+        sessions = list(self._orchestrator.sessions.values())
+        return float(sum(session.num_unread for session in sessions))
 
     def _replay_bytes(self) -> float:
         return 0 if self._replayed is None else self._replayed.bytes_kept

@@ -132,3 +132,22 @@ def test_a_model_that_holds_sessions_shows_their_memory(serving: ModuleType) -> 
     device.cache_bytes = 14
     size.update()
     assert value("cache_bytes") == 14
+
+
+def test_a_slow_reader_is_shown_and_no_block_of_his_is_late(serving: ModuleType) -> None:
+    """A client that pauses its player would wake somebody."""
+    metrics = importlib.import_module("pipeline.triton.metrics")
+    avatar = AvatarOrchestrator(
+        CONFIG, FakeExecutor(), max_sessions=2, idle_timeout_s=60, unread_blocks=2
+    )
+    shown = metrics.Metrics("live_avatar", avatar, None)
+    talk = submit(avatar, 1, start=True, blocks=4, received=0)
+    wait_until(lambda: len(talk.blocks) == 2)
+    time.sleep(1.2)  # both have been played
+    shown.update()
+    assert (value("unread_blocks"), value("backlog_seconds")) == (2, 2 * 0.48)
+    submit(avatar, 1, received=2)
+    wait_until(lambda: len(talk.blocks) == 4)
+    shown.update()
+    assert (value("unread_blocks"), value("blocks_late_total")) == (2, 0)
+    avatar.stop()
