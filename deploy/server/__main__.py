@@ -9,12 +9,14 @@
     python -m deploy.server drain             stop, when the sessions that are open have ended
     python -m deploy.server stop
 
-Environment variables GRPC_PORT, HTTP_PORT, METRICS_PORT and READY_PORT set the ports' defaults.
+Environment variables GRPC_PORT, HTTP_PORT, METRICS_PORT and READY_PORT set the ports' defaults,
+TRACE_URL that of --trace-url: a collector of traces, such as http://127.0.0.1:4318/v1/traces.
 `start` leaves a supervisor beside the server (deploy/server/supervise.py). From Python
 use `deploy.server.local.LocalServer`.
 """
 
 import argparse
+import os
 import sys
 import time
 from argparse import Namespace
@@ -34,6 +36,7 @@ from deploy.server.ports import (
     DEFAULT_PORTS,
     Ports,
     check_ports,
+    check_trace_url,
     default_texts,
     parse_port,
 )
@@ -79,7 +82,12 @@ def start(given: Namespace) -> int:
     say(f"starting Triton for {given.repository}, log in {log_dir / 'server.log'}")
     began = time.monotonic()
     server = LocalServer(
-        given.repository, log_dir=log_dir, ports=ports, config=given.config, outlives_us=True
+        given.repository,
+        log_dir=log_dir,
+        ports=ports,
+        config=given.config,
+        outlives_us=True,
+        trace_url=check_trace_url(given.trace_url),
     ).start()
     supervise.begin(log_dir)
     say(
@@ -146,6 +154,7 @@ def main() -> int:
     for run in (serves, start):
         of[run].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
     of[start].add_argument("--config", default="cpu")
+    of[start].add_argument("--trace-url", default=os.environ.get("TRACE_URL", ""))
     for name, port in default_texts().items():
         of[start].add_argument(f"--{name}-port", default=port)
     given = parser.parse_args()

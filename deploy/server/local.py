@@ -40,7 +40,7 @@ class LocalServer:
     log_dir: gets `server.log` and `server.json`, of one server at a time. config:
     `configs/<config>.pbtxt` of each model, where it exists, replaces its `config.pbtxt`. python:
     interpreter that runs the models. outlives_us: only `stop` ends the server, not the end of this
-    process.
+    process. trace_url: gets traces of requests and blocks, such as http://HOST:4318/v1/traces.
     """
 
     repository: Path
@@ -52,6 +52,7 @@ class LocalServer:
     start_timeout_s: float = 180.0
     exit_timeout_s: int = 5
     outlives_us: bool = False
+    trace_url: str = ""
 
     def __post_init__(self) -> None:
         self.repository = Path(self.repository).resolve()
@@ -149,6 +150,7 @@ class LocalServer:
             config=self.config,
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
+            trace_url=self.trace_url,
         )
         if self.log.exists():  # a server that is still ending writes to the old one
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -159,7 +161,7 @@ class LocalServer:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=launch.environment(self.python, facts["libpython_dir"]),
+                env=launch.environment(self.python, facts["libpython_dir"], self.trace_url),
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
             )
         if not self.outlives_us:
@@ -167,7 +169,7 @@ class LocalServer:
             self._guard = process.guard(self.pid, self.token, timeout_s)
         state = {"pid": self.pid, "token": self.token, "exit_timeout_s": self.exit_timeout_s}
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
-        state |= {"config": self.config}
+        state |= {"config": self.config, "trace_url": self.trace_url}
         (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
 
     def _await_ready(self) -> None:

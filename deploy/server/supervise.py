@@ -21,6 +21,7 @@ from typing import Any
 from deploy.checkout import REPO
 from deploy.outcome import exit_code
 from deploy.server import folder, process
+from deploy.server.healing import Healing
 from deploy.server.local import KILL_MARGIN_S, LocalServer
 from deploy.server.ports import Ports
 from deploy.server.supervisor import Supervisor, serve_readiness
@@ -42,11 +43,12 @@ class Supervision:
         self._restarts_s: list[float] = []
         self._is_told_to_stop = threading.Event()
         self._words = ""
+        self._healing = Healing()
         self._take(self._state())
 
     def run(self) -> int:
         """Until SIGTERM: 0; 1 if the server can't be kept running."""
-        readiness = serve_readiness(self._ports.ready, self.why_not_ready)
+        readiness = serve_readiness(self._ports.ready, self.why_not_ready, self.metrics)
         try:
             while True:
                 self._supervisor.run()
@@ -64,6 +66,10 @@ class Supervision:
     def why_not_ready(self) -> str:
         return self._words or self._supervisor.why_not_ready()
 
+    def metrics(self) -> str:
+        """For Prometheus."""
+        return self._supervisor.metrics(self.why_not_ready())
+
     def _state(self) -> dict[str, Any]:
         state = folder.running_server(self.log_dir)
         if state is None:
@@ -73,7 +79,7 @@ class Supervision:
     def _take(self, state: dict[str, Any]) -> None:
         self._server = state
         self._ports = Ports(**state["ports"])
-        self._supervisor = Supervisor(state["pid"], state["token"], self._ports)
+        self._supervisor = Supervisor(state["pid"], state["token"], self._ports, self._healing)
 
     def _restart(self) -> bool:
         """End what is left of the server and start it anew; whether that went well."""
@@ -92,6 +98,7 @@ class Supervision:
                 log_dir=self.log_dir,
                 ports=self._ports,
                 config=old["config"],
+                trace_url=old["trace_url"],
                 outlives_us=True,
             ).start()
             self._take(self._state())
@@ -99,6 +106,7 @@ class Supervision:
             logger.error("it can't be started: %s", error)
             return False
         self._words = ""
+        self._healing.restarted()
         logger.warning("it is ready after %.1f s", time.monotonic() - now_s)
         return True
 
