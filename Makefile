@@ -7,6 +7,7 @@ HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
 GATEWAY_PORT ?= 8080
 READY_PORT ?= 8003
+TRACE_URL ?=
 PORTRAIT ?= examples/portrait.png
 SPEECH ?= examples/speech.flac
 OUT ?= out/demo.mp4
@@ -30,7 +31,7 @@ RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 
 # A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
-SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT GATEWAY_PORT PORTRAIT SPEECH OUT REPOSITORY \
+SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT TRACE_URL GATEWAY_PORT PORTRAIT SPEECH OUT REPOSITORY \
 	ARTIFACTS HOURS BACKEND GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
 	DTYPE EXPORTED RELEASED TLS_CERT TLS_KEY TLS_CA GRPC_ADDRESS
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
@@ -83,7 +84,7 @@ fetch: setup  ## download the Triton server into build/ (55 MB, once)
 repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(SERVER) serves --repository "$$REPOSITORY" || $(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
-serve: none fetch repository  ## start the server in the background; returns when it is ready; TLS_CERT= TLS_KEY= TLS_CA= GRPC_ADDRESS=0.0.0.0: for others
+serve: none fetch repository  ## start the server in the background; returns when it is ready; TLS_CERT= TLS_KEY= TLS_CA= GRPC_ADDRESS=0.0.0.0: for others; TRACE_URL=http://HOST:4318/v1/traces: traces
 	@$(SERVER) start --repository "$$REPOSITORY"
 
 .PHONY: none
@@ -138,6 +139,12 @@ test-agents: settings fetch  ## test the faces for Pipecat and LiveKit Agents, i
 .PHONY: test-faults
 test-faults: setup-dev fetch  ## strike a real server with 24 faults while people talk; writes docs/faults.md; ten minutes
 	@$(RUN) -m pytest -q tests/faults && $(RUN) -m tests.faults.table
+
+.PHONY: test-monitoring
+test-monitoring: setup-dev fetch  ## test alerts, rules and dashboard with Prometheus on a real server: apt-get install prometheus
+	@for program in prometheus promtool; do command -v $$program > /dev/null || \
+		{ echo "error: there is no program $$program: apt-get install prometheus" >&2; exit 1; }; done
+	@$(RUN) -m pytest -q tests/deploy/monitoring tests/server/monitoring
 
 setup-browser: settings
 	@command -v chromium > /dev/null || \

@@ -11,7 +11,7 @@ from pathlib import Path
 from deploy import checkout
 from deploy.outcome import exit_code
 from deploy.server import open_files
-from deploy.server.ports import Ports, default_texts, parse_port
+from deploy.server.ports import Ports, check_trace_url, default_texts, parse_port
 
 PRESETS = ("demo", "rolling-demo", "14b", "rolling-1.3b")
 BACKENDS = ("cpu", "gpu")
@@ -33,6 +33,7 @@ def check(given: Mapping[str, str], repo: Path = checkout.REPO) -> None:
     Ports(**{name: parse_port(text, f"{name.upper()}_PORT") for name, text in texts})
     if gateway := given.get("GATEWAY_PORT", ""):
         parse_port(gateway, "GATEWAY_PORT")
+    check_trace_url(given.get("TRACE_URL", ""))
     _check_artifacts(given.get("ARTIFACTS", ""))
 
 

@@ -125,6 +125,7 @@ def test_what_runs_before_the_environment_needs_the_standard_library_only(path: 
     """`make fetch` and `make repository` must not need packages that are not installed yet."""
     root = REPO / path
     files = [root] if root.is_file() else sorted(root.rglob("*.py"))
+    files = [file for file in files if file.parent.name != "monitoring"]  # runs on no server
     allowed = set(sys.stdlib_module_names) | {"deploy", "__future__"}
     names = {name for file in files for name in imports(file)}
     checked_itself = ("export.repository", "pipeline.config", "pipeline.engines.manifest")

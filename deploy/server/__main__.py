@@ -10,7 +10,8 @@
     python -m deploy.server stop
 
 Environment variables GRPC_PORT, HTTP_PORT, METRICS_PORT and READY_PORT set the ports' defaults,
-GRPC_ADDRESS, TLS_CERT, TLS_KEY and TLS_CA those of `start`.
+GRPC_ADDRESS, TLS_CERT, TLS_KEY and TLS_CA those of `start`,
+and TRACE_URL that of --trace-url: a collector of traces, such as http://127.0.0.1:4318/v1/traces.
 `start` leaves a supervisor beside the server (deploy/server/supervise.py). From Python
 use `deploy.server.local.LocalServer`.
 """
@@ -37,6 +38,7 @@ from deploy.server.ports import (
     DEFAULT_PORTS,
     Ports,
     check_ports,
+    check_trace_url,
     default_texts,
     parse_port,
 )
@@ -90,6 +92,7 @@ def start(given: Namespace) -> int:
         outlives_us=True,
         grpc_address=given.grpc_address,
         tls=TlsFiles.given(given.tls_cert, given.tls_key, given.tls_ca),
+        trace_url=check_trace_url(given.trace_url),
     ).start()
     supervise.begin(log_dir)
     say(
@@ -156,6 +159,7 @@ def main() -> int:
     for run in (serves, start):
         of[run].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
     of[start].add_argument("--config", default="cpu")
+    of[start].add_argument("--trace-url", default=os.environ.get("TRACE_URL", ""))
     for name, port in default_texts().items():
         of[start].add_argument(f"--{name}-port", default=port)
     of[start].add_argument("--grpc-address", default=os.environ.get("GRPC_ADDRESS") or ADDRESS)

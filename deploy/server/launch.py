@@ -12,6 +12,8 @@ from deploy.server import admin
 from deploy.server.ports import ADDRESS, Ports
 from deploy.server.tls import TlsFiles
 
+TRACES_VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+"""Where the models find the collector of traces (pipeline/triton/models.py)."""
 SHM_BYTES = 4 * 2**20  # of a model instance at first, and of each growth on demand
 
 
@@ -52,9 +54,17 @@ def command(
     admin_key: str,
     grpc_address: str = ADDRESS,
     tls: TlsFiles | None = None,
+    trace_url: str = "",
 ) -> list[str]:
     """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
-    repository, backends: folders as `folder.spelled` writes them."""
+    repository, backends: folders as `folder.spelled` writes them. trace_url: a collector that gets
+    a trace of every request (OTLP over HTTP); "" traces nothing."""
+    traces = {
+        "mode": "opentelemetry",
+        "level": "TIMESTAMPS",
+        "rate": "1",
+        "opentelemetry,url": trace_url,
+    }
     return [
         str(triton.HOME / triton.SERVER),
         f"--model-repository={repository}",
@@ -77,10 +87,13 @@ def command(
         f"--backend-config=python,shm-default-byte-size={SHM_BYTES}",
         f"--backend-config=python,shm-growth-byte-size={SHM_BYTES}",
         f"--backend-config=python,shm-region-prefix-name={token}",
+        *(f"--trace-config={key}={value}" for key, value in traces.items() if trace_url),
     ]
 
 
-def environment(python: str, libpython_dir: str, admin_key: str) -> dict[str, str]:
+def environment(
+    python: str, libpython_dir: str, admin_key: str, trace_url: str = ""
+) -> dict[str, str]:
     """The server's environment variables.
 
     A stub runs the environment of the first `python3` on PATH, and loads the libpython that
@@ -93,4 +106,7 @@ def environment(python: str, libpython_dir: str, admin_key: str) -> dict[str, st
     values["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     values.pop("PYTHONHOME", None)
     values[admin.ENVIRONMENT] = admin_key
+    values.pop(TRACES_VARIABLE, None)  # a URL goes to Triton and to its models, or to neither
+    if trace_url:
+        values[TRACES_VARIABLE] = trace_url
     return values

@@ -44,6 +44,7 @@ class LocalServer:
     interpreter that runs the models. outlives_us: only `stop` ends the server, not the end of this
     process. grpc_address: of the interface that gRPC listens on, which must be the loopback one
     without `tls`.
+    trace_url: gets traces of requests and blocks, such as http://HOST:4318/v1/traces.
     """
 
     repository: Path
@@ -57,6 +58,7 @@ class LocalServer:
     outlives_us: bool = False
     grpc_address: str = ADDRESS
     tls: TlsFiles | None = None
+    trace_url: str = ""
 
     def __post_init__(self) -> None:
         check_address(self.grpc_address, is_encrypted=self.tls is not None)
@@ -169,6 +171,7 @@ class LocalServer:
             admin_key=key,
             grpc_address=self.grpc_address,
             tls=self.tls,
+            trace_url=self.trace_url,
         )
         if self.log.exists():  # a server that is still ending writes to the old one
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -179,7 +182,7 @@ class LocalServer:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=launch.environment(self.python, facts["libpython_dir"], key),
+                env=launch.environment(self.python, facts["libpython_dir"], key, self.trace_url),
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
             )
         if not self.outlives_us:
@@ -189,6 +192,7 @@ class LocalServer:
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
         state |= {"config": self.config, "grpc_address": self.grpc_address}
         state |= {"tls": self.tls.texts() if self.tls else {}}
+        state |= {"trace_url": self.trace_url}
         (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
 
     def _await_ready(self) -> None:

@@ -1,8 +1,9 @@
-"""The TCP ports of a local server."""
+"""The TCP ports of a local server, and where it sends traces."""
 
 import ipaddress
 import os
 import random
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -60,6 +61,13 @@ def parse_port(text: str, setting: str, lowest: int = 1) -> int:
     if not lowest <= port <= 65535:
         raise ValueError(f"{setting} is {text[:80]!r}, wanted a port {lowest}..65535")
     return port
+
+
+def check_trace_url(url: str) -> str:
+    """The address of a collector of traces, "" for none; `ValueError` if it is no such address."""
+    if url and not re.fullmatch(r"https?://[^/\s]+/\S*", url):
+        raise ValueError(f"TRACE_URL is {url[:80]!r}, wanted http://HOST:PORT/v1/traces")
+    return url
 
 
 def default_texts(given: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -22,6 +22,7 @@ from deploy.checkout import REPO
 from deploy.outcome import exit_code
 from deploy.server import folder, process
 from deploy.server.admin import read_key
+from deploy.server.healing import Healing
 from deploy.server.local import KILL_MARGIN_S, LocalServer
 from deploy.server.ports import Ports
 from deploy.server.supervisor import Supervisor, serve_readiness
@@ -44,11 +45,12 @@ class Supervision:
         self._restarts_s: list[float] = []
         self._is_told_to_stop = threading.Event()
         self._words = ""
+        self._healing = Healing()
         self._take(self._state())
 
     def run(self) -> int:
         """Until SIGTERM: 0; 1 if the server can't be kept running."""
-        readiness = serve_readiness(self._ports.ready, self.why_not_ready)
+        readiness = serve_readiness(self._ports.ready, self.why_not_ready, self.metrics)
         try:
             while True:
                 self._supervisor.run()
@@ -66,6 +68,10 @@ class Supervision:
     def why_not_ready(self) -> str:
         return self._words or self._supervisor.why_not_ready()
 
+    def metrics(self) -> str:
+        """For Prometheus."""
+        return self._supervisor.metrics(self.why_not_ready())
+
     def _state(self) -> dict[str, Any]:
         state = folder.running_server(self.log_dir)
         if state is None:
@@ -76,7 +82,7 @@ class Supervision:
         self._server = state
         self._ports = Ports(**state["ports"])
         key = read_key(self.log_dir)
-        self._supervisor = Supervisor(state["pid"], state["token"], self._ports, key)
+        self._supervisor = Supervisor(state["pid"], state["token"], self._ports, key, self._healing)
 
     def _restart(self) -> bool:
         """End what is left of the server and start it anew; whether that went well."""
@@ -95,6 +101,7 @@ class Supervision:
                 log_dir=self.log_dir,
                 ports=self._ports,
                 config=old["config"],
+                trace_url=old["trace_url"],
                 outlives_us=True,
                 grpc_address=old["grpc_address"],
                 tls=TlsFiles.given(**old["tls"]) if old["tls"] else None,
@@ -104,6 +111,7 @@ class Supervision:
             logger.error("it can't be started: %s", error)
             return False
         self._words = ""
+        self._healing.restarted()
         logger.warning("it is ready after %.1f s", time.monotonic() - now_s)
         return True
 

@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from deploy.server import process
+from deploy.server.healing import Healing
 from deploy.server.health import all_ready, reload_model, state_of
 from deploy.server.ports import ADDRESS, Ports
 
@@ -52,6 +53,7 @@ class Supervisor:
     token: str
     ports: Ports
     key: str = field(repr=False)  # of `deploy.server.admin`
+    healing: Healing = field(default_factory=Healing)
     num_reloads: int = 0
     troubles: dict[str, str] = field(default_factory=dict)
     """Model -> what is wrong with it."""
@@ -97,6 +99,13 @@ class Supervisor:
         if not process.is_alive(self.pid, self.token):
             return "the server has ended"
         return "" if all_ready(self.ports, self.key) else "not all models are ready"
+
+    def metrics(self, why_not_ready: str) -> str:
+        """For Prometheus. A model is up if it has a process and nothing is wrong with it."""
+        with self._lock:
+            models = {stub.model: True for stub in list(self._stubs.values())}
+            models |= dict.fromkeys(self.troubles, False)
+        return self.healing.exposed(models, why_not_ready)
 
     def _scan(self) -> None:
         """Watch processes that came since; one may have come and gone in between."""
@@ -155,6 +164,8 @@ class Supervisor:
             else:
                 self._models.discard(model)
             self.num_reloads += not was_unloaded
+            if not was_unloaded:
+                self.healing.reloaded(model)
             if is_back or was_unloaded:
                 del self.troubles[model]
             else:
@@ -164,18 +175,27 @@ class Supervisor:
             logger.warning("%s %s after %.1f s", model, words, time.monotonic() - began_s)
 
 
-def serve_readiness(port: int, why_not_ready: Callable[[], str]) -> ThreadingHTTPServer:
-    """Answer GET /ready from a thread until `shutdown`: 200, or 503 with the reason."""
+def serve_readiness(
+    port: int, why_not_ready: Callable[[], str], metrics: Callable[[], str]
+) -> ThreadingHTTPServer:
+    """Answer from a thread until `shutdown`: GET /ready with 200, or 503 and the reason; and GET
+    /metrics."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path != "/ready":
+            if self.path == "/ready":
+                words = why_not_ready()
+                body = json.dumps({"ready": not words, "why": words})
+                self.answer(503 if words else 200, "application/json", body)
+            elif self.path == "/metrics":
+                self.answer(200, "text/plain; version=0.0.4", metrics())
+            else:
                 self.send_error(404)
-                return
-            words = why_not_ready()
-            body = json.dumps({"ready": not words, "why": words}).encode()
-            self.send_response(503 if words else 200)
-            self.send_header("Content-Type", "application/json")
+
+        def answer(self, status: int, kind: str, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

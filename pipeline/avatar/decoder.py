@@ -39,6 +39,10 @@ class Decoder:
         frames: Array = self.sessions[session][block % 2].run({"latent": latent})["frames"]
         return frames
 
+    @property
+    def cache_bytes(self) -> int:
+        return self.engine.cache_bytes
+
     def warm_up(self) -> None:
         """Run both graphs once: the first run would take two or three times as long."""
         c, nobody = self.config, -1

@@ -6,6 +6,7 @@ The audio models have a station of their own: one block is heard at a time, ahea
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.engines.base import Array
 from pipeline.sessions.orchestrator import Orchestrator
 from pipeline.sessions.session import BlockFrames
 from pipeline.sessions.stations import Station, Work
+from pipeline.sessions.tracing import Pass
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +77,10 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             self.add_station(f"stage {stage}", partial(self._step, stage))
         self.add_station("decoder", self.decode)
         self.run()
+
+    @property
+    def stations(self) -> Sequence[Station[Any]]:
+        return [self._audio, *super().stations]
 
     def new_session(self, request: AvatarRequest, now: float) -> AvatarSession:
         return AvatarSession(request=request, config=self.config, last_seen=now)
@@ -137,6 +143,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             sink_distance=entry.sink_distance,
             reference=session.sink_reference(entry.block),
             prompt=session.prompts.pop(entry.block, None),
+            passes=[Pass("audio", source.ready_at - 1e-3 * source.audio_ms, source.ready_at)],
             wait_ms=1e3 * (time.perf_counter() - source.ready_at),
         )
 
@@ -151,7 +158,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             return None
         assert work.latent is not None
         left_out = work.session.request.options.drop_first_frames if work.block == 0 else 0
-        *stage_ms, decode_ms = work.times_ms
+        _, *stage_ms, decode_ms = work.times_ms
         total_ms = 1e3 * (time.perf_counter() - work.input.ready_at) + work.input.audio_ms
         return BlockFrames(
             block=work.block,

@@ -94,6 +94,10 @@ class AvatarSession(ServedSession):
     def blocks_known(self) -> int:
         return self.num_feature_blocks if self.uses_features else self.audio.num_blocks
 
+    @property
+    def fps(self) -> float:
+        return self.config.fps
+
     def take(self, request: AvatarRequest) -> Interrupted | None:
         given = request.audio_features is not None
         has_sound = given or request.audio is not None

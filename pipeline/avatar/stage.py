@@ -176,6 +176,10 @@ class Stage:
         first = self.sessions[session].steps[0]
         return self.trunk.read_rows(first.cache, self.config.num_sink_tokens)
 
+    @property
+    def cache_bytes(self) -> int:
+        return self.trunk.cache_bytes
+
     def close(self, session: int) -> None:
         """Free the session's caches; unknown sessions are ignored."""
         self.sessions.pop(session, None)

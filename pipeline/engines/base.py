@@ -6,6 +6,7 @@ input `cache_x` and as output `present_x` is the same memory, so the graph write
 other output has one buffer that is reused from run to run. (docs/design.md, Engines)
 """
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,14 +30,24 @@ class LoadedGraph(ABC):
     path: Path
     inputs: Mapping[str, tuple[Any, Any]]
     outputs: Mapping[str, tuple[Any, Any]]
+    cache_bytes: int = 0
+    """Of the memory that `new_buffers` gave and somebody still holds."""
 
     def new_buffers(self, *prefixes: str) -> Buffers:
         """Zeroed memory for every input whose name starts with one of `prefixes`."""
-        return {
+        buffers = {
             name: self.allocate(shape, dtype)
             for name, (shape, dtype) in self.inputs.items()
             if name.startswith(prefixes)
         }
+        for buffer in buffers.values():
+            size = buffer.nbytes if isinstance(buffer, np.ndarray) else buffer.num_bytes
+            self.cache_bytes += size
+            weakref.finalize(buffer, self._freed, size).atexit = False
+        return buffers
+
+    def _freed(self, size: int) -> None:
+        self.cache_bytes -= size
 
     def check(self, name: str, array: Array) -> Array:
         """The array as this graph takes it (contiguous); ValueError if it is not that input."""

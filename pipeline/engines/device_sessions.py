@@ -38,6 +38,10 @@ class Device(Protocol):
     def close(self) -> Callable[[int], None]:
         """close(session)"""
 
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that open sessions have there."""
+
 
 class SessionWorker:
     """Owns `device`: nobody else may call it while the worker lives.
@@ -95,7 +99,7 @@ class SessionWorker:
         try:
             self.device.open(session, **tensors)
         except BaseException:
-            logger.exception("%s failed", self.name)
+            logger.exception("%s: session %d failed", self.name, session)
             self.device.close(session)
             raise
         self._next_tick[session] = tick
@@ -112,7 +116,7 @@ class SessionWorker:
         try:
             result: Array | None = self.device.step(session, number, **tensors)
         except Exception:
-            logger.exception("%s failed", self.name)
+            logger.exception("%s: session %d failed", self.name, session)
             raise
         return result.copy() if self._copies and result is not None else result
 
@@ -133,7 +137,7 @@ class SessionWorker:
         try:
             self.device.close(session)
         except Exception:
-            logger.exception("%s failed", self.name)
+            logger.exception("%s: session %d failed", self.name, session)
             raise
 
     def _close_all(self) -> None:

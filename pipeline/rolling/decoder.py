@@ -44,6 +44,10 @@ class RollingDecoder:
         frames: Array = bound.run({"latent": latent})["frames"]
         return frames
 
+    @property
+    def cache_bytes(self) -> int:
+        return self.engine.cache_bytes
+
     def warm_up(self) -> None:
         """Run both graphs once: the first run would take two or three times as long."""
         nobody = -1

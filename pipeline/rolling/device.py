@@ -40,10 +40,10 @@ class WindowDevice:
     ) -> None:
         """Load rolling.json, window_timesteps.safetensors and the graphs from `folder`."""
         config = RollingConfig.load(folder / "rolling.json")
-        engines = {name: load_engine(folder / f"{name}.onnx", num_threads) for name in GRAPHS}
+        self.engines = {name: load_engine(folder / f"{name}.onnx", num_threads) for name in GRAPHS}
         tables = load_file(folder / "window_timesteps.safetensors")
         self.stages = {
-            name: WindowStage(rules, engines, constants(rules, tables))
+            name: WindowStage(rules, self.engines, constants(rules, tables))
             for name, rules in served_rules(config).items()
         }
         self.sessions: dict[int, _Stream] = {}
@@ -93,6 +93,10 @@ class WindowDevice:
     def in_flight(self, session: int) -> Array:
         """What the last tick left (`WindowStage.in_flight`), which brings the stream back."""
         return self.sessions[session].stage.in_flight(session)
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.engines["dit_window"].cache_bytes
 
     def warm_up(self) -> None:
         """Run the graphs in every shape of the deployed rules once."""

@@ -55,6 +55,10 @@ class RollingSession(ServedSession):
         return self.asked
 
     @property
+    def fps(self) -> float:
+        return self.config.fps
+
+    @property
     def length(self) -> int | None:
         """Blocks of the stream if START said so."""
         frames = self.request.options.num_frames

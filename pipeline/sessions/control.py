@@ -132,7 +132,8 @@ class Control(ABC, Generic[S]):
         try:
             call(*args)
         except Exception as error:
-            logger.exception("%s: an event failed", self.name)
+            whose = self.name if session is None else f"session {session.id}"
+            logger.exception("%s: an event failed", whose)
             if session is not None:
                 self.fail(session, words_of(error))
 
@@ -144,7 +145,9 @@ class Control(ABC, Generic[S]):
         self.counts.blocks += 1
         self.counts.frames += len(done.frames)
         self.counts.blocks_s.append(1e-3 * float(done.timings_ms[0]))
+        late_before = session.num_late
         self.guard(session, session.deliver, done)
+        self.counts.late += session.num_late - late_before
         self._free_if_complete(session)
 
     def fail(self, session: S, message: str) -> None:
@@ -276,17 +279,21 @@ class Control(ABC, Generic[S]):
         elif session.is_idle() and silent_s > self.idle_timeout_s:
             idle = f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed"
             self.fail(session, f"{idle}; open a new one with START")
-        elif silent_s > UNREAD_S and session.phase.takes_input and session.acknowledged is not None:
-            unread = session.next_delivery - session.acknowledged
-            if unread >= self.unread_blocks:
-                self.fail(
-                    session,
-                    f"session {session.id}: {unread} blocks wait unread for {UNREAD_S:g} s, and it "
-                    "is freed; `received` of a request says how many were read",
-                )
+        elif (
+            silent_s > UNREAD_S
+            and session.phase.takes_input
+            and session.num_unread >= self.unread_blocks
+        ):
+            unread = f"{session.num_unread} blocks wait unread for {UNREAD_S:g} s, and it is freed"
+            ask = "`received` of a request says how many were read"
+            self.fail(session, f"session {session.id}: {unread}; {ask}")
 
     def has_room(self, session: S) -> bool:
-        return session.has_room(time.monotonic(), self.unread_blocks)
+        """Whether one more block may begin. If not, its viewer has enough, and is owed none."""
+        if session.has_room(time.monotonic(), self.unread_blocks):
+            return True
+        session.playback.restart()
+        return False
 
     def _on_fail_all(self, message: str) -> None:
         for session in list(self.sessions.values()):

@@ -1,6 +1,6 @@
 """What a public model counts; whoever shows it reads it from another thread."""
 
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass, field
 
 
@@ -14,10 +14,9 @@ class Counts:
     failed: int = 0  # sessions that did not end by END
     ended: int = 0  # those that did
     blocks: int = 0  # answered
+    late: int = 0  # of them, those for which a viewer had to wait
     frames: int = 0
     interruptions: int = 0
-    busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Seconds that each station's model worked."""
     first_frames_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     """From START to the first block, of sessions that nobody has read yet."""
     blocks_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))

@@ -38,6 +38,11 @@ class Kept:
         while len(self.steps) > self.most:
             self.lasting |= lasting_of(self.steps.pop(min(self.steps)))
 
+    @property
+    def num_bytes(self) -> int:
+        held = (self.opening, self.lasting, *self.steps.values())
+        return sum(array.nbytes for arrays in held for array in arrays.values())
+
     def history(self) -> list[tuple[int, Arrays]]:
         """What to run again, in order. It begins at an even block: the decoder's two sets of
         buffers take turns, and opening writes the first."""

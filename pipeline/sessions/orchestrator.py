@@ -7,15 +7,17 @@ A subclass names the stations and says what a session's next piece of work is.
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pipeline.engines.base import Array
 from pipeline.sessions.calls import Executor
 from pipeline.sessions.control import Control
+from pipeline.sessions.occupancy import Occupancy
 from pipeline.sessions.session import BlockFrames, ServedSession
 from pipeline.sessions.stations import LANES, Station, Work
+from pipeline.sessions.tracing import BlockTrace, Pass, Tracer
 
 S = TypeVar("S", bound=ServedSession)
 W = TypeVar("W", bound=Work)
@@ -29,6 +31,15 @@ class Orchestrator(Control[S], Generic[S, W]):
         super().__init__(executor, **limits)
         self._stations: list[Station[W]] = []
         self._at_first = 0
+        self.under_way = Occupancy()
+        """Seconds in which at least one piece of work was at the stations."""
+        self.tracer: Tracer | None = None
+        """Gets every answered block, once there is one."""
+
+    @property
+    def stations(self) -> Sequence[Station[Any]]:
+        """All that work passes, in order."""
+        return self._stations
 
     def add_station(self, name: str, run: Callable[[W], bool]) -> None:
         """Append a station; on its threads `run` has its model work and says whether the work goes
@@ -58,6 +69,7 @@ class Orchestrator(Control[S], Generic[S, W]):
         work = self.next_work(session)
         self._at_first += 1
         session.in_flight += 1
+        self.under_way.enter()
         self._stations[0].put(work)
 
     def forget(self, session: S) -> None:
@@ -99,7 +111,7 @@ class Orchestrator(Control[S], Generic[S, W]):
     def _pass(self, number: int, run: Callable[[W], bool], work: W) -> None:
         began = time.perf_counter()
         goes_on = run(work)
-        work.times_ms.append(1e3 * (time.perf_counter() - began))
+        work.passes.append(Pass(self._stations[number].name, began, time.perf_counter()))
         if goes_on:
             self._stations[number + 1].put(work)
         self.post(self._on_passed, number, work, goes_on)
@@ -108,12 +120,12 @@ class Orchestrator(Control[S], Generic[S, W]):
 
     def _on_passed(self, number: int, work: W, goes_on: bool) -> None:
         self._at_first -= number == 0
-        self.counts.busy_s[self._stations[number].name] += 1e-3 * work.times_ms[-1]
         self.passed(work, number)
         if goes_on:
             return
         session: S = work.session
         session.in_flight -= 1
+        self.under_way.leave()
         session.last_seen = time.monotonic()
         frames, work.frames = work.frames, None  # a lane keeps its last work until the next
         if frames is not None and not session.phase.is_closing:
@@ -121,10 +133,23 @@ class Orchestrator(Control[S], Generic[S, W]):
 
     def _answer(self, work: W, frames: Array) -> None:
         if (answer := self.answer(work, frames)) is not None:
+            self._trace(work)
             self.deliver(work.session, answer)
+
+    def _trace(self, work: W) -> None:
+        parent = work.session.traceparent if self.tracer is not None else None
+        if self.tracer is not None and parent is not None:
+            passes, now_s = tuple(work.passes), time.perf_counter()
+            session, block = work.session.id, work.block
+            self.tracer.record(
+                BlockTrace(
+                    parent=parent, session=session, block=block, passes=passes, ended_s=now_s
+                )
+            )
 
     def _on_dropped(self, number: int, work: W, failure: str | None) -> None:
         self._at_first -= number == 0
         work.session.in_flight -= 1
+        self.under_way.leave()
         if failure is not None:
             self.fail(work.session, failure)

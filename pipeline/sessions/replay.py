@@ -8,6 +8,7 @@ Models that hold nothing are simply asked again. (docs/operations.md, Replay)
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -34,7 +35,15 @@ class ReplayedCalls:
         self.calls, self.keeps = calls, keeps
         self._lock = threading.Lock()  # guards what is kept
         self._kept: dict[tuple[str, int], Kept] = {}
+        self.replays: Counter[str] = Counter()
+        """Model -> how often a session was brought back there."""
         self._recovering = {model: threading.Lock() for model in keeps}
+
+    @property
+    def bytes_kept(self) -> int:
+        """Memory of what is kept of all sessions."""
+        with self._lock:
+            return sum(kept.num_bytes for kept in self._kept.values())
 
     def ready(self) -> None:
         self.calls.ready()
@@ -143,6 +152,7 @@ class ReplayedCalls:
                 return  # dead again: the step that waits finds out, and begins anew
             with self._lock:
                 kept.done += 1
+                self.replays[model] += 1
                 is_closed = (model, session) not in self._kept
             if is_closed:  # meanwhile: what was just opened would stay
                 self.calls.close(session)

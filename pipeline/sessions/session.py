@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from pipeline.engines.base import Array
+from pipeline.sessions.playback import Playback
 
 
 class Phase(Enum):
@@ -107,6 +108,10 @@ class Reply(Protocol):
     def is_held(self) -> bool:
         """Whether a START shall stay open until its session ends."""
 
+    @property
+    def traceparent(self) -> str | None:
+        """The request's place in its trace (W3C Trace Context); None if it is not traced."""
+
     def send(self, answer: Answer) -> None: ...
     def finish(self) -> None: ...
     def fail(self, message: str) -> None: ...
@@ -119,6 +124,7 @@ class OpenRequest:
 
     reply: Reply
     blocks_due: int
+    came_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -145,6 +151,8 @@ class ServedSession(ABC):
     """START's, where its client asked to hold it open until the session ends."""
     finished: dict[int, BlockFrames] = field(default_factory=dict)
     """Decoded blocks that wait for their predecessors' delivery."""
+    playback: Playback = field(default_factory=Playback)
+    num_late: int = 0  # blocks for which the viewer had to wait
 
     @property
     def id(self) -> int:
@@ -161,6 +169,16 @@ class ServedSession(ABC):
     def blocks_known(self) -> int:
         """Blocks that the requests so far are due."""
 
+    @property
+    @abstractmethod
+    def fps(self) -> float:
+        """Frames per second of its video."""
+
+    @property
+    def blocks_owed(self) -> int:
+        """Blocks that are due and not answered yet."""
+        return self.blocks_known - self.next_delivery
+
     @abstractmethod
     def take(self, request: Any) -> Interrupted | None:
         """Append what a request brings; what it is to be answered with at once, if anything.
@@ -173,6 +191,11 @@ class ServedSession(ABC):
     def can_dispatch(self) -> bool:
         """Whether its next piece of work has all it needs."""
         return self.has_work()
+
+    @property
+    def num_unread(self) -> int:
+        """Answered blocks that a client which acknowledges has not received."""
+        return 0 if self.acknowledged is None else self.next_delivery - self.acknowledged
 
     def has_room(self, now_s: float, unread_blocks: int) -> bool:
         """Whether one more block may begin without more than `unread_blocks` that nobody has read:
@@ -189,8 +212,15 @@ class ServedSession(ABC):
         """Whether somebody waits for each of its blocks: it goes before those that don't."""
         return False
 
+    @property
+    def traceparent(self) -> str | None:
+        """Of the request that the next block answers."""
+        reply = self.requests[0].reply if self.requests else self.held
+        return None if reply is None else reply.traceparent
+
     def withdraw(self, block: int) -> None:
         """Nobody waits for `block` and those behind it any more, as they were."""
+        self.playback.restart()
         self.next_delivery = min(self.next_delivery, block)
         self.finished = {number: done for number, done in self.finished.items() if number < block}
         for waiting in self.requests:
@@ -223,9 +253,15 @@ class ServedSession(ABC):
             reply = self.requests[0].reply if self.requests else self.held
             assert reply is not None, "a block nobody waits for"
             if len(block.frames):
+                self._play(block)
                 reply.send(block)
             self.next_delivery += 1
             self.finish_requests()
+
+    def _play(self, block: BlockFrames) -> None:
+        now_s = time.monotonic()
+        came_s = self.requests[0].came_s if self.requests else now_s
+        self.num_late += self.playback.shows(len(block.frames) / self.fps, came_s, now_s)
 
     def finish_requests(self) -> None:
         """Make complete requests final. END's stays open until the session is closed; so does a

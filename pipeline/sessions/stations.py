@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pipeline.engines.base import Array
+from pipeline.sessions.occupancy import Occupancy
 from pipeline.sessions.session import ServedSession
+from pipeline.sessions.tracing import Pass
 from pipeline.sessions.words import words_of
 
 LANES = 2
@@ -23,8 +25,13 @@ class Work:
     block: int
     latent: Array | None = None  # [1, C, F, h, w], after the last station that changed it
     frames: Array | None = None  # uint8 RGB [T, H, W, 3], once it is decoded
-    times_ms: list[float] = field(default_factory=list)
-    """What each station took, its queue left out."""
+    passes: list[Pass] = field(default_factory=list)
+    """When each station worked on it, its queue left out."""
+
+    @property
+    def times_ms(self) -> list[float]:
+        """What each station took."""
+        return [1e3 * (one.ended_s - one.began_s) for one in self.passes]
 
     @property
     def place(self) -> int:
@@ -54,6 +61,7 @@ class Station(Generic[W]):
         its session is closing (None), or `run` failed (why). Both run on a lane's thread.
         `in_order` is for a station that lanes bring work to."""
         self.name = name
+        self.work_time = Occupancy()
         self._run, self._dropped, self._in_order = run, dropped, in_order
         self._queue: queue.SimpleQueue[W | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the two below
@@ -72,6 +80,12 @@ class Station(Generic[W]):
             while (turn := early.pop(self._next.get(work.session, 0), None)) is not None:
                 self._next[work.session] = turn.place + 1
                 self._queue.put(turn)
+
+    @property
+    def num_waiting(self) -> int:
+        """Pieces of work that no lane has taken yet."""
+        with self._lock:
+            return self._queue.qsize() + sum(map(len, self._early.values()))
 
     def forget(self, session: ServedSession) -> None:
         """Drop what is known of a closed session."""
@@ -92,11 +106,14 @@ class Station(Generic[W]):
         while (work := self._queue.get()) is not None:
             failure = None
             if not work.session.phase.is_closing:
+                self.work_time.enter()
                 try:
                     self._run(work)
                     continue
                 except Exception as error:
                     failure = words_of(error)
+                finally:
+                    self.work_time.leave()
             self._dropped(work, failure)
         self._queue.put(None)  # for the other lane
 

@@ -33,7 +33,8 @@ class LiveAvatarModel(PublicModel):
         exact = exact_blocks(c, -(-c.num_steps // len(stages)))
         blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
         keeps = {**dict.fromkeys(stages, keep_blocks(blocks)), DECODER: keep_blocks(DECODER_BLOCKS)}
-        calls = ReplayedCalls(self.calls, keeps) if blocks else self.calls
+        self.replayed = ReplayedCalls(self.calls, keeps) if blocks else None
+        calls = self.replayed or self.calls
         self.parse = partial(parse_request, config=self.config)
         self.orchestrator = AvatarOrchestrator(
             self.config,

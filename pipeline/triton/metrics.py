@@ -1,98 +1,154 @@
-"""What a public model counts, on Triton's metrics endpoint.
+"""What models count, on Triton's metrics endpoint.
 
 Names and units follow Prometheus; docs/operations.md lists them. A metric costs 50 microseconds at
-each change, so all of them are brought up to date twice a second, by one thread.
+each change, so those of a public model are brought up to date twice a second, by one thread.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import triton_python_backend_utils as pb
 
-from pipeline.sessions.control import Control
+from pipeline.engines.device_sessions import Device
+from pipeline.sessions.orchestrator import Orchestrator
+from pipeline.sessions.replay import ReplayedCalls
 
 FIRST_FRAME_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 BLOCK_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.48, 0.6, 0.8, 1.2, 2.0, 5.0)
 
 _GAUGE, _COUNTER, _HISTOGRAM = "GAUGE", "COUNTER", "HISTOGRAM"
 
+COUNTED = {
+    "sessions_started": ("started", "Sessions that were opened."),
+    "sessions_refused": ("refused", "STARTs that opened no session."),
+    "sessions_failed": ("failed", "Sessions that ended by an error."),
+    "sessions_ended": ("ended", "Sessions that ended by END."),
+    "blocks": ("blocks", "Blocks that were answered."),
+    "blocks_late": ("late", "Blocks for which a viewer had to wait."),
+    "frames": ("frames", "Frames that were answered."),
+    "interruptions": ("interruptions", "Interruptions."),
+}
+"""Metric -> the field of `Counts` that it shows, and its description."""
+
+
+class _Family:
+    """A metric and its description, of one model; other labels make more of it."""
+
+    def __init__(self, model: str, name: str, description: str, kind: str) -> None:
+        # The kinds are named here, as Triton adds them once the model's file is imported. A metric
+        # lives as long as its family's object.
+        kinds = pb.MetricFamily
+        self._family = kinds(
+            name=f"avatar_{name}", description=description, kind=getattr(kinds, kind)
+        )
+        self._labels = {"model": model}
+        self._metrics: dict[tuple[str, ...], Any] = {}
+        self._shown: dict[tuple[str, ...], float] = {}
+
+    def set(self, value: float, **labels: str) -> None:
+        """Of a gauge."""
+        self._metric(labels).set(value)
+
+    def show(self, value: float, **labels: str) -> None:
+        """Bring a counter up to `value`; it is told what is added."""
+        key = tuple(labels.values())
+        metric, added = self._metric(labels), value - self._shown.get(key, 0)
+        if added > 0:
+            metric.increment(added)
+            self._shown[key] = value
+
+    def observe(self, values: Iterable[float], buckets: Iterable[float]) -> None:
+        metric = self._metric({}, buckets=list(buckets))
+        for value in values:
+            metric.observe(value)
+
+    def _metric(self, labels: Mapping[str, str], **given: Any) -> Any:
+        key = tuple(labels.values())
+        if key not in self._metrics:
+            self._metrics[key] = self._family.Metric(labels={**self._labels, **labels}, **given)
+        return self._metrics[key]
+
 
 class Metrics:
     """Those of one public model."""
 
-    def __init__(self, model: str, orchestrator: Control[Any]) -> None:
-        self._orchestrator, self._labels = orchestrator, {"model": model}
-        self._families: list[Any] = []  # a metric lives as long as its family's object
-        make = self._family
-        self._sessions = self._metric(make("sessions", "Sessions that are open.", _GAUGE))
-        self._places = self._metric(make("places", "Sessions that may be open.", _GAUGE))
-        self._in_flight = self._metric(make("blocks_in_flight", "Blocks at the stations.", _GAUGE))
+    def __init__(
+        self, model: str, orchestrator: Orchestrator[Any, Any], replayed: ReplayedCalls | None
+    ) -> None:
+        self._orchestrator, self._replayed = orchestrator, replayed
+
+        def family(name: str, description: str, kind: str) -> _Family:
+            return _Family(model, name, description, kind)
+
+        self._gauges: list[tuple[_Family, Callable[[], float]]] = [
+            (family(name, description, _GAUGE), read)
+            for name, description, read in (
+                ("sessions", "Sessions that are open.", lambda: len(orchestrator.sessions)),
+                ("places", "Sessions that may be open.", lambda: orchestrator.max_sessions),
+                ("blocks_in_flight", "Blocks at the stations.", self._in_flight),
+                ("backlog_seconds", "Video that is due and not answered yet.", self._backlog_s),
+                ("unread_blocks", "Answered and not acknowledged.", self._unread),
+                ("replay_bytes", "Memory of what is kept for replays.", self._replay_bytes),
+            )
+        ]
         self._counters = {
-            name: self._metric(make(f"{name}_total", what, _COUNTER))
-            for name, what in {
-                "sessions_started": "Sessions that were opened.",
-                "sessions_refused": "STARTs that opened no session.",
-                "sessions_failed": "Sessions that ended by an error.",
-                "sessions_ended": "Sessions that ended by END.",
-                "blocks": "Blocks that were answered.",
-                "frames": "Frames that were answered.",
-                "interruptions": "Interruptions.",
-            }.items()
+            field: family(f"{name}_total", description, _COUNTER)
+            for name, (field, description) in COUNTED.items()
         }
-        self._busy = make("station_busy_seconds_total", "Seconds that a model worked.", _COUNTER)
-        self._stations: dict[str, Any] = {}
-        self._first_frame = self._metric(
-            make("first_frame_seconds", "From START to the first block.", _HISTOGRAM), FIRST_FRAME_S
-        )
-        self._block = self._metric(
-            make("block_seconds", "From a block's sound to its answer.", _HISTOGRAM), BLOCK_S
-        )
-        self._shown: dict[str, float] = {}
+        self._active = family("active_seconds_total", "Seconds with a block under way.", _COUNTER)
+        self._busy = family("station_busy_seconds_total", "Seconds that a model worked.", _COUNTER)
+        self._waiting = family("station_queue", "Blocks that wait for a model.", _GAUGE)
+        self._replays = family("replays_total", "Sessions brought back at a model.", _COUNTER)
+        self._first_frame = family("first_frame_seconds", "START to first block.", _HISTOGRAM)
+        self._block = family("block_seconds", "A block's sound to its answer.", _HISTOGRAM)
 
     def update(self) -> None:
         """Bring everything up to date; called by one thread."""
         orchestrator, counts = self._orchestrator, self._orchestrator.counts
-        sessions = list(orchestrator.sessions.values())
-        self._sessions.set(len(sessions))
-        self._places.set(orchestrator.max_sessions)
-        self._in_flight.set(sum(session.in_flight for session in sessions))
-        values = {
-            "sessions_started": counts.started,
-            "sessions_refused": counts.refused,
-            "sessions_failed": counts.failed,
-            "sessions_ended": counts.ended,
-            "blocks": counts.blocks,
-            "frames": counts.frames,
-            "interruptions": counts.interruptions,
-        }
-        for name, value in values.items():
-            self._count(name, self._counters[name], value)
-        for station, busy_s in list(counts.busy_s.items()):
-            if station not in self._stations:
-                labels = {**self._labels, "station": station}
-                self._stations[station] = self._busy.Metric(labels=labels)
-            self._count(station, self._stations[station], busy_s)
-        for queue, histogram in (
-            (counts.first_frames_s, self._first_frame),
-            (counts.blocks_s, self._block),
-        ):
-            while queue:
-                histogram.observe(queue.popleft())
+        for gauge, read in self._gauges:
+            gauge.set(read())
+        for field, counter in self._counters.items():
+            counter.show(getattr(counts, field))
+        self._active.show(orchestrator.under_way.seconds)
+        for station in orchestrator.stations:
+            self._busy.show(station.work_time.seconds, station=station.name)
+            self._waiting.set(station.num_waiting, station=station.name)
+        if self._replayed is not None:
+            for lost in self._replayed.keeps:
+                self._replays.show(self._replayed.replays[lost], lost=lost)
+        self._first_frame.observe(_taken(counts.first_frames_s), FIRST_FRAME_S)
+        self._block.observe(_taken(counts.blocks_s), BLOCK_S)
 
-    def _family(self, name: str, description: str, kind: str) -> Any:
-        # The kinds are named here, as Triton adds them once the model's file is imported.
-        family = pb.MetricFamily(
-            name=f"avatar_{name}", description=description, kind=getattr(pb.MetricFamily, kind)
-        )
-        self._families.append(family)
-        return family
+    def _in_flight(self) -> float:
+        sessions = list(self._orchestrator.sessions.values())
+        return float(sum(session.in_flight for session in sessions))
 
-    def _metric(self, family: Any, buckets: Iterable[float] | None = None) -> Any:
-        given = {} if buckets is None else {"buckets": list(buckets)}
-        return family.Metric(labels=self._labels, **given)
+    def _backlog_s(self) -> float:
+        sessions = list(self._orchestrator.sessions.values())
+        return float(sum(session.blocks_owed * session.block_s for session in sessions))
 
-    def _count(self, name: str, metric: Any, value: float) -> None:
-        """Counters are told what is added."""
-        if added := value - self._shown.get(name, 0):
-            metric.increment(added)
-            self._shown[name] = value
+    def _unread(self) -> float:
+        sessions = list(self._orchestrator.sessions.values())
+        return float(sum(session.num_unread for session in sessions))
+
+    def _replay_bytes(self) -> float:
+        return 0 if self._replayed is None else self._replayed.bytes_kept
+
+
+class CacheSize:
+    """Of one model that holds sessions. Each is another process."""
+
+    def __init__(self, model: str, device: Device) -> None:
+        self._device = device
+        self._bytes = _Family(model, "cache_bytes", "Memory of the sessions' caches.", _GAUGE)
+        self.update()
+
+    def update(self) -> None:
+        self._bytes.set(self._device.cache_bytes)
+
+
+def _taken(queue: deque[float]) -> Iterable[float]:
+    """What stands in a queue, which is emptied."""
+    while queue:
+        yield queue.popleft()

@@ -13,9 +13,7 @@ import dataclasses
 import json
 import logging
 import os
-import sys
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,36 +31,23 @@ from pipeline.engines.manifest import Manifest, check_sources, manifest_path
 from pipeline.engines.onnx import Engine
 from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity.holders import OUTPUT, Identity
-from pipeline.sessions.control import Control
+from pipeline.sessions.orchestrator import Orchestrator
+from pipeline.sessions.replay import ReplayedCalls
+from pipeline.sessions.tracing import Tracer
 from pipeline.sessions.words import words_of
 from pipeline.triton import parent_server
 from pipeline.triton.callers import Callers
 from pipeline.triton.calls import ALL_SESSIONS, END, START, TICK, BlsCalls, StepTensors, tensors_of
-from pipeline.triton.metrics import Metrics
+from pipeline.triton.log import write_to_triton
+from pipeline.triton.metrics import CacheSize, Metrics
 from pipeline.triton.parameters import check_one_instance, seconds, whole, yes_or_no
 from pipeline.triton.reply import TritonReply
 
 logger = logging.getLogger(__name__)
 
 WATCH_S = 0.5
-
-
-class _TritonLog(logging.Handler):
-    """Lines go to the server's log. Triton notes the path of the file that writes, and fails where
-    that is no ASCII; then the same line goes to stderr, which is the same log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        letter = "E" if record.levelno >= logging.ERROR else "W"
-        letter = "I" if record.levelno < logging.WARNING else letter
-        write = {"E": pb.Logger.log_error, "W": pb.Logger.log_warn, "I": pb.Logger.log_info}[letter]
-        text = self.format(record)
-        try:
-            write(text)
-        except Exception:
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            line = text.replace("\n", "\\n").encode("ascii", "backslashreplace").decode()
-            sys.stderr.write(f'{now} {letter} {os.getpid()} models.py:0] "{line}"\n')
-            sys.stderr.flush()
+TRACES_VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+"""Environment variable: where traces of blocks go. Triton is told of it, too (--trace-config)."""
 
 
 class Model(ABC):
@@ -72,7 +57,7 @@ class Model(ABC):
     holds_sessions = False
 
     def initialize(self, args: dict[str, str]) -> None:
-        logging.basicConfig(handlers=[_TritonLog()], level=logging.INFO, format="%(message)s")
+        write_to_triton()
         self.name = args["model_name"]
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.gpu = int(args["model_instance_device_id"])
@@ -181,7 +166,9 @@ class SessionModel(InnerModel):
     def load(self) -> None:
         identity = self.identity()
         self.told = np.frombuffer(identity.to_json(), np.uint8)
-        self.worker = SessionWorker(self.device(), self.name, identity.max_sessions)
+        device = self.device()
+        self.worker = SessionWorker(device, self.name, identity.max_sessions)
+        self.cache_size = CacheSize(self.name, device)
 
     def identity(self, **steps: Any) -> Identity:
         """Of plans it tells what they were made from: a plan's bytes are another on each GPU.
@@ -199,6 +186,8 @@ class SessionModel(InnerModel):
             made, read = self._take(request, what)
         except Exception as error:  # the worker has logged what is a fault of the device
             return pb.InferenceResponse(error=pb.TritonError(words_of(error)))
+        if request.flags():
+            self.cache_size.update()
         if request.flags() & START:
             return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
         given = {self.step_tensors.output: made, what: read}
@@ -232,14 +221,18 @@ class SessionModel(InnerModel):
 class PublicModel(Model):
     """A decoupled model that clients talk to: an orchestrator and what runs its models."""
 
-    orchestrator: Control[Any]
+    orchestrator: Orchestrator[Any, Any]
     calls: BlsCalls
+    replayed: ReplayedCalls | None = None  # what has sessions outlive their models, if anything
+    tracer: Tracer | None = None
     parse: Callable[..., Any]  # a request's tensors, checked; ValueError in words for the client
     holds_sessions = True
 
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
-        self.metrics = Metrics(self.name, self.orchestrator)
+        if url := os.environ.get(TRACES_VARIABLE):
+            self.tracer = self.orchestrator.tracer = Tracer(url, self.name)
+        self.metrics = Metrics(self.name, self.orchestrator, self.replayed)
         with_server = not parent_server.is_listening()
         self.calls.examination.start(self._leave, with_server=with_server)
         self._stopping = threading.Event()
@@ -298,14 +291,14 @@ class PublicModel(Model):
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            reply = TritonReply(request)
+            reply = TritonReply(request, is_traced=self.tracer is not None)
             start, end = bool(request.flags() & START), bool(request.flags() & END)
             session = request.correlation_id()
             try:
                 parsed = self.parse(tensors_of(request), session=session, start=start, end=end)
             except Exception as error:
                 if not isinstance(error, ValueError):
-                    logger.exception("%s: a request could not be read", self.name)
+                    logger.exception("session %d: a request could not be read", session)
                 self.orchestrator.refuse(session, words_of(error), reply, start=start, end=end)
             else:
                 self.orchestrator.submit(parsed, reply)
@@ -316,3 +309,5 @@ class PublicModel(Model):
         self.orchestrator.stop()
         self._watch.join()
         self.calls.stop()
+        if self.tracer is not None:
+            self.tracer.stop()

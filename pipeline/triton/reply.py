@@ -14,10 +14,11 @@ FINAL = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 class TritonReply:
     """The response sender of one request."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, *, is_traced: bool = False) -> None:
         self._sender = request.get_response_sender()
         self._wanted = set(request.requested_output_names())
         self.is_held = json.loads(request.parameters() or "{}").get("hold") is True
+        self.traceparent = _traceparent(request) if is_traced else None
 
     def send(self, answer: Answer) -> None:
         outputs = answer.outputs().items()
@@ -33,3 +34,11 @@ class TritonReply:
 
     def cancelled(self) -> bool:
         return bool(self._sender.is_cancelled())
+
+
+def _traceparent(request: Any) -> str | None:
+    """As in `Reply`. Triton's trace itself is never passed on with calls of other models: it ends
+    with the request, maybe before they do, and that took the server down (docs/log.md)."""
+    context = request.trace().get_context()
+    found: str | None = json.loads(context)["traceparent"] if context else None
+    return found

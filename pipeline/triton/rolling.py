@@ -58,7 +58,8 @@ class RollingForcingModel(PublicModel):
         exact = max(map(exact_blocks, rules.values()))
         blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
         keeps: Keeps = {WINDOW: keep_streams(rules, blocks), DECODER: keep_blocks(DECODER_BLOCKS)}
-        calls = ReplayedCalls(self.calls, keeps) if blocks else self.calls
+        self.replayed = ReplayedCalls(self.calls, keeps) if blocks else None
+        calls = self.replayed or self.calls
         self.parse = partial(parse_rolling_request, rules=rules)
         self.orchestrator = RollingOrchestrator(
             rules,

@@ -22,6 +22,10 @@ BAD_SETTINGS = [
     ("GPUS=0", "GPUS is '0'"),
     ("SESSIONS=1.5", "SESSIONS is '1.5', wanted a whole number"),
     ("HOURS=nan", "HOURS is 'nan', wanted a number"),
+    (
+        "TRACE_URL=localhost:4318",
+        "TRACE_URL is 'localhost:4318', wanted http://HOST:PORT/v1/traces",
+    ),
     ("GPU_MEMORY_GB=much", "GPU_MEMORY_GB is 'much'"),
     ("GRPC_PORT=abc", "GRPC_PORT is 'abc', wanted a port 1..65535"),
     ("HTTP_PORT=65536", "HTTP_PORT is '65536', wanted a port"),

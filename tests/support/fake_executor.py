@@ -96,6 +96,7 @@ class FakeReply:
 
     def __init__(self, is_held: bool = False) -> None:
         self.is_held = is_held
+        self.traceparent: str | None = None
         self.blocks: list[BlockFrames] = []
         self.interruptions: list[Interrupted] = []
         self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()

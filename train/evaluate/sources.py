@@ -144,6 +144,7 @@ class _Answers(queue.SimpleQueue[BlockFrames | str]):
     """The reply of one request, read by the thread that asked."""
 
     is_held = False
+    traceparent = None
     send = queue.SimpleQueue.put
 
     def finish(self) -> None:

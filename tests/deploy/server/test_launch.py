@@ -89,3 +89,15 @@ def test_log_without_error_lines_shows_its_end(tmp_path: Path) -> None:
 def test_process_that_bears_another_token_is_not_ours() -> None:
     """After a crash the pid in the file may belong to somebody else's process by now."""
     assert not process.is_alive(os.getpid(), "avatar_0123456789ab_")
+
+
+def test_traces_are_sent_by_triton_and_its_models_or_by_neither() -> None:
+    """Spans of blocks without those of their requests would hang in the air."""
+    given = {"repository": "r", "backends": "b", "ports": Ports(), "config": "cpu"}
+    plain = launch.command(**given, token="t", exit_timeout_s=1)  # type: ignore[arg-type]
+    url = "http://127.0.0.1:4318/v1/traces"
+    traced = launch.command(**given, token="t", exit_timeout_s=1, trace_url=url)  # type: ignore[arg-type]
+    assert [word for word in plain if "trace" in word] == []
+    assert f"--trace-config=opentelemetry,url={url}" in traced
+    assert launch.TRACES_VARIABLE not in launch.environment("/usr/bin/python3", "/lib", "key")
+    assert launch.environment("/usr/bin/python3", "/lib", "key", url)[launch.TRACES_VARIABLE] == url

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,3 +135,14 @@ def test_close_all_frees_what_a_dead_caller_left(worker: SessionWorker, device: 
     assert worker.close_all().result(5) is None
     assert device.calls[-2:] == [("close", 1), ("close", 2)]
     assert worker.open(3, {}).result(5) is None
+
+
+def test_what_fails_in_a_session_names_it_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Its lines could not be found among those of the others."""
+    device = SimpleNamespace(open=lambda _: None, step=lambda *_: 1 / 0, close=lambda _: None)
+    worker = SessionWorker(device, "dit_stage_1", 2)  # type: ignore[arg-type]
+    worker.open(4711, {}).result()
+    with pytest.raises(ZeroDivisionError):
+        worker.step(4711, 0, {}).result()
+    worker.stop()
+    assert "dit_stage_1: session 4711 failed" in caplog.text

@@ -88,7 +88,10 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     )
     MetricFamily.all.clear()
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
-    ours = [f"pipeline.triton.{name}" for name in ("calls", "reply", "metrics", "models", "avatar")]
+    ours = [
+        f"pipeline.triton.{name}"
+        for name in ("calls", "reply", "log", "metrics", "models", "avatar")
+    ]
     for name in ours:
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module("pipeline.triton.avatar")

@@ -21,6 +21,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self.open_ones: list[int] = []
+        self.cache_bytes = 0
 
     def open(self, session: int) -> None:
         self.open_ones.append(session)

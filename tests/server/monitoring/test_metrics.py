@@ -13,15 +13,20 @@ from tests.support.raw_stream import IMAGE, Stream
 pytestmark = pytest.mark.triton
 
 
-def scraped(server: LocalServer) -> dict[str, float]:
-    """Of the model `live_avatar`: name, with its other labels -> value."""
+STATIONS = ("audio", "stage 0", "stage 1", "stage 2", "stage 3", "decoder")
+
+
+def scraped(server: LocalServer, model: str = "live_avatar") -> dict[str, float]:
+    """Of a model: name, with its other labels -> value."""
     connection = http.client.HTTPConnection(ADDRESS, server.ports.metrics, timeout=5)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
     connection.close()
-    own = [line for line in lines if line.startswith("avatar_") and "live_avatar" in line]
-    rows = [line.replace('model="live_avatar"', "").rsplit(" ", 1) for line in own]
-    return {name.replace("{}", "").replace(",}", "}"): float(value) for name, value in rows}
+    own = [line for line in lines if line.startswith("avatar_") and f'"{model}"' in line]
+    rows = [line.replace(f'model="{model}"', "").rsplit(" ", 1) for line in own]
+    for old, new in {"{}": "", ",}": "}", "{,": "{"}.items():
+        rows = [[name.replace(old, new), value] for name, value in rows]
+    return {name: float(value) for name, value in rows}
 
 
 def settled(server: LocalServer, sessions: int) -> dict[str, float]:
@@ -52,4 +57,25 @@ def test_a_session_and_its_blocks_are_counted(server: LocalServer) -> None:
     assert after["avatar_sessions_ended_total"] - before["avatar_sessions_ended_total"] == 1
     count = "avatar_first_frame_seconds_count"
     assert after[count] - before.get(count, 0) == 1
-    assert any(name.startswith("avatar_station_busy_seconds_total") for name in after)
+    busy = [after[f'avatar_station_busy_seconds_total{{station="{name}"}}'] for name in STATIONS]
+    assert min(busy) > 0
+    assert max(busy) < after["avatar_active_seconds_total"]
+    assert during["avatar_replay_bytes"] > after["avatar_replay_bytes"] == 0
+    assert after["avatar_backlog_seconds"] == 0
+    assert after["avatar_blocks_late_total"] >= before["avatar_blocks_late_total"]
+
+
+def test_every_model_that_holds_sessions_shows_their_memory(server: LocalServer) -> None:
+    """Each of them is another process; all share one page."""
+    stages = ("dit_stage_0", "dit_stage_1", "dit_stage_2", "dit_stage_3", "vae_decoder")
+    empty = [scraped(server, model)["avatar_cache_bytes"] for model in stages]
+    logged = server.log.stat().st_size
+    stream = Stream(server)
+    assert stream.ask(start=True, image=IMAGE) == (0, "")
+    held = [scraped(server, model)["avatar_cache_bytes"] for model in stages]
+    assert all(after > before for before, after in zip(empty, held, strict=True))
+    assert held[1] > 1e6
+    stream.ask(end=True)
+    stream.close()
+    assert [scraped(server, model)["avatar_cache_bytes"] for model in stages] == empty
+    assert b"could not be closed" not in server.log.read_bytes()[logged:]

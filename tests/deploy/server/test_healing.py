@@ -1,0 +1,54 @@
+"""What a supervisor shows of itself to Prometheus."""
+
+import http.client
+
+from deploy.server.healing import Healing
+from deploy.server.ports import ADDRESS, free_ports
+from deploy.server.supervisor import serve_readiness
+
+PAGE = """\
+# HELP avatar_server_ready Whether a session would be served.
+# TYPE avatar_server_ready gauge
+avatar_server_ready 0
+# HELP avatar_server_model_up Whether a model has a process that is well.
+# TYPE avatar_server_model_up gauge
+avatar_server_model_up{model="dit_stage_0"} 0
+avatar_server_model_up{model="live_avatar"} 1
+# HELP avatar_server_model_reloads_total Times that a model was loaded anew.
+# TYPE avatar_server_model_reloads_total counter
+avatar_server_model_reloads_total{model="dit_stage_0"} 2
+avatar_server_model_reloads_total{model="live_avatar"} 0
+# HELP avatar_server_restarts_total Times that the server was started anew.
+# TYPE avatar_server_restarts_total counter
+avatar_server_restarts_total 1
+"""
+
+
+def test_deaths_and_what_became_of_them_are_on_the_page() -> None:
+    """A server that heals itself ten times a night looks well in the morning."""
+    healing = Healing()
+    healing.restarted()
+    for _ in range(2):
+        healing.reloaded("dit_stage_0")
+    models = {"live_avatar": True, "dit_stage_0": False}
+    assert healing.exposed(models, "dit_stage_0: its process died") == PAGE
+
+
+def test_readiness_and_metrics_are_served_on_one_port() -> None:
+    """Each on a port of its own would be one more to open and to guard."""
+    port = free_ports().ready
+    served = serve_readiness(port, lambda: "not yet", lambda: PAGE)
+    try:
+        found = {}
+        for path in ("/ready", "/metrics", "/else"):
+            connection = http.client.HTTPConnection(ADDRESS, port, timeout=5)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            found[path] = (answer.status, answer.read().decode())
+            connection.close()
+    finally:
+        served.shutdown()
+        served.server_close()
+    assert found["/ready"] == (503, '{"ready": false, "why": "not yet"}')
+    assert found["/metrics"] == (200, PAGE)
+    assert found["/else"][0] == 404

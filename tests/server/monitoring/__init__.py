@@ -1,0 +1,1 @@
+"""What watches a real server: its metrics, its traces, Prometheus with our alerts."""
