@@ -94,10 +94,11 @@ def test_process_that_bears_another_token_is_not_ours() -> None:
 def test_traces_are_sent_by_triton_and_its_models_or_by_neither() -> None:
     """Spans of blocks without those of their requests would hang in the air."""
     given = {"repository": "r", "backends": "b", "ports": Ports(), "config": "cpu"}
+    given["admin_key"] = "key"
     plain = launch.command(**given, token="t", exit_timeout_s=1)  # type: ignore[arg-type]
     url = "http://127.0.0.1:4318/v1/traces"
     traced = launch.command(**given, token="t", exit_timeout_s=1, trace_url=url)  # type: ignore[arg-type]
-    assert [word for word in plain if "trace" in word] == []
+    assert [word for word in plain if word.startswith("--trace")] == []
     assert f"--trace-config=opentelemetry,url={url}" in traced
     assert launch.TRACES_VARIABLE not in launch.environment("/usr/bin/python3", "/lib", "key")
     assert launch.environment("/usr/bin/python3", "/lib", "key", url)[launch.TRACES_VARIABLE] == url
