@@ -65,11 +65,15 @@ def unload_model(ports: Ports, model: str, key: str) -> bool:
     return _ask(ports, "POST", f"/v2/repository/models/{model}/unload", key=key) is not None
 
 
+def metrics_page(ports: Ports) -> str:
+    """What Triton shows to Prometheus; empty if it shows nothing."""
+    return (_ask(ports, "GET", "/metrics", port=ports.metrics) or b"").decode()
+
+
 def open_sessions(ports: Ports) -> int | None:
     """Of all public models, as they were half a second ago at most; None if the server does not
     say."""
-    page = _ask(ports, "GET", "/metrics", port=ports.metrics)
-    lines = (page or b"").decode().splitlines()
+    lines = metrics_page(ports).splitlines()
     counts = [
         float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("avatar_sessions{")
     ]

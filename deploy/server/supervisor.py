@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +21,8 @@ from typing import Any
 
 from deploy.server import process
 from deploy.server.healing import Healing
-from deploy.server.health import all_ready, reload_model, state_of
+from deploy.server.health import all_ready, metrics_page, reload_model, state_of
+from deploy.server.heartbeats import Heartbeats
 from deploy.server.ports import ADDRESS, Ports
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.1
 STANDSTILL_S = 0.5
 """So long may a process be stopped; 0.6 s do no harm, at 1 s Triton gives it up."""
+READ_S = 1.0  # how often the metrics are read
 SCAN_S = 0.5  # how often new processes are looked for
 TRIES = 3  # to load a model whose process died
 MAX_RELOADS = 10
@@ -64,7 +66,9 @@ class Supervisor:
         self._poll = select.poll()
         self._lock = threading.Lock()  # guards `troubles` and `num_reloads`
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(4, thread_name_prefix="reload")
+        self._heartbeats = Heartbeats()
+        self._reading: Future[dict[str, str]] | None = None
+        self._pool = ThreadPoolExecutor(5, thread_name_prefix="supervisor")
 
     def run(self) -> None:
         """Until the server ends, `stop` is called, or models were reloaded too often."""
@@ -77,6 +81,7 @@ class Supervisor:
                 for fd, _ in self._poll.poll(1e3 * POLL_S):
                     self._bury(self._stubs[fd])
                 self._end_standing()
+                self._end_silent()
                 if self.num_reloads > MAX_RELOADS:
                     logger.warning("models were reloaded %d times", self.num_reloads)
                     return
@@ -134,6 +139,24 @@ class Supervisor:
                 logger.warning("%s stands still and is ended (process %d)", stub.model, stub.pid)
                 signal.pidfd_send_signal(stub.fd, signal.SIGKILL)
 
+    def _end_silent(self) -> None:
+        """Kill who is there and does not answer. The page is read beside this thread: a server that
+        is slow to show it must not hide one that stands still."""
+        if self._reading is None:
+            self._reading = self._pool.submit(self._read_silent)
+        if not self._reading.done():
+            return
+        silent, self._reading = self._reading.result(), None
+        for stub in self._stubs.values():
+            if stub.model in silent and stub.model not in self.troubles:
+                words = silent[stub.model]
+                logger.warning("%s %s and is ended (process %d)", stub.model, words, stub.pid)
+                signal.pidfd_send_signal(stub.fd, signal.SIGKILL)
+
+    def _read_silent(self) -> dict[str, str]:
+        self._stopping.wait(READ_S)
+        return self._heartbeats.silent(metrics_page(self.ports), time.monotonic())
+
     def _bury(self, stub: Stub) -> None:
         """A process has ended."""
         self._poll.unregister(stub.fd)
@@ -158,6 +181,7 @@ class Supervisor:
             for _ in range(TRIES):
                 if is_back := reload_model(self.ports, model, self.key):
                     break
+        self._heartbeats.forget(model)
         with self._lock:
             if is_back:
                 self._models.add(model)  # it may be dead again before it was seen

@@ -3,8 +3,10 @@
 A session's id is the correlation id of every request; START and END are Triton's sequence flags.
 """
 
+import itertools
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -52,6 +54,9 @@ class BlsCalls:
         self._pool = ThreadPoolExecutor(
             identity.max_sessions * len(holders), thread_name_prefix="open or close"
         )
+        self._called: set[str] = set(holders)
+        self._under_way: dict[int, tuple[str, float]] = {}  # model and begin of each call
+        self._numbers = itertools.count()
         self._first_start = threading.Lock()
         self._is_first_start = True
 
@@ -136,7 +141,21 @@ class BlsCalls:
             parameters=credentials(),
             **sequence,
         )
-        return _outputs(model, request.exec())
+        number = next(self._numbers)
+        self._under_way[number] = (model, time.monotonic())
+        try:
+            return _outputs(model, request.exec())
+        finally:
+            del self._under_way[number]
+
+    def oldest_s(self) -> dict[str, float]:
+        """For how many seconds the oldest call to each model has been under way, 0 if there is
+        none."""
+        ages, now_s = dict.fromkeys(self._called, 0.0), time.monotonic()
+        for model, since_s in list(self._under_way.values()):
+            ages[model] = max(ages.get(model, 0.0), now_s - since_s)
+        self._called |= ages.keys()
+        return ages
 
 
 def _identity(outputs: Arrays) -> Identity:

@@ -74,9 +74,15 @@ class Metrics:
     """Those of one public model."""
 
     def __init__(
-        self, model: str, orchestrator: Orchestrator[Any, Any], replayed: ReplayedCalls | None
+        self,
+        model: str,
+        orchestrator: Orchestrator[Any, Any],
+        replayed: ReplayedCalls | None,
+        oldest_calls_s: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
+        """`oldest_calls_s`: by model, for how long a call has been under way."""
         self._orchestrator, self._replayed = orchestrator, replayed
+        self._oldest_calls_s, self._num_updates = oldest_calls_s, 0
 
         def family(name: str, description: str, kind: str) -> _Family:
             return _Family(model, name, description, kind)
@@ -100,6 +106,8 @@ class Metrics:
         self._busy = family("station_busy_seconds_total", "Seconds that a model worked.", _COUNTER)
         self._waiting = family("station_queue", "Blocks that wait for a model.", _GAUGE)
         self._replays = family("replays_total", "Sessions brought back at a model.", _COUNTER)
+        self._calls = family("call_seconds", "Age of the oldest call under way.", _GAUGE)
+        self._beats = family("heartbeats_total", "Updates of these figures.", _COUNTER)
         self._first_frame = family("first_frame_seconds", "START to first block.", _HISTOGRAM)
         self._block = family("block_seconds", "A block's sound to its answer.", _HISTOGRAM)
 
@@ -117,6 +125,10 @@ class Metrics:
         if self._replayed is not None:
             for lost in self._replayed.keeps:
                 self._replays.show(self._replayed.replays[lost], lost=lost)
+        for called, age_s in self._oldest_calls_s().items():
+            self._calls.set(age_s, called=called)
+        self._num_updates += 1
+        self._beats.show(self._num_updates)
         self._first_frame.observe(_taken(counts.first_frames_s), FIRST_FRAME_S)
         self._block.observe(_taken(counts.blocks_s), BLOCK_S)
 

@@ -232,7 +232,7 @@ class PublicModel(Model):
         super().initialize(args)
         if url := os.environ.get(TRACES_VARIABLE):
             self.tracer = self.orchestrator.tracer = Tracer(url, self.name)
-        self.metrics = Metrics(self.name, self.orchestrator, self.replayed)
+        self.metrics = Metrics(self.name, self.orchestrator, self.replayed, self.calls.oldest_s)
         with_server = not parent_server.is_listening()
         self.calls.examination.start(self._leave, with_server=with_server)
         self._stopping = threading.Event()

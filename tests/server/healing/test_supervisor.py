@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.server import process
+from deploy.server import heartbeats, process
 from deploy.server.health import reload_model, state_of, unload_model
 from deploy.server.local import LocalServer
 from deploy.server.supervisor import Supervisor
@@ -172,4 +173,29 @@ def test_a_session_outlives_a_death_and_its_frames_are_the_same(
     print(f"{model}: largest gap {gap_s:.2f} s")
     np.testing.assert_array_equal(found, wanted)
     assert gap_s < 12  # 3 s on an idle machine
+    until(supervisor, True, 20)
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_answer_is_ended_and_its_sessions_go_on(
+    server: LocalServer, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that hangs is no process that died."""
+    wanted, _ = spoken(server, 16)
+    before = supervisor.num_reloads
+
+    def expect_impossible() -> None:
+        monkeypatch.setattr(heartbeats, "CALL_S", 0.01)
+
+    def relax() -> None:
+        while supervisor.num_reloads == before:
+            time.sleep(0.05)
+        monkeypatch.setattr(heartbeats, "CALL_S", 60.0)
+
+    watching = threading.Thread(target=relax)
+    watching.start()
+    found, _ = spoken(server, 16, expect_impossible)
+    watching.join(60)
+    assert supervisor.num_reloads > before
+    np.testing.assert_array_equal(found, wanted)
     until(supervisor, True, 20)
