@@ -153,6 +153,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "What healed itself?": (
         Panel(
+            "Calls that last",
+            "Age of the oldest call to each model. At 60 s its process is ended.",
+            "s",
+            (Line("avatar_call_seconds", "{{called}} {{instance}}"),),
+        ),
+        Panel(
+            "Heartbeats",
+            "Two a second from each public model; at none for 20 s its process is ended.",
+            "short",
+            (Line("rate(avatar_heartbeats_total[1m])", WHERE),),
+        ),
+        Panel(
             "Models that are up",
             "0 from a process's death until it is loaded anew.",
             "short",
