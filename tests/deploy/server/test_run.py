@@ -14,6 +14,7 @@ import pytest
 
 from deploy.downloads import triton
 from deploy.server import folder, process
+from deploy.server.admin import read_key
 from deploy.server.health import why_not_ready
 from deploy.server.ports import Ports, free_ports, why_taken
 from export.repository.assemble import assemble
@@ -32,8 +33,8 @@ def installed(home: Path) -> Path:
     return home
 
 
-def is_up(ports: Ports) -> bool:
-    return why_taken(ports.ready) is not None and not why_not_ready(ports)
+def is_up(ports: Ports, log_dir: Path) -> bool:
+    return why_taken(ports.ready) is not None and not why_not_ready(ports, read_key(log_dir))
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def running(tmp_path: Path, ports: Ports) -> Iterator[tuple["subprocess.Popen[st
     said = (tmp_path / "said").open("w")
     server = subprocess.Popen([*command, "run", *words], stdout=said, stderr=said, text=True)
     try:
-        assert happens(lambda: server.poll() is not None or is_up(ports), 90)
+        assert happens(lambda: server.poll() is not None or is_up(ports, tmp_path / "log"), 90)
         assert server.poll() is None, (tmp_path / "said").read_text()
         yield server, command
     finally:
@@ -80,16 +81,16 @@ def test_the_server_ends_with_its_supervisor(tmp_path: Path, end: str) -> None:
 
 def test_a_killed_server_comes_back_where_it_was(tmp_path: Path) -> None:
     """The new one would listen on the loopback interface alone, out of a balancer's reach."""
-    ports = free_ports()
+    ports, log_dir = free_ports(), tmp_path / "log"
     with running(tmp_path, ports):
         state = json.loads((tmp_path / "log" / folder.STATE_FILE).read_text())
         process.send_signal(state["pid"], state["token"], signal.SIGKILL)
-        assert happens(lambda: bool(why_not_ready(ports)), 2)
+        assert happens(lambda: not is_up(ports, log_dir), 2)
         connection = HTTPConnection("127.0.0.1", ports.ready, timeout=5)
         connection.request("GET", "/alive")
         assert connection.getresponse().status == 200, "a container that heals would be killed"
         connection.close()
-        assert happens(lambda: not why_not_ready(ports), 90)
+        assert happens(lambda: is_up(ports, log_dir), 90)
         anew = json.loads((tmp_path / "log" / folder.STATE_FILE).read_text())
         kept = ("address", "home", "exit_timeout_s", "start_timeout_s", "ports")
         assert [anew[name] for name in kept] == [state[name] for name in kept]
