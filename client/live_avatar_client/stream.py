@@ -15,7 +15,7 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from live_avatar_client import proxies
-from live_avatar_client.protocol import DEFAULT_URL, MODEL, AvatarError
+from live_avatar_client.protocol import DEFAULT_URL, MODEL, AvatarError, UnavailableError
 from live_avatar_client.tls import Tls, hint, target
 
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -72,33 +72,43 @@ def _health(
     channel: grpc.Channel, url: str, model: str, timeout_s: float, tls: Tls | None
 ) -> Health:
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    words = _why_not_ready(stub, url, model, timeout_s, tls)
     try:
         metadata = stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
         ready = stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s)
+    except grpc.RpcError as error:
+        raise error_from_rpc(error, url) from None
+    return Health(metadata.version, ready.ready, not words, words)
+
+
+def _why_not_ready(stub: Any, url: str, model: str, timeout_s: float, tls: Tls | None) -> str:
+    """Empty when the model is ready: one call, for each may reach another server of a balancer."""
+    try:
         answer = stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=timeout_s)
     except grpc.RpcError as error:
         details = error.details() or ""
         if told := hint(details, target(url, tls)[1]):
             raise AvatarError(f"no session with {url}: {told}") from None
         raise error_from_rpc(error, url) from None
-    words = "" if answer.ready else f"the server at {url} is up, but model {model!r} is not ready"
-    if words:
-        with contextlib.suppress(grpc.RpcError):
-            asked = [(name, service_pb2.ModelReadyRequest(name=name)) for name in _PUBLIC]
-            served = [name for name, a in asked if stub.ModelReady(a, timeout=timeout_s).ready]
-            words += f"; it serves {' and '.join(served) or 'no model for clients'}"
-    return Health(metadata.version, ready.ready, answer.ready, words)
+    if answer.ready:
+        return ""
+    words = f"the server at {url} is up, but model {model!r} is not ready"
+    with contextlib.suppress(grpc.RpcError):
+        asked = [(name, service_pb2.ModelReadyRequest(name=name)) for name in _PUBLIC]
+        served = [name for name, a in asked if stub.ModelReady(a, timeout=timeout_s).ready]
+        words += f"; it serves {' and '.join(served) or 'no model for clients'}"
+    return words
 
 
 def error_from_rpc(error: Any, url: str) -> AvatarError:
     """What went wrong in a call, with the way out where no server answers."""
     code, details = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return AvatarError(
+        return UnavailableError(
             f"no server answers at {url} ({code.name.lower()}: {details}); "
             + (proxies.hint(url) or _WAY_OUT)
         )
-    return AvatarError(f"the stream to {url} broke ({code.name.lower()}): {details}")
+    return UnavailableError(f"the stream to {url} broke ({code.name.lower()}): {details}")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -118,15 +128,16 @@ class Stream:
 
     def __post_init__(self) -> None:
         self._channel = open_channel(self.url, self.tls)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        given = (self.url, self.model, self.connect_timeout_s, self.tls)
         try:
-            health = _health(self._channel, self.url, self.model, self.connect_timeout_s, self.tls)
-            if not health.model_ready:
-                raise AvatarError(health.words)
+            if words := _why_not_ready(stub, *given):
+                raise UnavailableError(words)
         except AvatarError:
             self._channel.close()
             raise
+        self.is_over = False  # nothing more can come
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._call = stub.ModelStreamInfer(iter(self._requests.get, None))
         self._reader = threading.Thread(target=self._read, name="avatar-reader", daemon=True)
         self._reader.start()
@@ -159,4 +170,5 @@ class Stream:
             error = AvatarError(f"an answer of {self.url} could not be read: {unexpected!r}")
         finally:
             self._requests.put(None)
+            self.is_over = True
             self.on_end(error)

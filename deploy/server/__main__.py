@@ -2,6 +2,7 @@
 
     python -m deploy.server fetch             download and unpack the server, once
     python -m deploy.server start [options]   returns when every model is ready
+    python -m deploy.server run [options]     stays; ends with the server (containers, systemd)
     python -m deploy.server check-none        fails if a server runs already
     python -m deploy.server serves            exits 0 if one runs from the repository that is named
     python -m deploy.server wait              until it is ready, for example from a script
@@ -22,6 +23,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import NoReturn
 
 from deploy import checkout
 from deploy.checkout import REPO, default_python
@@ -77,6 +79,18 @@ def serves(given: Namespace) -> int:
 
 
 def start(given: Namespace) -> int:
+    _started(given)
+    supervise.begin(given.log_dir)
+    return 0
+
+
+def run(given: Namespace) -> NoReturn:
+    """Start a server and become its supervisor; SIGTERM ends both."""
+    _started(given)
+    supervise.become(given.log_dir)
+
+
+def _started(given: Namespace) -> None:
     texts = {name: getattr(given, f"{name}_port") for name in DEFAULT_PORTS}
     numbers = {name: parse_port(text, f"the {name} port") for name, text in texts.items()}
     ports, log_dir = Ports(**numbers), given.log_dir
@@ -89,18 +103,20 @@ def start(given: Namespace) -> int:
         log_dir=log_dir,
         ports=ports,
         config=given.config,
+        address=given.address,
+        home=given.triton,
+        start_timeout_s=given.start_timeout_s,
+        exit_timeout_s=given.exit_timeout_s,
         outlives_us=True,
         grpc_address=given.grpc_address,
         tls=TlsFiles.given(given.tls_cert, given.tls_key, given.tls_ca),
         trace_url=check_trace_url(given.trace_url),
     ).start()
-    supervise.begin(log_dir)
     say(
         f"ready after {time.monotonic() - began:.1f} s: gRPC {server.grpc_url}, "
         f"HTTP {ADDRESS}:{ports.http}, metrics http://{ADDRESS}:{ports.metrics}/metrics, "
         f"true readiness http://{ADDRESS}:{ports.ready}/ready"
     )
-    return 0
 
 
 def stop(given: Namespace) -> int:
@@ -144,6 +160,20 @@ def wait(given: Namespace) -> int:
     return _NOT_READY
 
 
+def _add_server_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trace-url", default=os.environ.get("TRACE_URL", ""))
+    parser.add_argument("--config", default="cpu", help='configs/CONFIG.pbtxt; "" for GPUs')
+    parser.add_argument("--address", default=ADDRESS, help="of gRPC, metrics, readiness; no TLS")
+    parser.add_argument("--grpc-address", default=os.environ.get("GRPC_ADDRESS") or ADDRESS)
+    for name in ("cert", "key", "ca"):
+        parser.add_argument(f"--tls-{name}", default=os.environ.get(f"TLS_{name.upper()}", ""))
+    parser.add_argument("--triton", type=Path, help="an installed one, such as /opt/tritonserver")
+    parser.add_argument("--start-timeout-s", type=float, default=180.0)
+    parser.add_argument("--exit-timeout-s", type=int, default=5)
+    for name, port in default_texts().items():
+        parser.add_argument(f"--{name}-port", default=port)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m deploy.server", description="A local Triton server."
@@ -151,20 +181,15 @@ def main() -> int:
     parser.add_argument("--log-dir", type=Path, default=LOG_DIR)
     commands = parser.add_subparsers(dest="command", required=True)
     of = {}
-    for run in (fetch, check_none, serves, stop, drain, status, wait, start):
-        of[run] = commands.add_parser(run.__name__.replace("_", "-"))
-        of[run].set_defaults(run=run)
+    for command in (fetch, check_none, serves, stop, drain, status, wait, start, run):
+        of[command] = commands.add_parser(command.__name__.replace("_", "-"))
+        of[command].set_defaults(run=command)
     of[wait].add_argument("--timeout-s", type=float, default=180.0)
     of[drain].add_argument("--limit-s", type=float, default=600.0)
-    for run in (serves, start):
-        of[run].add_argument("--repository", type=Path, default=REPO / "build" / "model_repository")
-    of[start].add_argument("--config", default="cpu")
-    of[start].add_argument("--trace-url", default=os.environ.get("TRACE_URL", ""))
-    for name, port in default_texts().items():
-        of[start].add_argument(f"--{name}-port", default=port)
-    of[start].add_argument("--grpc-address", default=os.environ.get("GRPC_ADDRESS") or ADDRESS)
-    for name in ("cert", "key", "ca"):
-        of[start].add_argument(f"--tls-{name}", default=os.environ.get(f"TLS_{name.upper()}", ""))
+    for named in (serves, start, run):
+        of[named].add_argument("--repository", type=Path, default=REPO / "build/model_repository")
+    for begun in (start, run):
+        _add_server_options(of[begun])
     given = parser.parse_args()
     code: int = given.run(given)
     return code

@@ -73,11 +73,23 @@ def metrics_page(ports: Ports) -> str:
 def open_sessions(ports: Ports) -> int | None:
     """Of all public models, as they were half a second ago at most; None if the server does not
     say."""
+    return _sums(ports, "avatar_sessions")[0]
+
+
+def is_full(ports: Ports) -> bool:
+    """Whether all places are taken, as far as the server says."""
+    places, sessions = _sums(ports, "avatar_places", "avatar_sessions")
+    return places is not None and sessions is not None and sessions >= places
+
+
+def _sums(ports: Ports, *names: str) -> list[int | None]:
+    """Of metrics, over all public models; None for one that the server does not say."""
     lines = metrics_page(ports).splitlines()
-    counts = [
-        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("avatar_sessions{")
-    ]
-    return int(sum(counts)) if counts else None
+    values = {
+        name: [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{")]
+        for name in names
+    }
+    return [int(sum(values[name])) if values[name] else None for name in names]
 
 
 def _ask(

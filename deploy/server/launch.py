@@ -54,11 +54,16 @@ def command(
     admin_key: str,
     grpc_address: str = ADDRESS,
     tls: TlsFiles | None = None,
+    home: Path | None = None,
+    address: str = ADDRESS,
     trace_url: str = "",
 ) -> list[str]:
-    """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model.
-    repository, backends: folders as `folder.spelled` writes them. trace_url: a collector that gets
-    a trace of every request (OTLP over HTTP); "" traces nothing."""
+    """The arguments of `tritonserver`. `config` names `configs/<config>.pbtxt` of each model, or is
+    empty. home: of a Triton that is installed, which may have GPUs. repository, backends: folders
+    as `folder.spelled` writes them. trace_url: a collector that gets a trace of every request (OTLP
+    over HTTP); "" traces nothing."""
+    server = triton.HOME / triton.SERVER if home is None else home / "bin" / "tritonserver"
+    without_gpus = ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     traces = {
         "mode": "opentelemetry",
         "level": "TIMESTAMPS",
@@ -66,20 +71,19 @@ def command(
         "opentelemetry,url": trace_url,
     }
     return [
-        str(triton.HOME / triton.SERVER),
+        str(server),
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
-        f"--model-config-name={config}",
+        *([f"--model-config-name={config}"] if config else []),
+        *(without_gpus if home is None else []),
         "--model-control-mode=explicit",  # models can be reloaded after a fault
         "--load-model=*",
         f"--grpc-address={grpc_address}",
         f"--http-address={ADDRESS}",
-        f"--metrics-address={ADDRESS}",
+        f"--metrics-address={address}",
         f"--grpc-port={ports.grpc}",
         f"--http-port={ports.http}",
         f"--metrics-port={ports.metrics}",
-        "--allow-gpu-metrics=false",
-        "--pinned-memory-pool-byte-size=0",
         f"--exit-timeout-secs={exit_timeout_s}",
         "--log-format=ISO8601",
         *admin.flags(admin_key),

@@ -43,8 +43,11 @@ class LocalServer:
     `configs/<config>.pbtxt` of each model, where it exists, replaces its `config.pbtxt`. python:
     interpreter that runs the models. outlives_us: only `stop` ends the server, not the end of this
     process. grpc_address: of the interface that gRPC listens on, which must be the loopback one
-    without `tls`.
-    trace_url: gets traces of requests and blocks, such as http://HOST:4318/v1/traces.
+    without `tls`. address: of metrics, and of gRPC if that has none of its own; it is plain there,
+    so only a proxy may reach it. HTTP, which can unload models, is for this machine alone. home: a
+    Triton that is installed, such as a container's /opt/tritonserver; else the one that `make
+    fetch` unpacks. trace_url: gets traces of requests and blocks, such as
+    http://HOST:4318/v1/traces.
     """
 
     repository: Path
@@ -53,6 +56,8 @@ class LocalServer:
     ports: Ports = field(default_factory=free_ports)
     config: str = "cpu"
     python: str = field(default_factory=checkout.default_python)
+    address: str = ADDRESS
+    home: Path | None = None
     start_timeout_s: float = 180.0
     exit_timeout_s: int = 5
     outlives_us: bool = False
@@ -142,11 +147,10 @@ class LocalServer:
         checkout.check_writable(self.log_dir)
         if not any(self.repository.glob("*/config.pbtxt")):
             raise RuntimeError(f"no model lies in {self.repository}.\n  Fix: make repository")
-        if not triton.is_fetched():
+        if self.home is None and not triton.is_fetched():
             raise RuntimeError("the Triton server is not downloaded.\n  Fix: make fetch")
         facts = launch.inspect_python(self.python)
-        backends = triton.backend_directory(triton.HOME, facts["version"])
-        stub = backends / "python" / triton.STUB_NAME
+        stub = self._backends(facts) / "python" / triton.STUB_NAME
         if not stub.exists():
             raise RuntimeError(
                 f"the Triton server has no helper for Python {facts['version']} ({stub}).\n"
@@ -156,12 +160,19 @@ class LocalServer:
         check_ports(self.ports)
         return facts
 
+    def _backends(self, facts: dict[str, Any]) -> Path:
+        if self.home is not None:
+            return self.home / "backends"
+        return triton.backend_directory(triton.HOME, facts["version"])
+
     def _launch(self, facts: dict[str, Any]) -> None:
         self._held_folder = folder.take(self.log_dir)
         key = admin.make_key(self.log_dir)
         models, backends = (self.log_dir / name for name in folder.LINKS)
-        directory = triton.backend_directory(triton.HOME, facts["version"])
+        directory = self._backends(facts)
         command = launch.command(
+            home=self.home,
+            address=self.address,
             repository=folder.spelled(self.repository, models),
             backends=folder.spelled(directory, backends),
             ports=self.ports,
@@ -169,7 +180,7 @@ class LocalServer:
             token=self.token,
             exit_timeout_s=self.exit_timeout_s,
             admin_key=key,
-            grpc_address=self.grpc_address,
+            grpc_address=self.address if self.grpc_address == ADDRESS else self.grpc_address,
             tls=self.tls,
             trace_url=self.trace_url,
         )
@@ -192,6 +203,8 @@ class LocalServer:
         state |= {"repository": str(self.repository), "ports": asdict(self.ports)}
         state |= {"config": self.config, "grpc_address": self.grpc_address}
         state |= {"tls": self.tls.texts() if self.tls else {}}
+        state |= {"address": self.address}
+        state |= {"home": self.home and str(self.home), "start_timeout_s": self.start_timeout_s}
         state |= {"trace_url": self.trace_url}
         (self.log_dir / folder.STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
 

@@ -1,10 +1,11 @@
 """The process that stays beside the server of `make serve`.
 
-    python3 -m deploy.server.supervise FOLDER
+    python3 -m deploy.server.supervise FOLDER [--owns]
 
 It supervises the server whose working folder that is, starts it anew when it has died or has
 reloaded too many models, and answers GET /ready on the server's `ready` port. SIGTERM ends it and
-leaves the server alone. What it does stands in FOLDER/supervisor.log.
+leaves the server alone, unless it owns the server (containers, systemd). What it does stands in
+FOLDER/supervisor.log.
 """
 
 import logging
@@ -16,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from deploy.checkout import REPO
 from deploy.outcome import exit_code
@@ -50,7 +51,8 @@ class Supervision:
 
     def run(self) -> int:
         """Until SIGTERM: 0; 1 if the server can't be kept running."""
-        readiness = serve_readiness(self._ports.ready, self.why_not_ready, self.metrics)
+        address = self._server["address"]
+        readiness = serve_readiness(self._ports, self.why_not_ready, self.metrics, address)
         try:
             while True:
                 self._supervisor.run()
@@ -60,6 +62,12 @@ class Supervision:
                     return 1
         finally:
             readiness.shutdown()
+
+    def end_server(self) -> None:
+        """End the server, and what it has left."""
+        state = self._server
+        process.end(state["pid"], state["token"], state["exit_timeout_s"] + KILL_MARGIN_S)
+        folder.clear(self.log_dir)
 
     def stop(self, *_: int | FrameType | None) -> None:
         self._is_told_to_stop.set()
@@ -87,14 +95,14 @@ class Supervision:
     def _restart(self) -> bool:
         """End what is left of the server and start it anew; whether that went well."""
         now_s, old = time.monotonic(), self._server
+        home = old["home"] and Path(old["home"])
         self._restarts_s = [s for s in self._restarts_s if now_s - s < WITHIN_S] + [now_s]
         if len(self._restarts_s) > MAX_RESTARTS:
             logger.error("the server ended %d times in %g s", len(self._restarts_s), WITHIN_S)
             return False
         self._words = "the server is being started anew"
         logger.warning(self._words)
-        process.end(old["pid"], old["token"], old["exit_timeout_s"] + KILL_MARGIN_S)
-        folder.clear(self.log_dir)
+        self.end_server()
         try:
             LocalServer(
                 Path(old["repository"]),
@@ -102,6 +110,10 @@ class Supervision:
                 ports=self._ports,
                 config=old["config"],
                 trace_url=old["trace_url"],
+                address=old["address"],
+                home=home,
+                start_timeout_s=old["start_timeout_s"],
+                exit_timeout_s=old["exit_timeout_s"],
                 outlives_us=True,
                 grpc_address=old["grpc_address"],
                 tls=TlsFiles.given(**old["tls"]) if old["tls"] else None,
@@ -114,6 +126,18 @@ class Supervision:
         self._healing.restarted()
         logger.warning("it is ready after %.1f s", time.monotonic() - now_s)
         return True
+
+
+def become(log_dir: Path) -> NoReturn:
+    """Turn this process into the supervision that owns the server there. The server's log goes to
+    our stdout, too."""
+    (log_dir / PID_FILE).write_text(f"{os.getpid()}\n")
+    log = str(log_dir / "server.log")
+    subprocess.Popen(
+        ["tail", f"--pid={os.getpid()}", "--lines=+1", "--follow=name", "--retry", log]
+    )
+    os.chdir(REPO)
+    os.execv(sys.executable, [sys.executable, "-m", __name__, str(log_dir), "--owns"])
 
 
 def begin(log_dir: Path) -> None:
@@ -150,7 +174,10 @@ def main() -> int:
     supervision = Supervision(Path(sys.argv[1]))
     signal.signal(signal.SIGTERM, supervision.stop)
     logger.info("supervising, process %d", os.getpid())
-    return supervision.run()
+    code = supervision.run()
+    if sys.argv[2:] == ["--owns"]:
+        supervision.end_server()
+    return code
 
 
 if __name__ == "__main__":

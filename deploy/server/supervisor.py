@@ -21,7 +21,7 @@ from typing import Any
 
 from deploy.server import process
 from deploy.server.healing import Healing
-from deploy.server.health import all_ready, metrics_page, reload_model, state_of
+from deploy.server.health import all_ready, is_full, metrics_page, reload_model, state_of
 from deploy.server.heartbeats import Heartbeats
 from deploy.server.ports import ADDRESS, Ports
 
@@ -200,25 +200,37 @@ class Supervisor:
 
 
 def serve_readiness(
-    port: int, why_not_ready: Callable[[], str], metrics: Callable[[], str]
+    ports: Ports,
+    why_not_ready: Callable[[], str],
+    metrics: Callable[[], str],
+    address: str = ADDRESS,
 ) -> ThreadingHTTPServer:
-    """Answer from a thread until `shutdown`: GET /ready with 200, or 503 and the reason; and GET
-    /metrics."""
+    """Answer GET from a thread until `shutdown`.
+
+    /ready: 200, or 503 with the reason. A server whose places are all taken is ready, and tells
+    Envoy that it is degraded, so that new sessions go elsewhere. /alive: 200 as long as somebody
+    looks after the server. /metrics: the supervisor's own.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/ready":
                 words = why_not_ready()
                 body = json.dumps({"ready": not words, "why": words})
-                self.answer(503 if words else 200, "application/json", body)
+                is_degraded = not words and is_full(ports)
+                self.answer(503 if words else 200, "application/json", body, is_degraded)
+            elif self.path == "/alive":
+                self.answer(200, "text/plain", "alive")
             elif self.path == "/metrics":
                 self.answer(200, "text/plain; version=0.0.4", metrics())
             else:
                 self.send_error(404)
 
-        def answer(self, status: int, kind: str, text: str) -> None:
+        def answer(self, status: int, kind: str, text: str, is_degraded: bool = False) -> None:
             body = text.encode()
             self.send_response(status)
+            if is_degraded:
+                self.send_header("x-envoy-degraded", "true")
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -227,7 +239,7 @@ def serve_readiness(
         def log_message(self, *_: Any) -> None:
             """A probe each second is no news."""
 
-    server = ThreadingHTTPServer((ADDRESS, port), Handler)
+    server = ThreadingHTTPServer((address, ports.ready), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="readiness", daemon=True).start()
     return server

@@ -20,13 +20,15 @@ NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
 
 class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """`requests` records what came, as (flags and names, tensors). A block takes `block_s`."""
+    """`requests` records what came, as (flags and names, tensors). A block takes `block_s`. Only
+    the first `num_faulty` streams have faults, if it is given."""
 
     def __init__(
         self,
         *,
         model: str = "live_avatar",
         error_at_block: int | None = None,
+        error: str = "stage 2 is on fire",
         cut_at_block: int | None = None,
         abort_at_block: int | None = None,
         renumber: int = 0,
@@ -34,9 +36,12 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
         silent: bool = False,
         block_s: float = 0.0,
         refuses_prompts: bool = False,
+        refuses_start: str = "",
+        num_faulty: int | None = None,
     ) -> None:
         self.model = model
         self.error_at_block = error_at_block
+        self.error = error
         self.cut_at_block = cut_at_block
         self.abort_at_block = abort_at_block
         self.renumber = renumber
@@ -44,6 +49,9 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.silent = silent
         self.block_s = block_s
         self.refuses_prompts = refuses_prompts
+        self.refuses_start = refuses_start
+        self.num_faulty = num_faulty
+        self.num_streams = 0
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.cancelled = threading.Event()
@@ -60,6 +68,10 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelStreamInfer(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         context.add_callback(self.cancelled.set)
+        self.num_streams += 1
+        if self.num_faulty is not None and self.num_streams > self.num_faulty:
+            self.error_at_block = self.cut_at_block = self.abort_at_block = None
+            self.refuses_start = ""
         num_samples = num_frames = num_blocks = generation = 0
         for request in requests:
             tensors = read_tensors(request)
@@ -68,6 +80,9 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
                 if not context.is_active():
                     return
             if self.silent:
+                continue
+            if self.refuses_start:
+                yield refusal(request.id, self.refuses_start)
                 continue
             if self.refuses_prompts and "prompt" in tensors:
                 yield refusal(request.id, "prompt came in mid-session")
@@ -85,7 +100,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
                 if num_blocks == self.abort_at_block:
                     context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
                 if num_blocks == self.error_at_block:
-                    yield service_pb2.ModelStreamInferResponse(error_message="stage 2 is on fire")
+                    yield service_pb2.ModelStreamInferResponse(error_message=self.error)
                     break
                 time.sleep(self.block_s)
                 count = min(12, due - num_frames)

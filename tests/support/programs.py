@@ -11,8 +11,14 @@ import pytest
 
 from deploy.downloads import newer_libraries, perf_analyzer, triton
 
-PACKAGES = {"espeak-ng": "espeak-ng", "git": "git", "make": "make", "apt-config": "apt"}
-PACKAGES["promtool"] = "prometheus"  # and prometheus itself
+PACKAGES = {
+    "espeak-ng": "espeak-ng",
+    "git": "git",
+    "make": "make",
+    "apt-config": "apt",
+    "systemd-analyze": "systemd",
+    "promtool": "prometheus",  # and prometheus itself
+}
 """Program -> the package of Debian and Ubuntu that brings it."""
 
 

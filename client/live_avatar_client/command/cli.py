@@ -70,6 +70,7 @@ Sign = Annotated[
         show_default=False,
     ),
 ]
+Resume = Annotated[bool, typer.Option(help="Go on at another try when the server is lost or full.")]
 Json = Annotated[bool, typer.Option("--json", help="End stdout with one line of JSON.")]
 
 _STREAM_EXAMPLES = """
@@ -105,6 +106,7 @@ def stream(
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Send audio at the speed of sound recording.")
     ] = False,
+    resume: Resume = True,
     scale: Scale = 0,
     sign: Sign = None,
     as_json: Json = False,
@@ -123,6 +125,7 @@ def stream(
         tls=Tls.of_files(tls_ca, tls_key, tls_cert),
         model=model,
         idle=False,  # sound that comes late from a file is no pause
+        resume=resume,
     )
     duration_s = audio_seconds(audio)
     total = None if duration_s is None else round(duration_s * FPS)
@@ -161,6 +164,7 @@ def talk(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     model: Model = MODEL,
+    resume: Resume = True,
     scale: Scale = 0,
     sign: Sign = None,
     as_json: Json = False,
@@ -176,6 +180,7 @@ def talk(
         url=checked_url(url),
         tls=Tls.of_files(tls_ca, tls_key, tls_cert),
         model=model,
+        reconnect=resume,
     )
     writer = VideoWriter(
         out, sound_rate=SAMPLE_RATE, scale=scale or None, seal=sealer(out, asked=sign)

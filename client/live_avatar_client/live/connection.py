@@ -55,10 +55,10 @@ class Connection:
         assert self._stream
         self._stream.cancel()
 
-    async def close(self) -> None:
+    async def close(self, grace_s: float = 2.0) -> None:
         """Say that no request follows, wait for the server to hang up, and let go."""
         assert self._stream
-        await asyncio.to_thread(self._stream.close)
+        await asyncio.to_thread(self._stream.close, grace_s)
 
     def _put(self, message: Any) -> None:
         """Called by the stream's reading thread."""

@@ -66,6 +66,15 @@ class Mirror:
                 )
             )
 
+    def give_back(self, frame: int) -> list[Sent]:
+        """What went out for `frame` and those behind it, which counts as not sent."""
+        kept = max(frame - self.position, 0)
+        frames = list(self._frames)
+        self._frames = deque(frames[:kept])
+        spoken = [self.position + n for n, sent in enumerate(self._frames) if sent.is_speech]
+        self.last_speech = max(spoken, default=-1)
+        return frames[kept:]
+
     def take(self) -> Sent:
         """The frame that is shown now."""
         self.position += 1

@@ -83,6 +83,7 @@ class Plan:
         self._changed: int | None = None  # from this frame on, the newest block is being made again
         self._ticks = 0
         self._is_late = False
+        self._is_untimed = False  # the next block waits for START
         self._generation_shown = 0
 
     @property
@@ -120,6 +121,21 @@ class Plan:
         self.counts.interruptions += 1
         return self.generation
 
+    def begin_anew(self) -> None:
+        """The server is lost with all that was under way. Its successor begins with the first block
+        that has not come; speech that is not to be shown before waits to be said again."""
+        first = self._frames_received
+        lost = [sent for sent in self._mirror.give_back(first) if sent.is_speech]
+        if lost:
+            self._speech.put_back(np.concatenate([sent.sound for sent in lost]))
+            self._begun_s = lost[0].begun_s or self._begun_s
+        self._num_started = self._num_received
+        silence = np.zeros((self._next_frame - first) * SAMPLES_PER_FRAME, np.int16)
+        self._mirror.put(first, silence, 0, self.generation, None)
+        self._cuts, self._changed, self._newest = Cuts(), None, np.empty(0, np.int16)
+        self._under_way.clear()
+        self._is_untimed = True
+
     def next_start_s(self, now_s: float) -> float:
         """When the next order is due, if nothing happens before."""
         in_turn_s = self._time_of(self._next_frame, now_s) - self.lead_s
@@ -154,6 +170,8 @@ class Plan:
         took_s = now_s - self._under_way.popleft()
         if self.t0_s is None:  # block 0, which waited for START
             self.t0_s = now_s
+        elif self._is_untimed:
+            self._is_untimed = False
         else:
             self._took_s.append(took_s)
             self.counts.received(self._time_of(self._first_awaited, now_s) - now_s)
@@ -229,9 +247,10 @@ class Plan:
 
     def _changeable(self, now_s: float) -> int | None:
         """The first frame that may give way if the newest block is made again now. None while that
-        block is still to come or to be shown, and where its rest would not leave the next one its
-        lead: then the server would have two to make at once, and words would be torn."""
-        if self._under_way or self._num_started == 0:
+        block is still to come or to be shown, where a lost server made it, and where its rest would
+        not leave the next one its lead: then the server would have two to make at once, and words
+        would be torn."""
+        if self._under_way or not len(self._newest):
             return None
         usual_s = float(np.percentile(self._took_s, _USUAL))
         ticks = math.ceil((now_s + usual_s - self.next_tick_s) * FPS)
@@ -256,8 +275,9 @@ class Plan:
     def _make_next(self, now_s: float, *, speaks: bool) -> Order:
         """The next block: what the server lacks for it; behind an interruption all of it, since the
         look-ahead that was sent would keep the mouth open for as long. (Not while another one is
-        under way: the server may not have begun it.)"""
-        block, is_urgent = self._num_started, self._is_urgent and not self._under_way
+        under way: the server may not have begun it. Nor at a server that has nothing yet.)"""
+        has_one = len(self._newest) > 0 and not self._under_way
+        block, is_urgent = self._num_started, self._is_urgent and has_one
         frames = self._next_frame + self.frames_per_block + self.look_ahead - self._mirror.end
         heard = self._newest[self.frames_per_block * SAMPLES_PER_FRAME :] * np.int16(not is_urgent)
         new = self._taken(frames * SAMPLES_PER_FRAME, speaks=speaks, frame=self._mirror.end)

@@ -19,6 +19,7 @@ from live_avatar_client.live.speech import as_int16
 from live_avatar_client.live.statistics import LiveStatistics, Percentiles
 from live_avatar_client.protocol import DEFAULT_URL, MODEL, Array, Block, Wire
 from live_avatar_client.requests import Image, condition, start_tensors
+from live_avatar_client.resume import Tries
 from live_avatar_client.sequence import Sequence
 from live_avatar_client.tls import Tls
 
@@ -35,7 +36,9 @@ class LiveSession:
     `look_ahead_frames`: sound behind a block that it waits for, 0 to the preset's; with less, a
     trickle is heard sooner, and lips know less of what comes. `frames_per_block` is the server's.
     `timeout_s`: the longest silence of a server that owes an answer. `tls`: what a server with TLS
-    is to be trusted by.
+    is to be trusted by. `reconnect`: when the server is lost or full, the face stands still, and
+    speech waits, until another try succeeds, for up to 30 s; the picture then jumps once to that of
+    `image`.
 
     All methods are for the event loop that opened the session. Raises ValueError for unfit
     arguments, AvatarError for what the server or the network did, RuntimeError for calls at the
@@ -55,6 +58,7 @@ class LiveSession:
         frames_per_block: int = 12,
         look_ahead_frames: int = 2,
         model: str = MODEL,
+        reconnect: bool = False,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 20.0,
         tls: Tls | None = None,
@@ -82,6 +86,7 @@ class LiveSession:
             look_ahead=look_ahead_frames,
         )
         self._connect_timeout_s, self._tls = connect_timeout_s, tls
+        self._tries = Tries() if reconnect else None
         self._gate = None if gate_db is None else Gate(gate_db)
         self._plan: Plan | None = None
         self._exchange: LiveExchange | None = None
@@ -111,7 +116,12 @@ class LiveSession:
         self._exchange = LiveExchange(
             sequence=self._sequence,
             connection=connection,
+            connect_timeout_s=self._connect_timeout_s,
+            tls=self._tls,
+            tries=self._tries,
             on_block=self._on_block,
+            on_lost=self._plan_anew,
+            on_anew=self._start_anew,
             on_end=self._changed.set,
         )
         self._plan = self._make_plan(time.monotonic())
@@ -156,7 +166,10 @@ class LiveSession:
         """Go on under another prompt. AvatarError where the server can't; the talk goes on then."""
         self._alive()
         assert self._exchange
-        await self._exchange.ask(condition(prompt, None))
+        told = condition(prompt, None)
+        if not self._exchange.is_away:
+            await self._exchange.ask(told)
+        self._start |= told  # also for a server that comes after this one
 
     async def frames(self) -> AsyncIterator[LiveFrame]:
         """Every frame at its time, 25 in a second, until the session is closed. AvatarError when it
@@ -235,13 +248,22 @@ class LiveSession:
         self._pictures.append(block)
         self._advance()
 
+    def _plan_anew(self) -> None:
+        assert self._plan
+        self._plan.begin_anew()
+
+    def _start_anew(self) -> None:
+        assert self._exchange
+        self._exchange.post(self._start, start=True)
+        self._advance()
+
     def _advance(self) -> None:
         """Send the blocks and hand out the frames whose time has come."""
         assert self._plan
         assert self._exchange
         if self._sequence.error is not None:
             return
-        while (order := self._plan.start(time.monotonic())) is not None:
+        while not self._exchange.is_away and (order := self._plan.start(time.monotonic())):
             self._exchange.order(order)
         while (shown := self._plan.show(time.monotonic())) is not None:
             self._ready.append(self._pictures.frame(shown))

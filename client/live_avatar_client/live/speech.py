@@ -44,6 +44,11 @@ class Speech:
         self._num_samples += len(samples)
         self._fed_s, self._is_whole = now_s, False
 
+    def put_back(self, samples: Array) -> None:
+        """Add int16 [n] that was taken before, in front of all others."""
+        self._pieces.appendleft(samples)
+        self._num_samples += len(samples)
+
     def finish(self) -> None:
         """What is queued is whole: nothing that follows belongs to it."""
         self._is_whole = True

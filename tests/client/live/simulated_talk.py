@@ -1,5 +1,6 @@
 """A live conversation in simulated time: the plan, a server that takes a while, a viewer."""
 
+import functools
 import heapq
 import itertools
 from collections.abc import Callable
@@ -27,9 +28,13 @@ class Talk:
         self.shown: list[Shown] = []
         self.orders: list[tuple[float, Order]] = []
         self._heard: list[list[np.ndarray]] = []  # by block and making, with its look-ahead
+        self._num_begun = 0  # blocks
+        self._is_first = True  # the next block is a server's first
         self._took_s = took_s
         self._number = itertools.count()
         self._events: list[tuple[float, int, Callable[[], object]]] = []
+        self._num_lost = 0  # servers
+        self._back_s = 0.0  # when the next one is there
         self._free_s = 0.0  # when the server's last block is done; they come in order
         self._settle()
 
@@ -43,11 +48,27 @@ class Talk:
     def interrupt(self, seconds: float) -> None:
         self.at(seconds, self.plan.interrupt)
 
+    def lose(self, seconds: float, away_s: float) -> None:
+        """Let the server die, and another one be there so much later."""
+
+        def strike() -> None:
+            if self.plan._changed is not None:  # what was to be made again stays as it was
+                self._heard[-1].pop()
+            self.plan.begin_anew()
+            self._num_lost += 1
+            self._back_s = self._free_s = self.now_s + away_s
+            del self._heard[self.plan._num_received :]
+            self._num_begun = self.plan._num_received
+            self._is_first = True
+
+        self.at(seconds, strike)
+
     def run(self, until: float) -> "Talk":
         """Go on to so many seconds after the start."""
         end_s = 1000.0 + until
         while True:
-            due_s = min(self.plan.next_start_s(self.now_s), self.now_s + FRAME_S)
+            start_s = max(self.plan.next_start_s(self.now_s), self._back_s)
+            due_s = min(start_s, self.now_s + FRAME_S)
             if self.plan.t0_s is not None:
                 due_s = min(due_s, self.plan.next_tick_s)
             event_s = self._events[0][0] if self._events else end_s
@@ -59,20 +80,29 @@ class Talk:
             self._settle()
 
     def _settle(self) -> None:
-        while (order := self.plan.start(self.now_s)) is not None:
+        while self.now_s >= self._back_s and (order := self.plan.start(self.now_s)) is not None:
             self._free_s = max(self.now_s + self._took_s(len(self.orders)), self._free_s)
             self.orders.append((self.now_s, order))
             if self.is_again(order):
                 self._heard[-1].append(order.sound)
             elif order.interrupt is not None:
-                assert order.interrupt == len(self._heard)  # the next one
-                self._heard.append([order.sound])
+                assert order.interrupt == self._num_begun  # the next one
+                self._begin(order.sound)
             else:
-                before = self._heard[-1][-1][BLOCK:] if self._heard else np.empty(0, np.int16)
-                self._heard.append([np.concatenate([before, order.sound])])
-            self.at(self._free_s - 1000.0, lambda: self.plan.received(12, self.now_s))
+                before = np.empty(0, np.int16) if self._is_first else self._heard[-1][-1][BLOCK:]
+                self._is_first = False
+                self._begin(np.concatenate([before, order.sound]))
+            self.at(self._free_s - 1000.0, functools.partial(self._receive, self._num_lost))
         while (shown := self.plan.show(self.now_s)) is not None:
             self.shown.append(shown)
+
+    def _begin(self, sound: np.ndarray) -> None:
+        self._heard.append([sound])
+        self._num_begun += 1
+
+    def _receive(self, server: int) -> None:
+        if server == self._num_lost:
+            self.plan.received(12, self.now_s)
 
     @property
     def heard(self) -> np.ndarray:
@@ -94,7 +124,7 @@ class Talk:
 
     def is_again(self, order: Order) -> bool:
         """Whether a server would make the newest block that was begun again."""
-        return order.interrupt is not None and order.interrupt == len(self._heard) - 1
+        return order.interrupt is not None and order.interrupt == self._num_begun - 1
 
 
 def speech(seconds: float, first: int = 1) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The clock of a live conversation, in simulated time."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -260,6 +262,42 @@ def test_no_word_is_lost_doubled_or_moved_whatever_happens(seed: int) -> None:
     shown = [s for s in talk.shown if not s.is_held]
     assert all(np.array_equal(s.sent.sound, stream[s.frame]) for s in shown)
     assert talk.plan.queued_s == 0
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_no_word_is_lost_or_doubled_when_servers_die(seed: int) -> None:
+    """Speech that was under way would be gone, or be said twice; the clock would stand still."""
+    chance = np.random.default_rng(seed)
+    slow = float(chance.choice([0.1, 0.3]))
+    talk = Talk(
+        lambda block: float(chance.exponential(slow)), look_ahead=int(chance.integers(0, 4))
+    )
+    at_s, first, wanted = 0.5, 1, []
+    for _ in range(12):
+        at_s += float(chance.exponential(0.8))
+        said = speech(float(chance.exponential(0.7)), first=first)
+        first = (first + len(said)) % 20_000 + 1
+        talk.feed(at_s, said)
+        wanted.append(said)
+    for at in chance.uniform(0.0, at_s + 2, 4):
+        talk.lose(float(at), float(chance.uniform(0.1, 2.0)))
+    heard = talk.run(at_s + 40.0).heard
+    assert np.array_equal(heard[heard != 0], np.concatenate(wanted))
+    assert all(talk.is_paired(shown) for shown in talk.shown if not shown.is_held)
+    assert [shown.tick for shown in talk.shown] == list(range(len(talk.shown)))
+    assert all(b.frame - a.frame in (0, *range(1, 40)) for a, b in itertools.pairwise(talk.shown))
+    assert talk.plan.queued_s == 0
+    assert not all(shown.is_held for shown in talk.shown[-50:])
+
+
+def test_what_was_interrupted_is_not_said_after_a_loss_either() -> None:
+    """The next server would get the sentence that nobody wants to hear."""
+    talk = Talk()
+    talk.feed(1.0, speech(3.0))
+    talk.interrupt(1.6)
+    talk.lose(1.61, 1.0)
+    talk.run(8.0)
+    assert not any(shown.sent.sound.any() for shown in talk.shown if shown.time_s > 1001.7)
 
 
 def test_a_block_of_another_size_is_refused_in_words() -> None:

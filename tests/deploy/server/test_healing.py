@@ -3,7 +3,7 @@
 import http.client
 
 from deploy.server.healing import Healing
-from deploy.server.ports import ADDRESS, free_ports
+from deploy.server.ports import ADDRESS, Ports, free_ports
 from deploy.server.supervisor import serve_readiness
 
 PAGE = """\
@@ -37,10 +37,10 @@ def test_deaths_and_what_became_of_them_are_on_the_page() -> None:
 def test_readiness_and_metrics_are_served_on_one_port() -> None:
     """Each on a port of its own would be one more to open and to guard."""
     port = free_ports().ready
-    served = serve_readiness(port, lambda: "not yet", lambda: PAGE)
+    served = serve_readiness(Ports(ready=port), lambda: "not yet", lambda: PAGE)
     try:
         found = {}
-        for path in ("/ready", "/metrics", "/else"):
+        for path in ("/ready", "/alive", "/metrics", "/else"):
             connection = http.client.HTTPConnection(ADDRESS, port, timeout=5)
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -50,5 +50,6 @@ def test_readiness_and_metrics_are_served_on_one_port() -> None:
         served.shutdown()
         served.server_close()
     assert found["/ready"] == (503, '{"ready": false, "why": "not yet"}')
+    assert found["/alive"][0] == 200
     assert found["/metrics"] == (200, PAGE)
     assert found["/else"][0] == 404
