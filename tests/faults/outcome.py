@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.faults.scene import STRIKES_AT, Health, Scene
+from tests.faults.talks import Resumed
 
 BACK_S = 45.0
 """After a fault, a new session is served within this, even on a machine that is busy."""
@@ -15,7 +16,7 @@ class Outcome:
     """Of one fault, for two people who talked when it struck. Times in seconds."""
 
     maker: str  # what its maker saw
-    ends: list[str]  # words of sessions that ended before their time
+    ends: list[str]  # what was said of sessions that ended before their time, at each try
     is_equal: bool  # whether all frames are those of the undisturbed talks
     is_whole: bool  # whether both talks came to their end
     gap_s: float  # the longest between two blocks, in either talk
@@ -32,8 +33,9 @@ def observed(scene: Scene, strike: Callable[[Scene], str]) -> Outcome:
     for talk in talks:
         talk.wait_for(STRIKES_AT)
     struck_s = time.monotonic()
-    maker = strike(scene)
-    is_whole = all(talk.join(BACK_S) for talk in talks)
+    with Resumed() as resumed:
+        maker = strike(scene)
+        is_whole = all(talk.join(BACK_S) for talk in talks)
     while not (scene.is_served() and health.is_ready):
         assert time.monotonic() - struck_s < 2 * BACK_S, health.changes
         time.sleep(0.1)
@@ -41,7 +43,7 @@ def observed(scene: Scene, strike: Callable[[Scene], str]) -> Outcome:
     health.close()
     return Outcome(
         maker=maker,
-        ends=[words for talk in talks for words in talk.words],
+        ends=[*resumed.words, *(talk.error for talk in talks if talk.error)],
         is_equal=[talk.checksums for talk in talks] == scene.wanted,
         is_whole=is_whole,
         gap_s=max(talk.gap_s(struck_s) for talk in talks),

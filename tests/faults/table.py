@@ -59,7 +59,7 @@ def row(number: str, what: str, breaks: str, found: Outcome) -> Row:
     gap = f"longest gap {found.gap_s:.2f} s (without the fault {found.peace_gap_s:.2f})"
     if found.ends:
         words = " ".join(found.ends[0].split())[:120]
-        talks = f"{len(found.ends)} ended (“{words}”), begun anew by the client; {gap}"
+        talks = f"ended (“{words}”) and were resumed by the client; {gap}"
     else:
         talks = f"went on, {frames}, {gap}"
     if not found.is_whole:

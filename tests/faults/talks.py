@@ -1,10 +1,12 @@
 """A person who talks through the client at real time, and remembers what came back."""
 
+import logging
 import threading
 import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -17,16 +19,14 @@ SAMPLES = 7680
 
 @dataclass(eq=False)
 class Talk:
-    """`num_blocks` of speech, one each 0.48 s. When the session ends before its time, it is begun
-    anew where it was, as `resume` of the client does."""
+    """`num_blocks` of speech, one each 0.48 s, in a session that resumes."""
 
     url: str
     seed: int
     num_blocks: int
     checksums: list[int] = field(default_factory=list)  # of every block's frames
     times: list[float] = field(default_factory=list)  # when it came, monotonic
-    words: list[str] = field(default_factory=list)  # of every session that ended before its time
-    is_paced: bool = True
+    error: str = ""  # of a session that was given up
 
     def __post_init__(self) -> None:
         draw = np.random.default_rng(self.seed)
@@ -36,15 +36,15 @@ class Talk:
         self._thread.start()
 
     def join(self, within_s: float) -> bool:
-        """Whether it came to its end in time."""
+        """Whether it came to its end in time, with every block."""
         self._thread.join(within_s)
-        return not self._thread.is_alive()
+        return len(self.times) == self.num_blocks
 
     def wait_for(self, num_blocks: int) -> None:
         """Until so many have come; AssertionError after a minute."""
         deadline = time.monotonic() + 60
         while len(self.times) < num_blocks:
-            assert time.monotonic() < deadline, self.words
+            assert time.monotonic() < deadline, self.error
             time.sleep(0.01)
 
     def gap_s(self, since_s: float = 0.0) -> float:
@@ -53,23 +53,36 @@ class Talk:
         return float(np.diff(times).max()) if len(times) > 1 else float("inf")
 
     def _run(self) -> None:
-        while len(self.times) < self.num_blocks and time.monotonic() < self._begun_s + 120:
-            first = len(self.times)
-            try:
-                with Session(
-                    url=self.url, image=IMAGE.tobytes(), seed=self.seed, idle=False
-                ) as face:
-                    for block in face.stream(self._spoken(first)):
-                        self.checksums.append(zlib.crc32(block.frames.tobytes()))
-                        self.times.append(time.monotonic())
-            except AvatarError as error:
-                if len(self.times) > first:  # else it was one more try
-                    self.words.append(str(error))
-                time.sleep(0.2)
+        try:
+            with Session(
+                url=self.url, image=IMAGE.tobytes(), seed=self.seed, idle=False, resume=True
+            ) as face:
+                for block in face.stream(self._spoken()):
+                    self.checksums.append(zlib.crc32(block.frames.tobytes()))
+                    self.times.append(time.monotonic())
+        except AvatarError as error:
+            self.error = str(error)
 
-    def _spoken(self, first: int) -> Iterator[np.ndarray]:
-        for number in range(first, self.num_blocks):
+    def _spoken(self) -> Iterator[np.ndarray]:
+        for number in range(self.num_blocks):
             due_s = self._begun_s + BLOCK_S * number
-            if self.is_paced:
-                time.sleep(max(0.0, due_s - time.monotonic()))
+            time.sleep(max(0.0, due_s - time.monotonic()))
             yield self._speech[number * SAMPLES : (number + 1) * SAMPLES]
+
+
+class Resumed(logging.Handler):
+    """A context manager that keeps what clients say when they begin a session anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
+
+    def __enter__(self) -> Self:
+        logging.getLogger("live_avatar_client").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("live_avatar_client").removeHandler(self)
