@@ -139,7 +139,7 @@ def damaged_pictures(scene: Scene) -> str:
 @fault("11", "a PNG of 30,000 × 30,000 pixels in 100 kB")
 def huge_picture(scene: Scene) -> str:
     data = png_of(png_header(30_000, 30_000, 1, 0), bytes(100_000))
-    said = refusal(scene, "megapixel", image=np.frombuffer(data, np.uint8))
+    said = refusal(scene, "pixels", image=np.frombuffer(data, np.uint8))
     return f"refused: “{said}”"
 
 
@@ -186,6 +186,7 @@ def tiny_requests(scene: Scene) -> str:
         visitor.send(audio=np.zeros(16, np.float32))
     failed = [said for _, said in (visitor.answer() for _ in range(10_000)) if said]
     took_s = time.monotonic() - began
+    visitor.ask(end=True)
     visitor.close()
     assert not failed
     return f"all answered after {took_s:.1f} s"

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deploy.server import folder, process, supervise
+from deploy.server import folder, process
 from deploy.server.ports import ADDRESS, Ports, free_ports
 from export.repository.assemble import assemble
 from tests.faults.talks import Talk
 from tests.server.test_configurations import set_parameter
 from tests.support.raw_stream import IMAGE, Stream
+from tests.support.waiting import happens
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "artifacts" / "demo"
@@ -94,11 +95,11 @@ class Scene:
         self._note_token()
 
     def stop(self) -> None:
-        supervise.end(self.log_dir)
-        if state := folder.running_server(self.log_dir):
-            self._note_token()
-            process.end(state["pid"], state["token"], 15)
-        folder.clear(self.log_dir)
+        """As `make stop` does; nothing is left of it."""
+        self._note_token()
+        command = [sys.executable, "-m", "deploy.server", "--log-dir", str(self.log_dir), "stop"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        assert happens(lambda: self.leftovers() == [], within_s=5), self.leftovers()
 
     @property
     def pid(self) -> int:

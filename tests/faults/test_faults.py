@@ -37,7 +37,6 @@ Tell = Callable[[Row], None]
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with scene(tmp_path_factory.mktemp("faults")) as made:
         yield made
-    assert made.leftovers() == []
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +155,6 @@ def test_who_talks_is_not_cut_off_by_an_end_of_the_server(tmp_path: Path, tell: 
     assert draining.returncode == 0, said
     assert [talk.error for talk in talks] == ["", ""]
     assert [talk.checksums for talk in talks] == made.wanted
-    assert made.leftovers() == []
     gap_s = max(talk.gap_s() for talk in talks)
     tell(
         Row(
