@@ -132,6 +132,10 @@ class LocalServer:
             self._guard.stdin.close()
             self._guard.wait()
             self._guard = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Free the working folder for the next server, as the end of this process would."""
         if self._held_folder is not None:
             os.close(self._held_folder)
             self._held_folder = None

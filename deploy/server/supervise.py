@@ -117,7 +117,7 @@ class Supervision:
                 outlives_us=True,
                 grpc_address=old["grpc_address"],
                 tls=TlsFiles.given(**old["tls"]) if old["tls"] else None,
-            ).start()
+            ).start().let_go()  # or we could not start the next one there
             self._take(self._state())
         except RuntimeError as error:
             logger.error("it can't be started: %s", error)

@@ -83,15 +83,17 @@ def test_a_killed_server_comes_back_where_it_was(tmp_path: Path) -> None:
     """The new one would listen on the loopback interface alone, out of a balancer's reach."""
     ports, log_dir = free_ports(), tmp_path / "log"
     with running(tmp_path, ports):
-        state = json.loads((tmp_path / "log" / folder.STATE_FILE).read_text())
-        process.send_signal(state["pid"], state["token"], signal.SIGKILL)
-        assert happens(lambda: not is_up(ports, log_dir), 2)
-        connection = HTTPConnection("127.0.0.1", ports.ready, timeout=5)
-        connection.request("GET", "/alive")
-        assert connection.getresponse().status == 200, "a container that heals would be killed"
-        connection.close()
-        assert happens(lambda: is_up(ports, log_dir), 90)
-        anew = json.loads((tmp_path / "log" / folder.STATE_FILE).read_text())
+        first = json.loads((log_dir / folder.STATE_FILE).read_text())
+        for _ in range(2):  # it could be brought back once, not twice
+            state = json.loads((log_dir / folder.STATE_FILE).read_text())
+            process.send_signal(state["pid"], state["token"], signal.SIGKILL)
+            assert happens(lambda: not is_up(ports, log_dir), 2)
+            connection = HTTPConnection("127.0.0.1", ports.ready, timeout=5)
+            connection.request("GET", "/alive")
+            assert connection.getresponse().status == 200, "a container that heals would be killed"
+            connection.close()
+            assert happens(lambda: is_up(ports, log_dir), 90)
+        anew = json.loads((log_dir / folder.STATE_FILE).read_text())
         kept = ("address", "home", "exit_timeout_s", "start_timeout_s", "ports")
-        assert [anew[name] for name in kept] == [state[name] for name in kept]
+        assert [anew[name] for name in kept] == [first[name] for name in kept]
         assert (anew["address"], anew["exit_timeout_s"]) == ("0.0.0.0", 4)

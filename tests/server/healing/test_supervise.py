@@ -70,7 +70,7 @@ def test_the_next_server_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     os.kill(dead.pid, signal.SIGKILL)
     os.waitpid(dead.pid, 0)
     assert process.stub_pids(dead.token, dead.pid)
-    os.close(dead._held_folder)  # type: ignore[arg-type]  # as the end of its process would
+    dead.let_go()
     with LocalServer(repository, log_dir=tmp_path / "log"):
         assert process.stub_pids(dead.token, dead.pid) == []
         assert list(process.SHARED_MEMORY.glob(f"{dead.token}*")) == []
