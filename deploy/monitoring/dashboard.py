@@ -86,6 +86,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "short",
             (
                 _per_minute("avatar_sessions_ended_total", "ended"),
+                _per_minute("avatar_sessions_left_total", "left without a word"),
                 _per_minute("avatar_sessions_failed_total", "failed"),
             ),
         ),

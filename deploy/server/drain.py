@@ -12,11 +12,10 @@ from deploy.outcome import say
 from deploy.server import process, supervise
 from deploy.server.admin import read_key
 from deploy.server.folder import clear, describe
-from deploy.server.health import open_sessions, unload_model
+from deploy.server.health import CONDITIONING, open_sessions, unload_model
 from deploy.server.local import KILL_MARGIN_S
 from deploy.server.ports import Ports
 
-CONDITIONING = "conditioning"
 POLL_S, TELL_S = 0.25, 5.0
 SETTLE_S = 1.0
 """A session that was admitted a moment before shows in the metrics after this."""

@@ -17,6 +17,8 @@ CHANNEL_ARGS = (
 )
 """For `tritonclient.grpc.InferenceServerClient(url, channel_args=...)`. Once it is given arguments
 it has no limits on messages of its own, so these drop gRPC's."""
+CONDITIONING = "conditioning"
+"""What only START needs; a server is drained by unloading it."""
 _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
@@ -26,12 +28,20 @@ def environment() -> dict[str, str]:
 
 
 def all_ready(ports: Ports, key: str) -> bool:
-    """Whether the server on these ports is ready and so is each model that it has loaded. A folder
-    that came into the repository later has no state."""
-    if _ask(ports, "GET", "/v2/health/ready") is None:
-        return False
+    """Whether the server on these ports is ready and so is each model that it has loaded."""
+    return not what_is_missing(ports, key)
+
+
+def what_is_missing(ports: Ports, key: str) -> str:
+    """Why a session would not be served, as the server says; empty if it would. A folder that came
+    into the repository later has no state."""
     index = _ask(ports, "POST", "/v2/repository/index", key=key)
-    return index is not None and all(m.get("state", "READY") == "READY" for m in json.loads(index))
+    if index is None or _ask(ports, "GET", "/v2/health/ready") is None:
+        return "the server is not ready"
+    away = [m["name"] for m in json.loads(index) if m.get("state", "READY") != "READY"]
+    if away == [CONDITIONING]:
+        return "it is being drained: no new sessions"
+    return f"not ready: {', '.join(away)}" if away else ""
 
 
 def why_not_ready(ports: Ports, key: str) -> str:
@@ -41,7 +51,7 @@ def why_not_ready(ports: Ports, key: str) -> str:
         connection.request("GET", "/ready")
         return str(json.loads(connection.getresponse().read())["why"])
     except (OSError, http.client.HTTPException, ValueError, KeyError):
-        return "" if all_ready(ports, key) else "not all of its models are ready"
+        return what_is_missing(ports, key)
     finally:
         connection.close()
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from deploy.server import process
 from deploy.server.healing import Healing
-from deploy.server.health import all_ready, is_full, metrics_page, reload_model, state_of
+from deploy.server.health import is_full, metrics_page, reload_model, state_of, what_is_missing
 from deploy.server.heartbeats import Heartbeats
 from deploy.server.ports import ADDRESS, Ports
 
@@ -103,7 +103,7 @@ class Supervisor:
             return "; ".join(troubles)
         if not process.is_alive(self.pid, self.token):
             return "the server has ended"
-        return "" if all_ready(self.ports, self.key) else "not all models are ready"
+        return what_is_missing(self.ports, self.key)
 
     def metrics(self, why_not_ready: str) -> str:
         """For Prometheus. A model is up if it has a process and nothing is wrong with it."""

@@ -150,12 +150,14 @@ class Control(ABC, Generic[S]):
         self.counts.late += session.num_late - late_before
         self._free_if_complete(session)
 
-    def fail(self, session: S, message: str) -> None:
-        """Answer every open request of the session with the error and free it."""
+    def fail(self, session: S, message: str, counts_as: str = "failed") -> None:
+        """Answer every open request of the session with the error and free it. `counts_as` is a
+        field of `Counts`."""
         if session.phase.is_closing:
             return
-        logger.warning("session %d fails: %s", session.id, message)
-        session.failed = message
+        level = logging.WARNING if counts_as == "failed" else logging.INFO
+        logger.log(level, "session %d %s: %s", session.id, counts_as, message)
+        session.failed, session.counts_as = message, counts_as
         if session.phase.is_started:
             self._free(session)
         else:
@@ -226,7 +228,7 @@ class Control(ABC, Generic[S]):
 
     def _on_started(self, session: S, failure: str | None) -> None:
         if failure is not None:
-            self.fail(session, failure)
+            self.fail(session, failure, counts_as="refused")
         if session.phase is Phase.LEAVING:
             self._free(session)
             return
@@ -255,10 +257,7 @@ class Control(ABC, Generic[S]):
             return
         self._forget(session)
         self.endings.remember(session.id, _ending(session))
-        if session.failed is None:
-            self.counts.ended += 1
-        else:
-            self.counts.failed += 1
+        self.counts.add(session.counts_as)
         for reply in session.take_replies():
             if session.failed is None:
                 self.guard(None, reply.finish)
@@ -275,10 +274,10 @@ class Control(ABC, Generic[S]):
     def _reap_session(self, session: S) -> None:
         silent_s = time.monotonic() - session.last_seen
         if session.is_abandoned():
-            self.fail(session, f"session {session.id}: the client is gone")
+            self.fail(session, f"session {session.id}: the client is gone", counts_as="left")
         elif session.is_idle() and silent_s > self.idle_timeout_s:
             idle = f"session {session.id} was idle for {self.idle_timeout_s:g} s and is freed"
-            self.fail(session, f"{idle}; open a new one with START")
+            self.fail(session, f"{idle}; open a new one with START", counts_as="left")
         elif (
             silent_s > UNREAD_S
             and session.phase.takes_input

@@ -11,8 +11,9 @@ class Counts:
 
     started: int = 0  # sessions
     refused: int = 0  # STARTs that opened none
-    failed: int = 0  # sessions that did not end by END
-    ended: int = 0  # those that did
+    ended: int = 0  # sessions that ended by END
+    left: int = 0  # those whose client went away without it
+    failed: int = 0  # those that an error ended
     blocks: int = 0  # answered
     late: int = 0  # of them, those for which a viewer had to wait
     frames: int = 0
@@ -21,3 +22,7 @@ class Counts:
     """From START to the first block, of sessions that nobody has read yet."""
     blocks_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     """From its sound being complete to a block's answer, likewise."""
+
+    def add(self, field: str) -> None:
+        """One more of these."""
+        setattr(self, field, getattr(self, field) + 1)

@@ -140,6 +140,8 @@ class ServedSession(ABC):
     started_s: float = field(default_factory=time.monotonic)
     first_frame_s: float | None = None  # from then to the first block's answer
     failed: str | None = None
+    counts_as: str = "ended"
+    """The field of `Counts` that its end goes to."""
     refused_start: str | None = None
     """What the last START heard that came for its id when it had ended."""
     acknowledged: int | None = None

@@ -23,6 +23,7 @@ COUNTED = {
     "sessions_started": ("started", "Sessions that were opened."),
     "sessions_refused": ("refused", "STARTs that opened no session."),
     "sessions_failed": ("failed", "Sessions that ended by an error."),
+    "sessions_left": ("left", "Sessions whose client went away without END."),
     "sessions_ended": ("ended", "Sessions that ended by END."),
     "blocks": ("blocks", "Blocks that were answered."),
     "blocks_late": ("late", "Blocks for which a viewer had to wait."),

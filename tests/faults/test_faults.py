@@ -86,7 +86,7 @@ def test_people_outlive(fault: Fault, stage: Scene, tell: Tell) -> None:
 ELSEWHERE = [
     ("13", "shared memory has 2 MB left", "shm"),
     ("14", "the disk of the log is full", "log"),
-    ("15", "the wall clock jumps by 1 h, −1 h, 1 day", "clock"),
+    ("15", "the wall clock jumps ahead by 1 h, 2 h, 1 day", "clock"),
 ]
 
 

@@ -104,7 +104,7 @@ def stream(
     tls_key: TlsKey = None,
     model: Model = MODEL,
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="Send audio at the speed of sound recording.")
+        bool, typer.Option("--realtime", help="Send audio as fast as it is spoken.")
     ] = False,
     resume: Resume = True,
     scale: Scale = 0,

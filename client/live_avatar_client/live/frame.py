@@ -16,7 +16,7 @@ class LiveFrame:
     time_s: float  # when it is to be shown, `time.monotonic()`: index / 25 after the first one
     picture: Array  # uint8 RGB [H, W, 3]
     sound: Array  # int16 [640], 16 kHz
-    is_speech: bool  # whether the sound is speech that was fed
+    is_speech: bool  # whether the sound is speech that was fed; held frames are as those before
     is_held: bool  # the picture before, because this one was late; its sound is silence
     generation: int  # how often the session had been interrupted when this sound was taken
     block: int  # the server's block of the picture

@@ -85,6 +85,7 @@ class Plan:
         self._is_late = False
         self._is_untimed = False  # the next block waits for START
         self._generation_shown = 0
+        self._is_speech_shown = False
 
     @property
     def queued_s(self) -> float:
@@ -116,6 +117,7 @@ class Plan:
         self._is_urgent = self._is_urgent or not self._mirror.is_silent
         self._speech.clear()
         self._mirror.mute()
+        self._is_speech_shown = False
         self._begun_s = None
         self.generation += 1
         self.counts.interruptions += 1
@@ -194,11 +196,13 @@ class Plan:
             self.counts.late += not self._is_late
             self.counts.held += 1
             self._is_late = True
-            sent = Sent(sound=SILENCE, generation=self._generation_shown, is_speech=False)
+            sent = Sent(
+                sound=SILENCE, generation=self._generation_shown, is_speech=self._is_speech_shown
+            )
             return Shown(tick=tick, time_s=time_s, frame=frame - 1, sent=sent, is_held=True)
         self._is_late = False
         sent = self._mirror.take()
-        self._generation_shown = sent.generation
+        self._generation_shown, self._is_speech_shown = sent.generation, sent.is_speech
         if sent.begun_s is not None:
             self.counts.began_to_speak(time_s - sent.begun_s)
         return Shown(tick=tick, time_s=time_s, frame=frame, sent=sent, is_held=False)
