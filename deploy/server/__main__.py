@@ -145,6 +145,8 @@ def status(given: Namespace) -> int:
         say("no server runs")
         return _NOT_READY
     why = why_not_ready(Ports(**state["ports"]), read_key(given.log_dir))
+    if not why and not supervise.is_there(given.log_dir):
+        why = "its supervisor has died, so nobody looks after it; make stop, then make serve"
     say(f"{describe(state)} is {f'not ready: {why}' if why else 'ready'}")
     return _NOT_READY if why else 0
 

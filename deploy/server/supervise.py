@@ -90,7 +90,15 @@ class Supervision:
         self._server = state
         self._ports = Ports(**state["ports"])
         key = read_key(self.log_dir)
-        self._supervisor = Supervisor(state["pid"], state["token"], self._ports, key, self._healing)
+        found = Path(state["repository"]).glob("*/*/model.py")
+        self._supervisor = Supervisor(
+            state["pid"],
+            state["token"],
+            self._ports,
+            key,
+            frozenset(path.parents[1].name for path in found),
+            self._healing,
+        )
 
     def _restart(self) -> bool:
         """End what is left of the server and start it anew; whether that went well."""
@@ -151,7 +159,15 @@ def begin(log_dir: Path) -> None:
             stderr=said,
             start_new_session=True,
         )
-    (log_dir / PID_FILE).write_text(f"{started.pid}\n")
+    (log_dir / PID_FILE).write_text(f"{started.pid}\n")  # now, for who ends it at once
+
+
+def is_there(log_dir: Path) -> bool:
+    """Whether a supervision of the server there runs."""
+    try:
+        return process.is_alive(int((log_dir / PID_FILE).read_text()), __name__)
+    except (OSError, ValueError):
+        return False
 
 
 def end(log_dir: Path) -> None:
@@ -171,7 +187,9 @@ def end(log_dir: Path) -> None:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    supervision = Supervision(Path(sys.argv[1]))
+    log_dir = Path(sys.argv[1])
+    supervision = Supervision(log_dir)
+    (log_dir / PID_FILE).write_text(f"{os.getpid()}\n")  # also if somebody started it by hand
     signal.signal(signal.SIGTERM, supervision.stop)
     logger.info("supervising, process %d", os.getpid())
     code = supervision.run()

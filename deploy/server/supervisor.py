@@ -33,6 +33,8 @@ STANDSTILL_S = 0.5
 READ_S = 1.0  # how often the metrics are read
 SCAN_S = 0.5  # how often new processes are looked for
 TRIES = 3  # to load a model whose process died
+STUCK_S = 10.0
+"""A model that is being loaded has a process. Where it died meanwhile, Triton waits for ever."""
 MAX_RELOADS = 10
 """Each leaves threads and a region of memory in the server; then it is started anew."""
 
@@ -55,6 +57,7 @@ class Supervisor:
     token: str
     ports: Ports
     key: str = field(repr=False)  # of `deploy.server.admin`
+    models: frozenset[str] = frozenset()  # which must have a process from the beginning
     healing: Healing = field(default_factory=Healing)
     num_reloads: int = 0
     troubles: dict[str, str] = field(default_factory=dict)
@@ -62,7 +65,8 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._stubs: dict[int, Stub] = {}  # by the file descriptor of the process
-        self._models: set[str] = set()  # which had a process when it was last looked
+        self._models = set(self.models)  # which had a process when it was last looked
+        self._reviving: dict[str, float] = {}  # models being loaded anew: when a process was seen
         self._poll = select.poll()
         self._lock = threading.Lock()  # guards `troubles` and `num_reloads`
         self._stopping = threading.Event()
@@ -85,8 +89,12 @@ class Supervisor:
                 if self.num_reloads > MAX_RELOADS:
                     logger.warning("models were reloaded %d times", self.num_reloads)
                     return
+                if self._is_stuck():
+                    logger.warning("%s died while being loaded", ", ".join(self._reviving))
+                    return
         finally:
-            self._pool.shutdown()
+            self._stopping.set()
+            self._pool.shutdown(wait=False, cancel_futures=True)
             for stub in self._stubs.values():
                 os.close(stub.fd)
             self._stubs.clear()
@@ -126,6 +134,14 @@ class Supervisor:
                 self._poll.register(stub.fd, select.POLLIN)
         for model in missing - {stub.model for stub in self._stubs.values()}:
             self._miss(model)
+
+    def _is_stuck(self) -> bool:
+        """Whether models are being loaded anew, one after the other, and none has a process."""
+        alive, now_s = {stub.model for stub in self._stubs.values()}, time.monotonic()
+        with self._lock:
+            if not alive.isdisjoint(self._reviving):
+                self._reviving = dict.fromkeys(self._reviving, now_s)
+            return any(now_s - seen_s > STUCK_S for seen_s in self._reviving.values())
 
     def _end_standing(self) -> None:
         """Kill who stands still, before it goes on."""
@@ -171,6 +187,7 @@ class Supervisor:
             if model in self.troubles:  # it is being loaded anew
                 return
             self.troubles[model] = "its process died; it is loaded anew"
+            self._reviving[model] = time.monotonic()
         self._pool.submit(self._revive, model)
 
     def _revive(self, model: str) -> None:
@@ -179,10 +196,13 @@ class Supervisor:
         if not was_unloaded:
             logger.warning("the process of %s died", model)
             for _ in range(TRIES):
+                if self._stopping.is_set():
+                    return  # the server that comes next is another one's
                 if is_back := reload_model(self.ports, model, self.key):
                     break
         self._heartbeats.forget(model)
         with self._lock:
+            del self._reviving[model]
             if is_back:
                 self._models.add(model)  # it may be dead again before it was seen
             else:

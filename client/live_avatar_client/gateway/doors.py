@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 
@@ -15,9 +16,10 @@ def check_origin(origin: str | None, host: str, bound_to: str, allowed: Sequence
     """
     if origin is None or origin.rstrip("/") in {known.rstrip("/") for known in allowed}:
         return
-    is_same = urlsplit(origin).netloc == host
-    if is_same and (_is_local(urlsplit(f"//{host}").hostname) or not _is_local(bound_to)):
-        return
+    with suppress(ValueError):  # what is no address is no page of ours
+        is_same = urlsplit(origin).netloc == host
+        if is_same and (_is_local(urlsplit(f"//{host}").hostname) or not _is_local(bound_to)):
+            return
     raise PermissionError(f"pages of {origin} may not use this gateway: allow them by --origin")
 
 

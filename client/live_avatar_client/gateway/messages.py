@@ -139,6 +139,8 @@ def _check_text(name: str, text: object, longest: int, at_least: int = 0) -> Non
     if not isinstance(text, str) or not at_least <= len(text) <= longest:
         what = f"{len(text)} characters" if isinstance(text, str) else shown(text, 80)
         raise ValueError(f"{name} is {what}, expected a text of {at_least} to {longest}")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{name} has half of a letter (a lone surrogate), expected whole ones")
 
 
 def _check_number(name: str, number: object, allowed: range) -> None:

@@ -80,9 +80,9 @@ class WebRtcOutlet:
             offer = RTCSessionDescription(sdp=sdp, type="offer")
             await self._connection.setRemoteDescription(offer)
             await self._connection.setLocalDescription(await self._connection.createAnswer())
-        except Exception as error:  # aiortc asserts, indexes and unpacks what came
+        except Exception:  # aiortc asserts, indexes and unpacks what came
             _log.debug("offer refused", exc_info=True)
-            raise ValueError(f"the offer can't be answered: {error or type(error)}") from None
+            raise ValueError("the offer can't be answered: it is none of WebRTC") from None
         return str(self._connection.localDescription.sdp)
 
     async def show(self, frame: LiveFrame) -> None:

@@ -18,6 +18,7 @@ KEPT_OUT = [
     ("https://evil.example", "face.example", "0.0.0.0", ("https://good.example",)),
     ("http://evil.example:8080", "evil.example:8080", "127.0.0.1", ()),  # its name points here
     ("null", "127.0.0.1:8080", "127.0.0.1", ()),
+    ("http://[::1", "127.0.0.1:8080", "127.0.0.1", ()),
 ]
 
 

@@ -16,6 +16,7 @@ BAD = {
     "unknown field": ('{"type": "interrupt", "now": 1}', "no now"),
     "missing field": ('{"type": "say"}', "lacks text"),
     "empty text": ('{"type": "say", "text": ""}', "0 characters"),
+    "half a letter": ('{"type": "say", "text": "\\ud83d"}', "half of a letter"),
     "long text": (json.dumps({"type": "say", "text": "a" * 1001}), "1001 characters"),
     "number for a text": ('{"type": "say", "text": 7}', "text is 7"),
     "other transport": ('{"type": "start", "transport": "tape"}', "webrtc or mp4"),

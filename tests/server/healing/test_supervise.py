@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,55 @@ def test_a_server_that_is_killed_is_started_anew_and_leaves_nothing(log_dir: Pat
     supervise.end(log_dir)
     assert why_taken(ports.ready) is None
     assert folder.running_server(log_dir) == anew
+
+
+def stubs_of(state: dict[str, Any], model: str) -> list[int]:
+    stubs = process.stub_pids(state["token"], state["pid"])
+    return [pid for pid in stubs if process.stub_model(pid) == model]
+
+
+def test_a_model_that_dies_while_it_is_loaded_does_not_stop_the_server_for_ever(
+    log_dir: Path,
+) -> None:
+    """Triton waited for a process that was dead, and no session could start any more."""
+    state = json.loads((log_dir / folder.STATE_FILE).read_text())
+    ports = Ports(**state["ports"])
+    until_ready(ports)
+    (first,) = stubs_of(state, "dit_stage_0")
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while not (loading := [pid for pid in stubs_of(state, "dit_stage_0") if pid != first]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)  # it is there, and not done
+    for pid in (loading[0], *stubs_of(state, "vae_decoder")):
+        os.kill(pid, signal.SIGKILL)
+    assert why_not_ready(ports, key="")
+    until_ready(ports)
+    assert "died while being loaded" in (log_dir / supervise.LOG).read_text()
+
+
+def test_a_supervisor_that_comes_late_finds_who_is_dead(log_dir: Path) -> None:
+    """It saw seven of eight processes, took them for all, and said that all was well."""
+    state = json.loads((log_dir / folder.STATE_FILE).read_text())
+    ports = Ports(**state["ports"])
+    until_ready(ports)
+    supervise.end(log_dir)
+    (pid,) = stubs_of(state, "vae_decoder")
+    os.kill(pid, signal.SIGKILL)
+    said = subprocess.run(
+        [sys.executable, "-m", "deploy.server", "--log-dir", str(log_dir), "status"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, "supervisor has died" in said.stderr + said.stdout) == (3, True)
+    late = subprocess.Popen([sys.executable, "-m", "deploy.server.supervise", str(log_dir)])
+    until_ready(ports)
+    (anew,) = stubs_of(state, "vae_decoder")
+    assert anew != pid
+    supervise.end(log_dir)  # of whoever started it
+    assert late.wait(5) == 0
 
 
 @pytest.mark.slow
