@@ -129,6 +129,29 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (_per_minute("avatar_interruptions_total", "interruptions"),),
         ),
     ),
+    "Is it still the same person?": (
+        Panel(
+            "Drift",
+            "Distance of the worst session from its first block; at 100 % it is too far.",
+            "percentunit",
+            (Line("avatar_drift / avatar_drift_limit", "{{distance}} {{instance}}"),),
+        ),
+        Panel(
+            "Drifted sessions",
+            "Open ones that are too far from their first block.",
+            "short",
+            (Line("avatar_sessions_drifted", WHERE),),
+        ),
+        Panel(
+            "Drifts and re-anchorings",
+            "In an hour.",
+            "short",
+            (
+                Line("increase(avatar_drifts_total[1h])", f"drifts {WHERE}"),
+                Line("increase(avatar_reanchors_total[1h])", f"re-anchored {WHERE}"),
+            ),
+        ),
+    ),
     "Which stage is the bottleneck?": (
         Panel(
             "Busy",

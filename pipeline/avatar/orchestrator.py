@@ -5,6 +5,7 @@
 The audio models have a station of their own: one block is heard at a time, ahead of stage 0.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from pipeline.avatar.request import AvatarRequest
 from pipeline.avatar.session import AvatarSession, BlockInput, GivenFeatures, Sound
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array
+from pipeline.sessions.drift import Appearance, Distances, Drift
 from pipeline.sessions.orchestrator import Orchestrator
 from pipeline.sessions.session import BlockFrames
 from pipeline.sessions.stations import Station, Work
 from pipeline.sessions.tracing import Pass
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class BlockWork(Work):
     prompt: AvatarRequest | None
     text: Array | None = None  # what the first stage's lane made of the prompt
     sink: Array | None = None  # what the first stage made of reference and text, for the others
+    ring_start: Array | None  # int64 [1]: the stages see no block before it from here on
+    appearance: Appearance | None = None  # of its last latent, if drift is watched
     wait_ms: float
 
     @property
@@ -63,11 +69,16 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self,
         config: PipelineConfig,
         executor: AvatarExecutor,
+        *,
+        drift_limits: Distances | None = None,
+        reanchor: bool = False,
         **limits: Any,
     ) -> None:
-        """`limits` are those of `Control`."""
+        """`limits` are those of `Control`. Sessions are watched if there are `drift_limits`; with
+        `reanchor` one that goes beyond them begins its rings anew."""
         super().__init__(executor, **limits)
         self.config = config
+        self.drift_limits, self.reanchor = drift_limits, reanchor
         self._encoding = False
         self._last_stage = executor.num_stages - 1
         self._audio = Station(
@@ -75,7 +86,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         )
         for stage in range(executor.num_stages):
             self.add_station(f"stage {stage}", partial(self._step, stage))
-        self.add_station("decoder", self.decode)
+        self.add_station("decoder", self._decode)
         self.run()
 
     @property
@@ -83,7 +94,8 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         return [self._audio, *super().stations]
 
     def new_session(self, request: AvatarRequest, now: float) -> AvatarSession:
-        return AvatarSession(request=request, config=self.config, last_seen=now)
+        drift = None if self.drift_limits is None else Drift(self.drift_limits)
+        return AvatarSession(request=request, config=self.config, last_seen=now, drift=drift)
 
     # The stations' threads
 
@@ -115,12 +127,20 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             tensors["sink"] = work.sink
         elif work.reference is not None:
             tensors["reference"] = work.reference
+        if work.ring_start is not None:
+            tensors["ring_start"] = work.ring_start
         is_new = work.block == 0 or work.reference is not None or work.text is not None
         gives_sink = self.executor.sends_sink and stage == 0 and is_new
         place = stage, work.session.id, work.tick, work.block
         work.latent, sink = self.executor.step(*place, gives_sink, **tensors)
         work.sink = sink if gives_sink else work.sink
         return True
+
+    def _decode(self, work: BlockWork) -> bool:
+        if work.session.drift is not None:
+            assert work.latent is not None
+            work.appearance = Appearance.of(work.latent)
+        return self.decode(work)
 
     # The control thread
 
@@ -144,6 +164,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             reference=session.sink_reference(entry.block),
             prompt=session.prompts.pop(entry.block, None),
             passes=[Pass("audio", source.ready_at - 1e-3 * source.audio_ms, source.ready_at)],
+            ring_start=self._ring_start(session, entry.block),
             wait_ms=1e3 * (time.perf_counter() - source.ready_at),
         )
 
@@ -156,6 +177,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         if work.tick in work.session.superseded:
             work.session.superseded.remove(work.tick)
             return None
+        self._watch_drift(work)
         assert work.latent is not None
         left_out = work.session.request.options.drop_first_frames if work.block == 0 else 0
         _, *stage_ms, decode_ms = work.times_ms
@@ -170,6 +192,24 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
                 [total_ms, work.wait_ms, work.input.audio_ms, decode_ms, *stage_ms], np.float32
             ),
         )
+
+    def _watch_drift(self, work: BlockWork) -> None:
+        session, drift = work.session, work.session.drift
+        if drift is None or work.appearance is None:
+            return
+        if work.prompt is not None:
+            drift.restart()
+        if drift.see(work.appearance):
+            self.counts.drifts += 1
+            logger.warning("session %d has drifted by block %d: %s", session.id, work.block, drift)
+        if self.reanchor and drift.asks_for_anchor(session.next_block):
+            session.reanchors = True
+
+    def _ring_start(self, session: AvatarSession, block: int) -> Array | None:
+        if (ring_start := session.take_ring_start(block)) is not None:
+            self.counts.reanchors += 1
+            logger.warning("session %d is re-anchored at block %d", session.id, block)
+        return ring_start
 
     def end(self) -> None:
         super().end()

@@ -73,6 +73,7 @@ class AvatarSession(ServedSession):
     """Ticks of blocks that are under way and are made again."""
     prompts: dict[int, AvatarRequest] = field(default_factory=dict)
     """What the video shows from a block on; the requests that say it."""
+    reanchors: bool = False  # its next block begins a new ring
     recalibrated: Array | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)
@@ -241,3 +242,8 @@ class AvatarSession(ServedSession):
         """What the sink is re-calibrated with before `block`, or None."""
         due = block == self.config.recalibrate_block and self.request.options.recalibrate
         return self.recalibrated if due else None
+
+    def take_ring_start(self, block: int) -> Array | None:
+        """int64 [1] if the ring begins anew at `block`, which enters now; else None."""
+        due, self.reanchors = self.reanchors, False
+        return np.array([block], np.int64) if due else None

@@ -7,6 +7,12 @@ position is a number in a table and the video may be endless (docs/method.md sec
 
     block 0        block 2              block 5 (slot 1 was block 1)
     [S|0 . . .]    [S|0 1 2 .]          [S|4 5 2 3]
+
+A ring may begin anew at a block, as it did at block 0: then the blocks before are seen no more.
+That is re-anchoring (docs/design.md, Drift).
+
+    block 6 begins     block 7
+    [S|6 . . .]        [S|6 7 . .]
 """
 
 from dataclasses import dataclass
@@ -33,18 +39,20 @@ class SinkCache:
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
 
-    def plan(self, block: int, sink_distance: int) -> BlockPlan:
+    def plan(self, block: int, sink_distance: int, ring_start: int = 0) -> BlockPlan:
         """Plan for block 0, 1, 2, …; `sink_distance` in latent frames, 0..sink_position. The
         reference token stands at sink_position until the video comes closer than sink_distance,
-        then it rolls ahead of the current block at that distance."""
+        then it rolls ahead of the current block at that distance. The ring holds no block before
+        `ring_start`."""
         c = self.config
-        if block < 0:
-            raise ValueError(f"block is {block}, wanted 0 or more")
+        if not 0 <= ring_start <= block:
+            raise ValueError(f"block is {block}, wanted 0 or more; its ring begins at {ring_start}")
         if not 0 <= sink_distance <= c.sink_position:
             raise ValueError(f"sink_distance is {sink_distance}, wanted 0..{c.sink_position}")
-        slot = block % c.window_blocks
+        in_ring = block - ring_start
+        slot = in_ring % c.window_blocks
         first_frame = block * c.frames_per_block
-        num_filled = min(block + 1, c.window_blocks)
+        num_filled = min(in_ring + 1, c.window_blocks)
         return BlockPlan(
             block=block,
             slot=slot,

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from pipeline.avatar.rope_tables import RopeTables
-from pipeline.avatar.sink_cache import SinkCache
+from pipeline.avatar.sink_cache import BlockPlan, SinkCache
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
 from pipeline.engines.base import Array, BoundGraph, Buffers, EngineLoader, LoadedGraph
@@ -54,6 +54,7 @@ class StageSession:
     motion: Array
     reference: Array | None
     has_sink: bool = False
+    ring_start: int = 0  # the first block that its rings may hold
 
 
 class TrunkInput:
@@ -148,12 +149,14 @@ class Stage:
         reference: Array | None = None,
         text: Array | None = None,
         sink: Array | None = None,
+        ring_start: Array | None = None,
     ) -> Array:
         """Denoise `block` by every owned step; returns the latent [1, C, F, h, w].
 
         audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
         [num_steps] of all steps. From this block on the prompt is `text`, and the sink is that of
         `reference`, under the new prompt too; or `sink` fills it with what another stage computed.
+        With `ring_start` int64 [1] it re-anchors: no block before that one is seen any more.
         """
         state = self.sessions[session]
         state.reference = state.reference if reference is None else reference
@@ -166,9 +169,12 @@ class Stage:
             self._copy_sink(state)
         if not state.has_sink:
             raise ValueError(f"session {session} has no sink: neither reference nor sink has come")
+        if ring_start is not None:
+            state.ring_start = int(ring_start[0])
         audio = {"audio_local": audio_local, "audio_global": audio_global}
         for number, step in zip(self.steps, state.steps, strict=True):
-            latent = self._denoise(step, block, latent, audio, int(sink_distance[number]))
+            plan = step.plan(block, int(sink_distance[number]), state.ring_start)
+            latent = self._denoise(step, plan, latent, audio)
         return latent
 
     def sink(self, session: int) -> Array:
@@ -201,10 +207,7 @@ class Stage:
             self.step(nobody, block, latent, local, overall, distance)
         self.close(nobody)
 
-    def _denoise(
-        self, step: StepSession, block: int, latent: Array, audio: Buffers, distance: int
-    ) -> Array:
-        plan = step.plan(block, distance)
+    def _denoise(self, step: StepSession, plan: BlockPlan, latent: Array, audio: Buffers) -> Array:
         step.rope.write_block(plan.slot, plan.first_frame)
         step.rope.place_reference(plan.reference_position)
         cos_q, sin_q = step.rope.block_tables(plan.first_frame)

@@ -18,6 +18,8 @@ class Counts:
     late: int = 0  # of them, those for which a viewer had to wait
     frames: int = 0
     interruptions: int = 0
+    drifts: int = 0  # times that a session went beyond a limit
+    reanchors: int = 0
     first_frames_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     """From START to the first block, of sessions that nobody has read yet."""
     blocks_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.engines.base import Array, Arrays
 
-LASTING = ("reference", "text", "sink", "num_blocks")
+LASTING = ("reference", "text", "sink", "ring_start", "num_blocks")
 """Inputs of a step that hold for those after it."""
 DECODER_BLOCKS = 5
 """Latents that decide a decoder's state: it looks no further back."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from pipeline.engines.base import Array
+from pipeline.sessions.drift import Drift
 from pipeline.sessions.playback import Playback
 
 
@@ -151,6 +152,7 @@ class ServedSession(ABC):
     requests: deque[OpenRequest] = field(default_factory=deque)
     held: Reply | None = None
     """START's, where its client asked to hold it open until the session ends."""
+    drift: Drift | None = None  # None: it is not watched
     finished: dict[int, BlockFrames] = field(default_factory=dict)
     """Decoded blocks that wait for their predecessors' delivery."""
     playback: Playback = field(default_factory=Playback)

@@ -10,11 +10,13 @@ from pipeline.avatar.request import parse_request
 from pipeline.avatar.sink_cache import exact_blocks
 from pipeline.avatar.stage import Stage
 from pipeline.identity.holders import Identity
+from pipeline.sessions.drift import Distances
 from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
 from pipeline.sessions.replay import ReplayedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
+from pipeline.triton.drift_metrics import DriftMetrics
 from pipeline.triton.models import PublicModel, SessionModel
-from pipeline.triton.parameters import names, steps, whole_or_word, yes_or_no
+from pipeline.triton.parameters import limit, names, steps, whole_or_word, yes_or_no
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 
@@ -36,11 +38,23 @@ class LiveAvatarModel(PublicModel):
         self.replayed = ReplayedCalls(self.calls, keeps) if blocks else None
         calls = self.replayed or self.calls
         self.parse = partial(parse_request, config=self.config)
+        limits = Distances(
+            colour=self.parameter("drift_colour", limit),
+            sharpness=self.parameter("drift_sharpness", limit),
+            identity=self.parameter("drift_identity", limit),
+        )
         self.orchestrator = AvatarOrchestrator(
             self.config,
             AvatarExecutor(self.config, stages, self.folder, calls, sends_sink=sends_sink),
+            drift_limits=limits,
+            reanchor=self.parameter("reanchor", yes_or_no),
             **self.limits(),
         )
+        self.drift_metrics = DriftMetrics(self.name, self.orchestrator, limits)
+
+    def update_metrics(self) -> None:
+        super().update_metrics()
+        self.drift_metrics.update()
 
 
 class StageModel(SessionModel):

@@ -17,7 +17,7 @@ from pipeline.sessions.replay import ReplayedCalls
 FIRST_FRAME_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 BLOCK_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.48, 0.6, 0.8, 1.2, 2.0, 5.0)
 
-_GAUGE, _COUNTER, _HISTOGRAM = "GAUGE", "COUNTER", "HISTOGRAM"
+GAUGE, COUNTER, HISTOGRAM = "GAUGE", "COUNTER", "HISTOGRAM"
 
 COUNTED = {
     "sessions_started": ("started", "Sessions that were opened."),
@@ -33,7 +33,7 @@ COUNTED = {
 """Metric -> the field of `Counts` that it shows, and its description."""
 
 
-class _Family:
+class Family:
     """A metric and its description, of one model; other labels make more of it."""
 
     def __init__(self, model: str, name: str, description: str, kind: str) -> None:
@@ -85,11 +85,11 @@ class Metrics:
         self._orchestrator, self._replayed = orchestrator, replayed
         self._oldest_calls_s, self._num_updates = oldest_calls_s, 0
 
-        def family(name: str, description: str, kind: str) -> _Family:
-            return _Family(model, name, description, kind)
+        def family(name: str, description: str, kind: str) -> Family:
+            return Family(model, name, description, kind)
 
-        self._gauges: list[tuple[_Family, Callable[[], float]]] = [
-            (family(name, description, _GAUGE), read)
+        self._gauges: list[tuple[Family, Callable[[], float]]] = [
+            (family(name, description, GAUGE), read)
             for name, description, read in (
                 ("sessions", "Sessions that are open.", lambda: len(orchestrator.sessions)),
                 ("places", "Sessions that may be open.", lambda: orchestrator.max_sessions),
@@ -100,17 +100,17 @@ class Metrics:
             )
         ]
         self._counters = {
-            field: family(f"{name}_total", description, _COUNTER)
+            field: family(f"{name}_total", description, COUNTER)
             for name, (field, description) in COUNTED.items()
         }
-        self._active = family("active_seconds_total", "Seconds with a block under way.", _COUNTER)
-        self._busy = family("station_busy_seconds_total", "Seconds that a model worked.", _COUNTER)
-        self._waiting = family("station_queue", "Blocks that wait for a model.", _GAUGE)
-        self._replays = family("replays_total", "Sessions brought back at a model.", _COUNTER)
-        self._calls = family("call_seconds", "Age of the oldest call under way.", _GAUGE)
-        self._beats = family("heartbeats_total", "Updates of these figures.", _COUNTER)
-        self._first_frame = family("first_frame_seconds", "START to first block.", _HISTOGRAM)
-        self._block = family("block_seconds", "A block's sound to its answer.", _HISTOGRAM)
+        self._active = family("active_seconds_total", "Seconds with a block under way.", COUNTER)
+        self._busy = family("station_busy_seconds_total", "Seconds that a model worked.", COUNTER)
+        self._waiting = family("station_queue", "Blocks that wait for a model.", GAUGE)
+        self._replays = family("replays_total", "Sessions brought back at a model.", COUNTER)
+        self._calls = family("call_seconds", "Age of the oldest call under way.", GAUGE)
+        self._beats = family("heartbeats_total", "Updates of these figures.", COUNTER)
+        self._first_frame = family("first_frame_seconds", "START to first block.", HISTOGRAM)
+        self._block = family("block_seconds", "A block's sound to its answer.", HISTOGRAM)
 
     def update(self) -> None:
         """Bring everything up to date; called by one thread."""
@@ -154,7 +154,7 @@ class CacheSize:
 
     def __init__(self, model: str, device: Device) -> None:
         self._device = device
-        self._bytes = _Family(model, "cache_bytes", "Memory of the sessions' caches.", _GAUGE)
+        self._bytes = Family(model, "cache_bytes", "Memory of the sessions' caches.", GAUGE)
         self.update()
 
     def update(self) -> None:

@@ -277,12 +277,16 @@ class PublicModel(Model):
         if parent_server.may_unload():
             pb.unload_model(self.name)
 
+    def update_metrics(self) -> None:
+        """Show what is counted; called by one thread."""
+        self.metrics.update()
+
     def _watch_server(self) -> None:
         """Show what is counted. End the sessions when the server shuts down: it waits for every
         request, a held START, too."""
         while not self._stopping.wait(WATCH_S):
             try:
-                self.metrics.update()
+                self.update_metrics()
             except Exception:  # figures are no reason to miss the server's end
                 logger.exception("%s: its metrics could not be shown", self.name)
             if self.orchestrator.sessions and self.calls.is_server_leaving():

@@ -17,13 +17,12 @@ def whole(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A time that ends: more than 0, finite."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ValueError("wanted a number of seconds above 0, such as 10 or 0.5")
-    return value
+    return _above_zero(text, "wanted a number of seconds above 0, such as 10 or 0.5")
+
+
+def limit(text: str) -> float:
+    """A distance that is too far: more than 0, finite."""
+    return _above_zero(text, "wanted a number above 0, such as 0.25")
 
 
 def whole_or_word(text: str, word: str, number: int) -> int:
@@ -59,6 +58,16 @@ def steps(text: str) -> list[int]:
     if len(found) < len(parts) or found != list(range(found[0], found[0] + len(found))):
         raise ValueError("wanted neighbouring steps in order, such as '0' or '0,1'")
     return found
+
+
+def _above_zero(text: str, wanted: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(wanted)
+    return value
 
 
 def check_one_instance(model: str, groups: Sequence[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import yaml
 from deploy.monitoring import dashboard
 from deploy.server.healing import Healing
 from pipeline.avatar.orchestrator import AvatarOrchestrator
+from pipeline.sessions.drift import Distances
 from tests.deploy.monitoring.expressions import ALERTS, FOLDER, RULES, expressions, metrics_in
 from tests.pipeline.triton.conftest import MetricFamily, serving  # noqa: F401 - a fixture
 
@@ -27,6 +28,8 @@ def shown(serving: ModuleType, avatar: AvatarOrchestrator) -> set[str]:  # noqa:
     """Every metric of ours."""
     metrics = importlib.import_module("pipeline.triton.metrics")
     metrics.Metrics("live_avatar", avatar, None)
+    drift = importlib.import_module("pipeline.triton.drift_metrics")
+    drift.DriftMetrics("live_avatar", avatar, Distances(1.0, 1.0, 1.0))
     metrics.CacheSize("vae_decoder", SimpleNamespace(cache_bytes=0))
     page = Healing().exposed({}, "")
     return {*MetricFamily.all, *re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)}

@@ -1,11 +1,13 @@
 """The orchestrator's decisions, on models that only count."""
 
 import time
+from typing import Any
 
 import numpy as np
 
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import Options
+from pipeline.sessions.drift import Distances
 from tests.support.fake_executor import CONFIG, FakeExecutor, submit
 
 
@@ -111,3 +113,55 @@ def test_noise_depends_on_seed_and_block_alone(avatar: AvatarOrchestrator) -> No
     for a, b, c in zip(alone.blocks, busy.blocks, other.blocks, strict=True):
         np.testing.assert_array_equal(a.latent, b.latent)
         assert np.abs(a.latent - c.latent).max() > 0.1
+
+
+class Straying(FakeExecutor):
+    """Latents that have a picture in them, which turns over at block 20."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rings: list[tuple[int, int, int]] = []  # stage, block, ring_start
+
+    def step(self, stage: int, session: int, tick: int, block: int, *args: Any, **tensors: Any):  # type: ignore[no-untyped-def]
+        if "ring_start" in tensors:
+            self.rings.append((stage, block, int(tensors["ring_start"][0])))
+        picture = np.random.default_rng(0).standard_normal(CONFIG.latent_shape, np.float32)
+        latent, sink = super().step(stage, session, tick, block, *args, **tensors)
+        return latent * 0 + (picture if block < 20 else -picture), sink
+
+
+def strayed(*, reanchor: bool, prompt_at: int | None = None) -> tuple[Straying, AvatarOrchestrator]:
+    executor, limits = Straying(), Distances(colour=0.5, sharpness=0.15, identity=0.25)
+    avatar = AvatarOrchestrator(
+        *(CONFIG, executor),  # type: ignore[arg-type]
+        **{"drift_limits": limits, "reanchor": reanchor, "max_sessions": 1, "idle_timeout_s": 5},
+    )
+    try:
+        first = 40 if prompt_at is None else prompt_at
+        assert submit(avatar, 1, start=True, blocks=first, prompt="a").wait() == ""
+        assert submit(avatar, 1, end=True, blocks=60 - first, prompt="b").wait() == ""
+    finally:
+        avatar.stop()
+    return executor, avatar
+
+
+def test_every_stage_re_anchors_a_session_at_the_same_block_once() -> None:
+    """A stage that goes on from its old ring would hand the drift on to the others."""
+    executor, avatar = strayed(reanchor=True)
+    (block,) = {ring_start for _, _, ring_start in executor.rings}
+    assert sorted(executor.rings) == [(stage, block, block) for stage in range(4)]
+    assert 20 < block < 40
+    assert (avatar.counts.drifts, avatar.counts.reanchors) == (1, 1)
+
+
+def test_drift_is_counted_and_nothing_else_unless_it_is_wanted() -> None:
+    """Re-anchoring is visible to who looks closely."""
+    executor, avatar = strayed(reanchor=False)
+    assert executor.rings == []
+    assert (avatar.counts.drifts, avatar.counts.reanchors) == (1, 0)
+
+
+def test_a_new_prompt_may_show_something_else() -> None:
+    """The picture that was asked for would be an alarm."""
+    executor, avatar = strayed(reanchor=True, prompt_at=20)
+    assert (avatar.counts.drifts, executor.rings) == (0, [])

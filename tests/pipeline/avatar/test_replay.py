@@ -11,6 +11,7 @@ from pipeline.avatar.executor import DECODER, AvatarExecutor
 from pipeline.avatar.local import local_executor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
+from pipeline.avatar.session import AvatarSession
 from pipeline.avatar.sink_cache import exact_blocks
 from pipeline.engines.base import Array
 from pipeline.sessions.calls import LocalCalls
@@ -117,3 +118,22 @@ def test_fewer_blocks_are_nearly_as_good(
     for block in range(length):
         difference = np.abs(frames[block].astype(int) - undisturbed[length][1][block].astype(int))
         assert difference.max() <= (3 if block >= 22 else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("re_anchored", "dies"), [(9, 10), (3, 44)])
+def test_a_session_that_was_re_anchored_comes_back_as_it_was(
+    executor: AvatarExecutor, monkeypatch: pytest.MonkeyPatch, re_anchored: int, dies: int
+) -> None:
+    """Its blocks would go to the slots of before, and it would see what it had forgotten. The
+    block that says so is among those kept, or not any more."""
+
+    def begins(_: AvatarSession, block: int) -> Array | None:
+        return np.array([block]) if block == re_anchored else None
+
+    monkeypatch.setattr(AvatarSession, "take_ring_start", begins)
+    wanted, _, _ = stream(executor, length=dies + 3)
+    found, _, mortal = stream(executor, dies=(STAGES[1], dies), length=dies + 3)
+    ((_, first),) = mortal.reopened
+    assert (first > re_anchored) is (dies == 44)
+    np.testing.assert_array_equal(found, wanted)

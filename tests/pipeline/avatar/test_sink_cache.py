@@ -63,6 +63,18 @@ def test_a_query_sees_itself_and_the_blocks_of_the_window() -> None:
     assert visible(9) == [6, 7, 8, 9]
 
 
+def test_a_ring_that_begins_anew_fills_as_that_of_a_new_session() -> None:
+    """A re-anchored block would see slots of before, or its positions would jump."""
+    cache = SinkCache(SMALL)
+    for block in range(6, 16):
+        anew, first = cache.plan(block, 30, ring_start=6), cache.plan(block - 6, 30)
+        assert (anew.slot, anew.valid_tokens) == (first.slot, first.valid_tokens)
+        assert anew.write_index == first.write_index
+        assert anew.first_frame == block * SMALL.frames_per_block
+    with pytest.raises(ValueError, match="block is 5, wanted 0 or more; its ring begins at 6"):
+        cache.plan(5, 30, ring_start=6)
+
+
 @pytest.mark.parametrize("distance", [-1, 31])
 def test_a_distance_outside_the_range_is_named(distance: int) -> None:
     """A typo would silently move the sink."""

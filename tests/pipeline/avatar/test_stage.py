@@ -72,3 +72,27 @@ def test_a_prompt_is_read_once_and_a_sink_filled_once_for_all_steps(steps: list[
             np.testing.assert_array_equal(other[name][:, :, :end], array[:, :, :end])
             assert not np.array_equal(other[name][:, :, end:], array[:, :, end:])
     assert first["cache_k_0"][:, :, :end].any()
+
+
+def latents(stage: Stage, past: int, ring_start: int) -> np.ndarray:
+    """Of blocks 5..7 of a session whose blocks before are drawn from `past`."""
+    c, rng = stage.config, np.random.default_rng(1)
+    blocks = [np.random.default_rng([past, n]) for n in range(5)] + [rng] * 3
+    motion = np.ones((1, c.latent_channels, c.motion_frames, *c.latent_shape[3:]), np.float32)
+    stage.open(1, motion, np.ones((1, c.text_len, c.text_dim), np.float32), motion[:, :, :1])
+    made = []
+    for block, draw in enumerate(blocks):
+        shapes = c.latent_shape, c.audio_local_shape, c.audio_global_shape
+        drawn = [draw.standard_normal(shape, np.float32) for shape in shapes]
+        anew = {"ring_start": np.array([5])} if block == ring_start else {}
+        made.append(stage.step(1, block, *drawn, np.full(c.num_steps, 30), **anew).copy())
+    stage.close(1)
+    return np.concatenate(made[5:])
+
+
+def test_a_session_that_is_re_anchored_forgets_its_past_to_the_last_bit() -> None:
+    """What has gone astray would come back through the ring."""
+    stage = Stage(DEMO, [1, 2])
+    never = 99
+    assert not np.array_equal(latents(stage, 1, never), latents(stage, 2, never))
+    np.testing.assert_array_equal(latents(stage, 1, 5), latents(stage, 2, 5))

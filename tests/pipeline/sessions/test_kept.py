@@ -13,14 +13,15 @@ def test_what_holds_for_later_blocks_outlives_its_own() -> None:
     """The session would go on under the prompt of before."""
     kept = Kept({"text": np.array([0])}, most=5)
     for tick in range(12):
-        lasting = {3: {"text": 33}, 4: {"reference": 44}, 7: {"text": 77}}.get(tick, {})
-        kept.add(tick, block(tick, **lasting))
+        lasting = {3: {"text": 33}, 4: {"reference": 44}, 7: {"text": 77, "ring_start": 7}}
+        kept.add(tick, block(tick, **lasting.get(tick, {})))
     (first, begun), *others = kept.history()
     assert first == 8
     assert {name: int(value[0]) for name, value in begun.items()} == {
         "block": 8,
         "reference": 44,
         "text": 77,
+        "ring_start": 7,
     }
     assert [tick for tick, _ in others] == [9, 10, 11]
     assert all(set(inputs) == {"block"} for _, inputs in others)

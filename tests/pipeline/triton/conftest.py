@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 START, END = 1, 2
+SERVED = ("calls", "reply", "log", "metrics", "drift_metrics", "models", "avatar")
 CPU, GPU = 0, 2
 
 
@@ -88,10 +89,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     )
     MetricFamily.all.clear()
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
-    ours = [
-        f"pipeline.triton.{name}"
-        for name in ("calls", "reply", "log", "metrics", "models", "avatar")
-    ]
+    ours = [f"pipeline.triton.{name}" for name in SERVED]
     for name in ours:
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module("pipeline.triton.avatar")

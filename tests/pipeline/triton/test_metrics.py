@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import ANY_BLOCK
+from pipeline.sessions.drift import Distances, Drift
 from pipeline.sessions.kept import keep_blocks
 from pipeline.sessions.replay import ReplayedCalls
 from tests.pipeline.triton.conftest import MetricFamily
@@ -152,3 +153,29 @@ def test_a_slow_reader_is_shown_and_no_block_of_his_is_late(serving: ModuleType)
     shown.update()
     assert (value("unread_blocks"), value("blocks_late_total")) == (2, 0)
     avatar.stop()
+
+
+def test_the_worst_session_is_shown_and_how_many_have_drifted(
+    serving: ModuleType, avatar: AvatarOrchestrator
+) -> None:
+    """Nobody watches every face; and an id as a label would make a series of each session."""
+    limits = Distances(colour=0.5, sharpness=0.15, identity=0.25)
+    drift_metrics = importlib.import_module("pipeline.triton.drift_metrics")
+    shown = drift_metrics.DriftMetrics("live_avatar", avatar, limits)
+    shown.update()
+    assert value("drift_limit", distance="identity") == 0.25
+    for session, found in ((1, (0.1, 0.05, 0.3)), (2, (0.2, 0.01, 0.1))):
+        assert submit(avatar, session, start=True).wait() == ""
+        drift = avatar.sessions[session].drift = Drift(limits)
+        drift.distances, drift.is_beyond = Distances(*found), session == 1
+    avatar.counts.drifts, avatar.counts.reanchors = 3, 2
+    shown.update()
+    shown.update()
+    worst = [value("drift", distance=name) for name in Distances._fields]
+    assert worst == [0.2, 0.05, 0.3]
+    assert [value(n) for n in ("sessions_drifted", "drifts_total", "reanchors_total")] == [1, 3, 2]
+    avatar.fail_all("the test says so")
+    wait_until(lambda: not avatar.sessions)
+    shown.update()
+    assert value("drift", distance="identity") == 0
+    assert value("drifts_total") == 3

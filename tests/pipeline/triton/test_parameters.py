@@ -16,6 +16,7 @@ from pipeline.triton import parameters
         (parameters.seconds, "10", 10.0),
         (parameters.seconds, "0.5", 0.5),
         (parameters.seconds, "1e3", 1000.0),
+        (parameters.limit, "0.25", 0.25),
         (parameters.names, "a,b", ["a", "b"]),
         (parameters.names, "a, b", ["a", "b"]),
         (parameters.steps, "0", [0]),
@@ -31,6 +32,7 @@ def test_good_values_are_read(read: Callable[[str], Any], text: str, value: obje
     [
         (parameters.whole, ["", "0", "-1", "two", "1.5", "nan", "1e3", "²", "1_0"]),
         (parameters.seconds, ["", "0", "-0.0", "-1", "nan", "inf", "-inf", "1e999", "ten"]),
+        (parameters.limit, ["", "0", "-1", "nan", "inf", "off"]),
         (parameters.names, ["", "a,,b", "a,", "a,b,a", "a, a"]),
         (parameters.steps, ["", "a", "-1", "0,", "1,0", "0,2", "1,1", "0 1", "0.5"]),
     ],
