@@ -35,6 +35,10 @@ class Talk:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def join(self, within_s: float) -> bool:
         """Whether it came to its end in time, with every block."""
         self._thread.join(within_s)

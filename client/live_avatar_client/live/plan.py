@@ -11,8 +11,8 @@ A block starts when its first frame is due in `lead_s`; that is when its sound i
 there is some, else exact zeros. So nothing is rendered ahead of the viewer. When speech comes to an
 idle face, or an interruption to one that speaks, the rest of what it has is given up:
 
-    its newest block was just begun       that block is made again, with other sound from the first
-    to be shown                           frame on that will be there in time
+    its newest block is there, and        that block is made again, with other sound from the first
+    is at most just begun to be shown     frame on that will be there in time
     else                                  the next block starts at once; of its frames, the first
                                           ones are the look-ahead of what was sent before, behind
                                           an interruption silence
@@ -78,7 +78,7 @@ class Plan:
         self._is_urgent = False  # the face still speaks what was interrupted
         self._num_started = self._num_received = 0  # blocks
         self._under_way: deque[float] = deque()  # when what is still to come was ordered
-        self._took_s: deque[float] = deque([lead_s], maxlen=_TIMED)
+        self._took_s: deque[float] = deque(maxlen=_TIMED)
         self._newest: Array = np.empty(0, np.int16)  # what the newest block hears
         self._changed: int | None = None  # from this frame on, the newest block is being made again
         self._ticks = 0
@@ -251,16 +251,17 @@ class Plan:
 
     def _changeable(self, now_s: float) -> int | None:
         """The first frame that may give way if the newest block is made again now. None while that
-        block is still to come or to be shown, where a lost server made it, and where its rest would
-        not leave the next one its lead: then the server would have two to make at once, and words
-        would be torn."""
+        block is still to come, where a lost server made it, and where its rest would not leave the
+        next one its time: then the server would have two to make at once, and words would be
+        torn."""
         if self._under_way or not len(self._newest):
             return None
-        usual_s = float(np.percentile(self._took_s, _USUAL))
+        usual_s = float(np.percentile(self._took_s or [self.lead_s], _USUAL))
         ticks = math.ceil((now_s + usual_s - self.next_tick_s) * FPS)
-        frame = max(self.position + ticks, self._resume)
-        last = self._next_frame - math.ceil(self.lead_s * FPS)
-        return frame if self._next_frame - self.frames_per_block <= frame <= last else None
+        first = self._next_frame - self.frames_per_block
+        frame = max(self.position + ticks, self._resume, first)
+        last = self._next_frame - math.ceil((usual_s + _ROOM_S) * FPS)
+        return frame if frame <= last else None
 
     def _make_again(self, frame: int, now_s: float, *, speaks: bool) -> Order:
         """The newest block, with other sound from this frame on. Behind an interruption the sound
