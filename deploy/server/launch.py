@@ -14,6 +14,9 @@ from deploy.server.tls import TlsFiles
 
 TRACES_VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 """Where the models find the collector of traces (pipeline/triton/models.py)."""
+MAX_AGE_MS = 300_000
+"""After so long a connection takes no new streams, and ends with its last one. So those that say
+nothing end. Sessions have no limit."""
 SHM_BYTES = 4 * 2**20  # of a model instance at first, and of each growth on demand
 
 
@@ -85,6 +88,7 @@ def command(
         f"--http-port={ports.http}",
         f"--metrics-port={ports.metrics}",
         f"--exit-timeout-secs={exit_timeout_s}",
+        f"--grpc-max-connection-age={MAX_AGE_MS}",
         "--log-format=ISO8601",
         *admin.flags(admin_key),
         *(tls.flags() if tls else []),
