@@ -36,6 +36,8 @@ from pipeline.triton.avatar import {base}
 
 
 class Sleeper:
+    cache_bytes = 0
+
     def open(self, session, **tensors):
         pass
 

@@ -35,7 +35,7 @@ def tracked_files() -> list[Path]:
 def test_every_requirement_is_pinned_and_hashed(lock: Path) -> None:
     """An unhashed line would let pip install what nobody has seen."""
     for name, entry in requirements(lock).items():
-        assert re.match(r"[\w.+]+ \\\n", entry), f"{name} has no exact version with hashes"
+        assert re.match(r"[\w.+!]+ \\\n", entry), f"{name} has no exact version with hashes"
         hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}", entry)
         assert len(hashes) == entry.count("--hash=") >= 1, name
 
