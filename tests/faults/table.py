@@ -24,7 +24,7 @@ Wanted: no session is lost by the death or the standstill of one model's process
 3 s, and the frames are those of an undisturbed talk. A fault of one visitor costs the others at
 most a block (0.48 s). `/ready` is red within 0.5 s. Nothing stays behind.
 
-[Operations](operations.md) says how it is done.
+What is beyond that stands here as it was seen. [Operations](operations.md) says how it is done.
 
 """
 

@@ -67,7 +67,7 @@ def check(fault: Fault, found: Outcome) -> None:
         if fault.breaks == "model":
             assert found.gap_s <= BUSY * 3.0
         else:
-            assert found.gap_s <= found.peace_gap_s + BUSY * 0.48
+            assert found.gap_s <= found.peace_gap_s + BUSY * fault.costs_s
     if fault.breaks:
         assert found.red_s is not None
         assert found.red_s <= BUSY * RED_S
