@@ -78,5 +78,8 @@ def _knock(stream: Stream, waits_s: list[float], is_over: threading.Event) -> No
         stream.session += 1
         blocks, said = stream.ask(start=True, image=IMAGE)
         waits_s.append(time.monotonic() - began)
+        if not said:  # somebody has left
+            stream.ask(end=True)
+            break
         assert (blocks, "sessions of this server are in use" in said) == (0, True)
     stream.close()
