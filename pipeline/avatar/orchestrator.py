@@ -154,6 +154,9 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
 
     def next_work(self, session: AvatarSession) -> BlockWork:
         tick, entry, source = session.next_tick, session.enter(), session.ready.popleft()
+        prompt = session.prompts.pop(entry.block, None)
+        if prompt is not None and session.drift is not None:
+            session.drift.restart(entry.block)
         return BlockWork(
             session=session,
             block=entry.block,
@@ -162,7 +165,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             latent=entry.noise,
             sink_distance=entry.sink_distance,
             reference=session.sink_reference(entry.block),
-            prompt=session.prompts.pop(entry.block, None),
+            prompt=prompt,
             passes=[Pass("audio", source.ready_at - 1e-3 * source.audio_ms, source.ready_at)],
             ring_start=self._ring_start(session, entry.block),
             wait_ms=1e3 * (time.perf_counter() - source.ready_at),
@@ -197,9 +200,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         session, drift = work.session, work.session.drift
         if drift is None or work.appearance is None:
             return
-        if work.prompt is not None:
-            drift.restart()
-        if drift.see(work.appearance):
+        if drift.see(work.block, work.appearance):
             self.counts.drifts += 1
             logger.warning("session %d has drifted by block %d: %s", session.id, work.block, drift)
         if self.reanchor and drift.asks_for_anchor(session.next_block):

@@ -76,18 +76,21 @@ class Drift:
 
     def __init__(self, limits: Distances) -> None:
         self.limits = limits
-        self._reference: Appearance | None = None
         self._again = 0  # the first block for which it may be re-anchored
-        self.restart()
+        self.restart(0)
 
-    def restart(self) -> None:
-        """Measure from the next block on, which shows something else."""
-        self._reference = None
+    def restart(self, block: int) -> None:
+        """Measure from `block` on, which shows something else. Those before it are let pass: two
+        blocks may be decoded at once, and come out of order."""
+        self._reference: Appearance | None = None
+        self._first = block
         self.distances = Distances(0.0, 0.0, 0.0)
         self.is_beyond = False
 
-    def see(self, appearance: Appearance) -> bool:
-        """Take the next block in; whether the session has gone beyond a limit with it."""
+    def see(self, block: int, appearance: Appearance) -> bool:
+        """Take a block in; whether the session has gone beyond a limit with it."""
+        if block < self._first:
+            return False
         if self._reference is None:
             self._reference = appearance
         now, before = appearance.distances(self._reference), self.distances

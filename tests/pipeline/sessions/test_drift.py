@@ -59,36 +59,37 @@ def test_one_odd_block_is_no_drift_and_a_lasting_change_is_told_once() -> None:
     """A blink would wake somebody, or a talk that has gone astray would fill the log."""
     drift, good, bad = Drift(LIMITS), Appearance.of(picture()), Appearance.of(picture() * 2.3)
     assert 0.5 < distances(picture() * 2.3).colour < 1
-    assert not any(drift.see(one) for one in (good, good, bad, good, good))
+    assert not any(drift.see(0, one) for one in (good, good, bad, good, good))
     assert not drift.is_beyond
-    crossed = [drift.see(bad) for _ in range(30)]
+    crossed = [drift.see(0, bad) for _ in range(30)]
     assert crossed.count(True) == 1
     assert crossed.index(True) > 3
     assert drift.is_beyond
-    drift.see(good)
+    drift.see(0, good)
     assert drift.is_beyond  # a little less than the limit is not yet back
     for _ in range(10):
-        drift.see(good)
+        drift.see(0, good)
     assert not drift.is_beyond
     assert max(drift.distances) < 0.5
 
 
 def test_what_is_shown_on_purpose_is_no_drift() -> None:
-    """A new prompt may show the person in another light."""
-    drift = Drift(LIMITS)
-    drift.see(Appearance.of(picture()))
-    drift.restart()
-    assert not any(drift.see(Appearance.of(-picture())) for _ in range(20))
+    """A new prompt may show the person in another light; a block before it may come late."""
+    drift, old, new = Drift(LIMITS), Appearance.of(picture()), Appearance.of(-picture())
+    drift.see(0, old)
+    drift.restart(2)
+    pictures = {3: new, 1: old, 2: new, **dict.fromkeys(range(4, 24), new)}
+    assert not any(drift.see(block, seen) for block, seen in pictures.items())
     assert max(drift.distances) < 1e-5
 
 
 def test_an_anchor_is_given_time_to_hold() -> None:
     """A session would begin its ring anew at every block, and never move smoothly again."""
     drift, good, bad = Drift(LIMITS), Appearance.of(picture()), Appearance.of(-picture())
-    drift.see(good)
+    drift.see(0, good)
     assert not drift.asks_for_anchor(1)
     for _ in range(5):
-        drift.see(bad)
+        drift.see(0, bad)
     asked = [block for block in range(6, 6 + 2 * AGAIN_BLOCKS) if drift.asks_for_anchor(block)]
     assert asked == [6, 6 + AGAIN_BLOCKS]
 
