@@ -133,14 +133,15 @@ def denoised(
     for block, (latent, local, overall) in enumerate(blocks):
         again = motion[:, :, 1:2].copy() if block == again_at else None
         brought = {"reference": again, "sink": None if block else sink}
-        found.append(stage.step(SESSION, block, latent, local, overall, distance, **brought).copy())
+        made = stage.step(SESSION, block, latent, local, overall, distance, **brought)
+        found.append(np.array(made))
     stage.close(SESSION)
     return found
 
 
 def decoded(decoder: Decoder, given: Mapping[str, Array], latents: Sequence[Array]) -> list[Array]:
     decoder.open(SESSION, given["motion"])
-    frames = [decoder.step(SESSION, i, latent).copy() for i, latent in enumerate(latents)]
+    frames = [np.array(decoder.step(SESSION, i, latent)) for i, latent in enumerate(latents)]
     decoder.close(SESSION)
     return frames
 

@@ -54,7 +54,7 @@ def assemble(
     models: names to take from `sources` (None: all of these).
     steps: denoising steps of each stage as in `parse_steps`; stages beyond them are left out.
     threads: of each stage. live: of the decoder too, and they wait for each other awake, since
-    one block is made at a time.
+    one block is made at a time: `blocks_at_once` says so.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before.
     """
@@ -123,9 +123,12 @@ def _graphs_folder(
     name: str, model: Model, artifacts: Path, steps: list[list[int]], threads: int, live: bool
 ) -> Folder:
     has_threads = is_stage(name) or (live and model.role is Role.DECODER)
+    is_avatar = model.role is Role.PUBLIC and system_of(model) is AVATAR
 
     def config(text: str) -> str:
         text = with_steps(name, text, steps) if steps else text
+        if live and is_avatar:
+            return with_parameter(text, "blocks_at_once", "1")
         if not has_threads or "num_threads" not in text:
             return text
         text = with_parameter(text, "num_threads", str(threads))
@@ -179,7 +182,7 @@ def main() -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="one stage with all cores: blocks come sooner, and fewer",
+        help="every stage with all cores: blocks come sooner, and fewer",
     )
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None

@@ -43,11 +43,12 @@ def num_cores(quota: Path = QUOTA) -> int:
 
 def shared_out(num_steps: int, cores: int, *, live: bool = False) -> Shares:
     """As many stages as cores where these divide the steps evenly, else one for each step; what is
-    left over goes to their threads. For a `live` talk one stage has them all: a block comes sooner,
-    and fewer blocks in a second.
+    left over goes to their threads. For a `live` talk there is a stage for each step, and all cores
+    work for each: a block comes sooner and may be given up between two steps, and fewer blocks come
+    in a second.
 
     A stage too many costs memory, prefills and switches; unequal stages wait for the largest.
     """
-    num_stages = 1 if live else cores if num_steps % cores == 0 else num_steps
-    steps = folded(num_steps, num_stages)
-    return Shares(cores=cores, steps=steps, threads=max(1, cores // num_stages))
+    num_stages = cores if num_steps % cores == 0 and not live else num_steps
+    threads = cores if live else max(1, cores // num_stages)
+    return Shares(cores=cores, steps=folded(num_steps, num_stages), threads=threads)

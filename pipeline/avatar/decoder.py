@@ -33,9 +33,11 @@ class Decoder:
             for reads, writes in ((even, odd), (odd, even))
         ]
 
-    def step(self, session: int, block: int, latent: Array) -> Array:
+    def step(self, session: int, block: int, latent: Array | None = None) -> Array | None:
         """Decode a latent [1, C, F, h, w] to frames uint8 [T, H, W, 3], valid until the next call
-        but one of this session."""
+        but one of this session. Nothing without a latent: then nobody wants the block any more."""
+        if latent is None:
+            return None
         frames: Array = self.sessions[session][block % 2].run({"latent": latent})["frames"]
         return frames
 

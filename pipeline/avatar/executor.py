@@ -104,14 +104,15 @@ class AvatarExecutor(Executor):
 
     def step(
         self, stage: int, session: int, tick: int, block: int, gives_sink: bool, **tensors: Any
-    ) -> tuple[Array, Array | None]:
-        """Denoise; tensors as in `Stage.step`. The latent, and what the sink holds then if that is
-        wanted: the tensor `sink` of the other stages' step."""
+    ) -> tuple[Array | None, Array | None]:
+        """Denoise; tensors as in `Stage.step`. The latent, None if none was given, and what the
+        sink holds then if that is wanted: the tensor `sink` of the other stages' step."""
         given = {"block": np.array([block], np.int64), **tensors}
         asked, sink = (self.stages[stage], session, tick, given), None
         if gives_sink:
             latent, sink = self.calls.step_and_read(*asked, "sink")
         else:
             latent = self.calls.step(*asked)
-        assert latent is not None, "a stage answered without a latent"
+        if latent is None and "latent" in tensors:
+            raise RuntimeError(f"{self.stages[stage]} answered without a latent")
         return latent, sink

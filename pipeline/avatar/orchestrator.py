@@ -42,6 +42,8 @@ class BlockWork(Work):
     sink: Array | None = None  # what the first stage made of reference and text, for the others
     ring_start: Array | None  # int64 [1]: the stages see no block before it from here on
     appearance: Appearance | None = None  # of its last latent, if drift is watched
+    is_dropped: bool = False
+    """It is made again: the models that it has not reached yet only count it."""
     wait_ms: float
 
     @property
@@ -72,11 +74,14 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         *,
         drift_limits: Distances | None = None,
         reanchor: bool = False,
+        blocks_at_once: int = 0,
         **limits: Any,
     ) -> None:
         """`limits` are those of `Control`. Sessions are watched if there are `drift_limits`; with
-        `reanchor` one that goes beyond them begins its rings anew."""
+        `reanchor` one that goes beyond them begins its rings anew. Where all models want the same
+        cores, not more than `blocks_at_once` are under way; 0 is no limit."""
         super().__init__(executor, **limits)
+        self.blocks_at_once = blocks_at_once
         self.config = config
         self.drift_limits, self.reanchor = drift_limits, reanchor
         self._encoding = False
@@ -117,8 +122,11 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self.post(self._on_sound, work, None)
 
     def _step(self, stage: int, work: BlockWork) -> bool:
-        tensors: dict[str, Any] = {"latent": work.latent, **work.input.audio_tokens}
-        tensors["sink_distance"] = work.sink_distance
+        work.is_dropped = work.is_dropped or work.tick in work.session.superseded
+        tensors: dict[str, Any] = {}
+        if not work.is_dropped:
+            tensors |= {"latent": work.latent, **work.input.audio_tokens}
+            tensors["sink_distance"] = work.sink_distance
         if stage == 0 and work.prompt is not None:
             work.text = self.executor.text(work.prompt)
         if work.text is not None:
@@ -132,12 +140,15 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         is_new = work.block == 0 or work.reference is not None or work.text is not None
         gives_sink = self.executor.sends_sink and stage == 0 and is_new
         place = stage, work.session.id, work.tick, work.block
-        work.latent, sink = self.executor.step(*place, gives_sink, **tensors)
+        latent, sink = self.executor.step(*place, gives_sink, **tensors)
+        work.latent = work.latent if latent is None else latent
         work.sink = sink if gives_sink else work.sink
         return True
 
     def _decode(self, work: BlockWork) -> bool:
-        if work.session.drift is not None:
+        if work.is_dropped or work.tick in work.session.superseded:
+            work.latent = None
+        elif work.session.drift is not None:
             assert work.latent is not None
             work.appearance = Appearance.of(work.latent)
         return self.decode(work)
@@ -147,6 +158,10 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     def dispatch(self) -> None:
         self._encode_next()
         super().dispatch()
+
+    def may_enter(self) -> bool:
+        under_way = sum(s.in_flight - len(s.superseded) for s in self.sessions.values())
+        return not self.blocks_at_once or under_way < self.blocks_at_once
 
     def enter(self, session: AvatarSession) -> None:
         super().enter(session)
@@ -172,7 +187,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         )
 
     def passed(self, work: BlockWork, station: int) -> None:
-        if station == self._last_stage and work.block == 0:
+        if station == self._last_stage and work.block == 0 and not work.is_dropped:
             assert work.latent is not None
             work.session.recalibrated = work.latent[:, :, :1].copy()
 

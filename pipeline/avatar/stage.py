@@ -142,16 +142,17 @@ class Stage:
         self,
         session: int,
         block: int,
-        latent: Array,
-        audio_local: Array,
-        audio_global: Array,
-        sink_distance: Array,
+        latent: Array | None = None,
+        audio_local: Array | None = None,
+        audio_global: Array | None = None,
+        sink_distance: Array | None = None,
         reference: Array | None = None,
         text: Array | None = None,
         sink: Array | None = None,
         ring_start: Array | None = None,
-    ) -> Array:
-        """Denoise `block` by every owned step; returns the latent [1, C, F, h, w].
+    ) -> Array | None:
+        """Denoise `block` by every owned step; returns the latent [1, C, F, h, w]. None without a
+        latent: then nobody wants the block any more, and the rest holds for those after it.
 
         audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
         [num_steps] of all steps. From this block on the prompt is `text`, and the sink is that of
@@ -171,6 +172,11 @@ class Stage:
             raise ValueError(f"session {session} has no sink: neither reference nor sink has come")
         if ring_start is not None:
             state.ring_start = int(ring_start[0])
+        if latent is None:
+            return None
+        assert audio_local is not None
+        assert audio_global is not None
+        assert sink_distance is not None
         audio = {"audio_local": audio_local, "audio_global": audio_global}
         for number, step in zip(self.steps, state.steps, strict=True):
             plan = step.plan(block, int(sink_distance[number]), state.ring_start)

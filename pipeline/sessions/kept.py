@@ -25,7 +25,7 @@ class Kept:
     """What the model holds of the session, to be read after each step and kept with its inputs."""
 
     opening: Arrays
-    most: int  # steps that are kept
+    most: int  # blocks that are kept
     steps: dict[int, dict[str, Array]] = field(default_factory=dict)
     """Inputs of steps that are done, by tick."""
     lasting: dict[str, Array] = field(default_factory=dict)  # from steps that are kept no more
@@ -35,7 +35,7 @@ class Kept:
     def add(self, tick: int, inputs: dict[str, Array]) -> None:
         """A step is done."""
         self.steps[tick] = inputs
-        while len(self.steps) > self.most:
+        while len(self._last_of_each_block()) > self.most:
             self.lasting |= lasting_of(self.steps.pop(min(self.steps)))
 
     @property
@@ -44,16 +44,23 @@ class Kept:
         return sum(array.nbytes for arrays in held for array in arrays.values())
 
     def history(self) -> list[tuple[int, Arrays]]:
-        """What to run again, in order. It begins at an even block: the decoder's two sets of
-        buffers take turns, and opening writes the first."""
-        ticks, lasting = sorted(self.steps), dict(self.lasting)
-        while ticks and self.steps[ticks[0]]["block"][0] % 2:
-            lasting |= lasting_of(self.steps[ticks.pop(0)])
-        if not ticks:
-            return []
-        first, *others = ticks
-        begun = {**lasting, **self.steps[first]}
-        return [(first, begun), *((tick, self.steps[tick]) for tick in others)]
+        """What to run again, in order, each block as it was made last; numbered without gaps. It
+        begins at an even block: the decoder's two sets of buffers take turns, and opening writes
+        the first."""
+        lasting, again = dict(self.lasting), list[dict[str, Array]]()
+        last_of_each = set(self._last_of_each_block().values())
+        for tick, inputs in sorted(self.steps.items()):
+            if tick not in last_of_each or (not again and inputs["block"][0] % 2):
+                lasting |= lasting_of(inputs)
+            else:
+                again.append({**lasting, **inputs})
+                lasting = {}
+        first = max(self.steps, default=0) + 1 - len(again)
+        return [(first + number, inputs) for number, inputs in enumerate(again)]
+
+    def _last_of_each_block(self) -> dict[int, int]:
+        """Block -> the tick that made it last: one may be made again."""
+        return {int(self.steps[tick]["block"][0]): tick for tick in sorted(self.steps)}
 
 
 def lasting_of(inputs: Arrays) -> Arrays:

@@ -61,8 +61,14 @@ class Orchestrator(Control[S], Generic[S, W]):
         """Work has left a station, and nothing else is known of it yet."""
 
     def dispatch(self) -> None:
-        while self._at_first < LANES and (session := self._next_session()) is not None:
+        while self._at_first < LANES and self.may_enter():
+            if (session := self._next_session()) is None:
+                return
             self.guard(session, self.enter, session)
+
+    def may_enter(self) -> bool:
+        """Whether another piece of work may be under way."""
+        return True
 
     def enter(self, session: S) -> None:
         """Send the session's next piece of work to the first station."""
@@ -104,7 +110,6 @@ class Orchestrator(Control[S], Generic[S, W]):
 
     def decode(self, work: W) -> bool:
         """What the last station runs: frames of the work's latent."""
-        assert work.latent is not None
         work.frames = self.executor.decode(work.session.id, work.place, work.block, work.latent)
         return False
 

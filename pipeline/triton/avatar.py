@@ -48,6 +48,9 @@ class LiveAvatarModel(PublicModel):
             AvatarExecutor(self.config, stages, self.folder, calls, sends_sink=sends_sink),
             drift_limits=limits,
             reanchor=self.parameter("reanchor", yes_or_no),
+            blocks_at_once=self.parameter(
+                "blocks_at_once", partial(whole_or_word, word="all", number=0)
+            ),
             **self.limits(),
         )
         self.drift_metrics = DriftMetrics(self.name, self.orchestrator, limits)

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.config.avatar import PipelineConfig
+from pipeline.sessions.calls import NO_FRAMES
 from pipeline.sessions.session import Answer, BlockFrames, Interrupted
 
 CONFIG = PipelineConfig(
@@ -37,6 +38,7 @@ class FakeExecutor:
         self.open: set[int] = set()
         self.closed: list[int] = []
         self.calls: list[tuple[int, int, int]] = []
+        self.dropped: list[tuple[int, int, int]] = []  # blocks that came without a latent
         self.references: dict[tuple[int, int, int], np.ndarray] = {}
         self.texts: dict[tuple[int, int, int], float] = {}
         self.start_gate = threading.Event()
@@ -68,9 +70,12 @@ class FakeExecutor:
 
     def step(
         self, stage: int, session: int, tick: int, block: int, gives_sink: bool, **tensors: Any
-    ) -> tuple[np.ndarray, None]:
+    ) -> tuple[np.ndarray | None, None]:
         if self.fail_at == (stage, session, block):
             raise RuntimeError(f"stage {stage} broke")
+        if "latent" not in tensors:
+            self.dropped.append((stage, session, block))
+            return None, None
         with self._busy[stage]:
             time.sleep(self.step_s)
             self.calls.append((stage, session, block))
@@ -80,7 +85,10 @@ class FakeExecutor:
             self.texts[stage, session, block] = float(tensors["text"].item())
         return tensors["latent"] + 1.0, None
 
-    def decode(self, session: int, tick: int, block: int, latent: np.ndarray) -> np.ndarray:
+    def decode(self, session: int, tick: int, block: int, latent: np.ndarray | None) -> np.ndarray:
+        if latent is None:
+            self.dropped.append((self.num_stages, session, block))
+            return NO_FRAMES
         with self._busy[-1]:
             time.sleep(self.step_s)
         return np.full((CONFIG.video_frames_per_block, 2, 2, 3), block % 256, np.uint8)

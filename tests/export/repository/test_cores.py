@@ -33,10 +33,10 @@ def test_cores_are_shared_out_evenly(num_steps: int, cores: int, steps: str, thr
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
-def test_a_live_talk_has_one_stage_of_all_cores(cores: int) -> None:
-    """Who talks waits for one block, and not for many."""
+def test_a_live_talk_has_all_cores_at_every_step(cores: int) -> None:
+    """Who talks waits for one block, and not for many; and not for one that is given up."""
     shares = shared_out(4, cores, live=True)
-    assert (shares.text, shares.threads) == ("0,1,2,3", cores)
+    assert (shares.text, shares.threads) == ("0 1 2 3", cores)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,8 @@ def test_live_threads_stay_awake_where_one_block_is_made_at_a_time(tmp_path: Pat
     """Threads of several stages would keep the cores from each other."""
     assembled(tmp_path, "--live", "--threads", "2")
     folder = tmp_path / "repository"
+    text = (folder / "live_avatar" / "configs" / "cpu.pbtxt").read_text()
+    assert 'key: "blocks_at_once" value { string_value: "1" }' in text
     for model in ("dit_stage_0", "vae_decoder"):
         text = (folder / model / "configs" / "cpu.pbtxt").read_text()
         assert 'key: "num_threads" value { string_value: "2" }' in text

@@ -76,6 +76,22 @@ def test_two_sessions_take_turns_block_by_block() -> None:
     assert len(long.blocks) == 40
 
 
+def test_where_all_models_want_the_same_cores_one_block_is_under_way() -> None:
+    """Threads that wait awake would take three times as long."""
+    executor = FakeExecutor(step_s=0.002)
+    avatar = AvatarOrchestrator(
+        CONFIG, executor, blocks_at_once=1, max_sessions=2, idle_timeout_s=5
+    )
+    try:
+        replies = [submit(avatar, n, start=True, end=True, blocks=6) for n in (1, 2)]
+        assert [reply.wait() for reply in replies] == ["", ""]
+    finally:
+        avatar.stop()
+    begun = [executor.calls[i : i + 4] for i in range(0, 48, 4)]
+    assert all(stages == [(n, *stages[0][1:]) for n in range(4)] for stages in begun)
+    assert [stages[0][1] for stages in begun].count(2) == 6
+
+
 def test_a_newcomers_first_block_does_not_wait_behind_a_backlog() -> None:
     """The pipeline's queues would be full of one session's blocks."""
     executor = FakeExecutor(step_s=0.01)

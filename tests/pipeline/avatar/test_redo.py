@@ -1,7 +1,9 @@
 """The newest block made again, and prompts in mid-session, on the demo preset's real graphs."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from pipeline.avatar.local import local_executor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.request import AvatarRequest, Options
 from pipeline.sessions.session import BlockFrames
-from tests.support.fake_executor import FakeReply
+from tests.support.fake_executor import FakeReply, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -102,6 +104,64 @@ def test_a_block_made_again_is_as_if_it_had_been_made_once(
     found = [changing.again(wanted, redone)]
     found += [changing.say(wanted, block) for block in range(redone + 1, 7)]
     changing.end()
+    for one, other in zip(found, expected[redone:], strict=True):
+        np.testing.assert_array_equal(one.latent, other.latent)
+        np.testing.assert_array_equal(one.frames, other.frames)
+
+
+@pytest.mark.parametrize("station", [1, 3, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_block_given_up_between_two_stations_leaves_nothing(
+    executor: AvatarExecutor, monkeypatch: pytest.MonkeyPatch, station: int
+) -> None:
+    """Stages that have seen it, and those that have not, go on alike; so does a new prompt that
+    came with it."""
+    wanted, dropped, redone = sound(0), sound(1), 3
+    dropped[: redone * BLOCK + LOOK_AHEAD] = wanted[: redone * BLOCK + LOOK_AHEAD]
+    prompt = {"prompt": "a sad person"}
+    straight = Talk(executor)
+    expected = [straight.say(wanted, b, **(prompt if b == redone else {})) for b in range(6)]
+    straight.end()
+    changing = Talk(executor)
+    for block in range(redone):
+        changing.say(wanted, block)
+    is_there, is_given_up = threading.Event(), threading.Event()
+    stages, step, decode = executor.num_stages, executor.step, executor.decode
+    without: list[int] = []
+
+    def held(stage: int, *given: Any, **tensors: Any) -> Any:
+        if "latent" not in tensors:
+            without.append(stage)
+        made = step(stage, *given, **tensors)
+        if stage == min(station, stages - 1):
+            is_there.set()
+            assert is_given_up.wait(20)
+        return made
+
+    def watched(session: int, tick: int, block: int, latent: Any) -> Any:
+        if latent is None:
+            without.append(stages)
+        return decode(session, tick, block, latent)
+
+    monkeypatch.setattr(executor, "step", held)
+    monkeypatch.setattr(executor, "decode", watched)
+    given_up = FakeReply()
+    sent = dropped[changing.sent : (redone + 1) * BLOCK + LOOK_AHEAD]
+    request = AvatarRequest(session=1, start=False, end=False, audio=sent, **prompt)
+    changing.avatar.submit(request, given_up)  # type: ignore[arg-type]
+    assert is_there.wait(20)
+    changing.sent = redone * BLOCK
+    reply = FakeReply()
+    again = wanted[changing.sent : (redone + 1) * BLOCK + LOOK_AHEAD]
+    request = AvatarRequest(session=1, start=False, end=False, audio=again, interrupt=redone)
+    changing.avatar.submit(request, reply)  # type: ignore[arg-type]
+    wait_until(lambda: reply.interruptions)
+    is_given_up.set()
+    assert (given_up.wait(60), reply.wait(60)) == ("", "")
+    assert without == list(range(min(station, stages - 1) + 1, stages + 1))
+    changing.sent = (redone + 1) * BLOCK + LOOK_AHEAD
+    found = [*reply.blocks, *(changing.say(wanted, b) for b in range(redone + 1, 6))]
+    changing.end()
+    assert len(found) == len(expected[redone:])
     for one, other in zip(found, expected[redone:], strict=True):
         np.testing.assert_array_equal(one.latent, other.latent)
         np.testing.assert_array_equal(one.frames, other.frames)

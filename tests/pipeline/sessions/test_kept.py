@@ -39,3 +39,16 @@ def test_a_replay_begins_at_an_even_block_though_a_block_was_made_again() -> Non
 def test_a_session_that_has_made_nothing_has_no_history() -> None:
     """It is opened, and that is all."""
     assert Kept({}, most=1).history() == []
+
+
+def test_a_block_that_is_made_again_is_repeated_once() -> None:
+    """What it was before is heard no more, and would take the place of a block that is."""
+    kept = Kept({}, most=3)
+    for tick, number in enumerate([0, 1, 2, 3, 4, 4, 4, 5, 6]):
+        kept.add(tick, block(number, **({"text": 7} if tick == 5 else {})))
+    assert [(tick, int(inputs["block"][0])) for tick, inputs in kept.history()] == [
+        (6, 4),
+        (7, 5),
+        (8, 6),
+    ]
+    assert kept.history()[0][1]["text"] == 7  # came with a making that is not repeated
