@@ -63,6 +63,7 @@ class Ledger:
     samples_sent: int = 0
     blocks: deque[Block] = field(default_factory=deque)  # received, not yet taken
     num_blocks: int = 0
+    generation: int = 0  # interruptions sent
     frames_received: int = 0
     frames_taken: int = 0
     finished: bool = False  # END was sent
@@ -93,21 +94,27 @@ class Ledger:
             frame_index=block.frame_index + self.first_frame,
         )
         block.check_order(self.num_blocks, self.frames_received)
-        self._newest_frame = self.frames_received
-        self.num_blocks += 1
-        self.frames_received += len(block.frames)
-        self._newest_end, self._is_taken_back = self.frames_received, False
+        self._newest_end = self.frames_received + len(block.frames)
+        self._is_taken_back = self.is_old(block)
+        if not self._is_taken_back:
+            self._newest_frame = self.frames_received
+            self.num_blocks += 1
+            self.frames_received = self._newest_end
         sound = self.mirror.take(len(block.frames) * SAMPLES_PER_FRAME)
         self.blocks.append(dataclasses.replace(block, audio=sound))
 
-    def take_back(self) -> None:
-        """The newest block will come again, for all the sound that is sent from now on. It has been
-        received, and nothing else is under way."""
-        self.num_blocks -= 1
-        self.frames_received = self._newest_frame
+    def is_old(self, block: Block) -> bool:
+        """Whether a block was made before the last interruption was heard: it will come again."""
+        return block.generation < self.generation
+
+    def interrupted(self, block: int) -> None:
+        """The newest block or the next, `block`, is made of the sound that is sent from now on."""
+        self.generation += 1
+        if block < self.num_blocks:
+            self.num_blocks -= 1
+            self.frames_received, self._is_taken_back = self._newest_frame, True
         self.samples_sent = self.frames_received * SAMPLES_PER_FRAME
         self.mirror = Mirror()
-        self._is_taken_back = True
 
     def begin_anew(self) -> Array:
         """The server is lost, and another sequence follows, which begins with the next block. The
@@ -118,7 +125,7 @@ class Ledger:
             self.frames_received, self._is_taken_back = self._newest_end, False
         self.first_block, self.first_frame = self.num_blocks, self.frames_received
         self.samples_sent = self.frames_received * SAMPLES_PER_FRAME
-        self.num_sent = self.num_open = 0
+        self.num_sent = self.num_open = self.generation = 0
         self.is_held = self.finished = False
         return self.mirror.take_rest()
 

@@ -55,8 +55,7 @@ class LiveExchange:
             ledger = self.sequence.ledger
             block = order.interrupt - ledger.first_block
             tensors["interrupt"] = np.array([block], np.int64)
-            if order.interrupt < ledger.num_blocks:
-                ledger.take_back()
+            ledger.interrupted(order.interrupt)
         self.post(tensors)
 
     async def ask(self, tensors: Mapping[str, Array]) -> None:
@@ -69,6 +68,10 @@ class LiveExchange:
             await answer
         finally:
             del self._asked[number]
+
+    def is_old(self, block: Block) -> bool:
+        """Whether a block was made before the last order was heard, and will come again."""
+        return self.sequence.ledger.is_old(block)
 
     def check_patience(self, now_s: float) -> None:
         """Give a server up that owes an answer for too long."""

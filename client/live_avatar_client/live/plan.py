@@ -13,6 +13,9 @@ idle face, or an interruption to one that speaks, the rest of what it has is giv
 
     its newest block is there, and        that block is made again, with other sound from the first
     is at most just begun to be shown     frame on that will be there in time
+    it is still being made, and           the same; what the server has of it is given up
+    another one would be in time
+    it will be there soon                 it is waited for, and made again
     else                                  the next block starts at once; of its frames, the first
                                           ones are the look-ahead of what was sent before, behind
                                           an interruption silence
@@ -39,6 +42,7 @@ _ROOM_S = 0.02  # between a block's coming and its being due
 _RELIEF = 0.9  # per block: what one slow block asked for is soon forgotten
 _TIMED = 16  # blocks whose time tells how long the next one takes
 _USUAL = 95  # percentile of these
+_SOON = 0.6  # of that time: the rest of a block is waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,8 @@ class Plan:
         self._took_s: deque[float] = deque(maxlen=_TIMED)
         self._newest: Array = np.empty(0, np.int16)  # what the newest block hears
         self._changed: int | None = None  # from this frame on, the newest block is being made again
+        self._given_up: int | None = None
+        """What becomes `_changed` if a block comes nevertheless that the server was to give up."""
         self._ticks = 0
         self._is_late = False
         self._is_untimed = False  # the next block waits for START
@@ -135,12 +141,15 @@ class Plan:
         silence = np.zeros((self._next_frame - first) * SAMPLES_PER_FRAME, np.int16)
         self._mirror.put(first, silence, 0, self.generation, None)
         self._cuts, self._changed, self._newest = Cuts(), None, np.empty(0, np.int16)
+        self._given_up = None
         self._under_way.clear()
         self._is_untimed = True
 
     def next_start_s(self, now_s: float) -> float:
         """When the next order is due, if nothing happens before."""
         in_turn_s = self._time_of(self._next_frame, now_s) - self.lead_s
+        if self._changeable(now_s) is None and self._is_there_soon(now_s):
+            return in_turn_s
         soonest_s = self._time_of(self._resume, now_s) - self.lead_s
         if self._is_urgent:
             return min(in_turn_s, soonest_s)
@@ -162,13 +171,18 @@ class Plan:
             self._leave_out(self._mirror.end, end, soonest_s + self.lead_s)
         return self._make_next(now_s, speaks=is_ready or self._mirror.ends_in_speech)
 
-    def received(self, num_frames: int, now_s: float) -> None:
-        """What was ordered first has come; ValueError if its size is not the one planned."""
+    def received(self, num_frames: int, now_s: float, *, is_old: bool = False) -> None:
+        """What was ordered first has come, or `is_old`, which it was to replace; ValueError if its
+        size is not the one planned."""
         if num_frames != self.frames_per_block:
             raise ValueError(
                 f"the server's blocks have {num_frames} frames, this session was told "
                 f"{self.frames_per_block}: give frames_per_block={num_frames}"
             )
+        if is_old:
+            self._num_received += self._changed is None
+            self._changed = self._given_up
+            return
         took_s = now_s - self._under_way.popleft()
         if self.t0_s is None:  # block 0, which waited for START
             self.t0_s = now_s
@@ -181,7 +195,7 @@ class Plan:
             self.lead_s = max(kept_s, min(took_s + _ROOM_S, MAX_LEAD_S))
         if self._changed is None:
             self._num_received += 1
-        self._changed = None
+        self._changed = self._given_up = None
 
     def show(self, now_s: float) -> Shown | None:
         """What the next tick shows, when it is time for it."""
@@ -250,18 +264,46 @@ class Plan:
         return self._cuts.time_of(frame, self.position, max(self.next_tick_s, now_s))
 
     def _changeable(self, now_s: float) -> int | None:
-        """The first frame that may give way if the newest block is made again now. None while that
-        block is still to come, where a lost server made it, and where its rest would not leave the
-        next one its time: then the server would have two to make at once, and words would be
-        torn."""
-        if self._under_way or not len(self._newest):
+        """The first frame that may give way if the newest block is made again now. None where a
+        lost server made it, while it is still to come and another one would be late, and where its
+        rest would not leave the next one its time: then the server would have two to make at once,
+        and words would be torn."""
+        if self.t0_s is None or not len(self._newest) or len(self._under_way) > 1:
             return None
-        usual_s = float(np.percentile(self._took_s or [self.lead_s], _USUAL))
-        ticks = math.ceil((now_s + usual_s - self.next_tick_s) * FPS)
-        first = self._next_frame - self.frames_per_block
-        frame = max(self.position + ticks, self._resume, first)
-        last = self._next_frame - math.ceil((usual_s + _ROOM_S) * FPS)
-        return frame if frame <= last else None
+        first = max(self._next_frame - self.frames_per_block, self._resume)
+        if self._under_way:
+            due_s, first = (
+                self._time_of(self._first_awaited, now_s),
+                max(first, self._first_awaited),
+            )
+            is_late = due_s < now_s + self._usual_s + _ROOM_S
+            return None if is_late or self._is_untimed or first > self._last else first
+        return self._in_time(first, now_s)
+
+    def _is_there_soon(self, now_s: float) -> bool:
+        """Whether the newest block is to come, and may be made again then."""
+        if not len(self._newest) or len(self._under_way) != 1 or self.t0_s is None:
+            return False
+        rest_s = max(self._under_way[0] + self._usual_s - now_s, 0.0)
+        is_soon = rest_s <= _SOON * self._usual_s
+        return is_soon and self._in_time(self._resume, now_s + rest_s) is not None
+
+    def _in_time(self, first: int, now_s: float) -> int | None:
+        """From which frame on, `first` or later, the newest block is there if it is made again at
+        `now_s`; None if what remains of it is less than what the next one takes."""
+        ticks = math.ceil((now_s + self._usual_s - self.next_tick_s) * FPS)
+        frame = max(self.position + ticks, first)
+        return frame if frame <= self._last else None
+
+    @property
+    def _last(self) -> int:
+        """The frame behind which the newest block has less than what the next one takes."""
+        return self._next_frame - math.ceil((self._usual_s + _ROOM_S) * FPS)
+
+    @property
+    def _usual_s(self) -> float:
+        """What nearly every block takes."""
+        return float(np.percentile(self._took_s or [self.lead_s], _USUAL))
 
     def _make_again(self, frame: int, now_s: float, *, speaks: bool) -> Order:
         """The newest block, with other sound from this frame on. Behind an interruption the sound
@@ -272,8 +314,12 @@ class Plan:
         heard = self._newest[:kept] * np.int16(not self._is_urgent)
         new = self._taken(len(self._newest) - kept, speaks=speaks, frame=frame)
         self._newest = np.concatenate([heard, new])
-        self._changed = frame
         self.counts.made_again += 1
+        if self._under_way:
+            self._given_up = frame
+            self._under_way.pop()
+        else:
+            self._changed = frame
         self._under_way.append(now_s)
         return Order(sound=self._newest, interrupt=block)
 

@@ -244,7 +244,9 @@ class LiveSession:
 
     def _on_block(self, block: Block) -> None:
         assert self._plan
-        self._plan.received(len(block.frames), time.monotonic())
+        assert self._exchange
+        is_old = self._exchange.is_old(block)
+        self._plan.received(len(block.frames), time.monotonic(), is_old=is_old)
         self._pictures.append(block)
         self._advance()
 

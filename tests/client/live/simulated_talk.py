@@ -14,7 +14,8 @@ BLOCK = 7680
 
 class Talk:
     """`took_s(number)` is how long the server takes for its nth block, those made again counted.
-    `shown` is all that was shown, `orders` all that was asked for, with its moment."""
+    With `gives_up` it does not go on with a block that is to be made again; without, that comes,
+    too. `shown` is all that was shown, `orders` all that was asked for, with its moment."""
 
     def __init__(
         self,
@@ -22,6 +23,7 @@ class Talk:
         *,
         lead_s: float = 0.2,
         look_ahead: int = 2,
+        gives_up: bool = True,
     ) -> None:
         self.now_s = 1000.0
         self.plan = Plan(self.now_s, lead_s=lead_s, frames_per_block=12, look_ahead=look_ahead)
@@ -30,7 +32,9 @@ class Talk:
         self._heard: list[list[np.ndarray]] = []  # by block and making, with its look-ahead
         self._num_begun = 0  # blocks
         self._is_first = True  # the next block is a server's first
-        self._took_s = took_s
+        self._took_s, self._gives_up = took_s, gives_up
+        self._under_way: list[int] = []  # orders that are being made
+        self._old: set[int] = set()  # of them, those that are made again
         self._number = itertools.count()
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._num_lost = 0  # servers
@@ -57,6 +61,7 @@ class Talk:
             self.plan.begin_anew()
             self._num_lost += 1
             self._back_s = self._free_s = self.now_s + away_s
+            self._under_way = []
             del self._heard[self.plan._num_received :]
             self._num_begun = self.plan._num_received
             self._is_first = True
@@ -81,8 +86,13 @@ class Talk:
 
     def _settle(self) -> None:
         while self.now_s >= self._back_s and (order := self.plan.start(self.now_s)) is not None:
-            self._free_s = max(self.now_s + self._took_s(len(self.orders)), self._free_s)
+            number = len(self.orders)
+            if self.is_again(order) and self._under_way:
+                self._old.add(self._under_way[-1])
+                self._free_s = self.now_s if self._gives_up else self._free_s
+            self._free_s = max(self.now_s + self._took_s(number), self._free_s)
             self.orders.append((self.now_s, order))
+            self._under_way.append(number)
             if self.is_again(order):
                 self._heard[-1].append(order.sound)
             elif order.interrupt is not None:
@@ -92,7 +102,8 @@ class Talk:
                 before = np.empty(0, np.int16) if self._is_first else self._heard[-1][-1][BLOCK:]
                 self._is_first = False
                 self._begin(np.concatenate([before, order.sound]))
-            self.at(self._free_s - 1000.0, functools.partial(self._receive, self._num_lost))
+            receive = functools.partial(self._receive, self._num_lost, number)
+            self.at(self._free_s - 1000.0, receive)
         while (shown := self.plan.show(self.now_s)) is not None:
             self.shown.append(shown)
 
@@ -100,9 +111,13 @@ class Talk:
         self._heard.append([sound])
         self._num_begun += 1
 
-    def _receive(self, server: int) -> None:
-        if server == self._num_lost:
-            self.plan.received(12, self.now_s)
+    def _receive(self, server: int, number: int) -> None:
+        if server != self._num_lost:
+            return
+        self._under_way.remove(number)
+        is_old = number in self._old
+        if not (is_old and self._gives_up):
+            self.plan.received(12, self.now_s, is_old=is_old)
 
     @property
     def heard(self) -> np.ndarray:
