@@ -179,3 +179,19 @@ def test_the_worst_session_is_shown_and_how_many_have_drifted(
     shown.update()
     assert value("drift", distance="identity") == 0
     assert value("drifts_total") == 3
+
+
+def test_degraded_sessions_and_onsets_are_shown(
+    serving: ModuleType, avatar: AvatarOrchestrator
+) -> None:
+    """A face that is a little worse, or slow to answer, would be nobody's business."""
+    shown = importlib.import_module("pipeline.triton.live_metrics").LiveMetrics(
+        "live_avatar", avatar
+    )
+    assert submit(avatar, 1, start=True).wait() == ""
+    avatar.sessions[1].is_degraded, avatar.counts.degrades = True, 3
+    avatar.counts.onsets_s.extend([0.2, 0.3])
+    shown.update()
+    shown.update()
+    assert (value("degraded_sessions"), value("degrades_total")) == (1, 3)
+    assert observed("onset_seconds") == [0.2, 0.3]
