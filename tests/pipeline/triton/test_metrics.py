@@ -114,7 +114,7 @@ def test_replays_and_their_memory_are_shown(serving: ModuleType) -> None:
     shown = metrics.Metrics("live_avatar", avatar, replayed)
     replayed.open(1, {"dit_stage_0": {"motion": np.zeros(3, np.float32)}})
     for tick in range(4):
-        replayed.step("dit_stage_0", 1, tick, {"block": np.zeros(1, np.int64)})
+        replayed.step("dit_stage_0", 1, tick, {"block": np.array([tick])})
     replayed.replays["dit_stage_0"] += 2
     shown.update()
     assert value("replay_bytes") == 12 + 2 * 8
