@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from live_avatar_client.protocol import AvatarError, UnavailableError
 
 GIVE_UP_S = 30.0
-"""Tries without a block in between end after so long."""
+"""Tries without a block in between end after so long, unless told otherwise."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 _PASSING = (
     "try again",  # all places are in use, or the server is still loading its models
@@ -35,6 +35,7 @@ def refusal(words: str) -> AvatarError:
 class Tries:
     """Since the newest block. Times are seconds of one monotonic clock."""
 
+    give_up_s: float = GIVE_UP_S
     num_blocks: int = -1
     num_tries: int = 0
     _began_s: float = 0.0
@@ -47,7 +48,7 @@ class Tries:
             return None
         if num_blocks != self.num_blocks:
             self.num_blocks, self.num_tries, self._began_s = num_blocks, 0, now_s
-        if now_s - self._began_s > GIVE_UP_S:
+        if now_s - self._began_s > self.give_up_s:
             return None
         longest_s = min(FIRST_WAIT_S * 2.0**self.num_tries, LONGEST_WAIT_S)
         self.num_tries += 1

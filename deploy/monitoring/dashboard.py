@@ -130,6 +130,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "short",
             (_per_minute("avatar_interruptions_total", "interruptions"),),
         ),
+        Panel(
+            "Onset",
+            "From sound after silence to its first block, in live sessions: how soon lips move.",
+            "s",
+            _quantiles("avatar_onset_seconds"),
+        ),
+        Panel(
+            "Degraded sessions",
+            "Live ones that have a denoising step less now, and how often one lost it in an hour.",
+            "short",
+            (
+                Line("avatar_degraded_sessions", f"now {WHERE}"),
+                Line("increase(avatar_degrades_total[1h])", f"times {WHERE}"),
+            ),
+        ),
     ),
     "Is it still the same person?": (
         Panel(

@@ -81,6 +81,7 @@ def command(
         *(without_gpus if home is None else []),
         "--model-control-mode=explicit",  # models can be reloaded after a fault
         "--load-model=*",
+        "--disable-auto-complete-config",  # else each model's process is started twice, to be asked
         f"--grpc-address={grpc_address}",
         f"--http-address={ADDRESS}",
         f"--metrics-address={address}",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.avatar.executor import AvatarExecutor
+from pipeline.avatar.relief import Relief
 from pipeline.avatar.request import AvatarRequest
 from pipeline.avatar.session import AvatarSession, BlockInput, GivenFeatures, Sound
 from pipeline.config.avatar import PipelineConfig
@@ -26,6 +27,9 @@ from pipeline.sessions.stations import Station, Work
 from pipeline.sessions.tracing import Pass
 
 logger = logging.getLogger(__name__)
+
+LEAST_STEPS = 3
+"""Of a server that may leave one out."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +44,7 @@ class BlockWork(Work):
     prompt: AvatarRequest | None
     text: Array | None = None  # what the first stage's lane made of the prompt
     sink: Array | None = None  # what the first stage made of reference and text, for the others
-    ring_start: Array | None  # int64 [1]: the stages see no block before it from here on
+    ring_start: Array | None  # int64 [num_steps], if it is another one from here on
     appearance: Appearance | None = None  # of its last latent, if drift is watched
     is_dropped: bool = False
     """It is made again: the models that it has not reached yet only count it."""
@@ -74,16 +78,25 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         *,
         drift_limits: Distances | None = None,
         reanchor: bool = False,
+        degrade: bool = False,
         blocks_at_once: int = 0,
         **limits: Any,
     ) -> None:
         """`limits` are those of `Control`. Sessions are watched if there are `drift_limits`; with
-        `reanchor` one that goes beyond them begins its rings anew. Where all models want the same
-        cores, not more than `blocks_at_once` are under way; 0 is no limit."""
+        `reanchor` one that goes beyond them begins its rings anew. With `degrade` live sessions
+        lose their last step while blocks come late; ValueError if the others are too few. Where
+        all models want the same cores, not more than `blocks_at_once` are under way; 0 is no limit.
+        """
+        if degrade and config.num_steps < LEAST_STEPS:
+            raise ValueError(
+                f"degrade is yes with {config.num_steps} denoising steps, wanted {LEAST_STEPS} or "
+                "more: the last one changes little only behind others"
+            )
         super().__init__(executor, **limits)
         self.blocks_at_once = blocks_at_once
         self.config = config
         self.drift_limits, self.reanchor = drift_limits, reanchor
+        self.relief = Relief() if degrade else None
         self._encoding = False
         self._last_stage = executor.num_stages - 1
         self._audio = Station(
@@ -156,6 +169,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     # The control thread
 
     def dispatch(self) -> None:
+        self._look_at_load()
         self._encode_next()
         super().dispatch()
 
@@ -196,6 +210,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             work.session.superseded.remove(work.tick)
             return None
         self._watch_drift(work)
+        self.counts.onsets_s.extend(work.session.onsets.seen(work.block, time.monotonic()))
         assert work.latent is not None
         left_out = work.session.request.options.drop_first_frames if work.block == 0 else 0
         _, *stage_ms, decode_ms = work.times_ms
@@ -222,10 +237,28 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             session.reanchors = True
 
     def _ring_start(self, session: AvatarSession, block: int) -> Array | None:
-        if (ring_start := session.take_ring_start(block)) is not None:
+        if session.reanchors:
             self.counts.reanchors += 1
             logger.warning("session %d is re-anchored at block %d", session.id, block)
-        return ring_start
+        was, session.is_degraded = session.is_degraded, self.leaves_out_step(session, block)
+        self.counts.degrades += session.is_degraded and not was
+        return session.take_ring_start(block)
+
+    def leaves_out_step(self, session: AvatarSession, block: int) -> bool:
+        """Whether `block`, which enters now, is made with a step less. Block 0 never is: a sink may
+        be made from it."""
+        return self.relief is not None and self.relief.is_on and session.is_live and block > 0
+
+    def was_late(self, session: AvatarSession) -> None:
+        if self.relief is not None and session.is_live and self.relief.late(time.monotonic()):
+            logger.warning("session %d waits: live sessions lose a denoising step", session.id)
+
+    def _look_at_load(self) -> None:
+        if self.relief is None or not self.relief.is_on:
+            return
+        num_live = sum(session.is_live for session in self.turns)
+        if self.relief.look(time.monotonic(), num_live):
+            logger.warning("%d live sessions have all denoising steps again", num_live)
 
     def end(self) -> None:
         super().end()

@@ -3,12 +3,14 @@
 Touched by the orchestrator's control thread alone, so it has no locks.
 """
 
+import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline.avatar.audio import AudioWindow, StreamingAudio
+from pipeline.avatar.onsets import Onsets
 from pipeline.avatar.request import ANY_BLOCK, AvatarRequest
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.noise import block_noise, seeded_sink_distance
@@ -62,6 +64,7 @@ class AvatarSession(ServedSession):
     request: AvatarRequest
     config: PipelineConfig
     audio: StreamingAudio = field(init=False)
+    onsets: Onsets = field(init=False)
     encoding: bool = False  # a block's sound is with the audio models
     uses_features: bool | None = None
     num_feature_blocks: int = 0
@@ -74,6 +77,9 @@ class AvatarSession(ServedSession):
     prompts: dict[int, AvatarRequest] = field(default_factory=dict)
     """What the video shows from a block on; the requests that say it."""
     reanchors: bool = False  # its next block begins a new ring
+    is_degraded: bool = False  # its newest block was begun with a step less
+    ring_start: Array = field(init=False)
+    """int64 [num_steps]: the first block that each step's ring may hold."""
     recalibrated: Array | None = None
     """First generated latent frame [1, C, 1, h, w], once it is there."""
     ready: deque[BlockInput] = field(default_factory=deque)
@@ -86,6 +92,8 @@ class AvatarSession(ServedSession):
         if (ahead := options.look_ahead_frames) is not None:
             config = replace(config, audio_lookahead_frames=ahead)
         self.audio = StreamingAudio(config, skips_idle=options.live)
+        self.ring_start = np.zeros(self.config.num_steps, np.int64)
+        self.onsets = Onsets(config.samples_per_block, config.sample_rate)
 
     @property
     def block_s(self) -> float:
@@ -120,7 +128,10 @@ class AvatarSession(ServedSession):
         if request.sink_distance is not None:
             self.given_distance.extend(request.sink_distance)
         if request.audio is not None:
+            position = self.audio.num_samples
             self.audio.append(request.audio)
+            if self.is_live:
+                self.onsets.append(request.audio, position, time.monotonic())
         if request.audio_features is not None:
             self._take_features(request.audio_features)
         if request.end:
@@ -149,6 +160,7 @@ class AvatarSession(ServedSession):
         self.num_feature_blocks = self.next_block
         if not self.uses_features:
             self.audio.withdraw(self.next_block)
+        self.onsets.restart(self.next_block)
         self.withdraw(self.next_block)
         if self.prompts:
             self.prompts = {self.next_block: self.prompts[max(self.prompts)]}
@@ -244,6 +256,12 @@ class AvatarSession(ServedSession):
         return self.recalibrated if due else None
 
     def take_ring_start(self, block: int) -> Array | None:
-        """int64 [1] if the ring begins anew at `block`, which enters now; else None."""
-        due, self.reanchors = self.reanchors, False
-        return np.array([block], np.int64) if due else None
+        """Where each step's ring begins, if the stages have to be told with `block`, which enters
+        now. A degraded session's last step is left out: its ring begins behind the block."""
+        was, self.ring_start = self.ring_start, np.minimum(self.ring_start, block)
+        if self.reanchors:
+            self.ring_start[:], self.reanchors = block, False
+        if self.is_degraded:
+            self.ring_start[-1] = block + 1
+        is_news = self.is_degraded or not np.array_equal(was, self.ring_start)
+        return self.ring_start.copy() if is_news else None

@@ -53,8 +53,8 @@ class StageSession:
     text: Buffers  # the prompt's K/V, which all steps read
     motion: Array
     reference: Array | None
+    ring_start: Array  # int64 [num_steps]: the first block that each step's ring may hold
     has_sink: bool = False
-    ring_start: int = 0  # the first block that its rings may hold
 
 
 class TrunkInput:
@@ -132,6 +132,7 @@ class Stage:
             text=shared_text,
             motion=motion,
             reference=reference,
+            ring_start=np.zeros(self.config.num_steps, np.int64),
         )
         self.sessions[session] = state
         self._read_prompt(state, text)
@@ -157,7 +158,8 @@ class Stage:
         audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
         [num_steps] of all steps. From this block on the prompt is `text`, and the sink is that of
         `reference`, under the new prompt too; or `sink` fills it with what another stage computed.
-        With `ring_start` int64 [1] it re-anchors: no block before that one is seen any more.
+        `ring_start` int64 [num_steps] holds from here on: a step sees no block before its own any
+        more, and is left out for `block` itself if that is one. Then the latent leaves as it came.
         """
         state = self.sessions[session]
         state.reference = state.reference if reference is None else reference
@@ -171,17 +173,20 @@ class Stage:
         if not state.has_sink:
             raise ValueError(f"session {session} has no sink: neither reference nor sink has come")
         if ring_start is not None:
-            state.ring_start = int(ring_start[0])
+            state.ring_start = np.array(ring_start)
         if latent is None:
             return None
         assert audio_local is not None
         assert audio_global is not None
         assert sink_distance is not None
         audio = {"audio_local": audio_local, "audio_global": audio_global}
+        made = latent
         for number, step in zip(self.steps, state.steps, strict=True):
-            plan = step.plan(block, int(sink_distance[number]), state.ring_start)
-            latent = self._denoise(step, plan, latent, audio)
-        return latent
+            if (first := int(state.ring_start[number])) > block:
+                continue
+            plan = step.plan(block, int(sink_distance[number]), first)
+            made = self._denoise(step, plan, made, audio)
+        return latent.copy() if made is latent else made
 
     def sink(self, session: int) -> Array:
         """K/V of the session's sink as bytes, which `step` of another stage takes."""

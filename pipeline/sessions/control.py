@@ -72,6 +72,9 @@ class Control(ABC, Generic[S]):
     def end(self) -> None:
         """Let the stations' threads go home."""
 
+    def was_late(self, session: S) -> None:
+        """A viewer had to wait for a block of the session; a subclass may do something about it."""
+
     def submit(self, request: Any, reply: Reply) -> None:
         """Take a request; `reply` gets its blocks and its end."""
         self.post(self._on_request, request, reply)
@@ -147,7 +150,9 @@ class Control(ABC, Generic[S]):
         self.counts.blocks_s.append(1e-3 * float(done.timings_ms[0]))
         late_before = session.num_late
         self.guard(session, session.deliver, done)
-        self.counts.late += session.num_late - late_before
+        if session.num_late > late_before:
+            self.counts.late += session.num_late - late_before
+            self.was_late(session)
         self._free_if_complete(session)
 
     def fail(self, session: S, message: str, counts_as: str = "failed") -> None:

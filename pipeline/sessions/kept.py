@@ -27,15 +27,20 @@ class Kept:
     opening: Arrays
     most: int  # blocks that are kept
     steps: dict[int, dict[str, Array]] = field(default_factory=dict)
-    """Inputs of steps that are done, by tick."""
+    """Inputs of steps that are done, by tick: of each block as it was made last."""
     lasting: dict[str, Array] = field(default_factory=dict)  # from steps that are kept no more
     begun: int = 0  # recoveries
     done: int = 0
 
     def add(self, tick: int, inputs: dict[str, Array]) -> None:
         """A step is done."""
+        for other in [t for t, kept in self.steps.items() if kept["block"] == inputs["block"]]:
+            before, after = self.steps.pop(other), inputs
+            if other > tick:  # its lane came here first
+                tick, before, after = other, inputs, before
+            inputs = {**lasting_of(before), **after}
         self.steps[tick] = inputs
-        while len(self._last_of_each_block()) > self.most:
+        while len(self.steps) > self.most:
             self.lasting |= lasting_of(self.steps.pop(min(self.steps)))
 
     @property
@@ -44,23 +49,17 @@ class Kept:
         return sum(array.nbytes for arrays in held for array in arrays.values())
 
     def history(self) -> list[tuple[int, Arrays]]:
-        """What to run again, in order, each block as it was made last; numbered without gaps. It
-        begins at an even block: the decoder's two sets of buffers take turns, and opening writes
-        the first."""
-        lasting, again = dict(self.lasting), list[dict[str, Array]]()
-        last_of_each = set(self._last_of_each_block().values())
-        for tick, inputs in sorted(self.steps.items()):
-            if tick not in last_of_each or (not again and inputs["block"][0] % 2):
-                lasting |= lasting_of(inputs)
-            else:
-                again.append({**lasting, **inputs})
-                lasting = {}
-        first = max(self.steps, default=0) + 1 - len(again)
-        return [(first + number, inputs) for number, inputs in enumerate(again)]
-
-    def _last_of_each_block(self) -> dict[int, int]:
-        """Block -> the tick that made it last: one may be made again."""
-        return {int(self.steps[tick]["block"][0]): tick for tick in sorted(self.steps)}
+        """What to run again, in order, numbered without gaps. It begins at an even block: the
+        decoder's two sets of buffers take turns, and opening writes the first."""
+        ticks, lasting = sorted(self.steps), dict(self.lasting)
+        while ticks and self.steps[ticks[0]]["block"][0] % 2:
+            lasting |= lasting_of(self.steps[ticks.pop(0)])
+        if not ticks:
+            return []
+        first = ticks[-1] + 1 - len(ticks)
+        begun = {**lasting, **self.steps[ticks[0]]}
+        others = (self.steps[tick] for tick in ticks[1:])
+        return [(first + number, inputs) for number, inputs in enumerate([begun, *others])]
 
 
 def lasting_of(inputs: Arrays) -> Arrays:

@@ -15,6 +15,7 @@ from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
 from pipeline.sessions.replay import ReplayedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.drift_metrics import DriftMetrics
+from pipeline.triton.live_metrics import LiveMetrics
 from pipeline.triton.models import PublicModel, SessionModel
 from pipeline.triton.parameters import limit, names, steps, whole_or_word, yes_or_no
 
@@ -51,13 +52,16 @@ class LiveAvatarModel(PublicModel):
             blocks_at_once=self.parameter(
                 "blocks_at_once", partial(whole_or_word, word="all", number=0)
             ),
+            degrade=self.parameter("degrade", yes_or_no),
             **self.limits(),
         )
         self.drift_metrics = DriftMetrics(self.name, self.orchestrator, limits)
+        self.live_metrics = LiveMetrics(self.name, self.orchestrator)
 
     def update_metrics(self) -> None:
         super().update_metrics()
         self.drift_metrics.update()
+        self.live_metrics.update()
 
 
 class StageModel(SessionModel):

@@ -130,8 +130,8 @@ class Metrics:
             self._calls.set(age_s, called=called)
         self._num_updates += 1
         self._beats.show(self._num_updates)
-        self._first_frame.observe(_taken(counts.first_frames_s), FIRST_FRAME_S)
-        self._block.observe(_taken(counts.blocks_s), BLOCK_S)
+        self._first_frame.observe(taken(counts.first_frames_s), FIRST_FRAME_S)
+        self._block.observe(taken(counts.blocks_s), BLOCK_S)
 
     def _in_flight(self) -> float:
         sessions = list(self._orchestrator.sessions.values())
@@ -161,7 +161,7 @@ class CacheSize:
         self._bytes.set(self._device.cache_bytes)
 
 
-def _taken(queue: deque[float]) -> Iterable[float]:
+def taken(queue: deque[float]) -> Iterable[float]:
     """What stands in a queue, which is emptied."""
     while queue:
         yield queue.popleft()

@@ -183,7 +183,9 @@ def long_request(scene: Scene) -> str:
     return "served as fast as cores allow, until it left"
 
 
-@fault("12c", "10,000 requests of 1 ms of sound", costs_s=1.2)  # not reached yet: it takes cores
+@fault(
+    "12c", "10,000 requests of 1 ms of sound", costs_s=1.2
+)  # its 10 s of sound, however they come
 def tiny_requests(scene: Scene) -> str:
     command = [sys.executable, "-m", "tests.faults.flood", scene.url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

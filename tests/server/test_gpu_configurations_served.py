@@ -79,5 +79,9 @@ def test_a_wrong_configuration_is_told_apart(tmp_path: Path) -> None:
     without_gpus(models)
     path = models / "rolling_vae_decoder" / "config.pbtxt"
     path.write_text(path.read_text().replace("dims: [ -1, -1, -1, 3 ]", "dims: [ -1, -2, -1, 3 ]"))
-    words = refusals(models, tmp_path)["rolling_vae_decoder"]
+    assert "rolling_vae_decoder" not in refusals(models, tmp_path)
+    (words,) = re.findall(
+        r"Poll failed for model directory 'rolling_vae_decoder': (.*)",
+        (tmp_path / "server.log").read_text(),
+    )
     assert "dimension must be integer >= 1, or -1" in words

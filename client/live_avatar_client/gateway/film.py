@@ -34,6 +34,9 @@ class Film:
     """A `VideoStream` with the methods of a `LiveSession` that a visit needs: 25 silent frames a
     second, of which one or two show the same of 16 pictures."""
 
+    is_lost = False
+    """A film ends with its server."""
+
     def __init__(
         self,
         *,

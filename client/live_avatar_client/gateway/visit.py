@@ -27,6 +27,7 @@ from live_avatar_client.rolling import ROLLING_MODEL
 
 _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 60.0
+_AWAY_S = 120.0  # so long a server may take to come back
 _BEAT_S, _FIGURES_S = 1.0, 0.5
 _HOLD_S = 0.3  # silence between two words is not yet the end of speaking
 _FULL = "sessions of this server are in use"
@@ -185,6 +186,8 @@ class Visit:
             image=self._picture(start),
             prompt=start.prompt or None,
             seed=start.seed,
+            reconnect=True,
+            give_up_s=_AWAY_S,
         )
 
     def _film(self, start: messages.Start) -> OpenFace:
@@ -235,6 +238,8 @@ class Visit:
     def _state(self, speaks: bool) -> tuple[str, str | None]:
         """What the face does, and whose sound it gets."""
         source = None if self._conversation is None else self._conversation.source
+        if self._face.is_lost:
+            return "away", source
         if speaks:
             return "speaking", source
         return "listening" if source == "microphone" else "idle", source
@@ -259,8 +264,11 @@ class Visit:
     async def _tell_figures(self) -> None:
         while True:
             await asyncio.sleep(_FIGURES_S)
+            seen = self._face.statistics()
+            if self._face.is_lost and not seen.frames:
+                self._tell_position(1)  # programs other than this gateway hold its sessions
             with suppress(SlowReaderError):  # whoever sends frames says so
-                self._outbox.post("statistics", **self._figures.told(self._face.statistics()))
+                self._outbox.post("statistics", **self._figures.told(seen))
 
     def _tell_failure(self, words: str) -> None:
         with suppress(SlowReaderError):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from live_avatar_client.live.connection import Connection
-from live_avatar_client.live.plan import Order
+from live_avatar_client.live.orders import Order
 from live_avatar_client.protocol import Array, AvatarError, Block, is_final
 from live_avatar_client.resume import Tries
 from live_avatar_client.sequence import FAREWELL_S, LEAVE_S, Sequence

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from live_avatar_client.live.plan import Shown
+from live_avatar_client.live.orders import Shown
 from live_avatar_client.protocol import Array, Block
 
 

@@ -25,44 +25,19 @@ Frames before those with new sound are left out when these come: few, or most of
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 
 from live_avatar_client.live.cuts import Cut, Cuts
 from live_avatar_client.live.mirror import SILENCE, Mirror, Sent
+from live_avatar_client.live.orders import Order, Shown
+from live_avatar_client.live.pace import ROOM_S, Pace
 from live_avatar_client.live.speech import Speech
 from live_avatar_client.live.statistics import Counts
 from live_avatar_client.protocol import FPS, SAMPLES_PER_FRAME, Array
 
 FRAME_S = 1 / FPS
-MAX_LEAD_S = 5.0
-"""A server that needs longer for a block is slower than real time, and no lead helps."""
-_ROOM_S = 0.02  # between a block's coming and its being due
-_RELIEF = 0.9  # per block: what one slow block asked for is soon forgotten
-_TIMED = 16  # blocks whose time tells how long the next one takes
-_USUAL = 95  # percentile of these
 _SOON = 0.6  # of that time: the rest of a block is waited for
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What goes to the server: what it lacks for the next block, int16 [n], or all that block
-    `interrupt` is to hear: the newest one, made again, or the next one."""
-
-    sound: Array
-    interrupt: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """What a tick shows: frame `frame` of the stream with its sound, or the one before again."""
-
-    tick: int
-    time_s: float
-    frame: int
-    sent: Sent
-    is_held: bool
 
 
 class Plan:
@@ -71,7 +46,7 @@ class Plan:
 
     def __init__(self, now_s: float, *, lead_s: float, frames_per_block: int, look_ahead: int):
         self.frames_per_block, self.look_ahead = frames_per_block, look_ahead
-        self.lead_s = self._least_lead_s = lead_s
+        self._pace = Pace(lead_s)
         self.generation = 0
         self.counts = Counts()
         self.t0_s: float | None = None
@@ -82,7 +57,6 @@ class Plan:
         self._is_urgent = False  # the face still speaks what was interrupted
         self._num_started = self._num_received = 0  # blocks
         self._under_way: deque[float] = deque()  # when what is still to come was ordered
-        self._took_s: deque[float] = deque(maxlen=_TIMED)
         self._newest: Array = np.empty(0, np.int16)  # what the newest block hears
         self._changed: int | None = None  # from this frame on, the newest block is being made again
         self._given_up: int | None = None
@@ -92,6 +66,11 @@ class Plan:
         self._is_untimed = False  # the next block waits for START
         self._generation_shown = 0
         self._is_speech_shown = False
+
+    @property
+    def lead_s(self) -> float:
+        """How long before its first frame is due a block starts."""
+        return self._pace.lead_s
 
     @property
     def queued_s(self) -> float:
@@ -189,10 +168,8 @@ class Plan:
         elif self._is_untimed:
             self._is_untimed = False
         else:
-            self._took_s.append(took_s)
             self.counts.received(self._time_of(self._first_awaited, now_s) - now_s)
-            kept_s = self._least_lead_s + (self.lead_s - self._least_lead_s) * _RELIEF
-            self.lead_s = max(kept_s, min(took_s + _ROOM_S, MAX_LEAD_S))
+            self._pace.received(took_s)
         if self._changed is None:
             self._num_received += 1
         self._changed = self._given_up = None
@@ -276,7 +253,7 @@ class Plan:
                 self._time_of(self._first_awaited, now_s),
                 max(first, self._first_awaited),
             )
-            is_late = due_s < now_s + self._usual_s + _ROOM_S
+            is_late = due_s < now_s + self._pace.usual_s + ROOM_S
             return None if is_late or self._is_untimed or first > self._last else first
         return self._in_time(first, now_s)
 
@@ -284,26 +261,21 @@ class Plan:
         """Whether the newest block is to come, and may be made again then."""
         if not len(self._newest) or len(self._under_way) != 1 or self.t0_s is None:
             return False
-        rest_s = max(self._under_way[0] + self._usual_s - now_s, 0.0)
-        is_soon = rest_s <= _SOON * self._usual_s
+        rest_s = max(self._under_way[0] + self._pace.usual_s - now_s, 0.0)
+        is_soon = rest_s <= _SOON * self._pace.usual_s
         return is_soon and self._in_time(self._resume, now_s + rest_s) is not None
 
     def _in_time(self, first: int, now_s: float) -> int | None:
         """From which frame on, `first` or later, the newest block is there if it is made again at
         `now_s`; None if what remains of it is less than what the next one takes."""
-        ticks = math.ceil((now_s + self._usual_s - self.next_tick_s) * FPS)
+        ticks = math.ceil((now_s + self._pace.usual_s - self.next_tick_s) * FPS)
         frame = max(self.position + ticks, first)
         return frame if frame <= self._last else None
 
     @property
     def _last(self) -> int:
         """The frame behind which the newest block has less than what the next one takes."""
-        return self._next_frame - math.ceil((self._usual_s + _ROOM_S) * FPS)
-
-    @property
-    def _usual_s(self) -> float:
-        """What nearly every block takes."""
-        return float(np.percentile(self._took_s or [self.lead_s], _USUAL))
+        return self._next_frame - math.ceil((self._pace.usual_s + ROOM_S) * FPS)
 
     def _make_again(self, frame: int, now_s: float, *, speaks: bool) -> Order:
         """The newest block, with other sound from this frame on. Behind an interruption the sound

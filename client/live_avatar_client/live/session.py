@@ -19,7 +19,7 @@ from live_avatar_client.live.speech import as_int16
 from live_avatar_client.live.statistics import LiveStatistics, Percentiles
 from live_avatar_client.protocol import DEFAULT_URL, MODEL, Array, Block, Wire
 from live_avatar_client.requests import Image, condition, start_tensors
-from live_avatar_client.resume import Tries
+from live_avatar_client.resume import GIVE_UP_S, Tries
 from live_avatar_client.sequence import Sequence
 from live_avatar_client.tls import Tls
 
@@ -37,8 +37,8 @@ class LiveSession:
     trickle is heard sooner, and lips know less of what comes. `frames_per_block` is the server's.
     `timeout_s`: the longest silence of a server that owes an answer. `tls`: what a server with TLS
     is to be trusted by. `reconnect`: when the server is lost or full, the face stands still, and
-    speech waits, until another try succeeds, for up to 30 s; the picture then jumps once to that of
-    `image`.
+    speech waits, until another try succeeds, for up to `give_up_s`; the picture then jumps once to
+    that of `image`.
 
     All methods are for the event loop that opened the session. Raises ValueError for unfit
     arguments, AvatarError for what the server or the network did, RuntimeError for calls at the
@@ -59,15 +59,20 @@ class LiveSession:
         look_ahead_frames: int = 2,
         model: str = MODEL,
         reconnect: bool = False,
+        give_up_s: float = GIVE_UP_S,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 20.0,
         tls: Tls | None = None,
     ) -> None:
-        if min(lead_s, connect_timeout_s, timeout_s) <= 0:
-            raise ValueError(
-                f"lead_s {lead_s}, connect_timeout_s {connect_timeout_s}, timeout_s {timeout_s}: "
-                "expected seconds above 0"
-            )
+        seconds = {
+            "lead_s": lead_s,
+            "give_up_s": give_up_s,
+            "connect_timeout_s": connect_timeout_s,
+            "timeout_s": timeout_s,
+        }
+        if min(seconds.values()) <= 0:
+            given = ", ".join(f"{name} {value}" for name, value in seconds.items())
+            raise ValueError(f"{given}: expected seconds above 0")
         if frames_per_block < 1 or look_ahead_frames < 0:
             raise ValueError(
                 f"frames_per_block {frames_per_block}, look_ahead_frames {look_ahead_frames}: "
@@ -86,7 +91,7 @@ class LiveSession:
             look_ahead=look_ahead_frames,
         )
         self._connect_timeout_s, self._tls = connect_timeout_s, tls
-        self._tries = Tries() if reconnect else None
+        self._tries = Tries(give_up_s) if reconnect else None
         self._gate = None if gate_db is None else Gate(gate_db)
         self._plan: Plan | None = None
         self._exchange: LiveExchange | None = None
@@ -95,7 +100,7 @@ class LiveSession:
         self._pictures = Pictures()
         self._ready: deque[LiveFrame] = deque()
         self._num_dropped = 0
-        self._is_closed = False
+        self._is_closed = self._is_lost = False
         self._changed = asyncio.Event()  # frames are ready, or the session has ended
 
     async def __aenter__(self) -> Self:
@@ -161,6 +166,12 @@ class LiveSession:
         """Whether speech waits to be said, or is still to be shown; False after the end."""
         is_alive = not self._is_closed and self._sequence.error is None
         return is_alive and not self._opened().is_silent
+
+    @property
+    def is_lost(self) -> bool:
+        """With `reconnect`: whether the server is gone, or full, and no block of the next one has
+        come yet."""
+        return self._is_lost
 
     async def set_prompt(self, prompt: str) -> None:
         """Go on under another prompt. AvatarError where the server can't; the talk goes on then."""
@@ -245,13 +256,14 @@ class LiveSession:
     def _on_block(self, block: Block) -> None:
         assert self._plan
         assert self._exchange
-        is_old = self._exchange.is_old(block)
+        self._is_lost, is_old = False, self._exchange.is_old(block)
         self._plan.received(len(block.frames), time.monotonic(), is_old=is_old)
         self._pictures.append(block)
         self._advance()
 
     def _plan_anew(self) -> None:
         assert self._plan
+        self._is_lost = True
         self._plan.begin_anew()
 
     def _start_anew(self) -> None:

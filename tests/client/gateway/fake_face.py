@@ -33,6 +33,7 @@ class FakeFace:
         self.said = np.empty(0, np.int16)
         self.prompts: list[str] = []
         self.interruptions = 0
+        self.is_lost = False
         self.failure = FakeFace.refusals.pop(0) if FakeFace.refusals else None
         FakeFace.faces.append(self)
 

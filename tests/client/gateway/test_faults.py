@@ -5,10 +5,15 @@ import time
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import TestServer
 
+from live_avatar_client import LiveSession
+from live_avatar_client.gateway.app import Gateway
+from live_avatar_client.gateway.settings import Settings
 from tests.client.cut_wire import cut_wire
 from tests.client.gateway.fake_face import FakeFace
-from tests.client.gateway.test_app import START, Visitor, gateway
+from tests.client.gateway.test_app import PORTRAITS, START, Visitor, gateway
+from tests.support.fake_avatar_server import FakeAvatar, serving
 
 pytestmark = pytest.mark.long
 
@@ -72,5 +77,41 @@ def test_a_page_behind_a_dead_network_gives_its_place_back(faces: list[FakeFace]
                     async for _ in socket:
                         pass
                 assert socket.closed
+
+    asyncio.run(run())
+
+
+def test_a_server_that_goes_away_and_comes_back_keeps_its_visitor() -> None:
+    """Whoever talks with the face would have to press Start again, or think that it is broken."""
+
+    async def run() -> list[str]:
+        avatar, states = FakeAvatar(block_s=0.05, abort_at_block=4, num_faulty=1), []
+        with serving(avatar) as url:
+            made = Gateway(Settings(portraits=PORTRAITS, url=url), 1, LiveSession)
+            async with TestServer(made.app()) as server, aiohttp.ClientSession() as session:
+                visitor = Visitor(await session.ws_connect(server.make_url("/session")))
+                await visitor.say(**START)
+                while states[-2:] != ["away", "idle"]:
+                    states.append((await visitor.hear("state"))["state"])
+                await visitor.say(type="end")
+                await visitor.hear("ended")
+        assert avatar.num_streams == 2
+        return states
+
+    assert asyncio.run(run())[0] == "idle"
+
+
+def test_a_server_that_refuses_first_is_a_queue_and_no_loss() -> None:
+    """A page that has shown nothing yet would say that something is gone."""
+
+    async def run() -> None:
+        words = "all 2 sessions of this server are in use; try again later"
+        with serving(FakeAvatar(refuses_start=words, num_faulty=3)) as url:
+            made = Gateway(Settings(portraits=PORTRAITS, url=url), 1, LiveSession)
+            async with TestServer(made.app()) as server, aiohttp.ClientSession() as session:
+                visitor = Visitor(await session.ws_connect(server.make_url("/session")))
+                await visitor.say(**START)
+                assert (await visitor.hear("queue"))["position"] == 1
+                assert (await visitor.hear("state"))["state"] == "idle"
 
     asyncio.run(run())

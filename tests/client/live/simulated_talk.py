@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from live_avatar_client.live.plan import FRAME_S, Order, Plan, Shown
+from live_avatar_client.live.orders import Order, Shown
+from live_avatar_client.live.plan import FRAME_S, Plan
 
 BLOCK = 7680
 

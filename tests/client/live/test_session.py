@@ -237,6 +237,18 @@ def test_a_talk_that_waits_for_another_try_can_be_ended() -> None:
     assert held(talk, avatar, reconnect=True) < 3
 
 
+def test_a_talk_waits_as_long_as_it_was_told() -> None:
+    """A visitor who is told to wait would wait for ever, or be sent away too soon."""
+    avatar = FakeAvatar(refuses_start="no new sessions here; try another server")
+
+    async def talk(face: LiveSession) -> None:
+        with pytest.raises(AvatarError, match="given up after"):
+            await asyncio.wait_for(frames_for(face, 60.0), 8)
+        assert face.is_lost
+
+    held(talk, avatar, reconnect=True, give_up_s=0.5)
+
+
 def test_a_prompt_of_before_a_loss_holds_after_it() -> None:
     """The face would fall back to what the talk began with."""
 

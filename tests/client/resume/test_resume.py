@@ -4,15 +4,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from live_avatar_client import AvatarError, Session, resume
+from live_avatar_client import AvatarError, Session, exchange, resume
 from live_avatar_client.ledger import Ledger
 from live_avatar_client.protocol import Block, UnavailableError
-from live_avatar_client.resume import Tries, refusal
+from live_avatar_client.resume import GIVE_UP_S, Tries, refusal
 from tests.client.test_session import BLOCK, _no_client_thread_survives, silence
 from tests.support.fake_avatar_server import FakeAvatar, serving
 
@@ -102,7 +103,7 @@ def test_what_another_try_would_not_mend_is_an_error_at_once(is_asked: bool) -> 
 
 def test_tries_end_and_say_so(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """A full server would be asked for ever, in silence."""
-    monkeypatch.setattr(resume, "GIVE_UP_S", 0.5)
+    monkeypatch.setattr(exchange, "Tries", partial(Tries, 0.5))
     avatar = FakeAvatar(refuses_start=FULL)
     with (
         serving(avatar) as url,
@@ -117,7 +118,7 @@ def test_tries_end_and_say_so(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> N
 
 def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader would wait for ever."""
-    monkeypatch.setattr(resume, "GIVE_UP_S", 0.5)
+    monkeypatch.setattr(exchange, "Tries", partial(Tries, 0.5))
 
     def speech() -> Iterator[np.ndarray]:
         yield silence(BLOCK)
@@ -169,8 +170,8 @@ def test_waits_grow_and_a_block_begins_anew() -> None:
     tries, lost = Tries(), refusal(FULL)
     waits = [tries.wait_s(lost, 4, 0.1 * number) or 0.0 for number in range(8)]
     assert waits[0] <= 0.1 < waits[3] < waits[5] <= 2.0
-    assert tries.wait_s(lost, 4, resume.GIVE_UP_S + 1) is None
-    assert (tries.wait_s(lost, 5, resume.GIVE_UP_S + 1) or 9.0) <= 0.1
+    assert tries.wait_s(lost, 4, GIVE_UP_S + 1) is None
+    assert (tries.wait_s(lost, 5, GIVE_UP_S + 1) or 9.0) <= 0.1
 
 
 def test_words_tell_what_passes() -> None:

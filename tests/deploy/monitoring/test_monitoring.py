@@ -30,6 +30,8 @@ def shown(serving: ModuleType, avatar: AvatarOrchestrator) -> set[str]:  # noqa:
     metrics.Metrics("live_avatar", avatar, None)
     drift = importlib.import_module("pipeline.triton.drift_metrics")
     drift.DriftMetrics("live_avatar", avatar, Distances(1.0, 1.0, 1.0))
+    live = importlib.import_module("pipeline.triton.live_metrics")
+    live.LiveMetrics("live_avatar", avatar)
     metrics.CacheSize("vae_decoder", SimpleNamespace(cache_bytes=0))
     page = Healing().exposed({}, "")
     return {*MetricFamily.all, *re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)}

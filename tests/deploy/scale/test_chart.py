@@ -20,7 +20,11 @@ from tests.deploy.scale.rendering import CHART, MANIFESTS, render
 VERSIONS = ("1.30", "1.37")
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 BUCKET = {"repository": {"kind": "objectStorage"}}
-PLAIN = {"autoscaling": {"enabled": False}, "networkPolicy": {"enabled": False}}
+PLAIN = {
+    "autoscaling": {"enabled": False},
+    "networkPolicy": {"enabled": False},
+    "envoy": {"serviceType": "LoadBalancer"},
+}
 FEW = {"servers": {"gpus": 0, "nodeSelector": None, "tolerations": None}}
 
 
@@ -162,6 +166,7 @@ def test_clients_reach_envoy_and_only_envoy_reaches_the_servers() -> None:
         (("servers", "place"), 2),
         (("repository", "kind"), "disk"),
         (("envoy", "port"), 80),
+        (("envoy", "clients"), {"callsPerSecond": 0}),
         (("autoscaling", "prometheus"), "prometheus:9090"),
     ],
 )
@@ -182,6 +187,13 @@ def test_every_value_has_its_word() -> None:
         assert set(section) <= set(schema[name]["properties"]), name
 
 
+def test_a_client_keeps_its_address_on_the_way_to_the_proxy() -> None:
+    """A node's address would stand for all clients, and they would share one limit."""
+    service = only("Service", PLAIN, end="live-avatar")["spec"]
+    assert (service["type"], service["externalTrafficPolicy"]) == ("LoadBalancer", "Local")
+    assert "externalTrafficPolicy" not in only("Service", end="live-avatar")["spec"]
+
+
 def test_envoy_takes_the_configuration(tmp_path: Path) -> None:
     """The proxy would not start, and with it nobody could connect."""
     for name, configuration in (
@@ -200,7 +212,7 @@ def test_envoy_takes_the_configuration(tmp_path: Path) -> None:
 def test_envoy_lets_a_session_last() -> None:
     """A limit of 15 seconds is the proxy's own choice where none is given."""
     (listener,) = chart_configuration()["static_resources"]["listeners"]
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
     assert (manager["stream_idle_timeout"], manager["request_timeout"]) == ("0s", "0s")
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
     calls = [route for route in routes if "route" in route]

@@ -42,7 +42,7 @@ class PushedStage(Stage):
         latent = super().step(session, block, *args, **tensors)
         state = self.sessions[session]
         for step in state.steps:
-            self._push(step, block, block - state.ring_start)
+            self._push(step, block, block - int(state.ring_start[0]))
         return latent
 
     def _push(self, step: StepSession, block: int, in_ring: int) -> None:

@@ -34,8 +34,10 @@ def stream(
     dies: tuple[str, int] | None = None,
     blocks: int | None = None,
     length: int = NUM_BLOCKS,
+    degraded: range = range(0),
 ) -> tuple[list[Array], list[Array], MortalCalls]:
-    """Latents and frames of a session, one of whose models dies at a tick."""
+    """Latents and frames of a session, one of whose models dies at a tick; some of its blocks are
+    `degraded`."""
     assert isinstance(executor.calls, LocalCalls)
     config, mortal = executor.config, MortalCalls(executor.calls)
     kept = keep_blocks(exact_blocks(config, 2) if blocks is None else blocks)
@@ -43,6 +45,7 @@ def stream(
     mortal.at = dies
     replayed = AvatarExecutor(config, STAGES, DEMO, ReplayedCalls(mortal, keeps), sends_sink=True)
     avatar = AvatarOrchestrator(config, replayed, max_sessions=1, idle_timeout_s=60)
+    avatar.leaves_out_step = lambda _, block: block in degraded  # type: ignore[method-assign]
     speech = (0.1 * np.random.default_rng(0).standard_normal(length * 7680)).astype(np.float32)
     reply = FakeReply()
     opening = AvatarRequest(
@@ -107,6 +110,23 @@ def test_frames_after_a_death_are_those_of_an_undisturbed_run(
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("degraded", "tick", "length"),
+    [(range(4, 8), 6, 11), pytest.param(range(2, 4), 42, 45, marks=pytest.mark.slow)],
+)
+def test_a_step_that_was_left_out_is_left_out_of_a_replay(
+    executor: AvatarExecutor, degraded: range, tick: int, length: int
+) -> None:
+    """The step's ring would hold other blocks than before, in other slots. With tick 42 the blocks
+    that were degraded are kept no more."""
+    wanted, _, _ = stream(executor, length=length, degraded=degraded)
+    dies = (STAGES[1], tick)
+    latents, _, mortal = stream(executor, length=length, degraded=degraded, dies=dies)
+    assert len(mortal.reopened) == 1
+    for one, other in zip(latents, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.slow
 def test_fewer_blocks_are_nearly_as_good(
     executor: AvatarExecutor, undisturbed: Mapping[int, Any]
@@ -129,7 +149,7 @@ def test_a_session_that_was_re_anchored_comes_back_as_it_was(
     block that says so is among those kept, or not any more."""
 
     def begins(_: AvatarSession, block: int) -> Array | None:
-        return np.array([block]) if block == re_anchored else None
+        return np.full(4, block) if block == re_anchored else None
 
     monkeypatch.setattr(AvatarSession, "take_ring_start", begins)
     wanted, _, _ = stream(executor, length=dies + 3)

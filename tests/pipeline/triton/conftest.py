@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 START, END = 1, 2
-SERVED = ("calls", "reply", "log", "metrics", "drift_metrics", "models", "avatar")
+SERVED = ("calls", "reply", "log", "metrics", "drift_metrics", "live_metrics", "models", "avatar")
 CPU, GPU = 0, 2
 
 

@@ -114,7 +114,7 @@ def test_replays_and_their_memory_are_shown(serving: ModuleType) -> None:
     shown = metrics.Metrics("live_avatar", avatar, replayed)
     replayed.open(1, {"dit_stage_0": {"motion": np.zeros(3, np.float32)}})
     for tick in range(4):
-        replayed.step("dit_stage_0", 1, tick, {"block": np.zeros(1, np.int64)})
+        replayed.step("dit_stage_0", 1, tick, {"block": np.array([tick])})
     replayed.replays["dit_stage_0"] += 2
     shown.update()
     assert value("replay_bytes") == 12 + 2 * 8
@@ -179,3 +179,19 @@ def test_the_worst_session_is_shown_and_how_many_have_drifted(
     shown.update()
     assert value("drift", distance="identity") == 0
     assert value("drifts_total") == 3
+
+
+def test_degraded_sessions_and_onsets_are_shown(
+    serving: ModuleType, avatar: AvatarOrchestrator
+) -> None:
+    """A face that is a little worse, or slow to answer, would be nobody's business."""
+    shown = importlib.import_module("pipeline.triton.live_metrics").LiveMetrics(
+        "live_avatar", avatar
+    )
+    assert submit(avatar, 1, start=True).wait() == ""
+    avatar.sessions[1].is_degraded, avatar.counts.degrades = True, 3
+    avatar.counts.onsets_s.extend([0.2, 0.3])
+    shown.update()
+    shown.update()
+    assert (value("degraded_sessions"), value("degrades_total")) == (1, 3)
+    assert observed("onset_seconds") == [0.2, 0.3]

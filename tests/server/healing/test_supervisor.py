@@ -115,6 +115,27 @@ def test_a_session_that_meets_a_dead_model_starts_a_little_later(
     until(supervisor, True, 20)
 
 
+def test_stages_that_die_together_are_loaded_together_and_once(
+    server: LocalServer, supervisor: Supervisor
+) -> None:
+    """Sessions would wait for one after the other, and for processes that are only asked what
+    their configuration leaves out."""
+    stages, before = ("dit_stage_0", "dit_stage_1"), set(server.stub_pids())
+    for stage in stages:
+        os.kill(pid_of(server, stage), signal.SIGKILL)
+    until(supervisor, False, 2)
+    came: set[int] = set()
+    were_loading_together = False
+    while words := supervisor.why_not_ready():
+        new = set(server.stub_pids()) - before
+        came |= new
+        were_loading_together |= len(new) == 2 and all(stage in words for stage in stages)
+        time.sleep(0.02)
+    assert were_loading_together
+    assert len(came) == 2
+    assert is_served(server)
+
+
 @pytest.mark.slow
 def test_a_process_that_dies_as_soon_as_it_is_back_is_brought_back_again(
     server: LocalServer, supervisor: Supervisor

@@ -11,7 +11,7 @@ import pytest
 from deploy.server.local import LocalServer
 from live_avatar_client import AvatarError, LiveFrame, LiveSession, Session, read_audio
 from live_avatar_client.live.exchange import LiveExchange
-from live_avatar_client.live.plan import Order
+from live_avatar_client.live.orders import Order
 from live_avatar_client.live.speech import as_int16
 from live_avatar_client.live.statistics import LiveStatistics
 

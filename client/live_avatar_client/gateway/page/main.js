@@ -13,6 +13,7 @@ const CAPTION_MS = 6000;
 const WORDS = {
   choosing: "Choose a face", connecting: "Connecting", queued: "Waiting", idle: "Ready",
   listening: "Listening", speaking: "Speaking", ended: "Ended",
+  away: "The server is away, this goes on when it is back",
 };
 
 const $ = (id) => document.getElementById(id);
@@ -54,7 +55,7 @@ async function lookAround() {
 function setPhase(phase, words = WORDS[phase]) {
   document.body.dataset.phase = phase;
   if ($("status").textContent !== words) $("status").textContent = words;
-  const live = ["idle", "listening", "speaking"].includes(phase);
+  const live = ["idle", "listening", "speaking", "away"].includes(phase);
   $("choosing").hidden = live || phase === "connecting" || phase === "queued";
   $("controls").hidden = $("choosing").hidden === false;
   for (const control of $("controls").querySelectorAll("button, input")) control.disabled = !live && control.id !== "end";
