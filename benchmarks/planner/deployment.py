@@ -20,7 +20,8 @@ BLOCKS = 60
 """Of a simulated session. Caches are full after four, the sink is filled anew before the fifth."""
 SETTLED = 12
 """Blocks that are left out where the steady state is meant."""
-MOST_SESSIONS = 64
+MOST_SESSIONS = 16
+"""Of one server: more are not looked for."""
 VISIT_S = 2.0e-3
 """What a model spends on a block beside its work: a request taken, an answer given. Measured with
 models that sleep, 1.3 to 3.5 ms on two busy cores (docs/metrics.md)."""
@@ -169,13 +170,14 @@ def device_work_s(stations: Sequence[Station]) -> dict[int, float]:
 
 
 def sessions_in_time(stations: Sequence[Station], block_s: float, buffer_s: float) -> int:
-    """The most sessions of which no block is late once they have settled."""
-    most = min(int(block_s / max(device_work_s(stations).values())), MOST_SESSIONS)
-    for sessions in range(1, most + 1):
+    """The most sessions of which no block is late once they have settled, up to MOST_SESSIONS."""
+
+    def is_in_time(sessions: int) -> bool:
         run = simulate(stations, in_time(sessions, BLOCKS, block_s))
-        if run.late_ratio(buffer_s, block_s, SETTLED) > 0:
-            return sessions - 1
-    return most
+        return run.late_ratio(buffer_s, block_s, SETTLED) == 0
+
+    most = min(int(block_s / max(device_work_s(stations).values())), MOST_SESSIONS)
+    return next((sessions for sessions in range(most, 0, -1) if is_in_time(sessions)), 0)
 
 
 def changes(deployment: Deployment, software: dict[str, Efficiency]) -> dict[str, Deployment]:
