@@ -18,6 +18,7 @@ from export.checks.estimate import step_flop
 from networks.presets import PRESETS
 
 pytestmark = pytest.mark.long  # the released size is counted once
+PAGE = Path(__file__).parents[4] / "docs" / "metrics.md"
 H100, LARGE = gpu_named("H100"), PRESETS["14b"]
 
 
@@ -63,6 +64,15 @@ def test_points_left_out_are_as_near_as_the_documentation_says() -> None:
     hopper = [error for name, error in errors.items() if name.endswith("H100")]
     assert len(hopper) == 7
     assert max(map(abs, hopper)) < 0.16
+
+
+def test_the_page_tells_every_error_that_is_left_out() -> None:
+    """The table of docs/metrics.md, to a per cent."""
+    rows = [line.split("|")[1:-1] for line in PAGE.read_text().splitlines() if "%" in line]
+    told = [row[3].strip(" *").replace("−", "-") for row in rows if len(row) == 4]
+    errors = [float(text.rstrip(" %")) for text in told]
+    found = [100 * point.error() for point in left_out()]
+    assert sorted(errors) == pytest.approx(sorted(found), abs=0.51)
 
 
 def test_no_point_is_both_fitted_and_left_out() -> None:
