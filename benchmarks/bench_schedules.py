@@ -40,6 +40,7 @@ from benchmarks.report import machine, table
 from benchmarks.schedule_streams import STEADY, Avatar, Streams, every_schedule
 from benchmarks.schedule_workers import (
     FILLED,
+    NUM_STATIONS,
     computing,
     ideal,
     measured,
@@ -113,11 +114,11 @@ def measure_workers(
     compute = partial(computing, avatar, stages)
     with compute(NEW_SESSION) as stations:
         alone = station_times(stations, FILLED + 2 * blocks)
-    cores = int(machine()["cores"])
+    cores, run = int(machine()["cores"]), FILLED + blocks + NUM_STATIONS
     both = {
-        "compute": (measured(compute, FILLED + blocks, repetitions), alone, cores),
+        "compute": (measured(compute, run, repetitions), alone, cores),
         "sleep": (
-            measured(lambda _: nullcontext(sleepers(sleep_s)), FILLED + blocks, repetitions),
+            measured(lambda _: nullcontext(sleepers(sleep_s)), run, repetitions),
             [sleep_s] * len(alone),
             None,
         ),

@@ -70,19 +70,19 @@ def lockstep(groups: Sequence[Sequence[Visit]], blocks: int) -> list[float]:
 
 
 def forcing(groups: Sequence[Sequence[Visit]], blocks: int) -> list[float]:
-    """As `sequential`, with a worker for each group that takes what its queue has."""
-    queues: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(len(groups) + 1)]
+    """As `sequential`, with a worker for each group that takes what its queue has. A queue holds
+    one block, as on the server: else a worker that was held up would race through many later."""
+    queues: list[queue.Queue[Any]] = [queue.Queue(maxsize=1) for _ in groups[1:]]
     ends: list[float] = []
-    for _ in range(blocks):
-        queues[0].put(None)
 
     def work(number: int) -> None:
         for block in range(blocks):
-            made = queues[number].get()
+            made = queues[number - 1].get() if number else None
             for station in groups[number]:
                 made = station(block, made)
-            queues[number + 1].put(made)
-            if number == len(groups) - 1:
+            if number < len(queues):
+                queues[number].put(made)
+            else:
                 ends.append(time.perf_counter())
 
     _together(work, len(groups))
@@ -124,8 +124,10 @@ def ideal(times_s: Sequence[float], workers: int, cores: int | None = None) -> f
 
 
 def period_s(ends: Sequence[float]) -> float:
-    """Median interval of blocks in the steady state."""
-    return float(np.median(np.diff(ends[FILLED:])))
+    """Mean interval of blocks while every worker has one: without those of the start and the end,
+    when the others have the cores to themselves."""
+    steady = ends[FILLED:-NUM_STATIONS]
+    return (steady[-1] - steady[0]) / (len(steady) - 1)
 
 
 def sleepers(sleep_s: float) -> list[Visit]:

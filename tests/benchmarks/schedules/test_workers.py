@@ -64,5 +64,5 @@ def test_the_ideal_is_what_the_slowest_worker_allows() -> None:
 def test_forcing_sleepers_take_the_slowest_and_one_worker_the_sum() -> None:
     """Without forcing the stages would wait for each other; the sleep is long beside the noise."""
     both = WAYS["sequential, 1"], WAYS["timestep forcing, 5"]
-    alone, forced = (period_s(run(sleepers(0.02), 14)) for run in both)
+    alone, forced = (period_s(run(sleepers(0.02), 18)) for run in both)
     assert alone / forced > 3
