@@ -1,8 +1,8 @@
 """How fast is the whole path, from the client's audio to the client's frames?
 
 The demo preset behind the real server on this machine, over gRPC: time to the first frame of a
-cold session (image, prompt and audio sent at once), then frames per second with audio sent as fast
-as the server takes it, then lateness with audio paced as a microphone paces it.
+new session on a warm server (image, prompt and audio sent at once), then frames per second with
+audio sent as fast as the server takes it, then lateness with audio paced as a microphone paces it.
 
     python -m benchmarks.bench_demo
     python -m benchmarks.bench_demo --against OTHER --rounds 7
@@ -30,7 +30,7 @@ from live_avatar_client import AvatarError, Session, read_audio
 from live_avatar_client.protocol import FPS, SAMPLE_RATE, Block
 from pipeline.engines.base import Array
 
-COLD_SESSIONS, LIVE_S = 5, 10.0
+NEW_SESSIONS, LIVE_S = 5, 10.0
 FIGURES = ("ttff_ms", "fps", "cpu_ms_per_block", "peak_rss_mb")
 
 
@@ -90,7 +90,7 @@ def measure(repository: Path, image: Path, audio: Array, seconds: float) -> dict
     with LocalServer(repository, log_dir=Path("build/bench_demo_log")) as server:
         run(server.grpc_url, image, looped(audio, 2))
         ttff = []
-        for _ in range(COLD_SESSIONS):
+        for _ in range(NEW_SESSIONS):
             began, blocks = run(server.grpc_url, image, looped(audio, 1))
             ttff.append(1e3 * (blocks[0].received_s - began))
         used = cpu_ms(server)

@@ -9,11 +9,17 @@ matter to the clock.
 
     python -m benchmarks.bench_schedules
 
+Then the same avatar on 1 to 5 workers, of one thread each: sequential, in lockstep, and by timestep
+forcing, with the decoder as the fifth station; and stations that sleep in place of those that
+compute. The speed-up over sequential stands beside the ideal: what the stations' own times allow,
+and for those that compute, what the cores do.
+
 Schedules take turns, so that all of them meet whatever else the machine does. Frames per second are
 those of denoising alone, in the steady state: the decoder costs all of them the same. Time to the
 first frame is from the open session to the first decoded block. The last line is one JSON object:
 per schedule the median, and over repetitions the lowest and highest median, of fps and ttff_ms;
-cpu_ms_per_block, gflop_per_block, gflop_per_cpu_s.
+cpu_ms_per_block, gflop_per_block, gflop_per_cpu_s; per way and number of workers ms_per_block,
+speed_up and ideal.
 """
 
 import json
@@ -21,6 +27,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +37,17 @@ import torch
 import typer
 
 from benchmarks.report import machine, table
-from benchmarks.schedule_streams import STEADY, Streams, every_schedule
+from benchmarks.schedule_streams import STEADY, Avatar, Streams, every_schedule
+from benchmarks.schedule_workers import (
+    FILLED,
+    NUM_STATIONS,
+    computing,
+    ideal,
+    measured,
+    sleepers,
+    station_times,
+)
+from pipeline.avatar.stage import Stage
 from pipeline.engines.base import Array
 
 STEADY_SESSION, NEW_SESSION = 1, 2
@@ -63,19 +81,70 @@ def spread(name: str, values: Sequence[float]) -> dict[str, float]:
     return {key: round(value, 1) for key, value in found.items()}
 
 
+def workers(
+    kind: str,
+    found: dict[tuple[str, int], list[float]],
+    times_s: Sequence[float],
+    cores: int | None,
+) -> list[dict[str, object]]:
+    """Print the table of one kind of stations; the same for the JSON. `times_s` of the stations."""
+    base = float(np.median(found["sequential", 1]))
+    rows, report = [], []
+    for (name, count), seconds in found.items():
+        ms = spread("ms_per_block", [1e3 * s for s in seconds])
+        speed_up, best = base / float(np.median(seconds)), ideal(times_s, count, cores)
+        best = 1.0 if name == "sequential" else best
+        figures = {"speed_up": round(speed_up, 3), "ideal": round(best, 3)}
+        report.append({"schedule": name, "workers": count, **ms, **figures})
+        rows.append([name, count, "{:g} ({:g}–{:g})".format(*ms.values()), *figures.values()])
+    alone = ", ".join(f"{1e3 * t:.1f}" for t in times_s)
+    print(f"\nstations that {kind}: {alone} ms each")
+    print(table(["schedule", "workers", "ms/block", "speed-up", "ideal"], rows))
+    return report
+
+
+def measure_workers(
+    avatar: Avatar, graphs: Path, blocks: int, repetitions: int, sleep_s: float
+) -> dict[str, list[dict[str, object]]]:
+    """Of stations that compute, and of those that sleep."""
+    print("workers …", file=sys.stderr)
+    stages = [Stage(graphs, [step]) for step in range(avatar.config.num_steps)]
+    for stage in stages:
+        stage.warm_up()
+    compute = partial(computing, avatar, stages)
+    with compute(NEW_SESSION) as stations:
+        alone = station_times(stations, FILLED + 2 * blocks)
+    cores, run = int(machine()["cores"]), FILLED + blocks + NUM_STATIONS
+    both = {
+        "compute": (measured(compute, run, repetitions), alone, cores),
+        "sleep": (
+            measured(lambda _: nullcontext(sleepers(sleep_s)), run, repetitions),
+            [sleep_s] * len(alone),
+            None,
+        ),
+    }
+    return {kind: workers(kind, *found) for kind, found in both.items()}
+
+
 def main(
     blocks: Annotated[int, typer.Option(help="per schedule and repetition")] = 10,
     repetitions: int = 7,
+    sleep_ms: Annotated[float, typer.Option(help="of the stations that sleep")] = 50.0,
 ) -> None:
-    """What does a schedule cost on one device?"""
+    """What does a schedule cost on one device, and what do workers bring?"""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         streams = every_schedule(STEADY + blocks * repetitions + 8, Path(folder))
-        measure(streams, blocks, repetitions)
+        report = measure(streams, blocks, repetitions)
+        (avatar,) = (s for s in streams if isinstance(s, Avatar))
+        of_workers = measure_workers(
+            avatar, Path(folder), blocks, min(repetitions, 3), sleep_ms / 1e3
+        )
+    print(json.dumps(report | {"workers": of_workers}))
 
 
-def measure(compared: list[Streams], blocks: int, repetitions: int) -> None:
-    """Print the table and, as the last line, the JSON."""
+def measure(compared: list[Streams], blocks: int, repetitions: int) -> dict[str, object]:
+    """Print the table of what one device does; the same for the JSON."""
     steady = {}
     for streams in compared:
         print(f"{streams.name}: filling caches …", file=sys.stderr)
@@ -105,7 +174,7 @@ def measure(compared: list[Streams], blocks: int, repetitions: int) -> None:
         rows.append([streams.name, *cells, *work.values()])
     head = ["schedule", "frames/s", "first frame ms", "CPU ms/block", "GFLOP/block", "GFLOP/CPU s"]
     print(table(head, rows))
-    print(json.dumps(report))
+    return report
 
 
 if __name__ == "__main__":

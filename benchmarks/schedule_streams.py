@@ -128,11 +128,15 @@ class Avatar(Streams):
         self.flops = c.num_steps * pass_flops(c, c.tokens_per_block, c.cache_len)
 
     def open(self, session: int) -> Iterator[Array]:
-        given = silent_conditions(self.config, 1)
-        reference, motion, text = (x.numpy() for x in (given.reference, given.motion, given.text))
-        self.denoiser.open(session, reference, motion, text)
-        self.decoder.open(session, motion)
+        given = self.conditions()
+        self.denoiser.open(session, **given)
+        self.decoder.open(session, given["motion"])
         return self._latents(session)
+
+    def conditions(self) -> dict[str, Array]:
+        """Reference, motion and text of a session, all zeros."""
+        given = silent_conditions(self.config, 1)
+        return {name: getattr(given, name).numpy() for name in ("reference", "motion", "text")}
 
     def _latents(self, session: int) -> Iterator[Array]:
         c = self.config

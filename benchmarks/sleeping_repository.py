@@ -1,11 +1,13 @@
 """A model repository whose stages sleep: what remains is what the pipeline itself costs, hops,
 queues, copies, scheduling."""
 
+import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from export.repository.folders import copy_code
-from export.repository.pbtxt import with_parameter
+from export.repository.pbtxt import stage_names, with_parameter, with_steps
 from pipeline.config.avatar import PipelineConfig
 
 MODELS = Path(__file__).parents[1] / "model_repository"
@@ -26,9 +28,13 @@ CONFIG = PipelineConfig(
     recalibrate_block=4,
 )
 
-_SLEEPER = '''"""A stage that sleeps {sleep_s} s and returns its latent (decoder: as many bytes)."""
+SLEEP_FILE = "sleep_s"
+"""Beside a sleeper's model.py: its seconds, read whenever a session opens."""
+
+_SLEEPER = '''"""A stage that sleeps and returns its latent (decoder: as many bytes)."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -39,11 +45,14 @@ class Sleeper:
     cache_bytes = 0
 
     def open(self, session, **tensors):
-        pass
+        self.sleep_s = float(Path(__file__).with_name("{sleep_file}").read_text())
 
     def step(self, session, block, latent, **tensors):
-        time.sleep({sleep_s})
+        time.sleep(self.sleep_s)
         return {result}
+
+    def sink(self, session):
+        return np.zeros(1, np.uint8)
 
     def close(self, session):
         pass
@@ -114,26 +123,39 @@ instance_group [ {{ kind: KIND_CPU, count: 1 }} ]
 """
 
 
-def build(out: Path, sleep_s: float) -> Path:
-    """Write the repository to `out` (replaced) and return it."""
+def build(out: Path, sleep_s: float | Sequence[float]) -> Path:
+    """Write the repository to `out` (replaced) and return it. `sleep_s` is what every model sleeps,
+    or what the stages, one or more, and then the decoder do."""
     shutil.rmtree(out, ignore_errors=True)
+    times = list(sleep_s) if isinstance(sleep_s, Sequence) else [sleep_s] * (CONFIG.num_steps + 1)
+    config = dataclasses.replace(CONFIG, num_steps=len(times) - 1)
     frames = "np.zeros((12, 128, 128, 3), np.uint8)"
     motion = (1, CONFIG.latent_channels, CONFIG.motion_frames, *CONFIG.latent_shape[3:])
     tokens = {"audio_local": CONFIG.audio_local_shape, "audio_global": CONFIG.audio_global_shape}
-    stage = _SLEEPER.format(sleep_s=sleep_s, base="StageModel", result="latent")
+    stage = _SLEEPER.format(base="StageModel", result="latent", sleep_file=SLEEP_FILE)
+    decoder = _SLEEPER.format(base="DecoderModel", result=frames, sleep_file=SLEEP_FILE)
+    steps = [[step] for step in range(config.num_steps)]
     codes = {
-        **{f"dit_stage_{step}": stage for step in range(CONFIG.num_steps)},
-        "vae_decoder": _SLEEPER.format(sleep_s=sleep_s, base="DecoderModel", result=frames),
+        **dict.fromkeys(stage_names(steps), stage),
+        "vae_decoder": decoder,
         "live_avatar": (MODELS / "live_avatar" / "1" / "model.py").read_text(),
         "audio_tokens": _ENCODER.format(shapes=tokens),
         "conditioning": _ENCODER.format(shapes={"text": (1, 1, 1), "motion": motion}),
     }
     for name, code in codes.items():
-        version = _write(out / name, _config(name), code)
+        version = _write(out / name, with_steps(name, _config(name), steps), code)
         copy_code(MODELS.parent / "pipeline", version / "pipeline", without=())
-        CONFIG.save(version / "pipeline.json")
+        config.save(version / "pipeline.json")
         (version / "hashes.json").write_text("{}")  # no graphs, no weights
+    set_times(out, times)
     return out
+
+
+def set_times(repository: Path, sleep_s: Sequence[float]) -> None:
+    """What the stages and then the decoder sleep in sessions that open from now on."""
+    stages = [f"dit_stage_{stage}" for stage in range(len(sleep_s) - 1)]
+    for model, seconds in zip([*stages, "vae_decoder"], sleep_s, strict=True):
+        (repository / model / "1" / SLEEP_FILE).write_text(str(seconds))
 
 
 def add_hop(out: Path, rounds: int) -> None:

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 import pipeline.pictures.reference as picture_module
+from benchmarks.planner.video_size import fit_size
 from pipeline.pictures.decoding import decode_picture
 from pipeline.pictures.reference import check_rgb, fit_picture, fit_short_side
 from tests.golden.fixtures import manifest, needs_golden
-from tests.pipeline.pictures.video_size import fit_size
 
 
 def pixels(height: int, width: int, channels: int = 3) -> np.ndarray:

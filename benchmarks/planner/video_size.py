@@ -1,4 +1,5 @@
-"""The release's rule of video sizes. No deployment asks for it: each has one size."""
+"""The release's rule of video sizes: from a picture and a budget of pixels. No server asks for it,
+for each deployment has one size."""
 
 import math
 
