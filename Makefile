@@ -19,6 +19,8 @@ GPUS ?=
 STEPS ?=
 THREADS ?=
 LIVE ?=
+POSE ?=
+ACTORS ?= 1
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
 GPU_MEMORY_GB ?= 80
@@ -32,7 +34,7 @@ RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 # A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
 SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT TRACE_URL GATEWAY_PORT PORTRAIT SPEECH OUT REPOSITORY \
-	ARTIFACTS HOURS BACKEND GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
+	ARTIFACTS HOURS BACKEND ACTORS GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
 	DTYPE EXPORTED RELEASED TLS_CERT TLS_KEY TLS_CA GRPC_ADDRESS
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
 setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
@@ -40,8 +42,8 @@ $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
 export $(SETTINGS)
 
 ASSEMBLE_cpu = export.repository.assemble --steps "$$STEPS" $(if $(THREADS),--threads "$$THREADS") $(if $(LIVE),--live) \
-	--artifacts $$ARTIFACTS
-FOLDED := $(if $(GPUS),--gpus "$$GPUS")
+	$(if $(POSE),--pose) --artifacts $$ARTIFACTS
+FOLDED := $(if $(GPUS),--gpus "$$GPUS") $(if $(POSE),--pose)
 ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.repository.deployment \
 	$(FOLDED) --sessions "$$SESSIONS" --engines "$$ENGINES" --artifacts "$$ARTIFACTS"
 
@@ -81,7 +83,7 @@ setup-dev: settings  ## make .venv with tests, linters, torch and ONNX export to
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; POSE=1: with pose videos; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(SERVER) serves --repository "$$REPOSITORY" || $(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
 serve: none fetch repository  ## start the server in the background; returns when it is ready; TLS_CERT= TLS_KEY= TLS_CA= GRPC_ADDRESS=0.0.0.0: for others; TRACE_URL=http://HOST:4318/v1/traces: traces
@@ -191,8 +193,8 @@ compiler: setup-dev
 compile-check: compiler  ## build the graphs with TensorRT-RTX, without a GPU
 	@$(RUN) -m export.checks.compile
 
-gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1
-	@$(RUN) -m export.checks.estimate --preset "$$PRESET" --precision "$$PRECISION" $(FOLDED) \
+gpu-plan: setup-dev  ## memory of each GPU: PRESET=14b PRECISION=fp8 GPUS=5 GPU_MEMORY_GB=80 SESSIONS=1 ACTORS=1 POSE=1
+	@$(RUN) -m export.checks.estimate --preset "$$PRESET" --actors "$$ACTORS" --precision "$$PRECISION" $(FOLDED) \
 		--gpu-memory-gb "$$GPU_MEMORY_GB" --sessions "$$SESSIONS"
 
 doctor: python  ## say what this machine has and lacks for a server, and how to fix it

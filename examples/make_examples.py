@@ -1,6 +1,7 @@
 """Draw the portraits and speak speech.flac, the inputs of the first run.
 
     python -m examples.make_examples portraits    # needs torch
+    python -m examples.make_examples pair         # of two portraits, with their masks
     python -m examples.make_examples speech       # needs espeak-ng on the PATH
 
 All results are committed; this script is for whoever wants other faces or another sentence. The
@@ -14,13 +15,16 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 FOLDER = Path(__file__).parent
 FACES = {"portrait": 13, "portrait_2": 10, "portrait_3": 25}
 """Files, and the seeds of their characters."""
 SIDE = 512
 """Of the file, in pixels."""
+
+PAIR = {"left": "portrait", "right": "portrait_3"}
+"""Who stands where in two.png."""
 
 TEXT = (
     "Hello! I am a drawing that has learned to talk. "
@@ -37,6 +41,20 @@ def portrait(seed: int) -> Image.Image:
 
     seen = clip(seed, 1, SIZE, "test", kind="silence").reference
     return Image.fromarray(seen).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def pair() -> dict[str, Image.Image]:
+    """Two portraits side by side, and a mask of each: light where he or she is."""
+    together = Image.new("RGB", (SIDE, SIDE))
+    drawn, half = {"two": together}, SIDE // 2
+    for place, (side, name) in enumerate(PAIR.items()):
+        with Image.open(FOLDER / f"{name}.png") as portrait:
+            cut = portrait.convert("RGB").crop((half // 2, 0, half // 2 + half, SIDE))
+        together.paste(cut, (half * place, 0))
+        mask = drawn[f"two_{side}"] = Image.new("L", (SIDE, SIDE))
+        box = half * place + half // 8, SIDE // 8, half * (place + 1) - half // 8, SIDE
+        ImageDraw.Draw(mask).rounded_rectangle(box, radius=half // 3, fill=255)
+    return drawn
 
 
 def speak() -> np.ndarray:
@@ -65,11 +83,14 @@ def write_flac(samples: np.ndarray, path: Path) -> None:
 
 def main() -> None:
     wanted = sys.argv[1:]
-    if not wanted or not {"portraits", "speech"}.issuperset(wanted):
+    if not wanted or not {"portraits", "pair", "speech"}.issuperset(wanted):
         sys.exit(__doc__)
     if "portraits" in wanted:
         for name, seed in FACES.items():
             portrait(seed).save(FOLDER / f"{name}.png", optimize=True)
+    if "pair" in wanted:
+        for name, picture in pair().items():
+            picture.save(FOLDER / f"{name}.png", optimize=True)
     if "speech" in wanted:
         write_flac(speak(), FOLDER / "speech.flac")
 

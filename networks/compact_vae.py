@@ -59,7 +59,9 @@ class Halve(CausalConv3d):
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         outputs, _, kernel, side, _ = self.weight.shape
-        x = windows(memory.extend(x), memory.batch, kernel, stride=2)
+        x = memory.extend(x)
+        x = x if memory.at_start else x[memory.batch :]  # frame 2j - 2 of the next j is the last
+        x = windows(x, memory.batch, kernel, stride=2)
         weight = self.weight.transpose(1, 2).reshape(outputs, -1, side, side)
         return F.conv2d(x, weight, self.bias, stride=(side + 1) // 2, padding=side // 2)
 
@@ -103,16 +105,18 @@ class CompactEncoder(nn.Module):
     def forward(self, patches: Tensor, memory: Memory, num_frames: int | None = None) -> Tensor:
         """`num_frames`: one frame that stands for so many; only its transient is computed."""
         batch, total = memory.batch, num_frames or patches.shape[0] // memory.batch
+        at_start = memory.at_start
         x, total = held(self.layers, self.stem(patches, batch), memory, total)
         x = self.head(F.silu(self.norm(x)), batch)
         mean, log_variance = x.chunk(2, dim=1)
-        return torch.cat([mean + self.linear(patches, total, batch), log_variance], dim=1)
+        linear = self.linear(patches, total, batch, at_start)
+        return torch.cat([mean + linear, log_variance], dim=1)
 
-    def linear(self, patches: Tensor, total: int, batch: int) -> Tensor:
-        """The shortcut, [t * B, C, h, w]; the first frame counts as four equal ones."""
+    def linear(self, patches: Tensor, total: int, batch: int, at_start: bool) -> Tensor:
+        """The shortcut, [t * B, C, h, w]; a stream's first frame counts as four equal ones."""
         x = F.pixel_unshuffle(patches, 2)
-        x = self.shortcut(torch.cat([x[:batch]] * (GROUP - 1) + [x]), batch, stride=GROUP)
-        return hold(x, total, total, batch)
+        x = torch.cat([x[:batch]] * (GROUP - 1) + [x]) if at_start else x
+        return hold(self.shortcut(x, batch, stride=GROUP), total, total, batch)
 
 
 class CompactDecoder(nn.Module):

@@ -2,8 +2,8 @@
 
 B batch   T frames   t latent frames, T = 1 + 4(t - 1)   C = z_dim   H W pixels   h w = H/8, W/8
 
-Encoder and decoder run over a whole clip at once; the decoder also goes block by block with its
-state as an explicit list of tensors. Both give the same frames.
+Encoder and decoder run over a whole clip at once; both also go block by block with their state as
+an explicit list of tensors. Either way gives the same latents and frames.
 """
 
 from abc import ABC, abstractmethod
@@ -127,6 +127,20 @@ class CausalVAE(nn.Module, ABC):
         """The posterior's mean, normalised; arguments as for `moments`."""
         mean, _ = self.moments(video, num_frames)
         return self.normalised(mean)
+
+    def encode_on(
+        self, video: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Encode frames [B, 3, T, H, W] that follow on `state`, T = 4n; at the start of a clip that
+        is None, and T = 1 + 4n. Latents [B, C, t, h, w] as of `encode`. Beside them the next state:
+        two input frames of each temporal convolution, one where time is halved."""
+        batch, first = video.shape[0], int(state is None)
+        if video.shape[2] % 4 != first:
+            wanted = "1 + a multiple of 4" if first else "a multiple of 4"
+            raise ValueError(f"VAE: {video.shape[2]} frames to encode, wanted {wanted}")
+        memory = Memory(batch, state)
+        mean, _ = self._encoded(frames_first(video), memory, None).chunk(2, dim=1)
+        return self.normalised(frames_third(mean, batch)), memory.next
 
     def normalised(self, latent: Tensor) -> Tensor:
         """Raw latents [B, C, t, h, w] with the training data's mean and deviation taken out."""

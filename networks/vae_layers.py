@@ -15,7 +15,8 @@ from torch import Tensor, nn
 class Memory:
     """What the causal convolutions of one pass saw before it, in the order of their calls. `past`
     holds two input frames `[2 * B, C, H, W]` per convolution, None at the start of a stream, where
-    history is zero; `next` the same for the pass that follows."""
+    history is zero; `next` the same for the pass that follows. Where time is halved one frame is
+    held, `[B, C, H, W]`."""
 
     def __init__(self, batch: int, past: list[Tensor] | None = None) -> None:
         self.batch = batch
@@ -33,6 +34,12 @@ class Memory:
         x = torch.cat([x.new_zeros(rows, *x.shape[1:]) if past is None else past, x])
         self.next.append(x[-rows:])
         return x
+
+    def last(self, x: Tensor) -> Tensor | None:
+        """The frame [B, C, H, W] before `x`, None at the start of a stream; it holds that of x."""
+        past = None if self.past is None else self.past[len(self.next)]
+        self.next.append(x[-self.batch :])
+        return past
 
 
 class Conv3d(nn.Module):
@@ -153,9 +160,13 @@ class Downsample(Layer):
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         x = self.resample["1"](F.pad(x, (0, 1, 0, 1)))
-        if self.time_conv is None or x.shape[0] == memory.batch:
+        if self.time_conv is None:
             return x
-        # Output j > 0 sees frames 2j-2, 2j-1 and 2j; the first frame passes as it is.
+        # Output j > 0 sees frames 2j-2, 2j-1 and 2j; a stream's first frame passes as it is.
+        if (before := memory.last(x)) is not None:
+            return self.time_conv(torch.cat([before, x]), memory.batch, stride=2)
+        if x.shape[0] == memory.batch:
+            return x
         return torch.cat([x[: memory.batch], self.time_conv(x, memory.batch, stride=2)])
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from live_avatar_client.actors import side_by_side
     from live_avatar_client.live.frame import LiveFrame
     from live_avatar_client.live.session import LiveSession
     from live_avatar_client.live.threaded import ThreadedLiveSession
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from live_avatar_client.session import Session
     from live_avatar_client.sound.audio import read_audio
     from live_avatar_client.tls import Tls
+    from live_avatar_client.video.pose import read_pose
     from live_avatar_client.video.writer import VideoWriter
 
 __all__ = [
@@ -30,11 +32,15 @@ __all__ = [
     "VideoStream",
     "VideoWriter",
     "read_audio",
+    "read_pose",
+    "side_by_side",
 ]
 __version__ = "0.1.0"
 
 _HOMES = {
     "read_audio": "sound.audio",
+    "read_pose": "video.pose",
+    "side_by_side": "actors",
     "AvatarError": "protocol",
     "Block": "protocol",
     "LiveFrame": "live.frame",

@@ -1,13 +1,14 @@
 """What a caller hands to a session, checked and turned into the tensors of START and of audio."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from live_avatar_client.actors import Mask, actor_masks, joined
 from live_avatar_client.files import check_file, shown, words
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE, Array
 
@@ -28,12 +29,16 @@ def start_tensors(
     seed: int | None = None,
     options: Mapping[str, Any] | None = None,
     text: Array | None = None,
+    actors: Sequence[Mask] | None = None,
 ) -> dict[str, Array]:
     """The tensors of a START request; ValueError where an argument can't be one. `image`: encoded
-    bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim]."""
+    bytes, a path, or uint8 RGB [H, W, 3]. `text`: float32 [rows, text_dim]. `actors`: a mask of
+    each."""
     tensors = condition(prompt, text)
     if image is not None:
         tensors |= _image_tensor(image)
+    if actors is not None:
+        tensors["actor_masks"] = actor_masks(actors)
     if seed is not None:
         tensors["seed"] = integer("seed", seed)
     if options is not None:
@@ -52,9 +57,17 @@ def condition(prompt: str | None, text: Array | None) -> dict[str, Array]:
     return {} if prompt is None else {"prompt": _utf8(prompt)}
 
 
-def audio_tensors(audio: Array, *, whole: bool = False) -> Iterator[dict[str, Array]]:
-    """The audio of one or more requests: float32 or int16 mono, split unless `whole`."""
+def audio_tensors(
+    audio: Array | Sequence[Array], *, whole: bool = False, num_actors: int = 1
+) -> Iterator[dict[str, Array]]:
+    """The audio of one or more requests: float32 or int16 mono, of several actors a row for each
+    one; split unless `whole`."""
+    if isinstance(audio, list | tuple) and all(isinstance(part, np.ndarray) for part in audio):
+        audio = joined(audio)
     audio = np.asarray(audio)
+    if num_actors > 1 and audio.ndim == 2:
+        yield from _rows(audio, len(audio[0]) if whole else MAX_REQUEST_SAMPLES, num_actors)
+        return
     names = {np.dtype(np.float32): "audio", np.dtype(np.int16): "audio_int16"}
     if audio.dtype not in names or audio.ndim != 1:
         raise ValueError(
@@ -66,8 +79,22 @@ def audio_tensors(audio: Array, *, whole: bool = False) -> Iterator[dict[str, Ar
         yield {names[audio.dtype]: audio[begin : begin + step]}
 
 
+def _rows(audio: Array, step: int, num_actors: int) -> Iterator[dict[str, Array]]:
+    if len(audio) != num_actors or audio.dtype not in (np.float32, np.int16):
+        raise ValueError(
+            f"{MODEL}: audio is {audio.dtype} {list(audio.shape)}, expected float32 or int16 "
+            f"[{num_actors}, samples], a row for each actor"
+        )
+    rows = audio / np.float32(32768) if audio.dtype == np.int16 else audio
+    for begin in range(0, rows.shape[1], max(step, 1)):
+        yield {"actor_audio": rows[:, begin : begin + step]}
+
+
 def sound_of(tensors: Mapping[str, Array]) -> Array | None:
-    """The audio among a request's tensors, float32 or int16 [samples]."""
+    """The audio among a request's tensors, float32 or int16 [samples]; several actors' together."""
+    if (rows := tensors.get("actor_audio")) is not None:
+        mix: Array = rows.sum(axis=0).clip(-1, 1)
+        return mix
     return next((tensors[name] for name in AUDIO if name in tensors), None)
 
 

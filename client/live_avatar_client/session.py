@@ -1,17 +1,27 @@
 """A session with the avatar: audio goes up in requests, blocks of video come down meanwhile."""
 
 import functools
+import itertools
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from live_avatar_client.actors import Mask
 from live_avatar_client.exchange import Exchange
-from live_avatar_client.protocol import DEFAULT_URL, MODEL, Array, AvatarError, Block, Wire
+from live_avatar_client.protocol import (
+    DEFAULT_URL,
+    MODEL,
+    SAMPLES_PER_FRAME,
+    Array,
+    AvatarError,
+    Block,
+    Wire,
+)
 from live_avatar_client.requests import Image, audio_tensors, start_tensors
 from live_avatar_client.tls import Tls
 
@@ -30,7 +40,12 @@ class Session:
     silence of a server that owes an answer. `tls`: what a server with TLS is to be trusted by.
     `resume`: a session whose server is lost goes on with the first block that has not come, and one
     that finds no place tries again, for up to 30 s; the picture jumps once to that of `image`
-    (docs/scale.md). Not with the keywords of `send`.
+    (docs/scale.md). Not with the keywords of `send`, nor with several actors.
+
+    `actors`: a mask of each one who speaks, if there are several: pictures of one size and of the
+    shape of `image`, light where an actor is (bytes, a path, or bool or uint8 [H, W]). Audio then
+    has a row for each, [actors, samples]; `side_by_side` makes it of separate sounds. Audio
+    [samples] is the first one's, and the others are silent meanwhile.
 
     Raises ValueError for unfit arguments, AvatarError for what the server or the network did,
     RuntimeError for calls at the wrong moment.
@@ -45,6 +60,7 @@ class Session:
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
         text: Array | None = None,
+        actors: Sequence[Mask] | None = None,
         want_latent: bool = False,
         model: str = MODEL,
         idle: bool = True,
@@ -59,7 +75,10 @@ class Session:
                 f"max_ahead_s {max_ahead_s}, connect_timeout_s {connect_timeout_s}, timeout_s "
                 f"{timeout_s}: expected seconds above 0"
             )
-        self._start = start_tensors(image, prompt=prompt, seed=seed, options=options, text=text)
+        self._start = start_tensors(
+            image, prompt=prompt, seed=seed, options=options, text=text, actors=actors
+        )
+        self._num_actors = 1 if actors is None else len(actors)
         wire = Wire(model=model, want_latent=want_latent)
         wire.check(self._start)
         self._connect = functools.partial(
@@ -96,23 +115,31 @@ class Session:
 
     def send(
         self,
-        audio: Array | None = None,
+        audio: Array | Sequence[Array] | None = None,
         *,
+        pose: Array | None = None,
+        pose_latents: Array | None = None,
         noise: Array | None = None,
         audio_features: Array | None = None,
         sink_distance: Array | None = None,
     ) -> None:
         """Send mono 16 kHz audio, float32 in [-1, 1] or int16, any length; may wait for room.
 
+        `pose` uint8 RGB [n, H, W, 3] are the next frames that the video follows. They are on its
+        clock: send each before the sound of its frame, or with it.
+
         The keywords are for parity and experiments; they go out as one request with this audio:
         `noise` float32 [n, 16, F, h, w] and `sink_distance` int64 [n, steps] for the next n blocks
-        that the server begins, `audio_features` float32 [1, L+1, C, 12 n] in place of audio.
+        that the server begins, `audio_features` float32 [actors, L+1, C, 12 n] in place
+        of audio, `pose_latents` float32 [n, 16, F, h, w] of whole blocks in place of pose.
         """
         given = {"noise": noise, "audio_features": audio_features, "sink_distance": sink_distance}
+        given |= {"pose": pose, "pose_latents": pose_latents}
         extras = {name: array for name, array in given.items() if array is not None}
         if audio is None and not extras:
             raise ValueError("send needs audio, or audio_features in its place")
-        parts = [{}] if audio is None else audio_tensors(audio, whole=bool(extras))
+        actors, whole = self._num_actors, bool(extras)
+        parts = [{}] if audio is None else audio_tensors(audio, whole=whole, num_actors=actors)
         for part in parts:
             self._opened().send(extras | part, until_taken=False)
 
@@ -125,12 +152,18 @@ class Session:
         while (block := self._opened().take()) is not None:
             yield block
 
-    def stream(self, audio_chunks: Iterable[Array]) -> Iterator[Block]:
+    def stream(
+        self, audio_chunks: Iterable[Array], *, pose: Iterable[Array] | None = None
+    ) -> Iterator[Block]:
         """Feed the chunks from a background thread, finish, and yield the blocks meanwhile.
 
         What is not yet taken from this iterator counts as unanswered: a slow reader slows the
         feeding down. Leaving the loop early ends the session. An exception of `audio_chunks` is
         raised here, behind the blocks of the audio before it.
+
+        `pose`: frames uint8 RGB [H, W, 3] that the video follows, 25 to a second of the sound, such
+        as those of `read_pose`. They go up with the sound of their time; what is longer than the
+        sound is not sent, and where they end the video goes on without.
         """
         if not isinstance(audio_chunks, Iterable) or isinstance(audio_chunks, _NO_CHUNKS):
             raise ValueError(
@@ -138,7 +171,8 @@ class Session:
                 "read_audio(path) for a file, [samples] for samples"
             )
         exchange = self._opened()
-        given = (exchange, audio_chunks)
+        frames = None if pose is None else iter(pose)
+        given = (exchange, audio_chunks, self._num_actors, frames)
         feeder = threading.Thread(target=_feed, args=given, name="avatar-feeder", daemon=True)
         feeder.start()
         try:
@@ -159,11 +193,23 @@ class Session:
         return self._exchange
 
 
-def _feed(exchange: Exchange, audio_chunks: Iterable[Array]) -> None:
+def _feed(
+    exchange: Exchange,
+    audio_chunks: Iterable[Array],
+    num_actors: int,
+    pose: Iterator[Array] | None,
+) -> None:
     """Runs in the feeding thread; what goes wrong is raised where the blocks are taken."""
+    num_samples = num_frames = 0
     try:
         for chunk in audio_chunks:
-            for tensors in audio_tensors(chunk):
+            for tensors in audio_tensors(chunk, num_actors=num_actors):
+                if pose is not None:
+                    num_samples += next(iter(tensors.values())).shape[-1]
+                    due = -(-num_samples // SAMPLES_PER_FRAME) - num_frames
+                    frames = list(itertools.islice(pose, due))
+                    num_frames += len(frames)
+                    tensors |= {"pose": np.stack(frames)} if frames else {}
                 exchange.send(tensors, until_taken=True)
         exchange.finish()
     except BaseException as error:  # SystemExit, too: nobody else sees it in this thread

@@ -158,19 +158,22 @@ def _vae_sizes(preset: AnyPreset) -> Sizes:
     with torch.device("meta"):
         vae: VAE | CompactVAE = build_vae(preset.vae)
         state = sum(tensor.numel() for tensor in vae.decode(torch.zeros(first))[1]) * WIDE
+        still = torch.zeros(1, 3, 1, c.height, c.width)
+        pose_state = sum(tensor.numel() for tensor in vae.encode_on(still)[1]) * WIDE
     share = _shares(vae)
     pixels = c.frames_per_block * c.temporal_stride * c.height * c.width
     # Three frames side by side before the widest convolution, with its input and its result.
     scratch = 5 * preset.vae.dim * pixels * WIDE
     start = EngineSize(weights=share(lambda key: key.startswith("decoder.")), scratch=scratch)
+    encoder = EngineSize(weights=share(lambda key: key.startswith("encoder.")), scratch=scratch)
     frames = 3 * pixels + SINGLE * math.prod(c.latent_shape)
     return {
         "vae_decoder": dataclasses.replace(start, state=2 * state, binding=frames),
         "vae_decoder_warmup": start,
         "vae_decoder_first": start,
-        "vae_encoder": EngineSize(
-            weights=share(lambda key: key.startswith("encoder.")), scratch=scratch
-        ),
+        "vae_encoder": encoder,
+        "pose_encoder": dataclasses.replace(encoder, state=2 * pose_state, binding=frames),
+        "pose_encoder_start": encoder,
     }
 
 
@@ -216,23 +219,32 @@ def _wire(shapes: Shapes) -> int:
 
 
 def memory_of(
-    preset: AnyPreset, sizes: Sizes, gpus: int | None, capacity: int, flops: float
+    preset: AnyPreset,
+    sizes: Sizes,
+    gpus: int | None,
+    capacity: int,
+    flops: float,
+    *,
+    actors: int = 1,
+    pose: bool = False,
 ) -> list[GpuMemory]:
     """A row for each GPU, which does `flops` operations a second; `gpus` None is one for each step
-    and one for the VAE. How busy a GPU is with text to video is not known."""
+    and one for the VAE. `actors` of a session, and whether it has a pose video. How busy a GPU is
+    with text to video is not known."""
     if isinstance(preset, RollingPreset):
         return [rolling_memory(preset.stream, sizes, capacity)]
     c = preset.pipeline
     placement = place(c.num_steps, gpus or c.num_steps + 1)
-    step_share = step_flop(preset) / flops * c.fps / c.video_frames_per_block
-    return avatar_memory(placement, sizes, capacity, step_share)
+    step_share = step_flop(preset, actors) / flops * c.fps / c.video_frames_per_block
+    return avatar_memory(placement, sizes, capacity, step_share, pose=pose)
 
 
-def step_flop(preset: Preset) -> int:
+def step_flop(preset: Preset, actors: int = 1) -> int:
     """Floating-point operations of a denoising step on a full cache: matrix products and attention
-    to cache, prompt and audio."""
+    to cache, prompt and the audio of each actor."""
     c, d = preset.pipeline, preset.dit
-    products = d.num_layers * (6 * d.dim + 2 * d.ffn_dim) + len(d.inject_layers) * 2 * d.dim
+    products = d.num_layers * (6 * d.dim + 2 * d.ffn_dim)
+    products += actors * len(d.inject_layers) * 2 * d.dim
     attended = d.num_layers * (c.cache_len + c.text_len)
     return 2 * c.tokens_per_block * d.dim * (products + 2 * attended)
 
@@ -251,6 +263,8 @@ def main(
         bool,
         typer.Option(help=f"leave the weights of {', '.join(STREAMED)} in host memory"),
     ] = False,
+    actors: Annotated[int, typer.Option(help="of a session, each with a sound of his own")] = 1,
+    pose: Annotated[bool, typer.Option("--pose", help="sessions may have a pose video")] = False,
     size: Size = None,
 ) -> None:
     """Print the memory table; exit code 1 if the sessions do not fit."""
@@ -258,11 +272,15 @@ def main(
     is_rolling = isinstance(chosen, RollingPreset)
     if is_rolling and (gpus not in (None, 1) or stream_weights):
         raise ValueError(f"{preset} runs on 1 GPU, with its weights in its memory")
+    most = 1 if isinstance(chosen, RollingPreset) else chosen.pipeline.max_actors
+    if not 1 <= actors <= most or (is_rolling and pose):
+        raise ValueError(f"{actors} actors{' and a pose' * pose}, wanted 1..{most} for {preset}")
     sizes = sizes_of(chosen, precision)
     if stream_weights:
         sizes |= {name: dataclasses.replace(sizes[name], weights=0) for name in STREAMED}
     flops = 1e12 * (SUSTAINED[precision] if tflops is None else tflops)
-    rows = memory_of(chosen, sizes, gpus, int(gpu_memory_gb * 1e9), flops)
+    capacity = int(gpu_memory_gb * 1e9)
+    rows = memory_of(chosen, sizes, gpus, capacity, flops, actors=actors, pose=pose)
     typer.echo(format_table(rows))
     typer.echo(f"host memory to build: about {host_bytes(sizes) / 1e9:.0f} GB")
     check_fits(rows, sessions, LARGER_GPU if is_rolling else MAKES_ROOM)

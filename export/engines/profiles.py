@@ -42,7 +42,7 @@ def step_ranges(config: PipelineConfig) -> list[Ranges]:
     keys = (sink + config.tokens_per_block, config.cache_len, config.cache_len)
     step = {"frames": (frames,) * 3, "frame_tokens": (tokens,) * 3, "keys": keys}
     fill = {"frames": (1, 1, 1), "frame_tokens": (sink,) * 3, "keys": (sink,) * 3}
-    return [{"actors": (1, 1, 1), **step}, {"actors": (1, 1, 1), **fill}]
+    return [{"actors": (1, 1, config.max_actors), **step}, {"actors": (1, 1, 1), **fill}]
 
 
 def hull(profiles: Sequence[Ranges]) -> Ranges:
@@ -57,14 +57,14 @@ def axis_ranges(config: PipelineConfig) -> dict[str, Range]:
     """Name of a dynamic axis of the avatar's graphs -> its range.
 
     The window of samples grows while a stream is young, and is longest with a whole context, a
-    block and the look-ahead. The wire carries one speaker.
+    block and the look-ahead. Most sessions have one actor.
     """
     frame = config.samples_per_frame
     context = config.audio_context_frames + config.audio_lookahead_frames
     longest = frame * context + config.samples_per_block + HOP
     frames = config.video_frames_per_block
     return {
-        "actors": (1, 1, 1),
+        "actors": (1, 1, config.max_actors),
         "num_samples": (FIELD, longest, longest),
         "T": (1, frames, frames),
     }

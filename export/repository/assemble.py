@@ -26,7 +26,14 @@ from export.repository.catalogue import (
 )
 from export.repository.cores import num_cores, shared_out
 from export.repository.folders import Folder, write_repository, written
-from export.repository.pbtxt import is_stage, parse_steps, stage_names, with_parameter, with_steps
+from export.repository.pbtxt import (
+    is_stage,
+    parse_steps,
+    stage_names,
+    with_parameter,
+    with_pose,
+    with_steps,
+)
 from pipeline.identity.file_hashes import HASHES
 
 if TYPE_CHECKING:
@@ -45,6 +52,7 @@ def assemble(
     steps: str = "",
     threads: int = 1,
     live: bool = False,
+    pose: bool = False,
     deployment: "Deployment | None" = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
@@ -55,18 +63,19 @@ def assemble(
     steps: denoising steps of each stage as in `parse_steps`; stages beyond them are left out.
     threads: of each stage. live: of the decoder too, and they wait for each other awake, since
     one block is made at a time: `blocks_at_once` says so.
+    pose: with the encoder of pose videos; a deployment says so itself.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before.
     """
     given = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
-    names = _chosen(sources, deployment.models() if deployment else models, given)
+    names = _chosen(sources, deployment.models() if deployment else models, given, pose)
     placed: list[list[int]] = []  # a deployment has its own
     if deployment is None and any(map(is_stage, names)):
         names, placed = _placed(names, steps, folder_of(AVATAR.denoiser, given), models is None)
     folders = [
         deployment.folder(name, model, folder_of(model, given))
         if deployment
-        else _graphs_folder(name, model, folder_of(model, given), placed, threads, live)
+        else _graphs_folder(name, model, folder_of(model, given), placed, threads, live, pose)
         for name, model in names.items()
     ]
     for folder in given:
@@ -76,13 +85,18 @@ def assemble(
 
 
 def _chosen(
-    sources: Path, models: Sequence[str] | None, folders: Sequence[Path]
+    sources: Path, models: Sequence[str] | None, folders: Sequence[Path], pose: bool
 ) -> dict[str, Model]:
     """Name of every model to be assembled -> what the catalogue says of it."""
     there = sorted(path.parent.name for path in sources.glob("*/config.pbtxt"))
     present = {name: kind_of(name) for name in there}
     systems = [system_in(folder) for folder in folders]
-    theirs = [name for name, kind in present.items() if kind is None or system_of(kind) in systems]
+    served = {
+        name: kind
+        for name, kind in present.items()
+        if pose or kind is None or kind.role is not Role.POSE
+    }
+    theirs = [name for name, kind in served.items() if kind is None or system_of(kind) in systems]
     names = theirs if models is None else list(models)
     if not names:
         raise ValueError(f"no models: {sources} has no folder with a config.pbtxt")
@@ -120,13 +134,20 @@ def _placed(
 
 
 def _graphs_folder(
-    name: str, model: Model, artifacts: Path, steps: list[list[int]], threads: int, live: bool
+    name: str,
+    model: Model,
+    artifacts: Path,
+    steps: list[list[int]],
+    threads: int,
+    live: bool,
+    pose: bool,
 ) -> Folder:
     has_threads = is_stage(name) or (live and model.role is Role.DECODER)
     is_avatar = model.role is Role.PUBLIC and system_of(model) is AVATAR
 
     def config(text: str) -> str:
         text = with_steps(name, text, steps) if steps else text
+        text = with_pose(name, text) if pose else text
         if live and is_avatar:
             return with_parameter(text, "blocks_at_once", "1")
         if not has_threads or "num_threads" not in text:
@@ -184,6 +205,7 @@ def main() -> None:
         action="store_true",
         help="every stage with all cores: blocks come sooner, and fewer",
     )
+    parser.add_argument("--pose", action="store_true", help="with the encoder of pose videos")
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
     with written(given.out) as names:
@@ -200,6 +222,7 @@ def main() -> None:
             steps=steps,
             threads=threads or 1,
             live=given.live,
+            pose=given.pose,
         )
         if shares:
             print(shares, file=sys.stderr)

@@ -24,6 +24,8 @@ class Role(Enum):
     """Holds the KV caches of sessions; Python in a process of its own, on a GPU."""
     DECODER = "decoder"
     """Holds the decoder's state of sessions; likewise."""
+    POSE = "pose"
+    """Holds sessions' state at the encoder of pose videos; likewise, where it is asked for."""
     ENCODER = "encoder"
     """Holds nothing; a plan is run by Triton's own TensorRT backend, in the server's process."""
 
@@ -40,7 +42,7 @@ class Model:
 
     @property
     def holds_sessions(self) -> bool:
-        return self.role in (Role.PUBLIC, Role.DENOISER, Role.DECODER)
+        return self.role in (Role.PUBLIC, Role.DENOISER, Role.DECODER, Role.POSE)
 
     def files_in(self, artifacts: Path) -> list[str]:
         """Files of an export that it cannot do without, served on a CPU: graphs, the shards of
@@ -76,10 +78,21 @@ class System:
         return [model for model in self.models if model.role is Role.ENCODER]
 
     @property
+    def pose(self) -> list[Model]:
+        """What is there if pose videos are to be taken."""
+        return [model for model in self.models if model.role is Role.POSE]
+
+    @property
     def graphs(self) -> list[str]:
-        """Every graph, each once, the one that tells most of a deployment first."""
+        """Every graph that is always served, each once, the one that tells most of a deployment
+        first."""
         order = (self.denoiser, self.decoder, *self.encoders)
         return [graph for model in order for graph in model.graphs]
+
+    @property
+    def pose_graphs(self) -> list[str]:
+        """Those of `pose`."""
+        return [graph for model in self.pose for graph in model.graphs]
 
 
 AVATAR = System(
@@ -96,6 +109,7 @@ AVATAR = System(
             table="timesteps.safetensors",
         ),
         Model("vae_decoder", Role.DECODER, ("vae_decoder", "vae_decoder_warmup"), "vae"),
+        Model("pose_encoder", Role.POSE, ("pose_encoder", "pose_encoder_start"), "vae"),
         Model("vae_encoder", Role.ENCODER, ("vae_encoder",), "vae"),
         Model("audio_encoder", Role.ENCODER, ("audio_encoder",), "audio_encoder"),
         Model("audio_tokens", Role.ENCODER, ("audio_tokens",), "dit"),

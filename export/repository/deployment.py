@@ -15,7 +15,7 @@ from export.repository import memory as gpu_memory
 from export.repository.assemble import REPO, assemble, without_hashes
 from export.repository.catalogue import ROLLING, Model, Role, System, system_in
 from export.repository.folders import Folder, written
-from export.repository.pbtxt import stage_names, with_gpu, with_parameter, with_steps
+from export.repository.pbtxt import stage_names, with_gpu, with_parameter, with_pose, with_steps
 from export.repository.placement import Placement, place
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
@@ -37,6 +37,7 @@ class Deployment:
     sessions: int
     machine: Machine  # what the plans were built on
     memory: Sequence[gpu_memory.GpuMemory]  # a row for each GPU
+    pose: bool = False  # with the encoder of pose videos
 
     def __str__(self) -> str:
         machine = self.machine
@@ -52,7 +53,8 @@ class Deployment:
         stages = [self.system.denoiser.name]
         if self.system is not ROLLING:
             stages = stage_names(self.placement.steps)
-        others = [m.name for m in self.system.models if m.role is not Role.DENOISER]
+        left_out = {Role.DENOISER} if self.pose else {Role.DENOISER, Role.POSE}
+        others = [m.name for m in self.system.models if m.role not in left_out]
         return [*others, *stages]
 
     def folder(self, name: str, model: Model, artifacts: Path) -> Folder:
@@ -75,10 +77,11 @@ class Deployment:
 
     def _config(self, name: str, model: Model, text: str) -> str:
         text = with_steps(name, text, self.placement.steps)
+        text = with_pose(name, text) if self.pose else text
         if model.role is Role.DENOISER:
             number = name.rpartition("_")[2]
             text = with_gpu(text, int(number) if number.isdigit() else 0)
-        elif model.role in (Role.DECODER, Role.ENCODER):
+        elif model.role in (Role.DECODER, Role.POSE, Role.ENCODER):
             text = with_gpu(text, self.placement.vae_gpu)
         if model.holds_sessions:
             text = with_parameter(text, "max_sessions", str(self.sessions))
@@ -92,11 +95,13 @@ def plan(
     num_gpus: int | None,
     sessions: int,
     gpu_memory_bytes: int | None = None,
+    pose: bool = False,
 ) -> Deployment:
     """The deployment of what lies in `artifacts`: the plans are checked against each other and the
     artifacts, the GPUs' memory against the sessions.
 
     num_gpus: None is one for each step and one for the VAE, of text-to-video streams one.
+    pose: with the encoder of pose videos, which Live Avatar alone has.
     gpu_memory_bytes: None takes that of the GPU the plans were built on. ValueError says in numbers
     what does not fit.
     """
@@ -112,7 +117,9 @@ def plan(
     else:
         config = PipelineConfig.load(artifacts / system.config)
         placement = place(config.num_steps, num_gpus or config.num_steps + 1)
-    manifests = load_manifests(engines, system)
+    if pose and not system.pose:
+        raise ValueError("text-to-video streams follow no pose video: leave out --pose (POSE=)")
+    manifests = load_manifests(engines, system, pose=pose)
     if not (artifacts / HASHES).is_file():
         raise ValueError(without_hashes(artifacts))
     check_sources(manifests.values(), read_hashes(artifacts), str(artifacts))
@@ -124,7 +131,7 @@ def plan(
         rows = [gpu_memory.rolling_memory(config, sizes, capacity)]
         gpu_memory.check_fits(rows, sessions, LARGER_GPU)
     else:
-        rows = gpu_memory.avatar_memory(placement, sizes, capacity)
+        rows = gpu_memory.avatar_memory(placement, sizes, capacity, pose=pose)
         gpu_memory.check_fits(rows, sessions)
     return Deployment(
         system=system,
@@ -133,12 +140,13 @@ def plan(
         sessions=sessions,
         machine=first.machine,
         memory=rows,
+        pose=pose,
     )
 
 
-def load_manifests(engines: Path, system: System) -> Mapping[str, Manifest]:
+def load_manifests(engines: Path, system: System, *, pose: bool = False) -> Mapping[str, Manifest]:
     """Of all plans; ValueError if one is missing or was built on another machine."""
-    names = system.graphs
+    names = [*system.graphs, *(system.pose_graphs if pose else [])]
     if missing := [name for name in names if not (engines / f"{name}.plan").is_file()]:
         raise ValueError(
             f"no plans of {', '.join(missing)} in {engines}; build them on this machine's GPU: "
@@ -164,6 +172,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, help="on how many to fold the stages; else one each")
     parser.add_argument("--sessions", type=int, default=1, help="how many at a time must fit")
     parser.add_argument("--gpu-memory-gb", type=float, help="of each GPU; else as it was built on")
+    parser.add_argument("--pose", action="store_true", help="with the encoder of pose videos")
     given = parser.parse_args()
     memory_gb = given.gpu_memory_gb
     with written(given.out) as names:
@@ -173,6 +182,7 @@ def main() -> None:
             num_gpus=given.gpus,
             sessions=given.sessions,
             gpu_memory_bytes=None if memory_gb is None else int(memory_gb * 1e9),
+            pose=given.pose,
         )
         print(deployment)
         assemble(given.artifacts, given.out.absolute(), deployment=deployment)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from export.repository.catalogue import AVATAR, ROLLING, SYSTEMS, Model, Role
-from export.repository.placement import Placement
+from export.repository.placement import VAE_LOAD, Placement
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.manifest import ON_DEVICE, Manifest, TensorSpec
 
@@ -13,8 +13,10 @@ PROCESS_BYTES = 1_500_000_000
 """Of one process: CUDA's context, kernels that are loaded when needed, graphs. An allowance."""
 CACHES = tuple(system.denoiser.graphs[0] for system in SYSTEMS)
 """Engines that stand for a session's KV caches and text K/V, which others share with them."""
-STATES = tuple(system.decoder.graphs[0] for system in SYSTEMS)
-"""Engines that stand for a session's decoder state, which is there twice: read and written."""
+VAE_STATES = (Role.DECODER, Role.POSE)
+STATES = tuple(m.graphs[0] for system in SYSTEMS for m in system.models if m.role in VAE_STATES)
+"""Engines that stand for a session's state at decoder and pose encoder, which is there twice: read
+and written."""
 GB = 1e9
 HEAD = (
     *("GPU", "holds", "weights", "scratch", "processes"),
@@ -95,17 +97,21 @@ def avatar_memory(
     sizes: Mapping[str, EngineSize],
     capacity: int,
     step_share: float | None = None,
+    *,
+    pose: bool = False,
 ) -> list[GpuMemory]:
     """One row per GPU of `capacity` bytes; `sizes` by graph name. `step_share` is the time of a
-    denoising step as a share of a block's."""
+    denoising step as a share of a block's. `pose`: with the encoder of pose videos."""
     rows = []
     for gpu in range(placement.num_gpus):
         steps = placement.steps[gpu] if gpu < len(placement.steps) else ()
         is_vae = gpu == placement.vae_gpu
         names = [f"steps {','.join(map(str, steps))}"] * bool(steps) + ["VAE, encoders"] * is_vae
-        models = [AVATAR.denoiser] * bool(steps) + [AVATAR.decoder, *AVATAR.encoders] * is_vae
+        of_vae = [AVATAR.decoder, *AVATAR.encoders, *(AVATAR.pose if pose else [])]
+        models = [AVATAR.denoiser] * bool(steps) + of_vae * is_vae
         row = _row(gpu, " + ".join(names), capacity, sizes, models, caches=len(steps))
-        busy = None if step_share is None else step_share * placement.load_of(gpu)
+        load = placement.load_of(gpu) + VAE_LOAD * (pose and is_vae)  # the encoder's is no less
+        busy = None if step_share is None else step_share * load
         rows.append(dataclasses.replace(row, busy=busy))
     return rows
 
@@ -135,10 +141,11 @@ def _row(
     """What `models` take on one GPU: the engines of one model share their scratch memory.
 
     caches: how many of a session. bound: how often the denoiser's first engine is bound for a
-    session, None: once for each cache. Its other engines are bound once, the decoder's twice.
+    session, None: once for each cache. Its other engines are bound once, and
+    twice those of the VAE that go on from block to block.
     """
     denoiser = [sizes[g] for m in models if m.role is Role.DENOISER for g in m.graphs]
-    decoder = [sizes[g] for m in models if m.role is Role.DECODER for g in m.graphs]
+    of_vae = [m for m in models if m.role in VAE_STATES]
     encoders = any(model.role is Role.ENCODER for model in models)
     own = sum(model.role is not Role.ENCODER for model in models)
     counts = [caches if bound is None else bound, *[1] * len(denoiser)]
@@ -150,9 +157,9 @@ def _row(
         scratch=sum(max(sizes[graph].scratch for graph in model.graphs) for model in models),
         processes=PROCESS_BYTES * (own + encoders),
         caches=sum(caches * size.state + size.shared for size in denoiser),
-        vae_state=sum(size.state for size in decoder),
+        vae_state=sum(sizes[graph].state for model in of_vae for graph in model.graphs),
         bindings=sum(n * size.binding for n, size in zip(counts, denoiser, strict=False))
-        + sum(2 * size.binding for size in decoder[:1]),
+        + sum(2 * sizes[model.graphs[0]].binding for model in of_vae),
     )
 
 

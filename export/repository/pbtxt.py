@@ -25,6 +25,11 @@ def with_steps(model: str, text: str, steps: Steps) -> str:
     return text
 
 
+def with_pose(model: str, text: str) -> str:
+    """config.pbtxt of `model` where pose videos are taken; other models' as it is."""
+    return with_parameter(text, "takes_pose", "yes") if model == "live_avatar" else text
+
+
 def with_gpu(text: str, gpu: int) -> str:
     return _replace_one(text, r"gpus: \[ \d+ \]", f"gpus: [ {gpu} ]")
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.avatar.decoder import Decoder
-from pipeline.avatar.executor import DECODER, AvatarExecutor
+from pipeline.avatar.executor import DECODER, POSE, AvatarExecutor
+from pipeline.avatar.pose_encoder import PoseEncoder
 from pipeline.avatar.stage import Stage
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array, Arrays, EngineLoader
@@ -21,6 +22,7 @@ def local_executor(
     max_sessions: int = 4,
     load_engine: EngineLoader = Engine,
     sends_sink: bool = False,
+    takes_pose: bool = False,
 ) -> AvatarExecutor:
     """Every model of `folder` (an artifacts folder) in this process. `steps` per stage, by default
     one each; `load_engine` loads what holds sessions: stages and decoder."""
@@ -32,6 +34,8 @@ def local_executor(
         for name, own in zip(stages, owned, strict=True)
     }
     devices[DECODER] = Decoder(folder, num_threads, load_engine)
+    if takes_pose:
+        devices[POSE] = PoseEncoder(folder, num_threads, load_engine)
     graphs = {
         name: Engine(folder / f"{name}.onnx", num_threads)
         for name in ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
@@ -45,4 +49,5 @@ def local_executor(
 
     run = {name: engine.run for name, engine in graphs.items()}
     calls = LocalCalls({**run, "conditioning": conditioning}, devices, max_sessions)
-    return AvatarExecutor(config, stages, folder, calls, sends_sink=sends_sink)
+    flags = {"sends_sink": sends_sink, "takes_pose": takes_pose}
+    return AvatarExecutor(config, stages, folder, calls, **flags)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,10 @@ class Onsets:
         self._zeros = 0.0  # samples since the last sound
         self._waiting: deque[tuple[int, float]] = deque()  # first block that hears it, when it came
 
-    def append(self, samples: NDArray[np.float32], position: int, now_s: float) -> None:
-        """Sound [n] came, the first of it at `position` of the stream. One onset at most is taken
-        of it: what is silent in between was sent ahead, and nobody waits for what follows."""
+    def append(self, samples: NDArray[Any], position: int, now_s: float) -> None:
+        """Sound [n] came, zero where it is silent, the first of it at `position` of the stream. At
+        most one onset is taken of it: what follows a silence in between was sent ahead, and nobody
+        waits for it."""
         heard = np.flatnonzero(samples)
         if len(heard) == 0:
             self._zeros += len(samples)

@@ -45,6 +45,7 @@ class BlockWork(Work):
     text: Array | None = None  # what the first stage's lane made of the prompt
     sink: Array | None = None  # what the first stage made of reference and text, for the others
     ring_start: Array | None  # int64 [num_steps], if it is another one from here on
+    pose: Array | None = None  # the latent that it follows
     appearance: Appearance | None = None  # of its last latent, if drift is watched
     is_dropped: bool = False
     """It is made again: the models that it has not reached yet only count it."""
@@ -63,6 +64,15 @@ class SoundWork(Work):
     generation: int
     sound: Sound
     heard: BlockInput | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class PoseWork(Work):
+    """A block's pose, on its way through the encoder."""
+
+    session: AvatarSession
+    tick: int
+    given: Array  # uint8 [T, h, w, 3]
 
 
 class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
@@ -102,6 +112,8 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         self._audio = Station(
             "audio", self._encode, partial(self.post, self._on_sound), lanes=1, in_order=False
         )
+        self._pose = self._pose_station() if executor.takes_pose else None
+        self._posing = False
         for stage in range(executor.num_stages):
             self.add_station(f"stage {stage}", partial(self._step, stage))
         self.add_station("decoder", self._decode)
@@ -109,24 +121,37 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
 
     @property
     def stations(self) -> Sequence[Station[Any]]:
-        return [self._audio, *super().stations]
+        before = [self._audio] if self._pose is None else [self._audio, self._pose]
+        return [*before, *super().stations]
+
+    def _pose_station(self) -> Station[PoseWork]:
+        heard = partial(self.post, self._on_pose)
+        return Station("pose", self._encode_pose, heard, lanes=1, in_order=False)
 
     def new_session(self, request: AvatarRequest, now: float) -> AvatarSession:
         drift = None if self.drift_limits is None else Drift(self.drift_limits)
-        return AvatarSession(request=request, config=self.config, last_seen=now, drift=drift)
+        return AvatarSession(
+            request=request,
+            config=self.config,
+            last_seen=now,
+            drift=drift,
+            takes_pose=self.executor.takes_pose,
+        )
 
     # The stations' threads
 
     def _encode(self, work: SoundWork) -> None:
         began = time.perf_counter()
         if isinstance(work.sound, GivenFeatures):
-            features = work.sound.audio_features
+            features, num_frames = work.sound.audio_features, work.sound.num_frames
         else:
-            features = self.executor.encode_audio(work.sound)
+            heard = [self.executor.encode_audio(window) for window in work.sound]
+            features = heard[0] if len(heard) == 1 else np.concatenate(heard)
+            num_frames = work.sound[0].num_frames
         tokens = self.executor.audio_tokens(features)
         now = time.perf_counter()
         work.heard = BlockInput(
-            num_frames=work.sound.num_frames,
+            num_frames=num_frames,
             generation=work.generation,
             audio_tokens=tokens,
             audio_ms=1e3 * (now - began),
@@ -134,12 +159,19 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         )
         self.post(self._on_sound, work, None)
 
+    def _encode_pose(self, work: PoseWork) -> None:
+        fit = work.session.request.options.picture_fit
+        place = work.session.id, work.tick, work.block
+        work.latent = np.array(self.executor.encode_pose(*place, work.given, fit))
+        self.post(self._on_pose, work, None)
+
     def _step(self, stage: int, work: BlockWork) -> bool:
         work.is_dropped = work.is_dropped or work.tick in work.session.superseded
         tensors: dict[str, Any] = {}
         if not work.is_dropped:
             tensors |= {"latent": work.latent, **work.input.audio_tokens}
             tensors["sink_distance"] = work.sink_distance
+            tensors |= {} if work.pose is None else {"pose": work.pose}
         if stage == 0 and work.prompt is not None:
             work.text = self.executor.text(work.prompt)
         if work.text is not None:
@@ -171,6 +203,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     def dispatch(self) -> None:
         self._look_at_load()
         self._encode_next()
+        self._pose_next()
         super().dispatch()
 
     def may_enter(self) -> bool:
@@ -197,6 +230,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
             prompt=prompt,
             passes=[Pass("audio", source.ready_at - 1e-3 * source.audio_ms, source.ready_at)],
             ring_start=self._ring_start(session, entry.block),
+            pose=entry.pose,
             wait_ms=1e3 * (time.perf_counter() - source.ready_at),
         )
 
@@ -263,10 +297,14 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     def end(self) -> None:
         super().end()
         self._audio.end()
+        if self._pose is not None:
+            self._pose.end()
 
     def stop(self) -> None:
         super().stop()
         self._audio.join()
+        if self._pose is not None:
+            self._pose.join()
 
     def _encode_next(self) -> None:
         """Give the audio models what the next block hears, one at a time."""
@@ -285,6 +323,24 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
                     )
                 )
                 return
+
+    def _pose_next(self) -> None:
+        """Give the encoder the next block's pose, one at a time."""
+        if self._pose is None or self._posing:
+            return
+        for session in self.turns:
+            if (found := session.next_pose()) is not None:
+                self._posing = True
+                block, frames = found
+                tick, session.pose.next_tick = session.pose.next_tick, session.pose.next_tick + 1
+                self._pose.put(PoseWork(session=session, block=block, tick=tick, given=frames))
+                return
+
+    def _on_pose(self, work: PoseWork, failure: str | None) -> None:
+        self._posing = False
+        work.session.pose.encoded(work.block, work.latent)
+        if failure is not None:
+            self.fail(work.session, failure)
 
     def _on_sound(self, work: SoundWork, failure: str | None) -> None:
         self._encoding = work.session.encoding = False

@@ -5,12 +5,14 @@ Touched by the orchestrator's control thread alone, so it has no locks.
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline.avatar.audio import AudioWindow, StreamingAudio
 from pipeline.avatar.onsets import Onsets
+from pipeline.avatar.pose import Pose
 from pipeline.avatar.request import ANY_BLOCK, AvatarRequest
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.noise import block_noise, seeded_sink_distance
@@ -38,7 +40,7 @@ class BlockInput:
 class GivenFeatures:
     """A block's features that came in place of sound."""
 
-    audio_features: Array  # [1, L+1, Ca, num_frames]
+    audio_features: Array  # [actors, L+1, Ca, num_frames]
     num_frames: int
 
 
@@ -49,21 +51,28 @@ class Entry:
     block: int
     noise: Array  # step 0's input [1, C, F, h, w]
     sink_distance: Array  # int64 [num_steps]
+    pose: Array | None  # latent of a pose video's frames, shaped as noise
 
 
-Sound = AudioWindow | GivenFeatures
-"""What a block's audio tokens are made of."""
+Sound = tuple[AudioWindow, ...] | GivenFeatures
+"""What a block's audio tokens are made of: a window for each actor, or features."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class AvatarSession(ServedSession):
     """State of one avatar's stream."""
 
-    CONDITIONS = ("image", "text", "audio", "audio_features", "noise", "sink_distance")
+    CONDITIONS = (
+        *("image", "text", "audio", "audio_features", "noise", "sink_distance"),
+        *("actor_masks", "pose", "pose_latents"),
+    )
 
     request: AvatarRequest
     config: PipelineConfig
-    audio: StreamingAudio = field(init=False)
+    takes_pose: bool = False  # whether frames of a pose video can be encoded
+    voices: list[StreamingAudio] = field(init=False)
+    """Of each actor; all go on together."""
+    pose: Pose = field(init=False)
     onsets: Onsets = field(init=False)
     encoding: bool = False  # a block's sound is with the audio models
     uses_features: bool | None = None
@@ -91,9 +100,17 @@ class AvatarSession(ServedSession):
         config, options = self.config, self.request.options
         if (ahead := options.look_ahead_frames) is not None:
             config = replace(config, audio_lookahead_frames=ahead)
-        self.audio = StreamingAudio(config, skips_idle=options.live)
         self.ring_start = np.zeros(self.config.num_steps, np.int64)
         self.onsets = Onsets(config.samples_per_block, config.sample_rate)
+        self.voices = [
+            StreamingAudio(config, skips_idle=options.live) for _ in range(self.request.num_actors)
+        ]
+        self.pose = Pose(config=self.config, is_served=self.takes_pose)
+
+    @property
+    def audio(self) -> StreamingAudio:
+        """The first actor's, whose clock is that of all."""
+        return self.voices[0]
 
     @property
     def block_s(self) -> float:
@@ -112,13 +129,16 @@ class AvatarSession(ServedSession):
         has_sound = given or request.audio is not None
         if has_sound and self.uses_features not in (None, given):
             raise ValueError("a session takes audio or audio_features, not one after the other")
+        self._check_actors(request)
         self._check_backlog(request)
+        self.pose.check(request.pose, request.pose_latents)
         changes = request.has_prompt and not request.start
         if changes and len(self.prompts) >= MAX_PROMPTS:
             raise ValueError(f"{MAX_PROMPTS} prompts wait for their blocks, no more are taken")
         if request.interrupt is not None:
             self._check_interruption(request.interrupt)
         answer = None if request.interrupt is None else self._interrupt(request.interrupt)
+        self.pose.take(request.pose, request.pose_latents, self.blocks_known)
         if changes:
             self.prompts[self.blocks_known] = request
         if has_sound:
@@ -129,16 +149,37 @@ class AvatarSession(ServedSession):
             self.given_distance.extend(request.sink_distance)
         if request.audio is not None:
             position = self.audio.num_samples
-            self.audio.append(request.audio)
+            self._append(request.audio, request.actors)
             if self.is_live:
-                self.onsets.append(request.audio, position, time.monotonic())
+                is_sound = np.atleast_2d(request.audio).any(axis=0)  # of any actor
+                self.onsets.append(is_sound, position, time.monotonic())
         if request.audio_features is not None:
             self._take_features(request.audio_features)
         if request.end:
             self.end()
             if not self.uses_features:
-                self.audio.finish()
+                for voice in self.voices:
+                    voice.finish()
+        self.pose.close(self.blocks_known)
         return answer
+
+    def _append(self, audio: Array, actors: Sequence[int]) -> None:
+        """Sound [samples], or a row for each of `actors`; the others are silent meanwhile."""
+        rows = dict(zip(actors, np.atleast_2d(audio), strict=True))
+        for actor, voice in enumerate(self.voices):
+            silent = actor not in rows
+            voice.append(np.zeros(audio.shape[-1], np.float32) if silent else rows[actor])
+
+    def _check_actors(self, request: AvatarRequest) -> None:
+        """ValueError for the sound of actors that the session does not have."""
+        has, features = len(self.voices), request.audio_features
+        if features is not None and len(features) != has:
+            raise ValueError(f"audio_features has {len(features)} actors, this session {has}")
+        if unknown := [actor for actor in request.actors if actor >= has]:
+            raise ValueError(
+                f"actor_audio is of actor {unknown[0]}, this session has {has}: actors count from "
+                "0, and START says how many they are by actor_masks"
+            )
 
     def _check_interruption(self, block: int) -> None:
         first = max(self.next_block - 1, 0)
@@ -159,7 +200,8 @@ class AvatarSession(ServedSession):
             self.next_block -= 1
         self.num_feature_blocks = self.next_block
         if not self.uses_features:
-            self.audio.withdraw(self.next_block)
+            for voice in self.voices:
+                voice.withdraw(self.next_block)
         self.onsets.restart(self.next_block)
         self.withdraw(self.next_block)
         if self.prompts:
@@ -175,8 +217,13 @@ class AvatarSession(ServedSession):
         c, audio, features = self.config, request.audio, request.audio_features
         block_s = c.samples_per_block / c.sample_rate
         waiting = {
-            "audio": (self.audio.num_samples_pending / c.sample_rate, audio, 1 / c.sample_rate),
+            "audio": (
+                len(self.voices) * self.audio.num_samples_pending / c.sample_rate,
+                None if audio is None else audio.T,
+                len(self.voices) / c.sample_rate,
+            ),
             "noise": (len(self.given_noise) * block_s, request.noise, block_s),
+            "pose_latents": (len(self.pose.latents) * block_s, request.pose_latents, block_s),
             "sink_distance": (len(self.given_distance) * block_s, request.sink_distance, block_s),
         }
         if features is not None:
@@ -203,7 +250,14 @@ class AvatarSession(ServedSession):
             return None
         if self.uses_features:
             return self.given_features.popleft() if self.given_features else None
-        return self.audio.next_window()
+        windows = [window for voice in self.voices if (window := voice.next_window()) is not None]
+        return tuple(windows) or None
+
+    def next_pose(self) -> tuple[int, Array] | None:
+        """The block whose frames are to be encoded now, if any."""
+        if self.phase.is_closing or not self.phase.is_started:
+            return None
+        return self.pose.next_frames(self.next_block)
 
     def has_work(self) -> bool:
         return bool(self.ready)
@@ -222,13 +276,14 @@ class AvatarSession(ServedSession):
         if self.newest is None or self.newest.block != self.next_block:
             block = self.next_block
             noise, distance = self.noise(block), self.sink_distance(block)
-            self.newest = Entry(block=block, noise=noise, sink_distance=distance)
+            pose = self.pose.latents.pop(block, None)
+            self.newest = Entry(block=block, noise=noise, sink_distance=distance, pose=pose)
         self.next_block += 1
         self.next_tick += 1
         return self.newest
 
     def can_dispatch(self) -> bool:
-        if not self.phase.is_started or not self.ready:
+        if not self.phase.is_started or not self.ready or not self.pose.is_ready(self.next_block):
             return False
         waits = self.request.options.recalibrate and self.recalibrated is None
         return not (waits and self.next_block >= self.config.recalibrate_block)

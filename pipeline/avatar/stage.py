@@ -53,6 +53,7 @@ class StageSession:
     text: Buffers  # the prompt's K/V, which all steps read
     motion: Array
     reference: Array | None
+    actor_mask: Array  # [actors, F, S, 1]
     ring_start: Array  # int64 [num_steps]: the first block that each step's ring may hold
     has_sink: bool = False
 
@@ -117,12 +118,18 @@ class Stage:
         }
 
     def open(
-        self, session: int, motion: Array, text: Array, reference: Array | None = None
+        self,
+        session: int,
+        motion: Array,
+        text: Array,
+        reference: Array | None = None,
+        actor_mask: Array | None = None,
     ) -> None:
         """Give `session` caches, compute its prompt's K/V and fill its sink. Without `reference`
         the first block has to bring a `sink`.
 
-        motion [1, C, motion_frames, h, w], text [1, text_len, text_dim], reference [1, C, 1, h, w].
+        motion [1, C, motion_frames, h, w], text [1, text_len, text_dim], reference [1, C, 1, h, w],
+        actor_mask [actors, S]: which tokens of a frame each actor's sound moves; None: one, all.
         """
         shared_text = self.trunk.new_buffers("text_")
         steps = [StepSession(self, c, shared_text) for c in self.constants]
@@ -132,6 +139,7 @@ class Stage:
             text=shared_text,
             motion=motion,
             reference=reference,
+            actor_mask=self._one_actor if actor_mask is None else self._every_frame(actor_mask),
             ring_start=np.zeros(self.config.num_steps, np.int64),
         )
         self.sessions[session] = state
@@ -151,15 +159,18 @@ class Stage:
         text: Array | None = None,
         sink: Array | None = None,
         ring_start: Array | None = None,
+        pose: Array | None = None,
     ) -> Array | None:
         """Denoise `block` by every owned step; returns the latent [1, C, F, h, w]. None without a
         latent: then nobody wants the block any more, and the rest holds for those after it.
 
-        audio_local [1, F, tokens + 1, D] and audio_global [1, F, D] of the block; sink_distance
-        [num_steps] of all steps. From this block on the prompt is `text`, and the sink is that of
-        `reference`, under the new prompt too; or `sink` fills it with what another stage computed.
-        `ring_start` int64 [num_steps] holds from here on: a step sees no block before its own any
-        more, and is left out for `block` itself if that is one. Then the latent leaves as it came.
+        audio_local [actors, F, tokens + 1, D] and audio_global [actors, F, D] of the block;
+        sink_distance [num_steps] of all steps. From this block on the prompt is `text`, and the
+        sink is that of `reference`, under the new prompt too; or `sink` fills it with what another
+        stage computed. `ring_start` int64 [num_steps] holds from here on: a step sees no block
+        before its own any more, and is left out for `block` itself if that is one. Then the latent
+        leaves as it came.
+        `pose`: the latent of a pose video's frames, shaped as `latent`; None where there is none.
         """
         state = self.sessions[session]
         state.reference = state.reference if reference is None else reference
@@ -179,13 +190,17 @@ class Stage:
         assert audio_local is not None
         assert audio_global is not None
         assert sink_distance is not None
-        audio = {"audio_local": audio_local, "audio_global": audio_global}
-        made = latent
+        given = {
+            "audio_local": audio_local,
+            "audio_global": audio_global,
+            "actor_mask": state.actor_mask,
+        }
+        pose, made = self._no_pose if pose is None else pose, latent
         for number, step in zip(self.steps, state.steps, strict=True):
             if (first := int(state.ring_start[number])) > block:
                 continue
             plan = step.plan(block, int(sink_distance[number]), first)
-            made = self._denoise(step, plan, made, audio)
+            made = self._denoise(step, plan, {"latent": made, "pose": pose}, given)
         return latent.copy() if made is latent else made
 
     def sink(self, session: int) -> Array:
@@ -218,15 +233,15 @@ class Stage:
             self.step(nobody, block, latent, local, overall, distance)
         self.close(nobody)
 
-    def _denoise(self, step: StepSession, plan: BlockPlan, latent: Array, audio: Buffers) -> Array:
+    def _denoise(self, step: StepSession, plan: BlockPlan, block: Buffers, heard: Buffers) -> Array:
+        """A step: `block` is what `dit_embed` takes, `heard` the sound and who it belongs to."""
         step.rope.write_block(plan.slot, plan.first_frame)
         step.rope.place_reference(plan.reference_position)
         cos_q, sin_q = step.rope.block_tables(plan.first_frame)
-        self.block_input.embed.run({"latent": latent, "pose": self._no_pose})
+        self.block_input.embed.run(block)
         step.denoise.run(
             {
-                **audio,
-                "actor_mask": self._one_actor,
+                **heard,
                 "modulation": step.constants.modulation,
                 "head_modulation": step.constants.head_modulation,
                 "cos_q": cos_q,
@@ -237,7 +252,13 @@ class Stage:
             }
         )
         velocity = unpatchified(self.block_input.velocity, self.config)
-        return latent + step.constants.dsigma * velocity
+        latent: Array = block["latent"] + step.constants.dsigma * velocity
+        return latent
+
+    def _every_frame(self, actor_mask: Array) -> Array:
+        """[actors, S] -> [actors, F, S, 1]."""
+        frames = self.config.frames_per_block
+        return np.repeat(actor_mask[:, None, :, None], frames, axis=1)
 
     def _read_prompt(self, state: StageSession, text: Array) -> None:
         self.text_engine.bind({}, state.text).run({"text": text})

@@ -19,6 +19,7 @@ class PipelineConfig(StreamConfig):
     audio_dim: int
     num_audio_tokens: int = 4
     """Local audio tokens per latent frame, without the learned padding token."""
+    max_actors: int = 2  # who may stand in one picture, each with a sound of his own
     # Schedule
     num_steps: int = 4
     shift: float = 3.0
@@ -56,7 +57,12 @@ class PipelineConfig(StreamConfig):
             "VAE stride x patch size x 4, for the coarsest motion bucket",
         )
         self.check_counts(
-            "num_steps", "frames_per_block", "window_blocks", "num_layers", "num_heads"
+            "max_actors",
+            "num_steps",
+            "frames_per_block",
+            "window_blocks",
+            "num_layers",
+            "num_heads",
         )
         if self.recalibrate_block < 1:
             raise ValueError(

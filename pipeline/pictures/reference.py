@@ -20,9 +20,23 @@ def read_picture(
     """A picture, an encoded file or RGB [h, w, 3], as the deployment's image [1, 3, H, W], by one
     of PICTURE_FITS. ValueError for what is no such picture or too large, RuntimeError where there
     is no memory for it now."""
-    height, width = config.height, config.width
-    rgb = decode_picture(image, (height, width)) if isinstance(image, bytes) else check_rgb(image)
-    return PICTURE_FITS[fit](rgb, height, width)
+    return PICTURE_FITS[fit](read_rgb(image, config), config.height, config.width)
+
+
+def read_rgb(image: bytes | Rgb, config: PipelineConfig) -> Rgb:
+    """The picture as RGB [h, w, 3], large enough for the deployment; errors as `read_picture`."""
+    size = config.height, config.width
+    return decode_picture(image, size) if isinstance(image, bytes) else check_rgb(image)
+
+
+def fit_frames(frames: Rgb, config: PipelineConfig, fit: str = "cover") -> Rgb:
+    """Frames [T, h, w, 3] of a video as the deployment's [T, H, W, 3], as a picture is fitted."""
+    if frames.shape[1:3] == (config.height, config.width):
+        return frames
+    fitted = [PICTURE_FITS[fit](rgb, config.height, config.width) for rgb in frames]
+    unit = np.concatenate(fitted).transpose(0, 2, 3, 1)
+    whole: Rgb = np.rint((unit + 1) * 127.5).astype(np.uint8)
+    return whole
 
 
 def check_rgb(rgb: Rgb) -> Rgb:

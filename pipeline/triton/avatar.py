@@ -4,15 +4,17 @@ from functools import partial
 from typing import Any
 
 from pipeline.avatar.decoder import Decoder
-from pipeline.avatar.executor import DECODER, AvatarExecutor
+from pipeline.avatar.executor import DECODER, POSE, AvatarExecutor
 from pipeline.avatar.orchestrator import AvatarOrchestrator
+from pipeline.avatar.pose import KeptPose
+from pipeline.avatar.pose_encoder import CLIP_BLOCKS, PoseEncoder
 from pipeline.avatar.request import parse_request
 from pipeline.avatar.sink_cache import exact_blocks
 from pipeline.avatar.stage import Stage
 from pipeline.identity.holders import Identity
 from pipeline.sessions.drift import Distances
 from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
-from pipeline.sessions.replay import ReplayedCalls
+from pipeline.sessions.replay import Keeps, ReplayedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.drift_metrics import DriftMetrics
 from pipeline.triton.live_metrics import LiveMetrics
@@ -28,14 +30,22 @@ class LiveAvatarModel(PublicModel):
     def load(self) -> None:
         stages = self.parameter("stages", names)
         sends_sink = self.parameter("sends_sink", yes_or_no)
+        takes_pose = self.parameter("takes_pose", yes_or_no)
         identity = self.identity(num_steps=self.config.num_steps)
         holders = dict.fromkeys(stages, StageModel.step_tensors)
         holders[DECODER] = DecoderModel.step_tensors
+        if takes_pose:
+            holders[POSE] = PoseModel.step_tensors
         self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
         c = self.config
         exact = exact_blocks(c, -(-c.num_steps // len(stages)))
         blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
-        keeps = {**dict.fromkeys(stages, keep_blocks(blocks)), DECODER: keep_blocks(DECODER_BLOCKS)}
+        keeps: Keeps = {
+            **dict.fromkeys(stages, keep_blocks(blocks)),
+            DECODER: keep_blocks(DECODER_BLOCKS),
+        }
+        if takes_pose:
+            keeps = {**keeps, POSE: partial(KeptPose, most=CLIP_BLOCKS)}
         self.replayed = ReplayedCalls(self.calls, keeps) if blocks else None
         calls = self.replayed or self.calls
         self.parse = partial(parse_request, config=self.config)
@@ -46,7 +56,11 @@ class LiveAvatarModel(PublicModel):
         )
         self.orchestrator = AvatarOrchestrator(
             self.config,
-            AvatarExecutor(self.config, stages, self.folder, calls, sends_sink=sends_sink),
+            AvatarExecutor(
+                *(self.config, stages, self.folder, calls),
+                sends_sink=sends_sink,
+                takes_pose=takes_pose,
+            ),
             drift_limits=limits,
             reanchor=self.parameter("reanchor", yes_or_no),
             blocks_at_once=self.parameter(
@@ -75,6 +89,13 @@ class StageModel(SessionModel):
 
     def device_options(self) -> dict[str, Any]:
         return {"steps": self.parameter("steps", steps), **super().device_options()}
+
+
+class PoseModel(SessionModel):
+    """`pose_encoder`."""
+
+    step_tensors = StepTensors("pose")
+    device_type = PoseEncoder
 
 
 class DecoderModel(SessionModel):

@@ -91,6 +91,7 @@ class FakeAvatar(service_pb2_grpc.GRPCInferenceServiceServicer):
                 generation, num_blocks = generation + 1, int(tensors["interrupt"][0])
                 num_frames, num_samples = 12 * num_blocks, 7680 * num_blocks
             num_samples += len(tensors.get("audio", tensors.get("audio_int16", ())))
+            num_samples += tensors["actor_audio"].shape[1] if "actor_audio" in tensors else 0
             due = -(-num_samples // 640)
             end = request.parameters["sequence_end"].bool_param
             responses = []

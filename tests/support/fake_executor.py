@@ -32,6 +32,7 @@ class FakeExecutor:
 
     num_stages = CONFIG.num_steps
     sends_sink = False
+    takes_pose = False
 
     def __init__(self, step_s: float = 0.0) -> None:
         self.step_s = step_s
@@ -45,6 +46,11 @@ class FakeExecutor:
         self.start_gate.set()
         self.close_gate = threading.Event()
         self.close_gate.set()
+        self.poses: dict[tuple[int, int, int], np.ndarray] = {}
+        self.pose_calls: list[tuple[int, int, np.ndarray]] = []
+        self.pose_gate = threading.Event()
+        self.pose_gate.set()
+        self.heard: list[np.ndarray] = []
         self.fail_at: tuple[int, int, int] | None = None
         self._busy = [threading.Lock() for _ in range(self.num_stages + 1)]
 
@@ -58,7 +64,16 @@ class FakeExecutor:
         shape = (1, CONFIG.audio_layers, CONFIG.audio_dim, CONFIG.video_frames_per_block)
         return np.full(shape, window.samples[0, -1], np.float32)
 
+    def encode_pose(
+        self, session: int, tick: int, block: int, frames: np.ndarray, fit: str
+    ) -> np.ndarray:
+        """The brightness of the frames."""
+        self.pose_gate.wait(5)
+        self.pose_calls.append((tick, block, frames))
+        return np.full(CONFIG.latent_shape, frames.mean(), np.float32)
+
     def audio_tokens(self, audio_features: np.ndarray) -> dict[str, np.ndarray]:
+        self.heard.append(audio_features)
         shapes = {
             "audio_local": CONFIG.audio_local_shape,
             "audio_global": CONFIG.audio_global_shape,
@@ -81,6 +96,8 @@ class FakeExecutor:
             self.calls.append((stage, session, block))
         if "reference" in tensors:
             self.references[stage, session, block] = tensors["reference"]
+        if "pose" in tensors:
+            self.poses[stage, session, block] = tensors["pose"]
         if "text" in tensors:
             self.texts[stage, session, block] = float(tensors["text"].item())
         return tensors["latent"] + 1.0, None

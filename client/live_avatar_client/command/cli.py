@@ -16,6 +16,7 @@ from rich.table import Table
 
 from live_avatar_client.command import arguments
 from live_avatar_client.command.arguments import checked_text, checked_url
+from live_avatar_client.command.cast import Cast, as_int16
 from live_avatar_client.command.ending import held, kept, reporting, run
 from live_avatar_client.command.figures import Figures
 from live_avatar_client.command.gateway import gateway, token
@@ -28,9 +29,10 @@ from live_avatar_client.provenance.manifest import sealer
 from live_avatar_client.requests import PICTURES
 from live_avatar_client.rolling import ROLLING_FPS, ROLLING_MODEL, VideoStream
 from live_avatar_client.session import Session
-from live_avatar_client.sound.audio import audio_seconds, begun, paced, read_audio
+from live_avatar_client.sound.audio import paced
 from live_avatar_client.stream import check_health
 from live_avatar_client.tls import Tls
+from live_avatar_client.video.pose import check_pose, read_pose
 from live_avatar_client.video.writer import VideoWriter
 
 _stderr = Console(stderr=True)
@@ -85,16 +87,28 @@ Examples
   Repeat a run exactly, and keep its figures:
 
   live-avatar stream --image me.jpg --audio a.mp3 --out a.mp4 --seed 7 --json | tail -n 1 > a.json
+
+  Two people in one picture, each with a voice and a mask that is light where he or she is:
+
+  live-avatar stream --image two.png --actor a.wav:left.png --actor b.wav:right.png --out two.mp4
 """
 
 
 @app.command(epilog=_STREAM_EXAMPLES)
 def stream(
     image: Annotated[Path, typer.Option(readable=False, help=f"The face to animate: {PICTURES}.")],
-    audio: Annotated[
-        Path, typer.Option(readable=False, help="Speech: wav, flac, mp3, m4a, mp4, … of any rate.")
-    ],
     out: Out,
+    audio: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="Speech: wav, flac, mp3, m4a, mp4, … of any rate."),
+    ] = None,
+    actor: Annotated[
+        list[str] | None,
+        typer.Option(help="AUDIO:MASK of one of several in the picture; once for each."),
+    ] = None,
+    pose: Annotated[
+        Path | None, typer.Option(readable=False, help="Video to follow, 25 frames per second.")
+    ] = None,
     prompt: Annotated[str | None, Prompt] = None,
     seed: Seed = None,
     options: Annotated[str | None, typer.Option(help="Server options, a JSON object.")] = None,
@@ -114,10 +128,14 @@ def stream(
     """Send a portrait and speech, write the talking video while it is made."""
     figures = Figures(started_s=time.perf_counter())
     checked_text("--model", model)
-    check_apart(out, "audio", audio)
-    check_apart(out, "image", image)
+    cast = Cast.of(audio, actor or [])
+    for what, source in (*cast.sources, ("image", image), *([("pose", pose)] if pose else [])):
+        check_apart(out, what, source)
+    if pose is not None:
+        check_pose(pose)
     session = Session(
         image=image,
+        actors=cast.masks,
         prompt=prompt,
         seed=seed,
         options=arguments.parsed_options(options),
@@ -127,13 +145,15 @@ def stream(
         idle=False,  # sound that comes late from a file is no pause
         resume=resume,
     )
-    duration_s = audio_seconds(audio)
+    duration_s = cast.seconds()
     total = None if duration_s is None else round(duration_s * FPS)
-    chunks = begun(read_audio(audio, chunk_ms=1000 / FPS if realtime else 100))
+    chunks = cast.chunks(1000 / FPS if realtime else 100)
     chunks = paced(chunks) if realtime else chunks
-    writer = VideoWriter(out, audio_path=audio, scale=scale or None, seal=sealer(out, asked=sign))
+    sealed = sealer(out, asked=sign)
+    writer = VideoWriter(out, **cast.sound_track, scale=scale or None, seal=sealed)
+    frames = None if pose is None else read_pose(pose)
     with kept(writer, out), session:
-        _write(session.stream(chunks), writer, figures, total)
+        _write(session.stream(chunks, pose=frames), writer, figures, total)
     if not figures.num_frames:
         raise AvatarError(f"the server at {url} sent no frames")
     _report({"out": str(out), **figures.summary()}, as_json)
@@ -254,7 +274,7 @@ def _write(
         task = bar.add_task("connected", total=total)
         for block in blocks:
             with held():
-                writer.write(block.frames)
+                writer.write(block.frames, None if block.audio is None else as_int16(block.audio))
             figures.add(block)
             bar.update(task, completed=figures.num_frames, description=figures.in_words())
 

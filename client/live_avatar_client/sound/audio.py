@@ -81,7 +81,7 @@ def paced(chunks: Iterable[Array]) -> Iterator[Array]:
     start_s = time.perf_counter()
     num_samples = 0
     for chunk in chunks:
-        num_samples += len(chunk)
+        num_samples += chunk.shape[-1]  # of several actors, who share a clock
         time.sleep(max(0.0, start_s + num_samples / SAMPLE_RATE - time.perf_counter()))
         yield chunk
 

@@ -29,6 +29,7 @@ DEMO = Path(__file__).parents[3] / "artifacts" / "demo"
 GRAPHS = {
     *("audio_tokens", "dit_text", "dit_sink", "dit_embed", "dit_step"),
     *("vae_encoder", "vae_decoder_warmup", "vae_decoder", "audio_encoder", "text_encoder"),
+    *("pose_encoder", "pose_encoder_start"),
 }
 
 

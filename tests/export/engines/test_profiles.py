@@ -26,7 +26,7 @@ def test_a_step_has_one_profile_for_blocks_and_one_for_the_sink() -> None:
     assert step["keys"] == (2640 + 3168, 15312, 15312)
     assert fill["frames"] == (1, 1, 1)
     assert fill["frame_tokens"] == fill["keys"] == (2640, 2640, 2640)
-    assert step["actors"] == fill["actors"] == (1, 1, 1)
+    assert (step["actors"], fill["actors"]) == ((1, 1, config.max_actors), (1, 1, 1))
     assert hull([step, fill])["frame_tokens"] == (1056, 1056, 2640)
     assert hull([step, fill])["keys"] == (2640, 15312, 15312)
 

@@ -245,7 +245,7 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
         for name in {*ARTIFACTS, config} - ({"pipeline.json"} if folder == rolling else set()):
             (folder / name).write_text(folder.name)
     (avatar / "pipeline.json").write_text(json.dumps({"num_steps": 4}))
-    out = assemble([avatar, rolling], tmp_path / "out")
+    out = assemble([avatar, rolling], tmp_path / "out", pose=True)
     assert (out / "vae_decoder" / "1" / "vae.safetensors").read_text() == "avatar"
     assert (out / "rolling_vae_decoder" / "1" / "vae.safetensors").read_text() == "rolling"
     alone = assemble(rolling, tmp_path / "rolling_alone")
@@ -255,6 +255,11 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
     names = {path.parent.name for path in out.glob("*/config.pbtxt")}
     assert names == {path.parent.name for path in REPO.glob("model_repository/*/config.pbtxt")}
     assert {name.rstrip("_0123456789") for name in names} == set(KINDS)
+    plain = assemble(avatar, tmp_path / "plain")
+    assert not (plain / "pose_encoder").exists()
+    for said, models in (("yes", out), ("no", plain)):
+        text = (models / "live_avatar" / "config.pbtxt").read_text()
+        assert f'"takes_pose" value {{ string_value: "{said}" }}' in text
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.config)

@@ -51,6 +51,24 @@ def test_the_memory_of_a_gpu_is_the_sum_of_what_it_holds(manifests: dict[str, Ma
             assert row.sessions * row.per_session <= room < (row.sessions + 1) * row.per_session
 
 
+def test_the_encoder_of_pose_videos_is_counted_where_it_is_wanted(
+    manifests: dict[str, Manifest],
+) -> None:
+    """Sessions would be let in whose pose finds no memory, or a GPU that is busy already."""
+    pose = {name: engine_size(describe(name)) for name in AVATAR.pose_graphs}
+    sizes = {name: engine_size(manifest) for name, manifest in manifests.items()} | pose
+    placement = place(CONFIG.num_steps, 5)
+    plain, posed = (
+        avatar_memory(placement, sizes, 32_000_000_000, 0.2, pose=wanted)
+        for wanted in (False, True)
+    )
+    assert plain[:4] == posed[:4]
+    assert pose["pose_encoder"].state > 0
+    assert posed[4].vae_state == plain[4].vae_state + pose["pose_encoder"].state
+    assert posed[4].processes == plain[4].processes + PROCESS_BYTES
+    assert posed[4].busy > plain[4].busy
+
+
 def test_the_cache_is_counted_as_the_graph_declares_it() -> None:
     """Bytes of `cache_*` inputs, from the shapes, once: outputs share their memory."""
     size = engine_size(describe("dit_step"))

@@ -83,6 +83,23 @@ def test_black_frames_encode_as_in_the_release(vae: VAE, io: dict[str, Tensor]) 
         assert max_abs(vae.encode(black, num_frames)[0], io[key]) <= TOLERANCE, key
 
 
+def test_a_clip_encoded_block_by_block_is_as_in_the_release(
+    vae: VAE, io: dict[str, Tensor]
+) -> None:
+    """A pose video's latents: the clip's first frame alone, then blocks of twelve on its state."""
+    (key, *_), size = keys_like(io, r"video\d+"), preset().pipeline.video_frames_per_block
+    black = torch.full_like(io["image"][None], -1).repeat(1, 1, 4 * size + 1, 1, 1)
+    for clip, wanted in ((io[key][None], io[f"{key}_latent"]), (black, io["black49_latent"])):
+        latent, state = vae.encode_on(clip[:, :, :1])
+        latents = [latent]
+        for block in clip[:, :, 1:].split(size, dim=2):
+            latent, state = vae.encode_on(block, state)
+            latents.append(latent)
+        assert max_abs(torch.cat(latents, 2)[0], wanted) <= TOLERANCE
+    with pytest.raises(ValueError, match=r"13 frames .* wanted a multiple of 4"):
+        vae.encode_on(black[:, :, :13], state)
+
+
 def test_a_number_of_frames_that_is_no_clip_is_refused(vae: VAE, io: dict[str, Tensor]) -> None:
     """Frames would be dropped in silence."""
     clip = io["image"][None].repeat(1, 1, 12, 1, 1)

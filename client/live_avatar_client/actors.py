@@ -1,0 +1,82 @@
+"""Several actors in one picture: where each one is, and their sounds side by side."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from live_avatar_client.files import check_file, file_url, shown, words
+from live_avatar_client.protocol import Array
+
+Mask = bytes | str | Path | Array
+"""A picture, light where an actor is: encoded bytes, a path, or bool or uint8 [height, width]."""
+_LIGHT = 128
+
+
+def actor_masks(masks: Sequence[Mask]) -> Array:
+    """The START input: uint8 [actors, height, width], 1 where an actor is. ValueError where one is
+    no picture, or they differ in size."""
+    if not masks or isinstance(masks, str | bytes | Path):
+        raise ValueError("actors is no list of masks: give one for each actor")
+    read = [_read(actor, mask) for actor, mask in enumerate(masks)]
+    (height, width), *_ = (mask.shape for mask in read)
+    for actor, mask in enumerate(read):
+        if mask.shape != (height, width):
+            raise ValueError(
+                f"actors: mask {actor} is {mask.shape[1]} x {mask.shape[0]} pixels, mask 0 "
+                f"{width} x {height}; wanted one size"
+            )
+    return np.stack(read)
+
+
+def side_by_side(voices: Sequence[Iterable[Array]]) -> Iterator[Array]:
+    """Chunks float32 [actors, samples] of each actor's own chunks [samples], of any lengths. Who
+    has ended is silent until the last one has."""
+    sources, rests = [iter(voice) for voice in voices], [np.empty(0, np.float32) for _ in voices]
+    has_ended = [False] * len(sources)
+    while True:
+        for actor, source in enumerate(sources):
+            while not len(rests[actor]) and not has_ended[actor]:
+                chunk = next(source, None)
+                has_ended[actor] = chunk is None
+                rests[actor] = rests[actor] if chunk is None else _floats(chunk)
+        if not (size := min((len(rest) for rest in rests if len(rest)), default=0)):
+            return
+        yield np.stack([np.pad(rest[:size], (0, size - len(rest[:size]))) for rest in rests])
+        rests = [rest[size:] for rest in rests]
+
+
+def joined(sounds: Sequence[Array]) -> Array:
+    """Sound of each actor as one array [actors, samples]; ValueError where lengths differ."""
+    lengths = [len(np.atleast_1d(sound)) for sound in sounds]
+    if len(set(lengths)) > 1:
+        told = " and ".join(map(str, lengths))
+        raise ValueError(f"the actors' audio has {told} samples, wanted one length: one clock")
+    return np.stack([_floats(np.asarray(sound)) for sound in sounds])
+
+
+def _floats(sound: Array) -> Array:
+    return sound / np.float32(32768) if sound.dtype == np.int16 else sound
+
+
+def _read(actor: int, mask: Mask) -> Array:
+    if isinstance(mask, np.ndarray):
+        if mask.ndim != 2 or mask.dtype not in (np.dtype(bool), np.dtype(np.uint8)):
+            raise ValueError(
+                f"actors: mask {actor} is {mask.dtype} {list(mask.shape)}, expected bool or uint8 "
+                "[height, width]"
+            )
+        return (mask if mask.dtype == np.bool_ else mask >= _LIGHT).astype(np.uint8)
+    name = f"mask {actor}" if isinstance(mask, bytes) else f"mask {shown(mask)}"
+    if not isinstance(mask, bytes):
+        check_file("mask", mask)
+    source = io.BytesIO(mask) if isinstance(mask, bytes) else file_url(mask)
+    try:
+        with av.open(source, "r") as container:
+            frame = next(container.decode(video=0))
+            return (frame.to_ndarray(format="gray") >= _LIGHT).astype(np.uint8)
+    except (FFmpegError, StopIteration, IndexError, OSError, ValueError) as error:
+        raise ValueError(f"{name} is no picture that can be read: {words(error)}") from None

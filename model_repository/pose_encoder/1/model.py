@@ -1,0 +1,3 @@
+"""The streaming encoder of pose videos."""
+
+from pipeline.triton.avatar import PoseModel as TritonPythonModel
