@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from live_avatar_client import VideoWriter
-from tests.client.test_output import frames, num_frames
+from tests.client.output.test_output import frames, num_frames
 from tests.support.command_line import ROOT
 
 
