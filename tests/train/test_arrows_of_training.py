@@ -21,6 +21,7 @@ ARROWS = {  # part: the other parts that it may import
     "teacher": BASE | {"vae", "latents", "network"},
     "distill": BASE | {"vae", "latents", "network", "teacher"},
     "evaluate": BASE | {"vae", "encoders", "latents", "network"},
+    "rolling": BASE | {"vae", "network", "teacher", "distill"},
     "everything": {"learning"},
 }
 

@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-
 from train.scenes.clips import draw
 from train.scenes.motion import FPS, moves
 from train.scenes.scene import CHOICES, PAIRS, kept_for, scene
