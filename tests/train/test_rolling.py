@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from networks.causal_wan import CausalWan
 from networks.checkpoint import build_seeded, save_checkpoint
@@ -16,15 +17,16 @@ from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.config.rules import under_rules
 from pipeline.denoising.schedule import Levels
 from train.preset import SCENES
-from train.rolling import network, students, teacher
+from train.rolling import network, reader, students, teacher
 from train.rolling.clips import SceneClips, num_frames, write_shards
 from train.rolling.gates import bounds
 from train.rolling.lessons import Lessons, Texts, block_sigmas, piece, window_sigmas
+from train.rolling.reader import right, seen
 from train.rolling.rollout import CachedWan, rolling_forcing
 from train.rolling.stream import stream
 from train.rolling.students import Recipe, Student
 from train.scenes.clips import draw
-from train.scenes.scene import scene
+from train.scenes.scene import CHOICES, scene
 from train.vae.video import to_video
 
 FRAMES = SCENES.stream.frames_per_block
@@ -236,6 +238,38 @@ def test_metadata_says_whose_clips_a_shard_holds(clips: SceneClips) -> None:
     assert about["split"] == "train"
     assert [each["seed"] for each in json.loads(about["clips"])] == [0, 1, 2]
     assert Path(clips.folder).is_dir()
+
+
+def test_a_reader_is_asked_for_what_a_scene_shows(clips: SceneClips) -> None:
+    """Words that are not in a picture would be counted."""
+    words = [clips.words(i) for i in range(3)]
+    found = {
+        name: F.one_hot(
+            torch.tensor([values.index(w.get(name, values[0])) for w in words]), len(values)
+        )
+        for name, values in CHOICES.items()
+    }
+    figures = seen(found, words)
+    assert figures["words_seen"] == 1
+    others = [{**w, "mood": "sad" if w["mood"] != "sad" else "angry"} for w in words]
+    assert seen(found, others)["seen_mood"] == 0
+    asked = sum(len(values) for values in right(found, words).values())
+    assert asked == sum(map(len, words))
+
+
+def test_a_reader_takes_a_clip_and_learns(clips: SceneClips) -> None:
+    """It would read other frames than it learned from, or stand still."""
+    frames = draw(scene(0, "train"), num_frames(7)).frames
+    assert reader.looked_at(frames).shape == (27, 3, 96, 96)
+    logits = reader.read(reader.Reader(), [frames, frames])
+    assert {name: len(values[0]) for name, values in logits.items()} == {
+        name: len(values) for name, values in CHOICES.items()
+    }
+    truth = [clips.words(0), clips.words(1)]
+    network = reader.Reader()
+    made = reader.loss(network(reader.looked_at(frames)[None].expand(2, -1, -1, -1, -1)), truth)
+    made.backward()
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_gates_have_bounds_and_refuse_what_was_not_measured() -> None:

@@ -3,6 +3,7 @@
     python -m train.rolling clips --weights DIR --out CLIPS/train --clips 4000 --split train
     python -m train.rolling teacher --weights DIR --clips CLIPS --hours 8 --out DIR --resume
     python -m train.rolling student --weights DIR --clips CLIPS --teacher FILE --hours 3 --out DIR
+    python -m train.rolling reader --weights DIR --clips CLIPS --hours 1 --out DIR
 
 WEIGHTS holds vae.safetensors and text_encoder.safetensors. Hours are those of the processor, and
 `--resume` goes on from the last save if there is one.
@@ -20,6 +21,7 @@ from networks.checkpoint import load_checkpoint
 from networks.compact_vae import build_vae
 from train.learning import options
 from train.preset import SCENES
+from train.rolling import reader
 from train.rolling.clips import CLIPS_PER_SHARD, write_shards
 from train.rolling.distil import distil
 from train.rolling.students import CHOICES, Recipe
@@ -67,8 +69,14 @@ def main() -> None:
             help="of roll-outs, those in the joint window; 0 is an ablation",
         )  # fmt: skip
         options.run(distil, parser.parse_args(rest))
+    elif name == "reader":
+        shared = ("weights", "clips", "out", "steps", "threads", "seed", "every", "resume")
+        parser = options.parser("Train the reader of words.", *shared, threads=1, every=6.0)
+        parser.add_argument("--hours", type=float, default=1.0, help="of the processor")
+        options.run(reader.train, parser.parse_args(rest))
     else:
-        sys.exit(f"python -m train.rolling: {name!r} is none of clips, teacher, student\n{__doc__}")
+        known = "clips, teacher, student, reader"
+        sys.exit(f"python -m train.rolling: {name!r} is none of {known}\n{__doc__}")
 
 
 if __name__ == "__main__":
