@@ -8,11 +8,12 @@ import pytest
 from tests.test_arrows import imports
 
 TRAIN = Path(__file__).parents[2] / "train"
-BASE = {"preset", "world", "learning"}
+BASE = {"preset", "world", "scenes", "learning"}
 ARROWS = {  # part: the other parts that it may import
     "preset": set(),
     "learning": set(),
     "world": {"preset"},
+    "scenes": {"preset", "world"},
     "network": BASE,
     "vae": BASE,
     "encoders": BASE,
@@ -20,6 +21,7 @@ ARROWS = {  # part: the other parts that it may import
     "teacher": BASE | {"vae", "latents", "network"},
     "distill": BASE | {"vae", "latents", "network", "teacher"},
     "evaluate": BASE | {"vae", "encoders", "latents", "network"},
+    "rolling": BASE | {"vae", "network", "teacher", "distill"},
     "everything": {"learning"},
 }
 

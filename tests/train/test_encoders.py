@@ -16,7 +16,8 @@ from train.encoders import audio as encoder_audio
 from train.encoders.__main__ import Training
 from train.encoders.audio import NUM_FRAMES, AudioLesson, Sound, cut
 from train.encoders.features import block_features, stream_windows
-from train.encoders.text import CHOICES, TextLesson, prompt
+from train.encoders.prompts import CHOICES, of_faces, prompt
+from train.encoders.text import TextLesson
 from train.learning.loop import load_state, save_state
 from train.preset import PRESET
 
@@ -120,7 +121,7 @@ def test_a_prompt_says_what_its_labels_say() -> None:
 
 def test_padding_that_is_left_out_changes_no_row() -> None:
     """Training would see other rows than the server, which pads to text_len."""
-    lesson = TextLesson(PRESET, 0)
+    lesson = TextLesson(of_faces(PRESET), 0)
     texts = ["a happy person", "an angry woman with red hair"]
     short = lesson.tokens(texts)
     whole = [torch.cat([torch.from_numpy(lesson.tokenizer(t)[n]) for t in texts])
@@ -135,7 +136,7 @@ def test_padding_that_is_left_out_changes_no_row() -> None:
 
 def test_weights_are_saved_as_the_exporter_loads_them(tmp_path: Path) -> None:
     """Trained weights could not be served."""
-    audio, text = AudioLesson(PRESET, 0, (2,)), TextLesson(PRESET, 0)
+    audio, text = AudioLesson(PRESET, 0, (2,)), TextLesson(of_faces(PRESET), 0)
     for lesson in (audio, text):
         lesson.save(lesson.model, tmp_path)
     for graph, lesson in ((audio_graph, audio), (text_graph, text)):
@@ -149,7 +150,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(tmp_path: Path) -> None:
 
     def learner() -> Training:
         torch.manual_seed(0)
-        return Training(TextLesson(PRESET, 0))
+        return Training(TextLesson(of_faces(PRESET), 0))
 
     whole = learner()
     for step in range(4):
@@ -169,4 +170,4 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(tmp_path: Path) -> None:
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     """A wrong folder would start a fresh run in silence."""
     with pytest.raises(ValueError, match="nothing to resume"):
-        load_state(Training(TextLesson(PRESET, 0)), tmp_path)
+        load_state(Training(TextLesson(of_faces(PRESET), 0)), tmp_path)

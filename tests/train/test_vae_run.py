@@ -32,7 +32,7 @@ VOICE = 0.1 * sum(np.sin(2 * np.pi * 120 * k * TIME) / k for k in range(1, 20))
 VOICE *= np.sin(2 * np.pi * 2 * TIME) > 0  # two syllables a second
 
 
-def drawn(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def drawn(_world: str, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """In place of a clip of the drawn world: a picture of its own that slides and fades."""
     rng = np.random.default_rng(index)
     picture = rng.integers(0, 200, (size, size, 3))
@@ -76,7 +76,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.setattr(vae_clips, "STEPS_PER_CLIP", 1)
         patch.setattr(vae_run, "DEV_CLIPS", 2)
         patch.setattr(vae_run, "VISIBLE_CLIPS", 1)
-        patch.setattr(vae_run, "clip", spoken_clip)
+        patch.setattr(vae_run, "WORLDS", {"faces": spoken_clip})
         yield run
 
 

@@ -5,26 +5,24 @@ roll-outs towards the teacher's distribution (docs/method.md section 9). All dra
 seed and the step.
 """
 
-import copy
-from collections import deque
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from networks.dit import DiT
-from train.distill.data import Trajectories, clip_velocity, generator_of, guided_velocity, scene_of
-from train.distill.dmd import critic_loss, generator_loss, score_timesteps
+from train.distill.data import Trajectories, clip_velocity, guided_velocity, scene_of
+from train.distill.dmd import Velocity
+from train.distill.matching import DMD, Matching, descend, optimiser
 from train.distill.rollout import Scene, Surroundings, rolling_rollout, rollout
 from train.latents.clips import LatentClips
-from train.learning.device import device_of, moved_to
-from train.learning.learner import Figures, Learner, averaged, move_average
+from train.learning.device import moved_to
+from train.learning.learner import Figures
 from train.network.flow import over_latent
 from train.network.stream_network import check
 
-ODE, DMD = 2, 3  # tell apart the draws of the two stages
+ODE = 2  # tells apart its draws from those of matching
 CHOICES = {"ode_target": ("clean", "next"), "schedule": ("sequential", "rolling")}  # of `Recipe`
 
 
@@ -67,27 +65,22 @@ class Recipe:
         return 3 if self.exits is None else self.exits
 
 
-class Distillation(Learner):
-    """Networks, optimisers and place; `teacher` is frozen, all learn on its device."""
+class Distillation(Matching):
+    """Both stages of the avatar."""
 
     PLACE = ("ode_step", "dmd_step")
-    KEPT: ClassVar = (*Learner.KEPT, "samples")
     PARTS = ("student", "average", "critic", "regression", "generation", "criticism")
     ode_step: int
-    dmd_step: int
 
     def __init__(self, teacher: DiT, recipe: Recipe, seed: int, start: DiT | None = None) -> None:
-        """`start`: what the student begins as; None: as its teacher."""
-        super().__init__(seed)
-        self.teacher, self.recipe = teacher.requires_grad_(False), recipe
-        self.device = device_of(teacher)
-        start = teacher if start is None else start
-        self.student, self.critic = learning_copy(start), learning_copy(teacher)
-        self.average = copy.deepcopy(start).requires_grad_(False)
-        self.samples: deque[tuple[Tensor, Scene]] = deque(maxlen=recipe.rollouts)
+        super().__init__(teacher, recipe, seed, recipe.around.config.shift, start)
         self.regression = optimiser(self.student, recipe.ode_rate, (0.9, 0.99))
-        self.generation = optimiser(self.student, recipe.generator_rate, (0.0, 0.999))
-        self.criticism = optimiser(self.critic, recipe.critic_rate, (0.0, 0.999))
+
+    def learning_copy(self, network: DiT) -> DiT:
+        """But for the pose's weight: no pose is ever given."""
+        copied: DiT = super().learning_copy(network)
+        copied.cond_encoder.weight.requires_grad_(False)
+        return copied
 
     def regress(self, trajectories: Trajectories, progress: float) -> Figures:
         """One step of stage A at `progress` 0..1: each clip at a level of its own."""
@@ -111,25 +104,6 @@ class Distillation(Learner):
         self.ode_step += 1
         return {"ode_loss": float(loss.detach())}
 
-    def match(self, clips: LatentClips) -> Figures:
-        """One critic update of stage B, and before it the student's if its turn has come."""
-        recipe, step = self.recipe, self.dmd_step
-        if step == 0:
-            self.student.load_state_dict(self.average.state_dict())
-        figures = {}
-        turn, place = divmod(step, recipe.critic_updates)
-        if place == 0 and step >= recipe.critic_lead:
-            figures = self._improve_student(clips, turn)
-        elif place % max(1, recipe.critic_updates // recipe.rollouts) == 0 or not self.samples:
-            with torch.no_grad():
-                self.samples.append(self.roll_out(clips, 0))
-        latents, scene = self.samples[step % len(self.samples)]
-        noise, timesteps = self._noise_levels(latents, 1)
-        loss = critic_loss(latents, noise, timesteps, self._score(self.critic, scene))
-        descend(loss, self.critic, self.criticism, clip=10.0)
-        self.dmd_step += 1
-        return figures | {"critic_loss": float(loss.detach())}
-
     def roll_out(self, clips: LatentClips, purpose: int) -> tuple[Tensor, Scene]:
         """The student's clean latents [B, C, n * F, h, w] on new scenes, with a gradient if on."""
         recipe = self.recipe
@@ -146,48 +120,6 @@ class Distillation(Learner):
         change = int(rng.integers(1, last + 1)) if recipe.recalibrate and last > 0 else None
         return rollout(*of, int(rng.integers(recipe.num_exits)), change), scene
 
-    def _improve_student(self, clips: LatentClips, turn: int) -> Figures:
-        latents, scene = self.roll_out(clips, 2)
-        noise, timesteps = self._noise_levels(latents, 3)
-        real = guided_velocity(self.teacher, scene, self.recipe.around, self.recipe.guidance)
-        fake = self._score(self.critic, scene)
-        loss, gradient = generator_loss(latents, noise, timesteps, fake, real)
-        descend(loss, self.student, self.generation, clip=10.0)
-        self._follow(turn)
-        self.samples.append((latents.detach(), scene))
-        return {"gradient": gradient}
-
-    def _score(self, network: DiT, scene: Scene):
-        return guided_velocity(network, scene, self.recipe.around, 1.0)
-
-    def _noise_levels(self, latents: Tensor, purpose: int) -> tuple[Tensor, Tensor]:
-        """Noise as latents and a timestep per clip, moved towards the noise by the served shift."""
-        draws = {"generator": self._generator(purpose), "device": self.device}
-        noise = torch.randn(latents.shape, **draws)
-        raw = torch.randint(1000, (len(latents),), **draws)
-        return noise, score_timesteps(raw, self.recipe.around.config.shift)
-
-    def _generator(self, purpose: int) -> torch.Generator:
-        return generator_of(self.seed, DMD, self.dmd_step, purpose, device=self.device)
-
-    def _follow(self, step: int) -> None:
-        move_average(self.average, self.student, averaged(self.recipe.ema, step))
-
-
-def learning_copy(network: DiT) -> DiT:
-    """A copy with gradients, but for the pose's weight: no pose is ever given."""
-    copied = copy.deepcopy(network).requires_grad_(True)
-    copied.cond_encoder.weight.requires_grad_(False)
-    return copied
-
-
-def optimiser(network: DiT, rate: float, betas: tuple[float, float]) -> torch.optim.AdamW:
-    learned = [p for p in network.parameters() if p.requires_grad]
-    return torch.optim.AdamW(learned, rate, betas=betas, weight_decay=0.01)
-
-
-def descend(loss: Tensor, network: DiT, steps: torch.optim.Optimizer, clip: float) -> None:
-    network.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
-    steps.step()
+    def score(self, network: DiT, scene: Scene, *, guided: bool) -> Velocity:
+        guidance = self.recipe.guidance if guided else 1.0
+        return guided_velocity(network, scene, self.recipe.around, guidance)

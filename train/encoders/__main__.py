@@ -2,6 +2,7 @@
 
     python -m train.encoders audio --minutes 12 --out out/encoders [--resume]
     python -m train.encoders text --minutes 4 --out out/encoders
+    python -m train.encoders scenes --minutes 6 --out out/text-to-video
     python -m train.encoders audio --evaluate --out out/encoders
 
 OUT receives audio_encoder.safetensors or text_encoder.safetensors (averaged weights, for the
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from train.encoders.audio import SHAPES, AudioLesson
+from train.encoders.prompts import of_faces, of_scenes
 from train.encoders.text import TextLesson
 from train.learning import options
 from train.learning.learner import AveragedLearner, Figures
@@ -54,7 +56,7 @@ class EncoderRun(Run):
         self.training, self.lesson = training, training.lesson
         self.panels, self.shown = self.lesson.panels, self.lesson.shown
         super().__init__(training, training.learn, args)
-        self.out = args.out / self.lesson.name
+        self.out = args.out / args.lesson
 
     def spent(self) -> float:
         return self.training.cpu_seconds / 60
@@ -69,9 +71,11 @@ class EncoderRun(Run):
 def work(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
-    is_audio, of = args.lesson == "audio", (PRESET, args.seed)
-    audio = AudioLesson(*of, tuple(args.lookahead), args.start) if is_audio else None
-    training = Training(audio or TextLesson(*of), args.seed)
+    audio = None
+    if args.lesson == "audio":
+        audio = AudioLesson(PRESET, args.seed, tuple(args.lookahead), args.start)
+    language = of_scenes() if args.lesson == "scenes" else of_faces(PRESET)
+    training = Training(audio or TextLesson(language, args.seed, args.start), args.seed)
     if args.resume or args.evaluate:
         load_state(training, args.out / args.lesson)
     if not args.evaluate:
@@ -97,7 +101,7 @@ def study_lookahead(lesson: AudioLesson, model: nn.Module) -> None:
 def main() -> None:
     shared = ("out", "minutes", "steps", "seed", "every", "resume", "start")
     parser = options.parser("Train or score an encoder.", *shared, minutes=12.0, every=1.5)
-    parser.add_argument("lesson", choices=("audio", "text"))
+    parser.add_argument("lesson", choices=("audio", "text", "scenes"))
     parser.add_argument("--evaluate", action="store_true", help="score what OUT holds")
     parser.add_argument(
         "--lookahead", type=int, nargs="+", default=[PRESET.pipeline.audio_lookahead_frames],

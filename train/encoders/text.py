@@ -1,12 +1,9 @@
 """The text encoder's lesson: what a prompt says about mood, hair, clothes and wall.
 
-Half of the prompts are captions as clips have them, the others what a user might type, down to an
-empty prompt. No attribute of a character can be guessed from another one.
-
 B prompts   L tokens   C width
 """
 
-import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,88 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.checkpoint import save_checkpoint
-from networks.presets import Preset
+from networks.checkpoint import load_checkpoint, save_checkpoint
 from networks.text_encoder import TextEncoder, checkpoint_keys, module_key
 from pipeline.sessions.text import Tokenizer
-from train.world.clips import identity_seed
-from train.world.identity import NAMES, Identity, article, caption, clothes, identity, looks
-from train.world.motion import MOODS
+from train.encoders.prompts import Language, Said
 
-CHOICES: dict[str, tuple[str, ...]] = {"mood": tuple(MOODS)} | NAMES
-"""What a prompt can say. What it does not say counts as one more value, the last."""
-NOUNS = ("person", "man", "woman", "character", "face", "avatar")
-UNSAID = {"glasses": "none", "beard": "none", "cloth_pattern": "plain"}  # has no words
 BATCH = 16
-CAPTION_SHARE = 0.5
 DEV_CAPTIONS = 256
 
 NEARNESS = (((0.5, 9.0), (0.15, 0.15)), ((0.1, 0.5), (0.3, 0.3)))
 """Per layer and head: how much attention falls per byte of distance, before and after, at first."""
 
-Said = dict[str, str]  # attribute -> its value in the prompt; what it does not mention is missing
-ANYONE = identity(0)
 
-
-def character(rng: np.random.Generator) -> tuple[Identity, str]:
-    drawn = {name: values[int(rng.integers(len(values)))] for name, values in CHOICES.items()}
-    mood = drawn.pop("mood")
-    return dataclasses.replace(ANYONE, **drawn, freckles=bool(rng.random() < 0.1)), mood
-
-
-def said(who: Identity, mood: str) -> Said:
-    """What the whole caption of a character says."""
-    result = {"mood": mood} | {n: getattr(who, n) for n in CHOICES if n != "mood"}
-    if who.cut == "bald":
-        del result["hair_name"]
-    if who.garment == "jacket":
-        del result["cloth_pattern"]
-    return {name: value for name, value in result.items() if UNSAID.get(name) != value}
-
-
-def prompt(rng: np.random.Generator) -> tuple[str, Said]:
-    """A caption or a short prompt, and what it says."""
-    who, mood = character(rng)
-    if rng.random() < CAPTION_SHARE:
-        return caption(who, mood, int(rng.integers(1 << 30))), said(who, mood)
-    words, all_said = _short(rng, who, mood), said(who, mood)
-    text = (", " if rng.random() < 0.3 else " ").join(part for part, _ in words)
-    named = {name for _, names in words for name in names}
-    style = rng.random()
-    text = text.lower() if style < 0.3 else text[:1].upper() + text[1:] if style < 0.6 else text
-    text = text + "." if text and rng.random() < 0.3 else text
-    return text, {name: value for name, value in all_said.items() if name in named}
-
-
-def _short(rng: np.random.Generator, who: Identity, mood: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Parts of a short prompt with the attributes that each names."""
-    kept = rng.random(5) < rng.uniform(0.15, 0.95)
-    noun, parts = NOUNS[int(rng.integers(len(NOUNS)))], []
-    if kept[0]:
-        bare = rng.random() < 0.2
-        parts.append((mood if bare else f"{article(mood)} {noun}", ("mood",)))
-    elif kept[1:].any():
-        parts.append((f"a {noun}", ()))
-    if kept[1]:
-        colour_only = who.cut != "bald" and rng.random() < 0.4
-        hair = f"{who.hair_name} hair" if colour_only else looks(who)[0]
-        parts.append((f"with {hair}", ("hair_name",) if colour_only else ("hair_name", "cut")))
-    if kept[2] and (extras := looks(who)[1:]):
-        parts.append(("with " + " and ".join(extras), ("glasses", "beard")))
-    if kept[3]:
-        names = ("garment", "cloth_name", "cloth_pattern")
-        parts.append((f"wearing {clothes(who)}", names))
-    if kept[4]:
-        place = "wall" if rng.random() < 0.5 else "background"
-        parts.append((f"in front of {article(who.wall_name)} {place}", ("wall_name",)))
-    return parts
-
-
-def labels(all_said: list[Said]) -> dict[str, Tensor]:
+def labels(all_said: list[Said], choices: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
     """int64 [B] of every attribute; what was not said has the last number."""
     return {
         name: torch.tensor([values.index(s[name]) if name in s else len(values) for s in all_said])
-        for name, values in CHOICES.items()
+        for name, values in choices.items()
     }
 
 
@@ -118,25 +50,32 @@ def start_near(encoder: TextEncoder) -> None:
 
 
 class PromptModel(nn.Module):
-    """The encoder, and linear readings of the mean of its rows, which are thrown away."""
+    """The encoder, and linear readings of its rows, which are thrown away: of their mean, or for
+    each attribute of those that it attends to, as a transformer's cross-attention does."""
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, language: Language) -> None:
         super().__init__()
-        self.encoder = TextEncoder(preset.text)
+        dim = language.text.dim
+        self.encoder = TextEncoder(language.text)
         start_near(self.encoder)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(preset.text.dim, len(values) + 1) for name, values in CHOICES.items()}
+            {name: nn.Linear(dim, len(values) + 1) for name, values in language.choices.items()}
         )
+        self.queries = nn.Parameter(torch.zeros(len(self.heads), dim)) if language.attends else None
 
     def forward(self, token_ids: Tensor, token_mask: Tensor) -> dict[str, Tensor]:
         """int64 [B, L] each -> logits [B, values + 1] of every attribute."""
         rows = self.encoder(token_ids, token_mask)
-        mean = rows.sum(1) / token_mask.sum(1, keepdim=True)
-        return {name: head(mean) for name, head in self.heads.items()}
+        if self.queries is None:
+            mean = rows.sum(1) / token_mask.sum(1, keepdim=True)
+            return {name: head(mean) for name, head in self.heads.items()}
+        seen = (rows @ self.queries.T).masked_fill(token_mask[..., None] == 0, -1e9).softmax(1)
+        read = seen.transpose(1, 2) @ rows  # [B, attributes, C]
+        return {name: head(read[:, i]) for i, (name, head) in enumerate(self.heads.items())}
 
 
 class TextLesson:
-    """What `train.encoders` trains as "text"."""
+    """What `train.encoders` trains as "text", or as "scenes" for text to video."""
 
     name = "text"
     panels: ClassVar = {
@@ -146,10 +85,13 @@ class TextLesson:
     }
     shown = ("caption", "caption_mood", "caption_worst", "short", "short_mood")
 
-    def __init__(self, preset: Preset, seed: int) -> None:
-        self.preset, self.seed = preset, seed
-        self.tokenizer = Tokenizer(preset.pipeline, Path())
-        self.model = PromptModel(preset)
+    def __init__(self, language: Language, seed: int, start: Path | None = None) -> None:
+        """`start`: text_encoder.safetensors to go on from."""
+        self.language, self.seed = language, seed
+        self.tokenizer = Tokenizer(language.config, Path())
+        self.model = PromptModel(language)
+        if start is not None:
+            load_checkpoint(self.model.encoder, start, rename=module_key).requires_grad_(True)
 
     def tokens(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask, int64 [B, L]; padding that all share is left out, it changes nothing."""
@@ -161,26 +103,23 @@ class TextLesson:
 
     def loss(self, model: PromptModel, step: int) -> Tensor:
         rng = np.random.default_rng([self.seed, step, 0x7E])
-        logits, truth = self._answers(model, [prompt(rng) for _ in range(BATCH)])
-        return torch.stack([F.cross_entropy(logits[name], truth[name]) for name in CHOICES]).sum()
+        logits, truth = self._answers(model, [self.language.prompt(rng) for _ in range(BATCH)])
+        return torch.stack([F.cross_entropy(logits[name], truth[name]) for name in truth]).sum()
 
     def _answers(self, model: PromptModel, pairs: list[tuple[str, Said]]) -> tuple[Any, Any]:
         prompts, all_said = zip(*pairs, strict=True)
-        return model(*self.tokens(list(prompts))), labels(list(all_said))
+        return model(*self.tokens(list(prompts))), labels(list(all_said), self.language.choices)
 
     @torch.no_grad()
     def _right(self, model: PromptModel, pairs: list[tuple[str, Said]]) -> dict[str, float]:
         logits, truth = self._answers(model, pairs)
-        return {n: float((logits[n].argmax(1) == truth[n]).float().mean()) for n in CHOICES}
+        return {n: float((logits[n].argmax(1) == truth[n]).float().mean()) for n in truth}
 
     def scores(self, model: PromptModel) -> dict[str, float]:
         """Shares that are read rightly: captions of unseen faces, and unseen short prompts."""
         rng = np.random.default_rng(0xDE5)
-        captions = []
-        for seed in range(DEV_CAPTIONS):
-            who, mood = identity(identity_seed(seed, "dev")), str(rng.choice(list(MOODS)))
-            captions.append((caption(who, mood, seed), said(who, mood)))
-        drawn = [prompt(rng) for _ in range(2 * DEV_CAPTIONS)]
+        captions = [self.language.dev_caption(seed) for seed in range(DEV_CAPTIONS)]
+        drawn = [self.language.prompt(rng) for _ in range(2 * DEV_CAPTIONS)]
         short = [pair for pair in drawn if len(pair[0]) < 70]
         whole, brief = self._right(model, captions), self._right(model, short)
         return (
@@ -191,5 +130,5 @@ class TextLesson:
         )
 
     def save(self, model: PromptModel, out: Path) -> None:
-        keys = {module_key(key): key for key in checkpoint_keys(self.preset.text)}
+        keys = {module_key(key): key for key in checkpoint_keys(self.language.text)}
         save_checkpoint(model.encoder, out / "text_encoder.safetensors", key_of=keys)

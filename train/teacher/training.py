@@ -47,10 +47,30 @@ def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Training(AveragedLearner):
+class FlowLearner(AveragedLearner):
     """Network, its average, optimisers and place in the lessons."""
 
     EMA = 0.995
+    inner: ClassVar[tuple[str, ...]]
+    """Parts of the network whose matrices Muon takes."""
+
+    def begin(
+        self, network: nn.Module, together: Together | None, rank: int, seed: int, rate: float
+    ) -> None:
+        """With `network`, which is where it learns already."""
+        super().__init__(seed, network, together, rank, rate)
+        parts = [getattr(network, name) for name in self.inner]
+        matrices = [p for m in parts for name, p in m.named_parameters()
+                    if p.dim() >= 2 and name.endswith("weight")]  # fmt: skip
+        chosen = {id(p) for p in matrices}
+        rest = [p for p in self.learned if id(p) not in chosen]
+        self.optimise((matrices, MUON_RATE), (rest, ADAM_RATE))
+
+
+class Training(FlowLearner):
+    """The avatar's."""
+
+    inner = ("blocks", "audio_injector", "casual_audio_encoder")
 
     def __init__(
         self,
@@ -67,13 +87,7 @@ class Training(AveragedLearner):
         self.dit.to(device)
         # No pose is ever given, so this weight is never used.
         self.dit.cond_encoder.weight.requires_grad_(False)
-        super().__init__(seed, self.dit, together, rank, rate)
-        inner = [self.dit.blocks, self.dit.audio_injector, self.dit.casual_audio_encoder]
-        matrices = [p for m in inner for name, p in m.named_parameters()
-                    if p.dim() >= 2 and name.endswith("weight")]  # fmt: skip
-        chosen = {id(p) for p in matrices}
-        rest = [p for p in self.learned if id(p) not in chosen]
-        self.optimise((matrices, MUON_RATE), (rest, ADAM_RATE))
+        self.begin(self.dit, together, rank, seed, rate)
 
     def learn(self, lessons: Lessons | LessonsAhead, progress: float) -> torch.Tensor:
         loss = lesson_loss(self.dit, lessons.lesson(self.step))

@@ -17,14 +17,22 @@ from train.learning import options
 from train.preset import SIZE
 from train.vae.loss import LossWeights
 from train.vae.training import TEST_CLIPS, test, train
+from train.vae.worlds import WORLDS
 
 
 def main() -> None:
     shared = ("out", "minutes", "steps", "threads", "seed", "every", "rate", "resume")
     parser = options.parser(
-        "Train or score the compact VAE.", *shared, "device", "parts", "workers", every=2.0
+        "Train or score the compact VAE.",
+        *shared,
+        "device",
+        "parts",
+        "workers",
+        "products",
+        every=2.0,
     )
     parser.add_argument("--size", type=int, default=SIZE, help="side of the picture in pixels")
+    parser.add_argument("--world", choices=[*WORLDS], default="faces", help="what it draws")
     begins = parser.add_mutually_exclusive_group()
     begins.add_argument("--start", type=Path, help="a VAE to go on from")
     begins.add_argument("--encoder-of", type=Path, help="a VAE whose decoder alone goes on")

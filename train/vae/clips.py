@@ -19,7 +19,7 @@ from torch import Tensor
 
 from train.learning.device import moved_to
 from train.vae.video import CPU, to_video
-from train.world.clips import Clip, clip
+from train.vae.worlds import WORLDS
 
 FRAMES = 75
 FIRST_CLIPS = 48
@@ -42,8 +42,8 @@ def _start() -> None:
     torch.set_num_threads(1)
 
 
-def _draw(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    made: Clip = clip(index, FRAMES, size, "train")
+def _draw(world: str, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    made = WORLDS[world](index, FRAMES, size, "train")
     return made.frames, made.regions
 
 
@@ -61,10 +61,12 @@ class ClipStore:
         times: int = 1,
         workers: int = 1,
         device: torch.device = CPU,
+        world: str = "faces",
     ) -> None:
         """Continue at `step`. Clips are numbered from 100,000 * seed; of `parts` stores, each for a
         learner, this one holds every `parts`-th. For a GPU: batches are `times` as large, `workers`
-        processes draw as many times the clips, pieces come to `device`."""
+        processes draw as many times the clips, pieces come to `device`. `world`: of `WORLDS`."""
+        self.world = world
         self.seed, self.size, self.part, self.parts = seed, size, part, parts
         self.times, self.workers, self.device = times, workers, device
         most = MOST_CLIPS * workers // parts
@@ -91,7 +93,9 @@ class ClipStore:
     def _order(self, until: int) -> None:
         while self.next < until:
             index = 100_000 * self.seed + self.next * self.parts + self.part
-            self.ordered.append(self.pool.apply_async(_draw, (index % 1_000_000, self.size)))
+            self.ordered.append(
+                self.pool.apply_async(_draw, (self.world, index % 1_000_000, self.size))
+            )
             self.next += 1
 
     def _receive(self, step: int) -> None:

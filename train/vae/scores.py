@@ -10,6 +10,7 @@ from networks.compact_vae import GROUP, CompactVAE
 from networks.vae import VAE
 from train.learning.device import device_of
 from train.vae.video import to_frames, to_video
+from train.vae.worlds import Drawn
 from train.world.clips import Clip
 from train.world.measure import correlation, read_mouth
 from train.world.render import REGIONS
@@ -39,16 +40,17 @@ def _psnr(squared: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(float(squared.mean()), 1e-9)))
 
 
-def clip_scores(clip: Clip, made: np.ndarray, *, find_pose: bool = False) -> dict[str, float]:
+def clip_scores(clip: Drawn, made: np.ndarray, *, find_pose: bool = False) -> dict[str, float]:
     """Figures of one clip; sums named `_…` are for ratios over all clips. `made` is the
     reconstruction of `clip.frames`, uint8 [T, S, S, 3]. `find_pose`: read the mouth where the
-    picture shows the head, not where it is known to be."""
+    picture shows the head, not where it is known to be. Scenes have no mouths to be read."""
     truth = clip.frames[: len(made)]
     squared = (made.astype(np.float32) - truth).astype(np.float32) ** 2
     scores = {"psnr": _psnr(squared)}
     for name in ("mouth", "eyes"):
         scores[f"psnr_{name}"] = _psnr(squared[clip.regions[: len(made)] == REGIONS.index(name)])
-    if len(made) == len(clip.frames) and clip.mouth.opening.std() > 0.05:
+    spoken = isinstance(clip, Clip) and len(made) == len(clip.frames)
+    if spoken and clip.mouth.opening.std() > 0.05:
         pose = None if find_pose else clip.pose
         for prefix, frames in (("", made), ("truth_", truth)):
             read = read_mouth(frames, clip.identity, clip.mood, pose).mouth

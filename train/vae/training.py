@@ -22,7 +22,7 @@ from train.learning.together import Together, start_learners
 from train.vae.clips import ClipStore
 from train.vae.loss import LossWeights, start_linear, vae_loss
 from train.vae.scores import GATES, clip_scores, passes, reconstruct, summary
-from train.world.clips import Clip, clip
+from train.vae.worlds import WORLDS, Drawn
 
 MUON_RATE, ADAM_RATE, SHORTCUT_RATE = 4e-2, 3e-3, 1e-3
 DEV_CLIPS, DEV_FRAMES = 12, 49
@@ -44,13 +44,14 @@ class Training(AveragedLearner):
         weights: LossWeights | None = None,
         leftover: float = 0.0,
         device: torch.device | str = "cpu",
+        products: str = "float32",
     ) -> None:
         """`encoder_of`: a VAE to go on from with a frozen encoder, so that latents made with it
         stay valid while the decoder improves; `start`: one as a whole. `leftover`: highest standard
         deviation of noise on normalised latents."""
         torch.manual_seed(seed)
         self.vae, self.weights = CompactVAE(CompactVAEConfig()), weights or LossWeights()
-        self.leftover = leftover
+        self.leftover, self.rounds = leftover, products == "bfloat16"
         self.frozen, self.goes_on = encoder_of is not None, start is not None
         if (trained := encoder_of or start) is not None:
             load_checkpoint(self.vae, trained)
@@ -90,7 +91,8 @@ class Training(AveragedLearner):
             amount = torch.rand(b, 1, 1, 1, 1, generator=generator, device=device)
             drawn = torch.randn(shape, generator=generator, device=device)
             leftover = self.leftover * amount * drawn
-        loss = vae_loss(self.vae, batch, self.weights, noise, leftover)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.rounds):
+            loss = vae_loss(self.vae, batch, self.weights, noise, leftover)
         return self.descend(loss, progress)
 
 
@@ -142,7 +144,7 @@ class VaeRun(Run):
 
     def __init__(self, training: Training, store: ClipStore, args: argparse.Namespace) -> None:
         self.training, self.store = training, store
-        self.dev = [clip(i, DEV_FRAMES, args.size, "dev") for i in range(DEV_CLIPS)]
+        self.dev = [WORLDS[args.world](i, DEV_FRAMES, args.size, "dev") for i in range(DEV_CLIPS)]
         super().__init__(training, partial(training.learn, store), args, args.threads)
 
     def score(self) -> Figures:
@@ -174,11 +176,13 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
     device = chosen(args)
     weights = LossWeights(change=args.change_weight)
     begins = (args.encoder_of, args.start, args.rate)
-    training = Training(args.seed, together, rank, *begins, weights, args.leftover, device)
+    training = Training(args.seed, together, rank, *begins, weights, args.leftover, device,
+                        args.products)  # fmt: skip
     if args.resume:
         load_state(training, args.out, device)
     of = (training.seed, args.size, training.step, rank, args.threads)
-    many = {"times": args.parts, "workers": max(1, args.workers), "device": device}
+    many = {"times": args.parts, "workers": max(1, args.workers), "device": device,
+            "world": args.world}  # fmt: skip
     with ClipStore(*of, **many) as store:
         if not args.resume:
             training.start(store)
@@ -188,7 +192,7 @@ def learner(args: argparse.Namespace, together: Together | None, rank: int) -> N
             VaeRun(training, store, args).go()
 
 
-def evaluate(vae: CompactVAE, clips: list[Clip], *, find_pose: bool = False) -> Figures:
+def evaluate(vae: CompactVAE, clips: list[Drawn], *, find_pose: bool = False) -> Figures:
     """The gate's figures over `clips`, each of 1 + 4n frames."""
     return summary([clip_scores(c, reconstruct(vae, c.frames), find_pose=find_pose) for c in clips])
 
@@ -196,7 +200,8 @@ def evaluate(vae: CompactVAE, clips: list[Clip], *, find_pose: bool = False) -> 
 def test(args: argparse.Namespace) -> None:
     """Every gate's figure on fresh faces, whole clips; the last line is JSON."""
     vae = load_checkpoint(CompactVAE(CompactVAEConfig()), args.out / "vae.safetensors")
-    clips = (clip(i, TEST_FRAMES, args.size, "test") for i in range(args.clips))
+    drawn = WORLDS[args.world]
+    clips = (drawn(i, TEST_FRAMES, args.size, "test") for i in range(args.clips))
     result = evaluate(vae, list(clips), find_pose=True)
     passed = passes(result)
     for name, (sign, wanted) in GATES.items():

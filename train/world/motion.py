@@ -94,7 +94,7 @@ def still_mouth(num_frames: int = 1) -> Mouth:
     return Mouth(opening=zero, width=zero + 0.5, roundness=zero)
 
 
-def _wander(rng: np.random.Generator, t: Array, slow: float, fast: float) -> Array:
+def wander(rng: np.random.Generator, t: Array, slow: float, fast: float) -> Array:
     """Band-limited noise of about unit deviation: twelve waves between two frequencies in Hz."""
     frequency = np.exp(rng.uniform(np.log(slow), np.log(fast), 12))
     weight = rng.normal(size=12) * (slow / frequency) ** 0.5
@@ -128,7 +128,7 @@ def head_motion(
     lively, rest = rng.uniform(0.45, 1.15), seat(seed)
 
     def own(slow: float, fast: float) -> Array:
-        return 2 * np.tanh(_wander(rng, t, slow, fast) / 2)
+        return 2 * np.tanh(wander(rng, t, slow, fast) / 2)
 
     motion = {name: OWN * own(*band) for name, band in BANDS.items()}
     if voice is not None:
@@ -142,7 +142,7 @@ def head_motion(
     return Pose(**{name: value.astype(np.float32) for name, value in pose.items()})
 
 
-def _events(rng: np.random.Generator, seconds: float, shortest: float, mean: float) -> Array:
+def events(rng: np.random.Generator, seconds: float, shortest: float, mean: float) -> Array:
     """Times of something that happens now and then, from before 0 to beyond the end."""
     start = rng.uniform(0, mean)  # drawn first: how many gaps follow depends on the length
     gaps = shortest + rng.exponential(mean - shortest, 16 + int(2 * seconds / mean))
@@ -153,17 +153,17 @@ def eye_motion(seed: int, num_frames: int, voice: Voice | None = None) -> Expres
     t = np.arange(num_frames) / FPS
     # One generator for each: a longer clip draws more events, which must not move the others.
     blink, glance, brow = (np.random.default_rng([seed, 0xE7E, i]) for i in range(3))
-    since = t[:, None] - _events(blink, num_frames / FPS, 0.9, 3.2)
+    since = t[:, None] - events(blink, num_frames / FPS, 0.9, 3.2)
     shut = np.interp(since, [-0.09, -0.01, 0.04, 0.18], [0, 1, 1, 0]).max(1)
     gaze = np.zeros((num_frames, 2))
-    times = _events(glance, num_frames / FPS, 0.5, 1.7)
+    times = events(glance, num_frames / FPS, 0.5, 1.7)
     targets = np.random.default_rng([seed, 0xE7E, 3]).normal(size=(len(times), 2)) * [0.55, 0.3]
     targets[::2] *= 0.25  # every other look goes back to the camera
     steps = np.diff(targets, axis=0, prepend=targets[:1] * 0)
     for time, step in zip(times, steps, strict=True):
         gaze += np.interp(t, [time - 0.03, time + 0.05], [0, 1])[:, None] * step
     gaze = np.tanh(gaze)
-    raised = 0.012 * np.tanh(_wander(brow, t, 0.1, 0.8))
+    raised = 0.012 * np.tanh(wander(brow, t, 0.1, 0.8))
     if voice is not None:
         raised = raised + 0.022 * voice.stress
     values = {"lid": 1 - shut, "gaze_x": gaze[:, 0], "gaze_y": gaze[:, 1], "brow": raised}

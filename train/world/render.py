@@ -3,6 +3,7 @@
 T frames   S the picture's side in pixels   L layers
 """
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from train.world.motion import MOODS, Expression, Mood, Mouth, Pose, part
 from train.world.shapes import EDGE_PIXELS, EXTENT
 
 REGIONS = ("background", "clothes", "skin", "hair", "eyes", "mouth", "accessory")  # by label
+CLOSE = (1.0, 0.0)
 CHUNK = 50  # frames drawn at a time, which bounds the memory
 JAW_DROP = 0.07
 EYES_BOX = (0.46, -0.40, 0.17)  # half width, top, bottom of what they can reach, head coordinates
@@ -30,6 +32,8 @@ _KINDS = {  # main and other material of each layer
     "front": ("hair", "hair"),
     "features": ("skin", "accessory"),
 }
+Behind = Callable[[Tensor, slice], None]
+"""Paints into what is behind the person, [T, 3, S, S] of RGB in [0, 1], for a slice of frames."""
 _PARALLAX = {"back": -0.35, "head": 0.2, "front": 0.1, "features": 1.0}
 
 
@@ -60,14 +64,25 @@ def _columns(curves: Pose | Expression | Mouth) -> list[Tensor]:
 
 @torch.no_grad()
 def render(
-    who: Identity, pose: Pose, expression: Expression, mouth: Mouth, mood: str, size: int
+    who: Identity,
+    pose: Pose,
+    expression: Expression,
+    mouth: Mouth,
+    mood: str,
+    size: int,
+    behind: Behind | None = None,
+    view: tuple[float, float] = CLOSE,
 ) -> Rendering:
+    """Pictures of a character; `behind`: paints over its wall before it is painted itself.
+    `view`: how much is in the picture, times what a portrait has, and how far that looks down."""
     texels, num_frames = _texels(who, size), len(pose.x)
     frames = np.empty((num_frames, size, size, 3), np.uint8)
     regions = np.empty((num_frames, size, size), np.uint8)
     for start in range(0, num_frames, CHUNK):
         rows = slice(start, min(start + CHUNK, num_frames))
-        picture = _Picture(who, texels, part(pose, rows), size)
+        picture = _Picture(who, texels, part(pose, rows), size, view)
+        if behind is not None:
+            behind(picture.rgb, rows)
         picture.compose(part(expression, rows), part(mouth, rows), MOODS[mood])
         frames[rows] = (picture.rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         regions[rows] = picture.labels.numpy()
@@ -77,14 +92,25 @@ def render(
 class _Picture:
     """A chunk of frames being painted: `rgb` [T, 3, S, S] and `labels` [T, S, S]."""
 
-    def __init__(self, who: Identity, texels: dict[str, Tensor], pose: Pose, size: int) -> None:
+    def __init__(
+        self,
+        who: Identity,
+        texels: dict[str, Tensor],
+        pose: Pose,
+        size: int,
+        view: tuple[float, float] = CLOSE,
+    ) -> None:
         self.who, self.texels = who, texels
-        self.x, self.y = axes(size)
+        self.x, self.y = (axis * view[0] for axis in axes(size))
+        self.y = self.y + view[1]
         x, y, tilt, zoom, self.turn, self.nod = _columns(pose)
         dx, dy = self.x - HEAD_REST[0] - x, self.y - HEAD_REST[1] - y
         cos, sin = torch.cos(tilt) / zoom, torch.sin(tilt) / zoom
         self.head = dx * cos + dy * sin, dy * cos - dx * sin
-        self.sway, self.pen = (0.3 * x, 0.3 * y), features.Pen(EDGE_PIXELS * 2 / size / zoom)
+        self.sway, self.pen = (
+            (0.3 * x, 0.3 * y),
+            features.Pen(EDGE_PIXELS * 2 * view[0] / size / zoom),
+        )
         num_frames = self.turn.shape[0]
         wall = self._sample("wall", self.x[None], self.y[None])
         self.rgb = wall[:, :3].expand(num_frames, -1, -1, -1).clone()

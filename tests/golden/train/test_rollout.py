@@ -12,7 +12,7 @@ from torch import Tensor
 from networks.causal_wan import CausalWan
 from tests.golden.fixtures import GOLDEN_ROOT, max_abs
 from tests.golden.presets import golden_rolling_preset
-from tests.golden.train.self_forcing import (
+from train.rolling.rollout import (
     GRADIENT_BLOCKS,
     CachedWan,
     exit_interval,

@@ -23,8 +23,8 @@ from networks.block import Sight
 from networks.causal_wan import CausalWan
 from networks.transformer import KeysValues
 from pipeline.config.rolling import RollingConfig
+from pipeline.denoising.schedule import Levels, NoiseTable
 from pipeline.rolling.plan import Pass, RollingPlan
-from tests.golden.train.flow_table import FlowTable
 from train.network.flow import add_noise, clean_from
 
 Draw = Callable[[int, int], Tensor]
@@ -99,8 +99,8 @@ class Rollout:
 
     def __init__(self, generator: Generator, config: RollingConfig) -> None:
         self.generator, self.config = generator, config
-        self.plan, self.table = RollingPlan(config), FlowTable(config.shift)
-        self.timesteps = self.table.warped(config.denoising_steps)
+        self.plan, self.table = RollingPlan(config), NoiseTable(config.shift)
+        self.timesteps = torch.from_numpy(Levels(config).timesteps)
 
     def clean(self, plan: Pass, latents: Tensor, *, differentiate: bool) -> Tensor:
         """The prediction for all blocks of a pass."""
@@ -110,15 +110,19 @@ class Rollout:
         timesteps = timesteps.expand(latents.shape[0], -1)
         with torch.set_grad_enabled(differentiate and torch.is_grad_enabled()):
             velocity = self.generator.velocity(plan, latents, timesteps)
-            return clean_from(latents, velocity, self.table.sigma(timesteps))
+            return clean_from(latents, velocity, self._sigma(timesteps))
 
     def renoised(self, clean: Tensor, level: int, draw: Tensor) -> Tensor:
         """A prediction at `level`."""
         return self.noised(clean, self.timesteps[level], draw)
 
     def noised(self, clean: Tensor, timestep: Tensor, draw: Tensor) -> Tensor:
-        sigma = self.table.sigma(timestep).expand(clean.shape[0])
+        sigma = self._sigma(timestep).expand(clean.shape[0])
         return add_noise(clean.detach(), draw, sigma)
+
+    def _sigma(self, timesteps: Tensor) -> Tensor:
+        """Of the nearest entry of the table: at 0 it is not 0."""
+        return torch.as_tensor(self.table.sigma_at(timesteps.cpu().numpy())).to(timesteps.device)
 
     def blocks(self, latents: Tensor) -> list[Tensor]:
         return list(latents.split(self.config.frames_per_block, 2))
