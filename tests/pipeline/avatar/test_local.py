@@ -83,7 +83,7 @@ def test_pipelined_equals_sequential_with_four_caches(
     source.append(audio)
     source.finish()
     conditions = request(1, audio)
-    text, motion = executor.condition(conditions)
+    text, motion, _ = executor.condition(conditions)
     for stage in stages:
         stage.open(1, motion, text, motion[:, :, :1].copy())
     decoder.open(1, motion)
