@@ -1,6 +1,9 @@
 // Picture and sound as fragmented MP4 from the WebSocket: where UDP does not pass.
 
-const BUFFER_S = 0.1; // what is kept between the live edge and the moment that is shown
+const BUFFER_S = 0.18; // what is kept between the live edge and the moment that is shown: at least,
+const MOST_S = 0.4;
+const MORE_S = 0.06; // so much more after every time at which it was not enough,
+const LESS_S = 0.00004; // and so much less with every fragment, a millisecond in a second
 const KEPT_S = 10;
 const SourceOfMedia = globalThis.ManagedMediaSource ?? globalThis.MediaSource;
 
@@ -9,11 +12,15 @@ export class Mp4Player {
   static isPossible = SourceOfMedia !== undefined;
 
   constructor(video, gateway) {
-    Object.assign(this, { video, gateway, pieces: [] });
+    Object.assign(this, { video, gateway, pieces: [], kept: BUFFER_S });
     this.onMp4 = ({ detail }) => this.#begin(detail.mime);
     this.onBytes = ({ detail }) => { this.pieces.push(detail); this.#append(); };
+    this.onWaiting = () => {
+      if (this.shownAt !== undefined && !video.seeking) this.kept = Math.min(MOST_S, this.kept + MORE_S);
+    };
     gateway.addEventListener("mp4", this.onMp4);
     gateway.addEventListener("bytes", this.onBytes);
+    video.addEventListener("waiting", this.onWaiting);
   }
 
   #begin(mime) {
@@ -37,14 +44,15 @@ export class Mp4Player {
     this.buffer.appendBuffer(this.pieces.shift());
   }
 
-  /** Stay near the live edge: a little faster when behind, a jump when far behind. */
+  /** Stay near the live edge: the faster the further behind, with a jump when far behind. */
   #chase() {
     const { buffered } = this.buffer;
     if (!buffered.length) return;
+    this.kept = Math.max(BUFFER_S, this.kept - LESS_S);
     const edge = buffered.end(buffered.length - 1);
-    const behind = edge - this.video.currentTime - BUFFER_S;
-    if (behind > 1 || this.video.currentTime < buffered.start(0)) this.video.currentTime = edge - BUFFER_S;
-    this.video.playbackRate = behind > 0.15 ? 1.1 : behind > 0.05 ? 1.03 : 1;
+    const behind = edge - this.video.currentTime - this.kept;
+    if (behind > 1 || this.video.currentTime < buffered.start(0)) this.video.currentTime = edge - this.kept;
+    this.video.playbackRate = behind > 0.02 ? 1 + Math.min(0.25, 0.6 * behind) : 1;
     if (this.video.paused) this.video.play().catch(() => {});
   }
 
@@ -78,6 +86,7 @@ export class Mp4Player {
   close() {
     this.gateway.removeEventListener("mp4", this.onMp4);
     this.gateway.removeEventListener("bytes", this.onBytes);
+    this.video.removeEventListener("waiting", this.onWaiting);
     this.setMicrophone(null);
     this.context?.close();
     this.video.removeAttribute("src");
