@@ -35,7 +35,7 @@ RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 # Recipes take it from the environment, as "$$OUT", so that a space or a quote in it stays in it.
 SETTINGS := PYTHON PRESET VENV GRPC_PORT HTTP_PORT METRICS_PORT READY_PORT TRACE_URL GATEWAY_PORT PORTRAIT SPEECH OUT REPOSITORY \
 	ARTIFACTS HOURS BACKEND ACTORS GPUS STEPS THREADS SESSIONS ENGINES GPU_MEMORY_GB PRECISION WEIGHTS CKPT LORA LAYERS \
-	DTYPE EXPORTED RELEASED TLS_CERT TLS_KEY TLS_CA GRPC_ADDRESS
+	DTYPE EXPORTED RELEASED AGAINST TLS_CERT TLS_KEY TLS_CA GRPC_ADDRESS
 text = $(subst @@@,,$(subst @@@~/,$(HOME)/,@@@$(value $(1))))
 setting = $(if $(filter file,$(origin $(1))),$($(1)),$(call text,$(1)))
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
@@ -213,10 +213,8 @@ endif
 train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOURS=6, needs espeak-ng
 	@$(RUN) -m train.everything --out build/train --hours "$$HOURS"
 
-bench: setup-dev fetch repository  ## measure the pipeline, the audio windows, and the whole path
-	@$(RUN) -m benchmarks.bench_orchestration
-	@$(RUN) -m benchmarks.bench_audio_context
-	@$(RUN) -m benchmarks.bench_demo
+bench: setup-dev fetch repository  ## measure everything: benchmarks/results/DATE-COMMIT.json and .html; QUICK=1: small; AGAINST=old.json: what moved
+	@$(RUN) -m benchmarks.audit --repository "$$REPOSITORY" $(if $(QUICK),--quick) $(if $(AGAINST),--against "$$AGAINST")
 
 load-test: fetch repository  ## measure 1 and 2 sessions with perf_analyzer and our client
 	@$(RUN) -m benchmarks.load_test

@@ -88,6 +88,7 @@ def figures(talk: Sequence[Burst], seen: Seen) -> dict[str, Any]:
     opening = openings(seen.pictures[:num])
     spans = reactions(talk, np.array(seen.time_s[:num]), opening)
     found: dict[str, Any] = {name: percentiles(values) for name, values in spans.items()}
+    found["raw_ms"] = {name: [round(float(v), 1) for v in vs] for name, vs in spans.items()}
     found |= av_offsets_ms(np.concatenate(seen.sounds[:num]), opening)
     found |= {"frames": num, "late": seen.late, "jitter_ms": percentiles(seen.jitter_ms)}
     if (counted := seen.statistics) is not None:

@@ -7,7 +7,8 @@ slowest stage's 50 ms, whatever the number of stages and sessions.
     python -m benchmarks.bench_orchestration
 
 The last line is one JSON object: ratio, ratio_2, ratio_4 = period of all blocks / slowest stage
-with 1, 2, 4 sessions; hops = round trip of one message by payload.
+with 1, 2, 4 sessions; hops = round trip of one message by payload; timeline = which model slept on
+which block of the first session, from when to when.
 """
 
 import json
@@ -29,6 +30,7 @@ from pipeline.engines.base import Array
 
 CONFIG = sleeping_repository.CONFIG
 WARMUP_BLOCKS = 12
+SHOWN = range(WARMUP_BLOCKS, WARMUP_BLOCKS + 9)
 
 
 def feed(url: str, num_blocks: int) -> list[float]:
@@ -90,6 +92,7 @@ def main(
             spread = f"{min(tenths):.2f}-{max(tenths):.2f}"
             rows.append([sessions, f"{intervals.mean():.2f}", f"{ratio:.3f}", spread])
         report["hops_ms"] = hop_ms = hops(server.grpc_url)
+        report["timeline_ms"] = sleeping_repository.visits(folder, SHOWN)
     print(table(["sessions", "period ms", "ratio", "tenths of the run, ms"], rows))
     hop_rows = [[payload, t["p50"], t["p99"]] for payload, t in hop_ms.items()]
     print(table(["payload", "hop p50 ms", "p99"], hop_rows))

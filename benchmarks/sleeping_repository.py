@@ -30,6 +30,8 @@ CONFIG = PipelineConfig(
 
 SLEEP_FILE = "sleep_s"
 """Beside a sleeper's model.py: its seconds, read whenever a session opens."""
+VISITS_FILE = "visits"
+"""There too: a line for each block, session, block, when it began and ended (s, one clock)."""
 
 _SLEEPER = '''"""A stage that sleeps and returns its latent (decoder: as many bytes)."""
 
@@ -44,11 +46,16 @@ from pipeline.triton.avatar import {base}
 class Sleeper:
     cache_bytes = 0
 
+    def __init__(self):
+        self.visits = Path(__file__).with_name("{visits_file}").open("w", buffering=1)
+
     def open(self, session, **tensors):
         self.sleep_s = float(Path(__file__).with_name("{sleep_file}").read_text())
 
     def step(self, session, block, latent, **tensors):
+        began = time.monotonic()
         time.sleep(self.sleep_s)
+        self.visits.write(f"{{session}} {{block}} {{began:.6f}} {{time.monotonic():.6f}}\\n")
         return {result}
 
     def sink(self, session):
@@ -132,8 +139,9 @@ def build(out: Path, sleep_s: float | Sequence[float]) -> Path:
     frames = "np.zeros((12, 128, 128, 3), np.uint8)"
     motion = (1, CONFIG.latent_channels, CONFIG.motion_frames, *CONFIG.latent_shape[3:])
     tokens = {"audio_local": CONFIG.audio_local_shape, "audio_global": CONFIG.audio_global_shape}
-    stage = _SLEEPER.format(base="StageModel", result="latent", sleep_file=SLEEP_FILE)
-    decoder = _SLEEPER.format(base="DecoderModel", result=frames, sleep_file=SLEEP_FILE)
+    files = {"sleep_file": SLEEP_FILE, "visits_file": VISITS_FILE}
+    stage = _SLEEPER.format(base="StageModel", result="latent", **files)
+    decoder = _SLEEPER.format(base="DecoderModel", result=frames, **files)
     steps = [[step] for step in range(config.num_steps)]
     codes = {
         **dict.fromkeys(stage_names(steps), stage),
@@ -156,6 +164,22 @@ def set_times(repository: Path, sleep_s: Sequence[float]) -> None:
     stages = [f"dit_stage_{stage}" for stage in range(len(sleep_s) - 1)]
     for model, seconds in zip([*stages, "vae_decoder"], sleep_s, strict=True):
         (repository / model / "1" / SLEEP_FILE).write_text(str(seconds))
+
+
+def visits(repository: Path, blocks: range) -> list[tuple[str, int, float, float]]:
+    """Model, block, and milliseconds from when to when it slept on it, for these blocks of the
+    first session that was served; the first of them begins at 0."""
+    found = []
+    for file in sorted(repository.glob(f"*/1/{VISITS_FILE}")):
+        rows = [line.split() for line in file.read_text().splitlines()]
+        for session, block, began, ended in rows:
+            if session == rows[0][0] and int(block) in blocks:
+                found.append((file.parts[-3], int(block), float(began), float(ended)))
+    start = min((began for *_, began, _ in found), default=0.0)
+    return [
+        (model, block, round(1e3 * (began - start), 2), round(1e3 * (ended - start), 2))
+        for model, block, began, ended in found
+    ]
 
 
 def add_hop(out: Path, rounds: int) -> None:

@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+from PIL import Image
 
 from deploy.server.local import LocalServer
+from live_avatar_client import Session, read_audio
 from tests.server.test_rolling import server as rolling_server
 
 __all__ = ["rolling_server"]  # a fixture, of the rolling-demo preset
@@ -16,6 +20,13 @@ __all__ = ["rolling_server"]  # a fixture, of the rolling-demo preset
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+SCRIPTS = (
+    "plain_client.py",
+    "stream_file.py",
+    "stream_microphone.py",
+    "talk_live.py",
+    "text_to_video.py",
+)
 PORTRAIT, SPEECH = EXAMPLES / "portrait.png", EXAMPLES / "speech.flac"
 
 
@@ -39,9 +50,7 @@ def speech_frames() -> int:
     return -(-samples // 640)
 
 
-@pytest.mark.parametrize(
-    "script", ["stream_file.py", "stream_microphone.py", "talk_live.py", "text_to_video.py"]
-)
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_every_example_explains_itself(script: str) -> None:
     """The first thing that a user asks; and it fits on a screen."""
     assert "--out" in run(script, "--help")
@@ -56,6 +65,34 @@ def test_a_file_becomes_a_video_with_its_sound(server: LocalServer, tmp_path: Pa
     assert num_frames(out) == speech_frames()
     with av.open(str(out)) as container:
         assert container.streams.audio
+
+
+def test_a_client_that_knows_only_the_page_about_the_wire_gets_every_frame(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """It shares no line with our client: what that one does silently, the page would lack."""
+    text = (EXAMPLES / "plain_client.py").read_text()
+    assert len(text.splitlines()) <= 40
+    assert "live_avatar_client" not in text
+    speech = np.concatenate(list(read_audio(SPEECH)))[16_000 : 16_000 + 20_000]
+    sound = np.rint(speech * 32767).astype("<i2")
+    with wave.open(str(tmp_path / "talk.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(sound.tobytes())
+    frames = tmp_path / "frames"
+    run(
+        "plain_client.py",
+        PORTRAIT,
+        tmp_path / "talk.wav",
+        "--out",
+        frames,
+        "--url",
+        server.grpc_url,
+    )
+    pictures = [np.asarray(Image.open(file)) for file in sorted(frames.iterdir())]
+    with Session(url=server.grpc_url, image=PORTRAIT, idle=False) as session:
+        ours = [block.frames for block in session.stream([sound])]
+    np.testing.assert_array_equal(np.stack(pictures), np.concatenate(ours))
 
 
 def test_a_microphone_is_answered_while_it_speaks(server: LocalServer, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""One report of everything that is measured: the benchmarks in turns, a file, a page."""

@@ -1,0 +1,187 @@
+"""The pictures of a report, as SVG text; each may say why it has nothing to show."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from benchmarks.audit.drawing import BLUE, COLOURS, GREY, RED, errors, panels, svg
+from benchmarks.audit.figures import Figure
+from benchmarks.audit.parts import SLEEPS_MS, orchestration
+from benchmarks.audit.record import results
+from live_avatar_client.protocol import FPS
+
+Figures = Mapping[str, Mapping[str, Figure]]
+"""By part and path; without parts that were not measured."""
+SESSIONS = {"ratio": 1, "ratio_2": 2, "ratio_4": 4}
+DRIVERS = {"client": "our client", "perf_analyzer": "perf_analyzer"}
+TIMELINE = orchestration(50)
+
+
+class NotMeasuredError(Exception):
+    """Its words are the reason."""
+
+
+def timeline(report: dict[str, Any], _: Figures) -> str:
+    """Which model works on which block, of the pipeline of models that sleep 50 ms."""
+    visits = _measured(report, TIMELINE)[-1]["timeline_ms"]
+    if not visits:
+        raise NotMeasuredError(f"{TIMELINE} saw no block")
+    models = sorted({model for model, *_ in visits})
+    figure, (axes,) = panels(1, height=3.2)
+    for model, block, began, ended in visits:
+        row = models.index(model)
+        colour = COLOURS[block % len(COLOURS)]
+        axes.broken_barh([(began, ended - began)], (row - 0.4, 0.8), color=colour, edgecolor="w")
+        axes.text((began + ended) / 2, row, str(block), ha="center", va="center", color="w")
+    axes.set_yticks(range(len(models)), models)
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds; the number is the block")
+    return svg(figure, "timeline")
+
+
+def latencies(report: dict[str, Any], _: Figures) -> str:
+    """Histograms of single values, of all runs."""
+    wanted = {
+        ("demo", "first_frame"): "first frame, warm",
+        ("demo", "block_interval"): "block to next block",
+        ("demo", "live_delay"): "block latency, live sound",
+        ("live", "onset_ms"): "onset",
+    }
+    found: dict[str, list[float]] = {}
+    for (part, key), title in wanted.items():
+        raw = [r.get("raw_ms") or r["live"]["raw_ms"] for r in _found(report, part)]
+        found[title] = [value for values in raw for value in values[key]]
+    if not any(found.values()):
+        raise NotMeasuredError(_reason(report, "demo"))
+    figure, axes = panels(len(found), height=2.8)
+    for place, (title, values) in zip(axes, found.items(), strict=True):
+        if values:
+            place.hist(values, bins=min(30, max(5, len(values) // 2)), color=BLUE)
+            place.axvline(sorted(values)[len(values) // 2], color=RED, label="median")
+            place.legend()
+        else:
+            place.text(0.5, 0.5, "not measured", ha="center", transform=place.transAxes)
+        place.set_title(f"{title} (n = {len(values)})")
+        place.set_xlabel("ms")
+    return svg(figure, "latencies")
+
+
+def sessions(report: dict[str, Any], figures: Figures) -> str:
+    """Frames per second of all sessions together, by how many there are."""
+    _measured(report, "load")
+    figure, (axes,) = panels(1, height=3.2)
+    most = 1
+    for (key, name), colour in zip(DRIVERS.items(), COLOURS, strict=False):
+        points = {
+            int(path.split("/")[1]): seen
+            for path, seen in figures["load"].items()
+            if path.startswith(f"{key}/") and path.endswith("/frames_per_s")
+        }
+        errors(axes, points, name, colour)
+        most = max(most, *points)
+    counts = range(1, most + 1)
+    needed = [FPS * n for n in counts]
+    axes.plot(counts, needed, color=RED, linestyle="--", label="real time for all")
+    axes.set_xticks(counts)
+    axes.set_xlabel("sessions at a time")
+    axes.set_ylabel("frames/s, starts inside")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return svg(figure, "sessions")
+
+
+def memory(report: dict[str, Any], _: Figures) -> str:
+    """Resident sets of a benchmark and its server while it runs; a line is a run."""
+    parts = {n: p for n, p in report["parts"].items() if not p["not_measured"]}
+    if not parts:
+        raise NotMeasuredError("no part was measured")
+    figure, axes = panels(len(parts), height=2.2, in_a_row=4)
+    for place, (name, part) in zip(axes, parts.items(), strict=True):
+        for run in part["runs"]:
+            place.plot(*zip(*run["memory_mb"], strict=True), color=BLUE, alpha=0.7)
+        place.set_ylim(bottom=0)
+        place.set_title(name)
+        place.set_xlabel("s")
+        place.set_ylabel("MB")
+    return svg(figure, "memory")
+
+
+def overhead(report: dict[str, Any], figures: Figures) -> str:
+    """What the pipeline adds, by a stage's time; what a message takes, by its size."""
+    parts = {ms: orchestration(ms) for ms in SLEEPS_MS if orchestration(ms) in figures}
+    if not parts:
+        raise NotMeasuredError(_reason(report, orchestration(SLEEPS_MS[-1])))
+    figure, (left, right) = panels(2, height=3.2)
+    for (key, count), colour in zip(SESSIONS.items(), COLOURS, strict=False):
+        errors(left, {ms: figures[part][key] for ms, part in parts.items()}, f"{count}", colour)
+    left.axhline(1, color=GREY, linestyle="--")
+    left.set_xscale("log")
+    left.set_xticks(list(parts), [str(ms) for ms in parts])
+    left.minorticks_off()
+    left.set_xlabel("a stage sleeps, ms")
+    left.set_ylabel("period / slowest stage")
+    left.legend(title="sessions")
+    _hops(right, figures[parts[max(parts)]])
+    return svg(figure, "overhead")
+
+
+def _hops(axes: Axes, figures: Mapping[str, Figure]) -> None:
+    sizes = list(dict.fromkeys(p.split("/")[1] for p in figures if p.startswith("hops_ms/")))
+    for percentile, colour in zip(("p50", "p99"), COLOURS, strict=False):
+        points = {at: figures[f"hops_ms/{size}/{percentile}"] for at, size in enumerate(sizes)}
+        errors(axes, points, percentile, colour)
+    axes.set_xticks(range(len(sizes)), sizes)
+    axes.set_xlabel("a message of this size, there and back")
+    axes.set_ylabel("ms")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def workers(report: dict[str, Any], figures: Figures) -> str:
+    """Speed-up over sequential, beside the ideal."""
+    _measured(report, "schedules")
+    found: dict[str, dict[str, dict[int, Figure]]] = {}
+    for path, seen in figures["schedules"].items():
+        if path.startswith("workers/") and path.endswith(("/speed_up", "/ideal")):
+            _, kind, schedule, count, name = path.split("/")
+            line = schedule if name == "speed_up" else f"{schedule}, ideal"
+            found.setdefault(kind, {}).setdefault(line, {})[int(count)] = seen
+    figure, axes = panels(len(found), height=3.2)
+    for place, (kind, lines) in zip(axes, found.items(), strict=True):
+        names = [line for line in lines if not line.endswith(", ideal")]
+        for name, colour in zip(names, COLOURS, strict=False):
+            errors(place, lines[name], name, colour)
+            errors(place, lines[f"{name}, ideal"], f"{name}, ideal", colour, style=":")
+        place.set_title(f"stations that {kind}")
+        place.set_xlabel("workers")
+        place.set_ylabel("speed-up")
+        place.legend(fontsize=7)
+    return svg(figure, "workers")
+
+
+PLOTS: dict[str, Callable[[dict[str, Any], Figures], str]] = {
+    "Who works on which block": timeline,
+    "How long single blocks and answers take": latencies,
+    "Frames per second against sessions": sessions,
+    "Overhead against a stage's time, and messages": overhead,
+    "What workers bring": workers,
+    "Memory over time": memory,
+}
+
+
+def _found(report: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    return results(report["parts"][part]) if part in report["parts"] else []
+
+
+def _measured(report: dict[str, Any], part: str) -> Sequence[dict[str, Any]]:
+    """The results of a part; NotMeasuredError if there are none."""
+    if not (found := _found(report, part)):
+        raise NotMeasuredError(_reason(report, part))
+    return found
+
+
+def _reason(report: dict[str, Any], part: str) -> str:
+    if part not in report["parts"]:
+        return f"{part} is not in this report"
+    return f"{part}: {report['parts'][part]['not_measured']}"
