@@ -106,7 +106,7 @@ def main(
     bursts: Annotated[int, typer.Option(min=2, help="of speech")] = 30,
     stops: Annotated[int, typer.Option(min=1, help="bursts that are interrupted")] = 10,
     naive_share: Annotated[float, typer.Option(min=0, max=1, help="of the talk")] = 1 / 3,
-    lead_s: Annotated[float, typer.Option(help="least lead of a block")] = 0.24,
+    lead_s: Annotated[float, typer.Option(help="least lead of a block")] = 0.4,
     seed: Annotated[int, typer.Option(help="of the talk")] = 0,
 ) -> None:
     """How soon does a face answer, and how soon is it silent, on the viewer's clock?"""

@@ -53,7 +53,7 @@ class LiveSession:
         prompt: str | None = None,
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
-        lead_s: float = 0.24,
+        lead_s: float = 0.4,
         gate_db: float | None = None,
         frames_per_block: int = 12,
         look_ahead_frames: int = 2,

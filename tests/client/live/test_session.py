@@ -157,14 +157,14 @@ def test_a_viewer_that_is_late_gets_the_newest_frames_and_never_all() -> None:
 
 def test_a_late_block_is_counted_and_holds_the_picture() -> None:
     """The lead that the server needs is found by itself."""
-    avatar = FakeAvatar(block_s=0.35)
+    avatar = FakeAvatar(block_s=0.45)
 
     async def talk(face: LiveSession) -> list[LiveFrame]:
         seen = await frames_for(face, 4.0)
         counted = face.statistics()
         assert counted.held == sum(f.is_held for f in seen)
         assert 1 <= counted.late <= 3
-        assert counted.lead_s > 0.3
+        assert counted.lead_s > 0.42
         return seen
 
     seen = held(talk, avatar)
