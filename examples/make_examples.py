@@ -24,7 +24,7 @@ SIDE = 512
 """Of the file, in pixels."""
 
 PAIR = {"left": "portrait", "right": "portrait_3"}
-"""Who stands where in two.png."""
+"""Who stands where in two/picture.png."""
 
 TEXT = (
     "Hello! I am a drawing that has learned to talk. "
@@ -46,12 +46,12 @@ def portrait(seed: int) -> Image.Image:
 def pair() -> dict[str, Image.Image]:
     """Two portraits side by side, and a mask of each: light where he or she is."""
     together = Image.new("RGB", (SIDE, SIDE))
-    drawn, half = {"two": together}, SIDE // 2
+    drawn, half = {"two/picture": together}, SIDE // 2
     for place, (side, name) in enumerate(PAIR.items()):
         with Image.open(FOLDER / f"{name}.png") as portrait:
             cut = portrait.convert("RGB").crop((half // 2, 0, half // 2 + half, SIDE))
         together.paste(cut, (half * place, 0))
-        mask = drawn[f"two_{side}"] = Image.new("L", (SIDE, SIDE))
+        mask = drawn[f"two/{side}"] = Image.new("L", (SIDE, SIDE))
         box = half * place + half // 8, SIDE // 8, half * (place + 1) - half // 8, SIDE
         ImageDraw.Draw(mask).rounded_rectangle(box, radius=half // 3, fill=255)
     return drawn

@@ -23,7 +23,12 @@ LIMIT, BFLOAT16_LIMIT = 1e-4, 5e-2
 in bfloat16 do, of 8 bits of mantissa; the fixtures' guide for it is 3e-2 per call."""
 GREY_LEVELS, BFLOAT16_GREY_LEVELS = 1, 16
 """Frames are rounded to 8 bits: where two programs straddle a half they differ by one."""
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+}
 
 Arrays = dict[str, NDArray[Any]]
 

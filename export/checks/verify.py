@@ -112,6 +112,7 @@ def _integers(graph: Graph, name: str, preset: Preset, block: int) -> NDArray[np
         "frame_index": places,
         "token_ids": places * 7 % preset.text.vocab,
         "token_mask": places < (block + 1) * 8,
+        "frames": (places * 7 + block) % 256,
     }
     return np.broadcast_to(np.asarray(values[name], np.int64), shape)
 

@@ -139,11 +139,11 @@ def test_the_command_line_makes_a_video_of_two(
             frame.sample_rate = 16000
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-    given = ["stream", "--url", server.grpc_url, "--image", EXAMPLES / "two.png"]
-    given += ["--actor", f"{long}:{EXAMPLES / 'two_left.png'}"]
+    given = ["stream", "--url", server.grpc_url, "--image", EXAMPLES / "two/picture.png"]
+    given += ["--actor", f"{long}:{EXAMPLES / 'two/left.png'}"]
     code, said = here(
         *(monkeypatch, capsys, *given),
-        *("--actor", f"{short}:{EXAMPLES / 'two_right.png'}", "--out", out, "--no-sign"),
+        *("--actor", f"{short}:{EXAMPLES / 'two/right.png'}", "--out", out, "--no-sign"),
     )
     assert code == 0, said
     with av.open(str(out)) as container:

@@ -186,7 +186,7 @@ def test_a_block_that_was_to_come_again_has_to_do_as_it_was() -> None:
     ledger = Ledger(max_ahead=0)
     for number in range(2):
         ledger.received(block_of(number))
-    ledger.take_back()
+    ledger.interrupted(block=1)
     ledger.begin_anew()
     ledger.received(block_of(0))
     assert [block.block for block in ledger.blocks] == [0, 1, 2]

@@ -87,7 +87,7 @@ def _own_attention(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
         results.append(attend(*args))
         return results[-1]
 
-    monkeypatch.setattr(causal_wan, "attend", noting)
+    monkeypatch.setattr(causal_wan.WanBlock, "attend", staticmethod(noting))
     return results
 
 
