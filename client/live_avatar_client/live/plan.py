@@ -231,10 +231,13 @@ class Plan:
     @property
     def _ready_s(self) -> float:
         """When the speech that waits may begin. What comes at real time would be torn before its
-        second block, if it began with less than a block, its look-ahead, and two frames for what
-        the server takes less than the lead."""
-        block = self.frames_per_block * SAMPLES_PER_FRAME
-        return self._speech.ready_s(block, block + (self.look_ahead + 2) * SAMPLES_PER_FRAME)
+        second block, if it began with less than a block, its look-ahead, and what is spoken in the
+        time that the server takes less than the lead: so much sooner the second one starts."""
+        frames = self.frames_per_block + self.look_ahead
+        early = max(math.ceil((self.lead_s - self._pace.usual_s) * FPS), 1) + 1
+        return self._speech.ready_s(
+            frames * SAMPLES_PER_FRAME, (frames + early) * SAMPLES_PER_FRAME
+        )
 
     def _time_of(self, frame: int, now_s: float) -> float:
         """When a frame will be shown if all that was ordered comes in time."""

@@ -84,21 +84,37 @@ def test_what_is_fed_is_heard_whole_and_in_one_piece() -> None:
     assert not talk.heard[begin + len(said) :].any()
 
 
+@pytest.mark.parametrize("lead_s", [0.2, 0.4])
+def test_a_burst_in_pieces_is_heard_without_tears(lead_s: float) -> None:
+    """As text-to-speech gives it: the first pieces are no block yet when the others follow."""
+    said = speech(2.0)
+    for phase in range(24):
+        talk = Talk(lead_s=lead_s)
+        for piece, begin in enumerate(range(0, len(said), 1333)):
+            talk.feed(3.0 + phase * 0.02 + piece * 0.002, said[begin : begin + 1333])
+        heard = talk.run(7.0).heard
+        spoken = np.flatnonzero(heard)
+        np.testing.assert_array_equal(heard[spoken[0] : spoken[-1] + 1], said)
+
+
+@pytest.mark.parametrize("lead_s", [0.2, 0.4])
 @pytest.mark.parametrize("chunk_s", [0.02, 0.1, 0.137])
-def test_a_microphone_is_heard_without_tears(chunk_s: float) -> None:
+def test_a_microphone_is_heard_without_tears(chunk_s: float, lead_s: float) -> None:
     """A block that began with the first chunk alone would tear the first word."""
     said = speech(4.0)
     step = round(chunk_s * 16_000)
-    talk = Talk()
-    for begin in range(0, len(said), step):
-        chunk = said[begin : begin + step]
-        talk.feed(3.0 + (begin + len(chunk)) / 16_000, chunk)
-    talk.run(12.0)
-    loud = np.flatnonzero(talk.heard)
-    assert len(loud) == len(said), "something was lost, or said twice"
-    gap_s = (loud[-1] + 1 - loud[0] - len(said)) / 16_000
-    assert gap_s < chunk_s, "one chunk may come a moment late"
-    assert onset_s(talk, 3.0) <= 0.48 + 4 * TICK_S + 0.15 + TICK_S + chunk_s
+    for phase_s in np.arange(12) * TICK_S:
+        talk = Talk(lead_s=lead_s)
+        for begin in range(0, len(said), step):
+            chunk = said[begin : begin + step]
+            talk.feed(3.0 + phase_s + (begin + len(chunk)) / 16_000, chunk)
+        talk.run(12.0)
+        loud = np.flatnonzero(talk.heard)
+        assert len(loud) == len(said), "something was lost, or said twice"
+        gap_s = (loud[-1] + 1 - loud[0] - len(said)) / 16_000
+        assert gap_s < chunk_s, "one chunk may come a moment late"
+        waited_s = 0.48 + 2 * TICK_S + (lead_s - 0.15) + 2 * TICK_S
+        assert onset_s(talk, 3.0 + phase_s) <= waited_s + 1.6 * 0.15 + TICK_S + chunk_s
 
 
 def test_a_short_word_waits_a_moment_for_more_and_not_at_all_when_it_is_whole() -> None:
