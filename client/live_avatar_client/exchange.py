@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 3.0
 """Without a request for so long an empty one goes out; the server's idle limit is 10 s."""
 _BEAT_S = 0.04
+FIRST_TRIES = 3  # before a session has begun
+_NOBODY = ("failed to connect", "DNS resolution", "deadline_exceeded")
+"""In gRPC's words of an address at which nobody is."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -61,7 +64,7 @@ class Exchange:
         self._start: Mapping[str, Array] = {}
         self._unanswered: tuple[Array, bool] = (np.empty(0, np.float32), False)  # and whether ended
         self._num_streams = 0
-        self._stream = self._connect()
+        self._stream = self._connect_first()
         self._pulse = threading.Thread(target=self._beat, name="avatar-pulse", daemon=True)
         self._resuming: threading.Thread | None = None
 
@@ -75,6 +78,20 @@ class Exchange:
             on_end=functools.partial(self._on_end, self._num_streams),
             tls=self.tls,
         )
+
+    def _connect_first(self) -> Stream:
+        """A balancer's server may die under the first call. Who opens a session waits, so the tries
+        are few, and none where nobody is."""
+        for _ in range(FIRST_TRIES if self.resumes else 0):
+            try:
+                return self._connect()
+            except AvatarError as error:
+                is_there = not any(words in str(error) for words in _NOBODY)
+                wait_s = self._wait_s(error) if is_there else None
+                if wait_s is None:
+                    raise
+            time.sleep(wait_s)
+        return self._connect()
 
     def start(self, tensors: Mapping[str, Array]) -> None:
         with self._changed:

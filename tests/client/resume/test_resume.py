@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -99,6 +100,31 @@ def test_what_another_try_would_not_mend_is_an_error_at_once(is_asked: bool) -> 
     ):
         list(session.stream([silence(BLOCK)]))
     assert avatar.num_streams == 1
+
+
+@pytest.mark.parametrize("num_lost", [1, exchange.FIRST_TRIES + 1])
+def test_a_server_that_dies_under_the_first_call_is_tried_again_a_few_times(num_lost: int) -> None:
+    """A balancer sends the next call to another one; who has no server waits a second for it."""
+
+    class Dying(FakeAvatar):
+        num_calls = 0
+
+        def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802, wire name
+            self.num_calls += 1
+            if self.num_calls <= num_lost:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "connection termination")
+            return super().ModelReady(request, context)
+
+    avatar, began_s = Dying(), time.monotonic()
+    with serving(avatar) as url:
+        if num_lost == 1:
+            with Session(image=b"p", url=url, resume=True) as session:
+                assert len(list(session.stream([silence(BLOCK)]))) == 1
+        else:
+            with pytest.raises(AvatarError, match="connection termination"):
+                Session(image=b"p", url=url, resume=True).open()
+    assert avatar.num_calls == min(num_lost, exchange.FIRST_TRIES) + 1
+    assert time.monotonic() - began_s < 5
 
 
 def test_tries_end_and_say_so(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
