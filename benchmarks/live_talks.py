@@ -75,10 +75,18 @@ def _opens(opening: Array, frame: int) -> bool:
     return bool(opening[frame - 1] < CLOSED and (opening[frame : frame + 2] >= CLOSED).all())
 
 
-async def live(url: str, image: Path, talk: list[Burst], seconds: float, lead_s: float) -> Seen:
+async def live(
+    url: str,
+    image: Path,
+    talk: list[Burst],
+    seconds: float,
+    lead_s: float,
+    options: dict[str, bool] | None = None,
+) -> Seen:
     """Hold the talk with a live session."""
     seen = Seen()
-    async with LiveSession(url=url, image=image, prompt=PROMPT, lead_s=lead_s) as face:
+    face = LiveSession(url=url, image=image, prompt=PROMPT, lead_s=lead_s, options=options)
+    async with face:
         speaking: asyncio.Task[None] | None = None
         async for frame in face.frames():
             now_s = time.monotonic()

@@ -8,7 +8,6 @@ The audio models have a station of their own: one block is heard at a time, ahea
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,62 +16,20 @@ import numpy as np
 from pipeline.avatar.executor import AvatarExecutor
 from pipeline.avatar.relief import Relief
 from pipeline.avatar.request import AvatarRequest
-from pipeline.avatar.session import AvatarSession, BlockInput, GivenFeatures, Sound
+from pipeline.avatar.session import AvatarSession, BlockInput, GivenFeatures
+from pipeline.avatar.work import BlockWork, PoseWork, SoundWork
 from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.base import Array
 from pipeline.sessions.drift import Appearance, Distances, Drift
 from pipeline.sessions.orchestrator import Orchestrator
 from pipeline.sessions.session import BlockFrames
-from pipeline.sessions.stations import Station, Work
+from pipeline.sessions.stations import Station
 from pipeline.sessions.tracing import Pass
 
 logger = logging.getLogger(__name__)
 
 LEAST_STEPS = 3
 """Of a server that may leave one out."""
-
-
-@dataclass(slots=True, kw_only=True)
-class BlockWork(Work):
-    """A block on its way through the stages."""
-
-    session: AvatarSession
-    tick: int
-    input: BlockInput
-    sink_distance: Array
-    reference: Array | None
-    prompt: AvatarRequest | None
-    text: Array | None = None  # what the first stage's lane made of the prompt
-    sink: Array | None = None  # what the first stage made of reference and text, for the others
-    ring_start: Array | None  # int64 [num_steps], if it is another one from here on
-    pose: Array | None = None  # the latent that it follows
-    appearance: Appearance | None = None  # of its last latent, if drift is watched
-    is_dropped: bool = False
-    """It is made again: the models that it has not reached yet only count it."""
-    wait_ms: float
-
-    @property
-    def place(self) -> int:
-        return self.tick
-
-
-@dataclass(slots=True, kw_only=True)
-class SoundWork(Work):
-    """What a block hears, on its way through the audio models."""
-
-    session: AvatarSession
-    generation: int
-    sound: Sound
-    heard: BlockInput | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class PoseWork(Work):
-    """A block's pose, on its way through the encoder."""
-
-    session: AvatarSession
-    tick: int
-    given: Array  # uint8 [T, h, w, 3]
 
 
 class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
@@ -129,6 +86,11 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         return Station("pose", self._encode_pose, heard, lanes=1, in_order=False)
 
     def new_session(self, request: AvatarRequest, now: float) -> AvatarSession:
+        if request.options.rebind and self.executor.num_stages < self.config.num_steps:
+            raise ValueError(
+                "option rebind is true, but here the first denoising step shares its stage with "
+                "others; serve with a stage for each (make serve LIVE=1)"
+            )
         drift = None if self.drift_limits is None else Drift(self.drift_limits)
         return AvatarSession(
             request=request,
@@ -167,8 +129,10 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
 
     def _step(self, stage: int, work: BlockWork) -> bool:
         work.is_dropped = work.is_dropped or work.tick in work.session.superseded
+        kept = None if stage else self._first_step(work)
+        work.latent = work.latent if kept is None else kept
         tensors: dict[str, Any] = {}
-        if not work.is_dropped:
+        if not work.is_dropped and kept is None:
             tensors |= {"latent": work.latent, **work.input.audio_tokens}
             tensors["sink_distance"] = work.sink_distance
             tensors |= {} if work.pose is None else {"pose": work.pose}
@@ -188,7 +152,15 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
         latent, sink = self.executor.step(*place, gives_sink, **tensors)
         work.latent = work.latent if latent is None else latent
         work.sink = sink if gives_sink else work.sink
+        if stage == 0 and latent is not None and work.session.request.options.rebind:
+            work.session.first_step = work.block, latent.copy()
         return True
+
+    def _first_step(self, work: BlockWork) -> Array | None:
+        """What the first step made of a block that keeps it, now that it is made again."""
+        kept = work.session.first_step
+        is_again = kept is not None and kept[0] == work.block and work.prompt is None
+        return kept[1] if kept is not None and is_again else None
 
     def _decode(self, work: BlockWork) -> bool:
         if work.is_dropped or work.tick in work.session.superseded:

@@ -58,6 +58,8 @@ class Options:
     that silence does not change."""
     look_ahead_frames: int | None = None
     """Video frames of sound behind a block that it waits for; None: as many as were trained."""
+    rebind: bool = False
+    """A block that is made again keeps its first denoising step, with the sound of before."""
 
     @classmethod
     def parse(cls, raw: bytes, config: PipelineConfig) -> "Options":
@@ -73,6 +75,7 @@ class Options:
         check_integer("drop_first_frames", drop, 0, config.video_frames_per_block - 1)
         recalibrate = check_bool("recalibrate", values.get("recalibrate", True))
         live = check_bool("live", values.get("live", False))
+        rebind = check_bool("rebind", values.get("rebind", False))
         ahead = values.get("look_ahead_frames")
         if ahead is not None:
             check_integer("look_ahead_frames", ahead, 0, config.audio_lookahead_frames)
@@ -87,6 +90,7 @@ class Options:
             drop_first_frames=drop,
             live=live,
             look_ahead_frames=ahead,
+            rebind=rebind,
         )
 
 

@@ -83,6 +83,9 @@ class AvatarSession(ServedSession):
     newest: Entry | None = None  # of the last block that entered
     superseded: set[int] = field(default_factory=set)
     """Ticks of blocks that are under way and are made again."""
+    first_step: tuple[int, Array] | None = None
+    """The newest block that has passed the first stage, and its latent then, if it may be wanted.
+    The first stage's lane alone reads and writes it."""
     prompts: dict[int, AvatarRequest] = field(default_factory=dict)
     """What the video shows from a block on; the requests that say it."""
     reanchors: bool = False  # its next block begins a new ring

@@ -38,7 +38,10 @@ class Kept:
             before, after = self.steps.pop(other), inputs
             if other > tick:  # its lane came here first
                 tick, before, after = other, inputs, before
-            inputs = {**lasting_of(before), **after}
+            stays = (
+                lasting_of(before) if "latent" in after else before
+            )  # else it was left as it was
+            inputs = {**stays, **after}
         self.steps[tick] = inputs
         while len(self.steps) > self.most:
             self.lasting |= lasting_of(self.steps.pop(min(self.steps)))

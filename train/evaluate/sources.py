@@ -140,7 +140,7 @@ class TorchSource(Source):
         yield from decoded(self.networks.vae, still, latents)
 
 
-class _Answers(queue.SimpleQueue[BlockFrames | str]):
+class Answers(queue.SimpleQueue[BlockFrames | str]):
     """The reply of one request, read by the thread that asked."""
 
     is_held = False
@@ -192,7 +192,7 @@ class ArtifactsSource(Source):
         for start in range(0, len(take.audio), size):
             audio = np.clip(take.audio[start : start + size], -1, 1)
             last = start + size >= len(take.audio)
-            answers, opening = _Answers(), {}
+            answers, opening = Answers(), {}
             if not start:
                 opening = {
                     "image": take.reference,

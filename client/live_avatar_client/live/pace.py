@@ -20,10 +20,18 @@ class Pace:
         self.usual_s = lead_s
         """What nearly every block takes."""
         self._took_s: deque[float] = deque(maxlen=_TIMED)
+        self._took_again_s: deque[float] = deque(maxlen=_TIMED)
 
-    def received(self, took_s: float) -> None:
-        """A block has come, so long after it was ordered."""
-        self._took_s.append(took_s)
-        self.usual_s = float(np.percentile(self._took_s, _USUAL))
+    @property
+    def usual_again_s(self) -> float:
+        """What nearly every block takes that is made again."""
+        took_s = self._took_again_s
+        return float(np.percentile(took_s, _USUAL)) if took_s else self.usual_s
+
+    def received(self, took_s: float, *, is_again: bool = False) -> None:
+        """A block has come, so long after it was ordered; `is_again`: made again."""
+        (self._took_again_s if is_again else self._took_s).append(took_s)
+        if self._took_s:
+            self.usual_s = float(np.percentile(self._took_s, _USUAL))
         kept_s = self._least_s + (self.lead_s - self._least_s) * _RELIEF
         self.lead_s = max(kept_s, min(took_s + ROOM_S, MAX_LEAD_S))

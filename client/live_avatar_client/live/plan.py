@@ -169,7 +169,8 @@ class Plan:
             self._is_untimed = False
         else:
             self.counts.received(self._time_of(self._first_awaited, now_s) - now_s)
-            self._pace.received(took_s)
+            is_again = self._changed is not None or self._given_up is not None
+            self._pace.received(took_s, is_again=is_again)
         if self._changed is None:
             self._num_received += 1
         self._changed = self._given_up = None
@@ -256,7 +257,7 @@ class Plan:
                 self._time_of(self._first_awaited, now_s),
                 max(first, self._first_awaited),
             )
-            is_late = due_s < now_s + self._pace.usual_s + ROOM_S
+            is_late = due_s < now_s + self._pace.usual_again_s + ROOM_S
             return None if is_late or self._is_untimed or first > self._last else first
         return self._in_time(first, now_s)
 
@@ -271,7 +272,7 @@ class Plan:
     def _in_time(self, first: int, now_s: float) -> int | None:
         """From which frame on, `first` or later, the newest block is there if it is made again at
         `now_s`; None if what remains of it is less than what the next one takes."""
-        ticks = math.ceil((now_s + self._pace.usual_s - self.next_tick_s) * FPS)
+        ticks = math.ceil((now_s + self._pace.usual_again_s - self.next_tick_s) * FPS)
         frame = max(self.position + ticks, first)
         return frame if frame <= self._last else None
 

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from live_avatar_client.live.pace import Pace
 from live_avatar_client.live.speech import PATIENCE_S
 from tests.client.live.simulated_talk import BLOCK, Talk, speech
 
@@ -235,6 +236,17 @@ def test_a_slow_server_gets_the_lead_that_it_needs() -> None:
     talk = Talk(lambda block: 0.37, lead_s=0.2).run(30.0)
     assert talk.plan.counts.late <= 1
     assert talk.plan.lead_s == pytest.approx(0.39)
+
+
+def test_blocks_that_are_made_again_have_a_pace_of_their_own() -> None:
+    """A server may leave a step out of them; they are waited for as long as they take."""
+    pace = Pace(0.4)
+    assert pace.usual_again_s == 0.4
+    for _ in range(4):
+        pace.received(0.2)
+    assert pace.usual_again_s == pytest.approx(0.2)
+    pace.received(0.15, is_again=True)
+    assert (pace.usual_s, pace.usual_again_s) == (pytest.approx(0.2), pytest.approx(0.15))
 
 
 def test_one_slow_block_is_forgotten() -> None:

@@ -42,13 +42,13 @@ def executor(request: pytest.FixtureRequest) -> Iterator[AvatarExecutor]:
 class Talk:
     """A session whose sound goes out block by block, each when the one before it is here."""
 
-    def __init__(self, executor: AvatarExecutor) -> None:
+    def __init__(self, executor: AvatarExecutor, *, rebind: bool = False) -> None:
         self.avatar = AvatarOrchestrator(
             executor.config, executor, max_sessions=1, idle_timeout_s=9
         )
         self.sent = 0
         image = (ROOT / "examples" / "portrait.png").read_bytes()
-        options = Options(sink_distance=30, live=True)
+        options = Options(sink_distance=30, live=True, rebind=rebind)
         self.send(start=True, image=image, prompt="a person talks", seed=5, options=options)
 
     def send(self, **fields: object) -> list[BlockFrames]:
@@ -107,6 +107,52 @@ def test_a_block_made_again_is_as_if_it_had_been_made_once(
     for one, other in zip(found, expected[redone:], strict=True):
         np.testing.assert_array_equal(one.latent, other.latent)
         np.testing.assert_array_equal(one.frames, other.frames)
+
+
+@pytest.fixture(scope="module")
+def a_stage_each() -> Iterator[AvatarExecutor]:
+    executor = local_executor(DEMO)
+    yield executor
+    executor.stop()
+
+
+def test_a_block_that_is_rebound_keeps_its_first_step(
+    a_stage_each: AvatarExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the old sound it is what it was; with new sound it is neither the old nor a new one."""
+    executor, step = a_stage_each, a_stage_each.step
+    old, new, redone = sound(0), sound(1), 2
+    new[: redone * BLOCK + LOOK_AHEAD] = old[: redone * BLOCK + LOOK_AHEAD]
+    full = Talk(executor)
+    for block in range(redone + 1):
+        full.say(old, block)
+    anew = full.again(new, redone)
+    full.end()
+    denoised: list[int] = []
+
+    def watched(stage: int, *given: Any, **tensors: Any) -> Any:
+        denoised.extend([stage] if "latent" in tensors else [])
+        return step(stage, *given, **tensors)
+
+    talk = Talk(executor, rebind=True)
+    was = [talk.say(old, block) for block in range(redone + 1)][-1]
+    monkeypatch.setattr(executor, "step", watched)
+    same, other = talk.again(old, redone), talk.again(new, redone)
+    assert denoised == [1, 2, 3, 1, 2, 3]
+    np.testing.assert_array_equal(same.frames, was.frames)
+    to_anew = np.abs(other.latent - anew.latent).mean()
+    assert 0 < to_anew < 0.5 * np.abs(was.latent - anew.latent).mean()
+    talk.say(new, redone + 1)
+    assert denoised[6:] == [0, 1, 2, 3]
+    talk.end()
+
+
+def test_rebinding_wants_a_stage_for_the_first_step(executor: AvatarExecutor) -> None:
+    """What is kept would have passed another step."""
+    if executor.num_stages == executor.config.num_steps:
+        pytest.skip("this layout has one")
+    with pytest.raises(AssertionError, match="rebind is true, but here the first denoising step"):
+        Talk(executor, rebind=True)
 
 
 @pytest.mark.parametrize("station", [1, 3, pytest.param(0, marks=pytest.mark.slow)])

@@ -36,6 +36,15 @@ def test_a_replay_begins_at_an_even_block_though_a_block_was_made_again() -> Non
     assert [tick for tick, _ in kept.history()] == [5, 6]
 
 
+def test_a_block_that_is_left_as_it_was_is_kept_as_it_was() -> None:
+    """One that is made again from its second step on passes the first one as a number."""
+    kept = Kept(opening={}, most=4)
+    kept.add(0, block(0, latent=7))
+    kept.add(1, block(0, text=5))
+    ((_, inputs),) = kept.history()
+    assert inputs == block(0, latent=7, text=5)
+
+
 def test_a_session_that_has_made_nothing_has_no_history() -> None:
     """It is opened, and that is all."""
     assert Kept({}, most=1).history() == []
