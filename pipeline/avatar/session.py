@@ -227,8 +227,8 @@ class AvatarSession(ServedSession):
             "sink_distance": (len(self.given_distance) * block_s, request.sink_distance, block_s),
         }
         if features is not None:
-            waits = (len(self.given_features) + len(self.ready)) * block_s
-            waiting["audio_features"] = (waits, features[0, 0, 0], 1 / c.fps)
+            waits = len(self.voices) * (len(self.given_features) + len(self.ready)) * block_s
+            waiting["audio_features"] = (waits, features[0, 0, 0], len(self.voices) / c.fps)
         for name, (waits, given, unit_s) in waiting.items():
             comes = 0.0 if given is None else len(given) * unit_s
             if comes and waits + comes > MAX_BACKLOG_SECONDS:
