@@ -95,6 +95,17 @@ def test_new_sound_may_come_with_the_interruption(live: AvatarOrchestrator) -> N
     assert numbers(reply) == [(0, 1)]
 
 
+def test_sound_that_is_withdrawn_does_not_count_as_waiting(live: AvatarOrchestrator) -> None:
+    """Who is far ahead could not be interrupted by what is said instead."""
+    ahead = np.zeros(600 * CONFIG.sample_rate, np.float32)
+    submit(live, 1, start=True, audio=ahead)
+    submit(live, 1, audio=ahead)
+    instead = submit(live, 1, interrupt=ANY_BLOCK, audio=ahead[: 4 * CONFIG.samples_per_block])
+    live.executor.gate.set()  # type: ignore[attr-defined]
+    assert instead.wait() == ""
+    submit(live, 1, end=True).wait()
+
+
 def test_a_block_under_way_is_made_again_and_answered_once(
     live: AvatarOrchestrator, gated: GatedExecutor
 ) -> None:
