@@ -278,8 +278,9 @@ class AvatarSession(ServedSession):
         if self.newest is None or self.newest.block != self.next_block:
             block = self.next_block
             noise, distance = self.noise(block), self.sink_distance(block)
-            pose = self.pose.latents.pop(block, None)
-            self.newest = Entry(block=block, noise=noise, sink_distance=distance, pose=pose)
+            self.newest = Entry(block=block, noise=noise, sink_distance=distance, pose=None)
+        if (pose := self.pose.latents.pop(self.next_block, None)) is not None:
+            self.newest = replace(self.newest, pose=pose)
         self.next_block += 1
         self.next_tick += 1
         return self.newest

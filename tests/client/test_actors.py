@@ -12,8 +12,8 @@ from live_avatar_client import Session, read_pose, side_by_side
 from live_avatar_client.actors import actor_masks, joined
 from live_avatar_client.command.cast import Cast
 from live_avatar_client.video.pose import MAX_PIXELS, check_pose
+from tests.client.pose_videos import held_sideways, pose_video
 from tests.support.fake_avatar_server import FakeAvatar, serving
-from tests.support.pose_videos import held_sideways, pose_video
 
 BLOCK = 7680
 LEFT, RIGHT = np.array([[True, False]]), np.array([[False, True]])

@@ -11,8 +11,8 @@ import pytest
 from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
 from pipeline.config.avatar import PipelineConfig
+from tests.client.pose_videos import pose_video
 from tests.support.command_line import here, stream
-from tests.support.pose_videos import pose_video
 from tests.support.raw_stream import IMAGE, Stream, wait_until_free
 from tests.support.sounds import tones, write_wav
 

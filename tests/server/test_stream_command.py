@@ -11,8 +11,8 @@ from PIL import Image
 
 from deploy.server.local import LocalServer
 from export.repository.assemble import assemble
+from tests.client.pose_videos import pose_video
 from tests.support.command_line import Argument, ended, here, started
-from tests.support.pose_videos import pose_video
 from tests.support.raw_stream import wait_until_free
 from tests.support.sounds import tones, write_wav
 
