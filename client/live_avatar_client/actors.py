@@ -76,7 +76,9 @@ def _read(actor: int, mask: Mask) -> Array:
     source = io.BytesIO(mask) if isinstance(mask, bytes) else file_url(mask)
     try:
         with av.open(source, "r") as container:
+            if not container.streams.video:
+                raise ValueError("there is none in it")
             frame = next(container.decode(video=0))
             return (frame.to_ndarray(format="gray") >= _LIGHT).astype(np.uint8)
-    except (FFmpegError, StopIteration, IndexError, OSError, ValueError) as error:
+    except (FFmpegError, StopIteration, OSError, ValueError) as error:
         raise ValueError(f"{name} is no picture that can be read: {words(error)}") from None

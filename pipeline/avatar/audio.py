@@ -112,12 +112,13 @@ class StreamingAudio:
 
     @property
     def num_blocks(self) -> int:
-        """Blocks that the samples so far complete, those already taken included."""
+        """Blocks that the samples so far complete, those already taken included: also where the
+        sound behind them, which they heard, was withdrawn."""
         c = self.config
         if self.finished:
             return -(-self.num_samples // c.samples_per_block)
         seen = self.num_samples - c.audio_lookahead_frames * c.samples_per_frame
-        return max(seen // c.samples_per_block, 0)
+        return max(seen // c.samples_per_block, self.next_block)
 
     @property
     def num_samples_pending(self) -> int:

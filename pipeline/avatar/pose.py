@@ -34,6 +34,12 @@ class Pose:
     _next: int = 0  # where pose goes on
     _is_latent: bool | None = None
 
+    @property
+    def num_waiting(self) -> int:
+        """Frames that are not with the encoder yet."""
+        begun = 0 if self._open is None else len(self._open)
+        return len(self._waiting) * self.config.video_frames_per_block + begun
+
     def check(self, frames: Array | None, latents: Array | None) -> None:
         """ValueError if they can't be taken."""
         if frames is None and latents is None:

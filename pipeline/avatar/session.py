@@ -219,19 +219,21 @@ class AvatarSession(ServedSession):
         """ValueError if a client is so far ahead that its input would fill the memory of all."""
         c, audio, features = self.config, request.audio, request.audio_features
         block_s = c.samples_per_block / c.sample_rate
+        kept = 0 if request.interrupt is not None else len(self.voices)  # whose sound stays
         waiting = {
             "audio": (
-                len(self.voices) * self.audio.num_samples_pending / c.sample_rate,
+                kept * self.audio.num_samples_pending / c.sample_rate,
                 None if audio is None else audio.T,
                 len(self.voices) / c.sample_rate,
             ),
+            "pose": (self.pose.num_waiting / c.fps, request.pose, 1 / c.fps),
             "noise": (len(self.given_noise) * block_s, request.noise, block_s),
             "pose_latents": (len(self.pose.latents) * block_s, request.pose_latents, block_s),
             "sink_distance": (len(self.given_distance) * block_s, request.sink_distance, block_s),
         }
         if features is not None:
-            waits = (len(self.given_features) + len(self.ready)) * block_s
-            waiting["audio_features"] = (waits, features[0, 0, 0], 1 / c.fps)
+            waits = kept * (len(self.given_features) + len(self.ready)) * block_s
+            waiting["audio_features"] = (waits, features[0, 0, 0], len(self.voices) / c.fps)
         for name, (waits, given, unit_s) in waiting.items():
             comes = 0.0 if given is None else len(given) * unit_s
             if comes and waits + comes > MAX_BACKLOG_SECONDS:
@@ -279,8 +281,9 @@ class AvatarSession(ServedSession):
         if self.newest is None or self.newest.block != self.next_block:
             block = self.next_block
             noise, distance = self.noise(block), self.sink_distance(block)
-            pose = self.pose.latents.pop(block, None)
-            self.newest = Entry(block=block, noise=noise, sink_distance=distance, pose=pose)
+            self.newest = Entry(block=block, noise=noise, sink_distance=distance, pose=None)
+        if (pose := self.pose.latents.pop(self.next_block, None)) is not None:
+            self.newest = replace(self.newest, pose=pose)
         self.next_block += 1
         self.next_tick += 1
         return self.newest

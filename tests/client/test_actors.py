@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,22 +12,11 @@ from live_avatar_client import Session, read_pose, side_by_side
 from live_avatar_client.actors import actor_masks, joined
 from live_avatar_client.command.cast import Cast
 from live_avatar_client.video.pose import MAX_PIXELS, check_pose
+from tests.client.pose_videos import held_sideways, pose_video
 from tests.support.fake_avatar_server import FakeAvatar, serving
 
 BLOCK = 7680
 LEFT, RIGHT = np.array([[True, False]]), np.array([[False, True]])
-
-
-def video(path: Path, rate: int = 25, size: tuple[int, int] = (64, 48), frames: int = 10) -> Path:
-    """Frames that brighten."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for index in range(frames):
-            picture = np.full((size[1], size[0], 3), 20 * index, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def test_masks_go_up_with_start_and_every_actors_sound_in_a_row() -> None:
@@ -122,15 +110,18 @@ def test_sounds_of_other_lengths_or_actors_are_refused() -> None:
 
 def test_a_pose_video_is_read_at_its_rate_and_made_no_larger_than_needed(tmp_path: Path) -> None:
     """At another rate it would run ahead of the sound; large frames would fill the wire."""
-    small = list(read_pose(video(tmp_path / "small.mp4")))
+    small = list(read_pose(pose_video(tmp_path / "small.mp4")))
     assert [frame.shape for frame in small] == [(48, 64, 3)] * 10
     assert np.all(np.diff([frame.mean() for frame in small]) > 0)
-    (large, *_) = read_pose(video(tmp_path / "large.mp4", size=(1280, 720), frames=2))
+    (large, *_) = read_pose(pose_video(tmp_path / "large.mp4", size=(1280, 720), frames=2))
     height, width, _ = large.shape
     assert height * width <= MAX_PIXELS
     assert abs(width / height - 16 / 9) < 0.02
     with pytest.raises(ValueError, match=r"has 30 frames per second, expected 25.*ffmpeg"):
-        check_pose(video(tmp_path / "fast.mp4", rate=30))
+        check_pose(pose_video(tmp_path / "fast.mp4", rate=30))
+    *_, turned = read_pose(held_sideways(pose_video(tmp_path / "held.mp4")))
+    assert turned.shape == (64, 48, 3)
+    assert turned[40:].mean() > 100 > turned[:24].mean()  # what was right is below
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mp4 can't be read"):
         check_pose(tmp_path / "text.mp4")

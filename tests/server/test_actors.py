@@ -5,19 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
 from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
 from pipeline.config.avatar import PipelineConfig
-from tests.support.command_line import here
+from tests.client.pose_videos import pose_video
+from tests.support.command_line import here, stream
 from tests.support.raw_stream import IMAGE, Stream, wait_until_free
+from tests.support.sounds import tones, write_wav
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples"
 CONFIG = PipelineConfig.load(ROOT / "artifacts" / "demo" / "pipeline.json")
 BLOCK = 7680
 LEFT, RIGHT = np.zeros((2, 512, 512), np.uint8)
@@ -103,6 +103,35 @@ def test_bad_input_is_told_in_a_line_and_no_other_session_notices(server: LocalS
     assert "Traceback" not in server.log.read_text()
 
 
+def test_a_session_takes_one_place_however_many_speak(server: LocalServer) -> None:
+    """What they cost more is a second sound's encoder; a place for each would serve one pair."""
+    guests = [Stream(server) for _ in range(3)]
+    try:
+        given = {"start": True, "image": IMAGE, "actor_masks": MASKS}
+        answers = [guest.ask(**given)[1] for guest in guests]
+        assert answers[:2] == ["", ""]
+        assert "all 2 sessions of this server are in use" in answers[2]
+        sound = np.zeros((2, BLOCK), np.float32)
+        assert [guest.ask(actor_audio=sound, end=True) for guest in guests[:2]] == [(1, "")] * 2
+    finally:
+        for guest in guests:
+            guest.close()
+    wait_until_free(server)
+
+
+def test_a_pose_before_a_server_without_an_encoder_is_one_line(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The user would wait, or get a video that follows nothing."""
+    video = pose_video(tmp_path / "pose.mp4")
+    sound = write_wav(tmp_path / "a.wav", tones(1, 0.5, 16_000), 16_000)
+    given = stream(server.grpc_url, sound, tmp_path / "a.mp4", "--pose", video)
+    code, said = here(monkeypatch, capsys, *given)
+    assert code == 1
+    assert "make repository POSE=1" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_swapped_voices_move_other_halves(server: LocalServer) -> None:
     """The demo has not learned several actors: what it hears moves a latent's half, no more."""
     voice = np.concatenate(list(read_audio(ROOT / "examples" / "speech.flac")))
@@ -123,32 +152,3 @@ def test_swapped_voices_move_other_halves(server: LocalServer) -> None:
     assert right.max() > 0
     assert left[..., :half].mean() > right[..., :half].mean()
     assert right[..., half:].mean() > left[..., half:].mean()
-
-
-def test_the_command_line_makes_a_video_of_two(
-    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    """Two voices of different length, each with a mask; the sound is both."""
-    long, short, out = tmp_path / "long.wav", tmp_path / "short.wav", tmp_path / "two.mp4"
-    for path, seconds in ((long, 1.0), (short, 0.5)):
-        tone = np.sin(np.arange(int(16000 * seconds)) / 10)
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
-            samples = (8000 * tone).astype(np.int16)[None]
-            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            frame.sample_rate = 16000
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-    given = ["stream", "--url", server.grpc_url, "--image", EXAMPLES / "two/picture.png"]
-    given += ["--actor", f"{long}:{EXAMPLES / 'two/left.png'}"]
-    code, said = here(
-        *(monkeypatch, capsys, *given),
-        *("--actor", f"{short}:{EXAMPLES / 'two/right.png'}", "--out", out, "--no-sign"),
-    )
-    assert code == 0, said
-    with av.open(str(out)) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 25
-    with av.open(str(out)) as container:
-        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-    rate = len(sound)  # of a second
-    assert np.abs(sound[: rate // 3]).mean() > 1.5 * np.abs(sound[-rate // 3 :]).mean()

@@ -14,6 +14,7 @@ from PIL import Image
 from deploy.server.local import LocalServer
 from live_avatar_client import Session, read_audio
 from tests.server.test_rolling import server as rolling_server
+from tests.support.sounds import tones, write_wav
 
 __all__ = ["rolling_server"]  # a fixture, of the rolling-demo preset
 
@@ -26,6 +27,7 @@ SCRIPTS = (
     "stream_microphone.py",
     "talk_live.py",
     "text_to_video.py",
+    "two_speakers.py",
 )
 PORTRAIT, SPEECH = EXAMPLES / "portrait.png", EXAMPLES / "speech.flac"
 
@@ -65,6 +67,20 @@ def test_a_file_becomes_a_video_with_its_sound(server: LocalServer, tmp_path: Pa
     assert num_frames(out) == speech_frames()
     with av.open(str(out)) as container:
         assert container.streams.audio
+
+
+def test_two_speak_in_turns_in_one_picture(server: LocalServer, tmp_path: Path) -> None:
+    """Each in his own time, and both are heard."""
+    out, voices = tmp_path / "two.mp4", [tmp_path / "first.wav", tmp_path / "second.wav"]
+    for path, seconds, level in zip(voices, (1.0, 0.6), (0.1, 0.8), strict=True):
+        write_wav(path, tones(1, seconds, 16_000, level), 16_000)
+    said = run("two_speakers.py", *voices, "--out", out, "--url", server.grpc_url)
+    assert said.startswith("block 0: 0.48 s of video\n")
+    assert num_frames(out) == 40
+    with av.open(str(out)) as container:
+        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    second = int(len(sound) / 1.6)
+    assert np.abs(sound[second:]).mean() > 3 * np.abs(sound[:second]).mean() > 0
 
 
 def test_a_client_that_knows_only_the_page_about_the_wire_gets_every_frame(

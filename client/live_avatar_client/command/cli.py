@@ -19,6 +19,7 @@ from live_avatar_client.command.arguments import checked_text, checked_url
 from live_avatar_client.command.cast import Cast, as_int16
 from live_avatar_client.command.ending import held, kept, reporting, run
 from live_avatar_client.command.figures import Figures
+from live_avatar_client.command.followed import Followed
 from live_avatar_client.command.gateway import gateway, token
 from live_avatar_client.command.talk import show, speech_of
 from live_avatar_client.command.verify import verify
@@ -32,7 +33,6 @@ from live_avatar_client.session import Session
 from live_avatar_client.sound.audio import paced
 from live_avatar_client.stream import check_health
 from live_avatar_client.tls import Tls
-from live_avatar_client.video.pose import check_pose, read_pose
 from live_avatar_client.video.writer import VideoWriter
 
 _stderr = Console(stderr=True)
@@ -104,7 +104,9 @@ def stream(
     ] = None,
     actor: Annotated[
         list[str] | None,
-        typer.Option(help="AUDIO:MASK of one of several in the picture; once for each."),
+        typer.Option(
+            help="AUDIO:MASK of one of several in the picture; once for each. Who ends is silent."
+        ),
     ] = None,
     pose: Annotated[
         Path | None, typer.Option(readable=False, help="Video to follow, 25 frames per second.")
@@ -131,8 +133,7 @@ def stream(
     cast = Cast.of(audio, actor or [])
     for what, source in (*cast.sources, ("image", image), *([("pose", pose)] if pose else [])):
         check_apart(out, what, source)
-    if pose is not None:
-        check_pose(pose)
+    followed = None if pose is None else Followed(pose)
     session = Session(
         image=image,
         actors=cast.masks,
@@ -151,11 +152,12 @@ def stream(
     chunks = paced(chunks) if realtime else chunks
     sealed = sealer(out, asked=sign)
     writer = VideoWriter(out, **cast.sound_track, scale=scale or None, seal=sealed)
-    frames = None if pose is None else read_pose(pose)
     with kept(writer, out), session:
-        _write(session.stream(chunks, pose=frames), writer, figures, total)
+        _write(session.stream(chunks, pose=followed), writer, figures, total)
     if not figures.num_frames:
         raise AvatarError(f"the server at {url} sent no frames")
+    if followed is not None:
+        followed.compare(figures.num_frames)
     _report({"out": str(out), **figures.summary()}, as_json)
 
 

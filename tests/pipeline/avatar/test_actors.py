@@ -79,3 +79,6 @@ def test_what_may_wait_counts_every_actor(avatar: AvatarOrchestrator) -> None:
     minutes = np.zeros((2, 601 * CONFIG.sample_rate), np.float32)
     refused = submit(avatar, 1, start=True, actor_masks=MASKS, audio=minutes, actors=(0, 1))
     assert "audio for 1202.00 s came" in refused.wait()
+    features = np.zeros((2, CONFIG.audio_layers, CONFIG.audio_dim, 12 * 1253), np.float32)
+    refused = submit(avatar, 2, start=True, actor_masks=MASKS, audio_features=features)
+    assert "audio_features for 1202.88 s came" in refused.wait()

@@ -95,6 +95,39 @@ def test_new_sound_may_come_with_the_interruption(live: AvatarOrchestrator) -> N
     assert numbers(reply) == [(0, 1)]
 
 
+def test_sound_that_is_withdrawn_does_not_count_as_waiting(live: AvatarOrchestrator) -> None:
+    """Who is far ahead could not be interrupted by what is said instead."""
+    ahead = np.zeros(600 * CONFIG.sample_rate, np.float32)
+    submit(live, 1, start=True, audio=ahead)
+    submit(live, 1, audio=ahead)
+    instead = submit(live, 1, interrupt=ANY_BLOCK, audio=ahead[: 4 * CONFIG.samples_per_block])
+    live.executor.gate.set()  # type: ignore[attr-defined]
+    assert instead.wait() == ""
+    submit(live, 1, end=True).wait()
+
+
+@pytest.mark.parametrize(("interrupt", "first"), [(1, 1), (ANY_BLOCK, 2)])
+def test_what_comes_with_an_interruption_holds_from_its_block_on(
+    executor: FakeExecutor, interrupt: int, first: int
+) -> None:
+    """The block before heard sound that is withdrawn: a prompt, or a pose, would be given to it,
+    which is made already, and be lost."""
+    config = replace(CONFIG, audio_lookahead_frames=2)
+    executor.takes_pose = True
+    avatar = AvatarOrchestrator(config, executor, max_sessions=1, idle_timeout_s=5)
+    ahead = 2 * config.samples_per_frame
+    sound = np.ones(2 * config.samples_per_block + ahead, np.float32)
+    assert submit(avatar, 1, start=True, audio=sound, options=LIVE).wait() == ""
+    frames = np.ones((config.video_frames_per_block, 4, 4, 3), np.uint8)
+    given = {"prompt": "happy", "audio": sound, "pose": frames}
+    changed = submit(avatar, 1, interrupt=interrupt, **given)
+    assert changed.wait() == ""
+    assert submit(avatar, 1, end=True).wait() == ""
+    assert {block for _, _, block in executor.texts} == {first}
+    assert {block for _, _, block in executor.poses} == {first}
+    avatar.stop()
+
+
 def test_a_block_under_way_is_made_again_and_answered_once(
     live: AvatarOrchestrator, gated: GatedExecutor
 ) -> None:

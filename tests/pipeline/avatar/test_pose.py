@@ -142,6 +142,15 @@ def test_frames_that_wait_are_bounded_in_bytes() -> None:
     pose.check(frames(SIZE, 1)[:, :1, :1], None)
 
 
+def test_frames_that_wait_are_bounded_in_seconds(posed: AvatarOrchestrator) -> None:
+    """A million blocks of a few bytes are gigabytes of what holds them."""
+    many = np.zeros((1199 * CONFIG.fps, 1, 1, 3), np.uint8)
+    submit(posed, 1, start=True, pose=many).wait()
+    refused = submit(posed, 1, pose=many[: 5 * CONFIG.fps])  # the encoder has three blocks at most
+    assert "pose for 5.00 s came while 119" in refused.wait()
+    assert submit(posed, 1, end=True).wait() == ""
+
+
 def test_a_block_is_not_put_together_of_frames_of_two_sizes() -> None:
     """They can't be stacked; an error there would end the control thread's turn."""
     pose = Pose(config=CONFIG, is_served=True)
