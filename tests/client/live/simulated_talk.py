@@ -16,7 +16,7 @@ BLOCK = 7680
 class Talk:
     """`took_s(number)` is how long the server takes for its nth block, those made again counted.
     With `gives_up` it does not go on with a block that is to be made again; without, that comes,
-    too. `shown` is all that was shown, `orders` all that was asked for, with its moment."""
+    too; `took_again_s` is how long it takes for that. `shown` is all that was shown, `orders` all that was asked for, with its moment."""
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class Talk:
         lead_s: float = 0.2,
         look_ahead: int = 2,
         gives_up: bool = True,
+        took_again_s: float | None = None,
     ) -> None:
         self.now_s = 1000.0
         self.plan = Plan(self.now_s, lead_s=lead_s, frames_per_block=12, look_ahead=look_ahead)
@@ -33,7 +34,7 @@ class Talk:
         self._heard: list[list[np.ndarray]] = []  # by block and making, with its look-ahead
         self._num_begun = 0  # blocks
         self._is_first = True  # the next block is a server's first
-        self._took_s, self._gives_up = took_s, gives_up
+        self._took_s, self._gives_up, self._took_again_s = took_s, gives_up, took_again_s
         self._under_way: list[int] = []  # orders that are being made
         self._old: set[int] = set()  # of them, those that are made again
         self._number = itertools.count()
@@ -91,7 +92,10 @@ class Talk:
             if self.is_again(order) and self._under_way:
                 self._old.add(self._under_way[-1])
                 self._free_s = self.now_s if self._gives_up else self._free_s
-            self._free_s = max(self.now_s + self._took_s(number), self._free_s)
+            took_s = self._took_s(number)
+            if self._took_again_s is not None and self.is_again(order):
+                took_s = self._took_again_s
+            self._free_s = max(self.now_s + took_s, self._free_s)
             self.orders.append((self.now_s, order))
             self._under_way.append(number)
             if self.is_again(order):
