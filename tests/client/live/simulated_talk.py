@@ -14,9 +14,10 @@ BLOCK = 7680
 
 
 class Talk:
-    """`took_s(number)` is how long the server takes for its nth block, those made again counted.
-    With `gives_up` it does not go on with a block that is to be made again; without, that comes,
-    too; `took_again_s` is how long it takes for that. `shown` is all that was shown, `orders` all that was asked for, with its moment."""
+    """`took_s(number)` is how long the server takes for its nth block, those made again counted;
+    for these it is `took_again_s` if that is given. With `gives_up` it does not go on with a block
+    that is to be made again; without, that comes, too. `shown` is all that was shown, `orders` all
+    that was asked for, with its moment."""
 
     def __init__(
         self,
