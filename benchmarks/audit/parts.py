@@ -64,7 +64,7 @@ PARTS = (
         question="How fast is it beside what a user would run instead?",
         module="benchmarks.peers",
         large="--repetitions 3",
-        small="--blocks 2 --repetitions 1",
+        small="--threads 1 --blocks 2 --repetitions 1",
     ),
     Part(
         name="live",
@@ -77,8 +77,8 @@ PARTS = (
         name="load",
         question="What do several sessions at once get, by perf_analyzer and by our client?",
         module="benchmarks.load_test",
-        large="--limit-s 600",
-        small="--seconds 2.4 --request-s 1.2 --sequences 2",
+        large="--limit-s 1200",
+        small="--seconds 2.4 --request-s 1.2",
         is_served=True,
     ),
     Part(

@@ -13,6 +13,9 @@ Outputs are compared first: latents and frames of the first blocks with those of
 thread. A peer whose outputs are others is not measured. Then all take turns. A speed-up is a peer's
 time for a block over ours in the same turn.
 
+Do nothing else with the machine: threads of PyTorch wait for each other, awake, at every operator,
+and two of them beside other programs took up to forty times as long (AMD EPYC, 2 cores).
+
 PyTorch's caches are written in place, and torch.compile has the steady state alone, where all
 shapes are fixed: both better than what a user gets by himself.
 
@@ -46,10 +49,9 @@ levels of 255, where that lies on the edge of a rounding."""
 Findings = dict[str, Any]
 
 
-def every_peer(cores: int) -> list[Peer]:
-    """Ours, then what all others are compared with, then those."""
+def every_peer(*threads: int) -> list[Peer]:
+    """Ours, then what all others are compared with, then those: each with these threads."""
     ours = Peer(name="timestep forcing", engine="ONNX Runtime", threads=1, workers=5)
-    threads = sorted({1, cores})
     return [ours, *(Peer(name=e, engine=e, threads=t) for e in ENGINES for t in threads)]
 
 
@@ -133,6 +135,9 @@ def tell(found: Sequence[Findings]) -> None:
 def main(
     blocks: Annotated[int, typer.Option(min=2, help="of each peer in a turn")] = 12,
     repetitions: Annotated[int, typer.Option(min=1, help="turns")] = 5,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="of the others, besides one; all cores")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="artifacts: graphs and weights")] = (
         REPO / "artifacts" / "demo"
     ),
@@ -143,10 +148,11 @@ def main(
     """How fast is the pipeline beside what a user would run instead?"""
     config = PipelineConfig.load(folder / "pipeline.json")
     said = machine()
+    used = sorted({1, threads or int(said["cores"])})
     with ExitStack() as stack:
         processes = [
             stack.enter_context(closing(PeerProcess(peer, config.preset, folder)))
-            for peer in every_peer(int(said["cores"]))
+            for peer in every_peer(*used)
         ]
         found = measure(processes, blocks, repetitions, config.video_frames_per_block)
     tell(found)
