@@ -216,7 +216,7 @@ train-demo: setup-dev  ## train the demo avatar from nothing in build/train: HOU
 bench: setup-dev fetch repository  ## measure everything: benchmarks/results/DATE-COMMIT.json and .html; QUICK=1: small; AGAINST=old.json: what moved
 	@$(RUN) -m benchmarks.audit --repository "$$REPOSITORY" $(if $(QUICK),--quick) $(if $(AGAINST),--against "$$AGAINST")
 
-load-test: fetch repository  ## measure 1 and 2 sessions with perf_analyzer and our client
+load-test: fetch repository  ## measure 1, 2, 4 and 8 sessions with perf_analyzer and our client
 	@$(RUN) -m benchmarks.load_test
 
 clean: stop  ## remove what was built (build/, out/, caches), not .venv

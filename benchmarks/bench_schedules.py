@@ -10,9 +10,9 @@ matter to the clock.
     python -m benchmarks.bench_schedules
 
 Then the same avatar on 1 to 5 workers, of one thread each: sequential, in lockstep, and by timestep
-forcing, with the decoder as the fifth station; and stations that sleep in place of those that
-compute. The speed-up over sequential stands beside the ideal: what the stations' own times allow,
-and for those that compute, what the cores do.
+forcing, with the decoder as the fifth station; Rolling Forcing's joint window beside them; and
+stations that sleep in place of those that compute. The speed-up over sequential stands beside the
+ideal: what the stations' own times allow, and for those that compute, what the cores do.
 
 Schedules take turns, so that all of them meet whatever else the machine does. Frames per second are
 those of denoising alone, in the steady state: the decoder costs all of them the same. Time to the
@@ -26,28 +26,31 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 
+from benchmarks.avatar_line import AvatarLine
 from benchmarks.report import machine, table
-from benchmarks.schedule_streams import STEADY, Avatar, Streams, every_schedule
+from benchmarks.schedule_streams import STEADY, Streams, every_schedule, two_stations
 from benchmarks.schedule_workers import (
     FILLED,
     NUM_STATIONS,
-    computing,
+    Arrangement,
+    forcing,
     ideal,
     measured,
+    on_workers,
     sleepers,
     station_times,
+    ways,
 )
-from pipeline.avatar.stage import Stage
 from pipeline.engines.base import Array
 
 STEADY_SESSION, NEW_SESSION = 1, 2
@@ -74,56 +77,78 @@ def per_block(latents: Iterator[Array], num_blocks: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+def spread(name: str, values: Sequence[float], digits: int = 1) -> dict[str, float]:
     """Median, lowest, highest."""
     median = float(np.median(values))
     found = {name: median, f"{name}_low": min(values), f"{name}_high": max(values)}
-    return {key: round(value, 1) for key, value in found.items()}
+    return {key: round(value, digits) for key, value in found.items()}
 
 
 def workers(
-    kind: str,
-    found: dict[tuple[str, int], list[float]],
-    times_s: Sequence[float],
-    cores: int | None,
+    kind: str, compared: Sequence[Arrangement], blocks: int, repetitions: int
 ) -> list[dict[str, object]]:
-    """Print the table of one kind of stations; the same for the JSON. `times_s` of the stations."""
-    base = float(np.median(found["sequential", 1]))
+    """Measure one kind of stations and print the table; the same for the JSON. A speed-up is that
+    of a repetition over sequential in the same one."""
+    found = measured(compared, blocks, repetitions)
+    base = found["sequential", 1]
     rows, report = [], []
-    for (name, count), seconds in found.items():
+    for one in compared:
+        seconds = found[one.name, one.workers]
         ms = spread("ms_per_block", [1e3 * s for s in seconds])
-        speed_up, best = base / float(np.median(seconds)), ideal(times_s, count, cores)
-        best = 1.0 if name == "sequential" else best
-        figures = {"speed_up": round(speed_up, 3), "ideal": round(best, 3)}
-        report.append({"schedule": name, "workers": count, **ms, **figures})
-        rows.append([name, count, "{:g} ({:g}–{:g})".format(*ms.values()), *figures.values()])
-    alone = ", ".join(f"{1e3 * t:.1f}" for t in times_s)
-    print(f"\nstations that {kind}: {alone} ms each")
+        gains = [b / s for b, s in zip(base, seconds, strict=True)]
+        gain, best = spread("speed_up", gains, digits=3), round(one.ideal, 3)
+        row = {"schedule": one.name, "workers": one.workers}
+        report.append({**row, **ms, **gain, "ideal": best})
+        cells = ["{:g} ({:g}–{:g})".format(*figures.values()) for figures in (ms, gain)]
+        rows.append([*row.values(), *cells, best])
+    print(f"\nstations that {kind}")
     print(table(["schedule", "workers", "ms/block", "speed-up", "ideal"], rows))
     return report
 
 
+def arrangements(
+    stations: Callable[[int], Any], times_s: Sequence[float], cores: int | None
+) -> list[Arrangement]:
+    """Every way to run the same stations, each of which takes so long by itself."""
+    return [
+        Arrangement(
+            name=name,
+            workers=count,
+            run=run,
+            stations=stations,
+            ideal=1.0 if name == "sequential" else ideal(times_s, count, cores),
+        )
+        for name, count, run in ways()
+    ]
+
+
+def joint_window(streams: Streams, blocks: int, cores: int, base_s: float) -> Iterator[Arrangement]:
+    """Rolling Forcing's window and its decoder on one worker, and on two."""
+    with two_stations(streams, NEW_SESSION) as stations:
+        alone = station_times(stations, blocks)
+    for count in (1, 2):
+        yield Arrangement(
+            name="joint window",
+            workers=count,
+            run=on_workers(forcing, count),
+            stations=partial(two_stations, streams),
+            ideal=ideal(alone, count, cores, base_s),
+        )
+
+
 def measure_workers(
-    avatar: Avatar, graphs: Path, blocks: int, repetitions: int, sleep_s: float
+    line: AvatarLine, window: Streams, blocks: int, repetitions: int, sleep_s: float
 ) -> dict[str, list[dict[str, object]]]:
     """Of stations that compute, and of those that sleep."""
     print("workers …", file=sys.stderr)
-    stages = [Stage(graphs, [step]) for step in range(avatar.config.num_steps)]
-    for stage in stages:
-        stage.warm_up()
-    compute = partial(computing, avatar, stages)
-    with compute(NEW_SESSION) as stations:
+    with line.stations(NEW_SESSION) as stations:
         alone = station_times(stations, FILLED + 2 * blocks)
     cores, run = int(machine()["cores"]), FILLED + blocks + NUM_STATIONS
-    both = {
-        "compute": (measured(compute, run, repetitions), alone, cores),
-        "sleep": (
-            measured(lambda _: nullcontext(sleepers(sleep_s)), run, repetitions),
-            [sleep_s] * len(alone),
-            None,
-        ),
-    }
-    return {kind: workers(kind, *found) for kind, found in both.items()}
+    slept = arrangements(lambda _: nullcontext(sleepers(sleep_s)), [sleep_s] * NUM_STATIONS, None)
+    computed = arrangements(line.stations, alone, cores)
+    computed += joint_window(window, FILLED + 2 * blocks, cores, sum(alone))
+    both = {"compute": computed, "sleep": slept}
+    return {kind: workers(kind, compared, run, repetitions) for kind, compared in both.items()}
 
 
 def main(
@@ -136,10 +161,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         streams = every_schedule(STEADY + blocks * repetitions + 8, Path(folder))
         report = measure(streams, blocks, repetitions)
-        (avatar,) = (s for s in streams if isinstance(s, Avatar))
-        of_workers = measure_workers(
-            avatar, Path(folder), blocks, min(repetitions, 3), sleep_ms / 1e3
-        )
+        line = AvatarLine(Path(folder))
+        of_workers = measure_workers(line, streams[0], blocks, min(repetitions, 3), sleep_ms / 1e3)
     print(json.dumps(report | {"workers": of_workers}))
 
 

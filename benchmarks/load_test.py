@@ -2,14 +2,17 @@
 
     python -m benchmarks.load_test
 
-Both drive `live_avatar` over streaming gRPC with the same audio, with 1 and with 2 sessions at a
-time. A server started by `make serve` is used and left running, else one is started for the moment.
-The number of sessions and the time are bounded. The last line is one JSON object.
+Both drive `live_avatar` over streaming gRPC with the same audio, with 1, 2, 4 and 8 sessions at a
+time. A server started by `make serve` is used and left running, and numbers beyond its places are
+left out. Else a server with places for all is started for the moment. The number of sessions and
+the time are bounded. The last line is one JSON object.
 """
 
 import dataclasses
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,14 +30,17 @@ from deploy.downloads import perf_analyzer
 from deploy.outcome import say
 from deploy.server.local import LocalServer, server_left_running
 from export.commands import failing_in_words
+from export.repository.folders import link_or_copy
+from export.repository.pbtxt import with_parameter
 from live_avatar_client import AvatarError, read_audio
 from live_avatar_client.protocol import MODEL, SAMPLE_RATE
 from live_avatar_client.stream import check_health
 from pipeline.config.avatar import PipelineConfig
 
 FOLDER = REPO / "build" / "load_test"
-LEVELS = (1, 2)
-"""Sessions at a time; the repository's own limit is 2."""
+LEVELS = (1, 2, 4, 8)
+"""Sessions at a time; a repository for a CPU has two places by itself."""
+PLACES = re.compile(r'key: "max_sessions" value { string_value: "(\d+)"')
 _WARM_UP_S = 2.0
 
 
@@ -44,14 +50,37 @@ def serving(repository: Path) -> Iterator[tuple[str, Path]]:
     if served := server_left_running():
         yield served
     else:
-        say(f"starting Triton for {repository}")
-        with LocalServer(repository, log_dir=FOLDER / "server") as server:
-            yield server.grpc_url, repository
+        say(f"starting Triton for {repository}, with places for {max(LEVELS)} sessions")
+        larger = with_places(repository, max(LEVELS), FOLDER / "repository")
+        with LocalServer(larger, log_dir=FOLDER / "server") as server:
+            yield server.grpc_url, larger
 
 
-def measure(
-    url: str, repository: Path, load: Load, levels: Sequence[int] = LEVELS
-) -> dict[str, Any]:
+def with_places(repository: Path, places: int, out: Path) -> Path:
+    """A copy, by links, whose models hold so many sessions each; returns `out`."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(repository, out, copy_function=_link)
+    for config in out.glob("*/config.pbtxt"):
+        if PLACES.search(text := config.read_text()):
+            config.unlink()  # a link
+            config.write_text(with_parameter(text, "max_sessions", str(places)))
+    return out
+
+
+def _link(source: str, target: str) -> None:
+    link_or_copy(Path(source), Path(target))
+
+
+def possible(repository: Path) -> list[int]:
+    """The levels that what is served has places for; says which it has none for."""
+    found = PLACES.search((repository / MODEL / "config.pbtxt").read_text())
+    places = int(found[1]) if found else 1
+    if max(LEVELS) > places:
+        say(f"{repository} has {places} places: more sessions at a time are not measured")
+    return [level for level in LEVELS if level <= places]
+
+
+def measure(url: str, repository: Path, load: Load, levels: Sequence[int]) -> dict[str, Any]:
     """The report: where and with what, and per driver the figures by the number of sessions. Key
     `perf_analyzer_said` holds its own tables as text."""
     config = PipelineConfig.load(repository / MODEL / "1" / "pipeline.json")
@@ -90,8 +119,8 @@ def main(
     audio: Path = REPO / "examples" / "speech.flac",
     seconds: Annotated[float, typer.Option(help="audio of a session, at most")] = 9.6,
     request_s: Annotated[float, typer.Option(help="audio of a request")] = 2.4,
-    sequences: Annotated[int, typer.Option(min=max(LEVELS), help="sessions of each run")] = 4,
-    limit_s: Annotated[float, typer.Option(help="time for everything")] = 170.0,
+    sequences: Annotated[int, typer.Option(min=max(LEVELS), help="sessions of each run")] = 8,
+    limit_s: Annotated[float, typer.Option(help="time for everything")] = 600.0,
     write_docs: Annotated[bool, typer.Option("--write-docs", help="write the page")] = False,
 ) -> None:
     """Measure sessions at a time with perf_analyzer and with our client, side by side."""
@@ -105,7 +134,7 @@ def main(
         folder=FOLDER,
     )
     with serving(repository) as (url, served):
-        report = measure(url, served, load)
+        report = measure(url, served, load, possible(served))
     print(load_report.comparison(report))
     if write_docs:
         load_report.PAGE.write_text(load_report.page(report))

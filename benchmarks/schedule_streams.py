@@ -7,12 +7,14 @@ passes that the plan names. What the avatar hears is left out.
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.schedule_workers import Visit
 from export.graphs.exporter import export_preset
 from export.presets import preset_named
 from networks.checkpoint import load_checkpoint
@@ -173,6 +175,23 @@ class TorchAvatar(Streams):
     def _latents(self, blocks: Iterator[torch.Tensor]) -> Iterator[Array]:
         for latent in blocks:
             yield latent.numpy()
+
+
+@contextmanager
+def two_stations(streams: Streams, session: int) -> Iterator[list[Visit]]:
+    """A new session's denoising as one station, and its decoder as another."""
+    latents = streams.open(session)
+
+    def denoise(_block: int, _given: Any) -> Array:
+        return next(latents)
+
+    def decode(block: int, latent: Any) -> None:
+        streams.decoder.step(session, block, latent)
+
+    try:
+        yield [denoise, decode]
+    finally:
+        streams.close(session)
 
 
 def silent_conditions(config: PipelineConfig, num_blocks: int) -> Conditions:

@@ -3,6 +3,8 @@
 sequential        one worker takes a block through all stations, then the next block
 lockstep          a worker for each group of stations; all hand on together, after the slowest
 timestep forcing  the same workers, and each goes on as soon as there is a block for it
+joint window      Rolling Forcing's own: one station denoises all blocks that are under way, and the
+                  decoder is the second, on the same worker or on another
 
 A worker is a thread. What stations do lets go of Python's lock: they sleep, or compute on a thread.
 """
@@ -12,16 +14,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.schedule_streams import Avatar
 from export.repository.placement import folded
-from pipeline.avatar.stage import Stage
-from pipeline.denoising.noise import block_noise
 
 NUM_STATIONS = 5
 FIRST_SESSION = 100
@@ -97,12 +97,29 @@ def _together(work: Callable[[int], None], workers: int) -> None:
         thread.join()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrangement:
+    """Stations on so many workers. `stations` is a context of those of a session with the number
+    that it is called with; `ideal` is the speed-up over sequential that their times allow."""
+
+    name: str
+    workers: int
+    run: Way
+    stations: Callable[[int], AbstractContextManager[Sequence[Visit]]]
+    ideal: float
+
+
 def ways() -> Iterator[tuple[str, int, Way]]:
     """Name, number of workers, and what runs the stations that way."""
     yield "sequential", 1, sequential
     for name, run in (("lockstep", lockstep), ("timestep forcing", forcing)):
         for workers in range(1, NUM_STATIONS + 1):
-            yield name, workers, partial(_on_workers, run, workers)
+            yield name, workers, on_workers(run, workers)
+
+
+def on_workers(run: Any, workers: int) -> Way:
+    """`lockstep` or `forcing` with so many workers."""
+    return partial(_on_workers, run, workers)
 
 
 def _on_workers(run: Any, workers: int, stations: Sequence[Visit], blocks: int) -> list[float]:
@@ -115,12 +132,16 @@ def grouped(stations: Sequence[Any], workers: int) -> list[list[Any]]:
     return [[stations[i] for i in group] for group in folded(len(stations), workers)]
 
 
-def ideal(times_s: Sequence[float], workers: int, cores: int | None = None) -> float:
-    """The speed-up over one worker that nothing but the stations' own times allows; with so many
-    `cores`, if stations compute."""
-    slowest = max(sum(group) for group in grouped(times_s, workers))
-    speed_up: float = sum(times_s) / slowest
-    return speed_up if cores is None else min(speed_up, float(cores))
+def ideal(
+    times_s: Sequence[float], workers: int, cores: int | None = None, base_s: float | None = None
+) -> float:
+    """The speed-up over `base_s` (None: over one worker) that nothing but the stations' own times
+    allows; with so many `cores`, if stations compute."""
+    whole: float = sum(times_s)
+    period: float = max(sum(group) for group in grouped(times_s, workers))
+    if cores is not None:
+        period = max(period, whole / cores)
+    return (whole if base_s is None else base_s) / period
 
 
 def period_s(ends: Sequence[float]) -> float:
@@ -139,43 +160,17 @@ def sleepers(sleep_s: float) -> list[Visit]:
     return [visit] * NUM_STATIONS
 
 
-@contextmanager
-def computing(avatar: Avatar, stages: Sequence[Stage], session: int) -> Iterator[list[Visit]]:
-    """Stations that compute a session of the avatar: a stage of one thread for each step, and the
-    decoder."""
-    c, given = avatar.config, avatar.conditions()
-    local, overall = (np.zeros(s, np.float32) for s in (c.audio_local_shape, c.audio_global_shape))
-    distance = np.full(c.num_steps, c.sink_distance, np.int64)
-    for stage in stages:
-        stage.open(session, **given)
-    avatar.decoder.open(session, given["motion"])
-
-    def denoise(stage: Stage) -> Visit:
-        def visit(block: int, latent: Any) -> Any:
-            noise = block_noise(0, block, c.latent_shape) if latent is None else latent
-            return stage.step(session, block, noise, local, overall, distance)
-
-        return visit
-
-    def decode(block: int, latent: Any) -> None:
-        avatar.decoder.step(session, block, latent)
-
-    yield [*map(denoise, stages), decode]
-    for holder in (*stages, avatar.decoder):
-        holder.close(session)
-
-
 def measured(
-    stations: Callable[[int], Any], blocks: int, repetitions: int
+    compared: Sequence[Arrangement], blocks: int, repetitions: int
 ) -> dict[tuple[str, int], list[float]]:
-    """Seconds per block of every way, once for each repetition; the ways take turns. `stations` is
-    a context of the stations of a session with the number that it is called with."""
+    """Seconds per block of each, once for each repetition; they take turns."""
     found: dict[tuple[str, int], list[float]] = {}
     numbers = itertools.count(FIRST_SESSION)
     for _ in range(repetitions):
-        for name, workers, run in ways():
-            with stations(next(numbers)) as line:
-                found.setdefault((name, workers), []).append(period_s(run(line, blocks)))
+        for one in compared:
+            with one.stations(next(numbers)) as line:
+                seconds = period_s(one.run(line, blocks))
+            found.setdefault((one.name, one.workers), []).append(seconds)
     return found
 
 

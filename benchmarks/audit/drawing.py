@@ -54,6 +54,13 @@ def errors(
     axes.errorbar(at, values, [below, above], capsize=3, **look)
 
 
+def bars(axes: Axes, at: int, figure: Figure, colour: str) -> None:
+    """A bar from the left in row `at`; its spread, where one is known, as a thin line."""
+    axes.barh(at, figure.value, height=0.7, color=colour)
+    if figure.low is not None and figure.high is not None:
+        axes.plot([figure.low, figure.high], [at, at], color="0.2", linewidth=1.2)
+
+
 def svg(figure: Drawing, name: str) -> str:
     """The text of an <svg>; its ids begin with `name`, since a page is one space of names."""
     text = io.StringIO()

@@ -8,10 +8,11 @@ from typing import Any
 WHERE = ("benchmark", "cpu", "cores", "load", "load_after", "python", "commit", "triton")
 ASKED = ("perf_analyzer_version", "preset", "picture", "audio_s", "request_s", "rounds", "seconds")
 COUNTED = ("bursts", "sequences", "blocks", "frames", "wall_s", "count")
+LIMITED = ("limits", "gpus")
 RAW = ("raw_ms", "timeline_ms")
-SETTINGS = frozenset((*WHERE, *ASKED, *COUNTED, *RAW))
+SETTINGS = frozenset((*WHERE, *ASKED, *COUNTED, *LIMITED, *RAW))
 """Keys of what was asked for, or where, or of raw values: no figures."""
-LABELS = ("schedule", "workers")
+LABELS = ("schedule", "workers", "peer", "threads")
 """Keys that tell the rows of a list apart."""
 _HIGHER_IS_BETTER = ("fps", "per_s", "realtime_factor", "speed_up", "gflop_per_cpu_s")
 _UNJUDGED = ("ideal", "gflop_per_block", "av_offset_ms", "av_drift_ms")

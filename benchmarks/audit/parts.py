@@ -60,6 +60,13 @@ PARTS = (
         small="--blocks 2 --repetitions 2",
     ),
     Part(
+        name="peers",
+        question="How fast is it beside what a user would run instead?",
+        module="benchmarks.peers",
+        large="--repetitions 3",
+        small="--threads 1 --blocks 2 --repetitions 1",
+    ),
+    Part(
         name="live",
         question="How soon does a face answer, and how soon is it silent, on the viewer's clock?",
         module="benchmarks.bench_live",
@@ -70,8 +77,8 @@ PARTS = (
         name="load",
         question="What do several sessions at once get, by perf_analyzer and by our client?",
         module="benchmarks.load_test",
-        large="--limit-s 600",
-        small="--seconds 2.4 --request-s 1.2 --sequences 2",
+        large="--limit-s 1200",
+        small="--seconds 2.4 --request-s 1.2",
         is_served=True,
     ),
     Part(
@@ -84,6 +91,8 @@ NAMES = tuple(part.name for part in PARTS)
 
 ELSEWHERE = {
     "Growth over 10,000 blocks": "it takes hours: python -m benchmarks.soak --blocks 10000",
+    "The release's own code": "it needs its owner's checkout, weights and GPUs: "
+    "python -m benchmarks.peers --release PATH",
     "A GPU": "it needs one: python -m benchmarks.gpu_experiment",
 }
 """What a reader looks for and no part measures, with the reason."""

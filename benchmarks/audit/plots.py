@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks.audit.drawing import BLUE, COLOURS, GREY, RED, errors, panels, svg
+from benchmarks.audit.drawing import BLUE, COLOURS, GREY, RED, bars, errors, panels, svg
 from benchmarks.audit.figures import Figure
 from benchmarks.audit.parts import SLEEPS_MS, orchestration
 from benchmarks.audit.record import results
@@ -160,12 +160,31 @@ def workers(report: dict[str, Any], figures: Figures) -> str:
     return svg(figure, "workers")
 
 
+def peers(report: dict[str, Any], figures: Figures) -> str:
+    """Milliseconds of a block; the number is how much faster ours is."""
+    _measured(report, "peers")
+    seen = figures["peers"]
+    rows = [path.removesuffix("/ms_per_block") for path in seen if path.endswith("/ms_per_block")]
+    figure, (axes,) = panels(1, height=1.2 + 0.35 * len(rows))
+    for at, row in enumerate(rows):
+        took, gain = seen[f"{row}/ms_per_block"], seen[f"{row}/speed_up"]
+        _, workers, name, threads = row.split("/")
+        bars(axes, at, took, BLUE if at == 0 else GREY)
+        axes.text(took.high or took.value, at, f"   {gain.value:.2f}", va="center")
+        rows[at] = f"{name}, {workers} × {threads} thread{'s' * (threads != '1')}"
+    axes.set_yticks(range(len(rows)), rows)
+    axes.invert_yaxis()
+    axes.set_xlabel("ms for a block of 12 frames")
+    return svg(figure, "peers")
+
+
 PLOTS: dict[str, Callable[[dict[str, Any], Figures], str]] = {
     "Who works on which block": timeline,
     "How long single blocks and answers take": latencies,
     "Frames per second against sessions": sessions,
     "Overhead against a stage's time, and messages": overhead,
     "What workers bring": workers,
+    "Beside what a user would run instead": peers,
     "Memory over time": memory,
 }
 

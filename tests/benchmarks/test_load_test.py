@@ -20,6 +20,7 @@ IMAGE = Path(__file__).parents[2] / "examples" / "portrait.png"
 PROFILE = Path(__file__).parents[1] / "data" / "perf_analyzer_profile.json"
 PROFILE_FRAME_BYTES = 3  # its frames were cut to one pixel each
 
+CONFIG = 'parameters { key: "max_sessions" value { string_value: "2" } }'
 DTYPES = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}
 
 
@@ -81,6 +82,19 @@ def test_a_sequence_of_one_request_is_refused(audio: np.ndarray) -> None:
     """START and END would be one request, and nothing of a stream would be measured."""
     with pytest.raises(ValueError, match="wanted 2 or more"):
         load_drivers.sequence(audio, IMAGE, samples_per_request=len(audio), prompt="a")
+
+
+def test_a_copy_of_the_repository_has_places_for_all(tmp_path: Path) -> None:
+    """With two places, six of eight sessions would be refused. The repository stays as it is."""
+    for model, text in (("live_avatar", CONFIG), ("dit_stage_0", CONFIG), ("audio_tokens", "")):
+        (tmp_path / "served" / model / "1").mkdir(parents=True)
+        (tmp_path / "served" / model / "config.pbtxt").write_text(text)
+    (tmp_path / "served" / "live_avatar" / "1" / "graph.onnx").write_bytes(b"graph")
+    larger = load_test.with_places(tmp_path / "served", 8, tmp_path / "larger")
+    assert load_test.possible(tmp_path / "served") == [1, 2]
+    assert load_test.possible(larger) == list(load_test.LEVELS)
+    assert '"8"' in (larger / "dit_stage_0" / "config.pbtxt").read_text()
+    assert (larger / "live_avatar" / "1" / "graph.onnx").read_bytes() == b"graph"
 
 
 def test_profile_gives_every_block_its_own_time() -> None:

@@ -20,6 +20,15 @@ def _workers(kind: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _peers() -> list[dict[str, Any]]:
+    gain = {"speed_up": 1.6, "speed_up_low": 1.5, "speed_up_high": 1.7}
+    return [
+        {"peer": name, "threads": threads, "workers": workers, "not_measured": "",
+         "ms_per_block": 100.0, **gain}
+        for name, threads, workers in (("timestep forcing", 1, 5), ("PyTorch eager", 2, 1))
+    ]  # fmt: skip
+
+
 def result(name: str, scale: float = 1.0) -> dict[str, Any]:
     """The last line of a part; `scale` makes it slower."""
     if name.startswith("orchestration"):
@@ -34,6 +43,7 @@ def result(name: str, scale: float = 1.0) -> dict[str, Any]:
     return {
         "demo": {"fps": 90.0 / scale, "ttff_ms": 280.0 * scale, "raw_ms": RAW, "picture": [96, 96]},
         "schedules": {"workers": {kind: _workers(kind) for kind in ("compute", "sleep")}},
+        "peers": {"limits": {"frame_difference": 1}, "peers": _peers()},
         "live": {
             "first_frame_cold_ms": 900.0,
             "live": {"onset_ms": PERCENTILES, "raw_ms": {"onset_ms": [200.0, 240.0]}},

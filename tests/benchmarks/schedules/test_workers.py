@@ -4,8 +4,6 @@ import threading
 
 import pytest
 
-pytest.importorskip("torch", reason="the avatar's stations are exported with torch")
-
 from benchmarks.schedule_workers import (
     NUM_STATIONS,
     Visit,
@@ -58,6 +56,7 @@ def test_the_ideal_is_what_the_slowest_worker_allows() -> None:
     assert [ideal(alike, n) for n in (1, 2, 3, 4, 5)] == pytest.approx([1, 5 / 3, 2.5, 2.5, 5])
     assert ideal(alike, 5, cores=2) == 2
     assert ideal([1, 1, 1, 1, 4], 5) == 2
+    assert ideal([3.0, 1.0], 2, cores=2, base_s=6.0) == 2  # the slower one; beside another line
     assert grouped(alike, 2) == [[1.0] * 3, [1.0] * 2]
 
 
