@@ -147,16 +147,20 @@ def workers(report: dict[str, Any], figures: Figures) -> str:
             _, kind, schedule, count, name = path.split("/")
             line = schedule if name == "speed_up" else f"{schedule}, ideal"
             found.setdefault(kind, {}).setdefault(line, {})[int(count)] = seen
-    figure, axes = panels(len(found), height=3.2)
+    figure, axes = panels(len(found), height=3.6)
     for place, (kind, lines) in zip(axes, found.items(), strict=True):
         names = [line for line in lines if not line.endswith(", ideal")]
-        for name, colour in zip(names, COLOURS, strict=False):
+        for at, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+            ideal = "their ideal" if at == len(names) - 1 else "_"  # dotted lines share an entry
+            errors(place, lines[f"{name}, ideal"], ideal, colour, style=":")
             errors(place, lines[name], name, colour)
-            errors(place, lines[f"{name}, ideal"], f"{name}, ideal", colour, style=":")
+        counts = sorted({count for line in lines.values() for count in line})
+        place.set_xticks(counts)
         place.set_title(f"stations that {kind}")
         place.set_xlabel("workers")
         place.set_ylabel("speed-up")
-        place.legend(fontsize=7)
+        place.set_ylim(bottom=0)
+        place.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return svg(figure, "workers")
 
 
@@ -170,7 +174,8 @@ def peers(report: dict[str, Any], figures: Figures) -> str:
         took, gain = seen[f"{row}/ms_per_block"], seen[f"{row}/speed_up"]
         _, workers, name, threads = row.split("/")
         bars(axes, at, took, BLUE if at == 0 else GREY)
-        axes.text(took.high or took.value, at, f"   {gain.value:.2f}", va="center")
+        note, end = f"{gain.value:.2f}", (took.high or took.value, at)
+        axes.annotate(note, end, (6, 0), textcoords="offset points", va="center")
         rows[at] = f"{name}, {workers} × {threads} thread{'s' * (threads != '1')}"
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
