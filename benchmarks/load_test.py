@@ -60,7 +60,7 @@ def with_places(repository: Path, places: int, out: Path) -> Path:
     """A copy, by links, whose models hold so many sessions each; returns `out`."""
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(repository, out, copy_function=_link)
-    for config in out.glob("*/config.pbtxt"):
+    for config in out.rglob("*.pbtxt"):
         if PLACES.search(text := config.read_text()):
             config.unlink()  # a link
             config.write_text(with_parameter(text, "max_sessions", str(places)))
@@ -72,9 +72,10 @@ def _link(source: str, target: str) -> None:
 
 
 def possible(repository: Path) -> list[int]:
-    """The levels that what is served has places for; says which it has none for."""
-    found = PLACES.search((repository / MODEL / "config.pbtxt").read_text())
-    places = int(found[1]) if found else 1
+    """The levels that what is served has places for, whichever configuration it was started with;
+    says so if some are left out."""
+    texts = [config.read_text() for config in (repository / MODEL).rglob("*.pbtxt")]
+    places = min(int(found) for text in texts for found in PLACES.findall(text))
     if max(LEVELS) > places:
         say(f"{repository} has {places} places: more sessions at a time are not measured")
     return [level for level in LEVELS if level <= places]

@@ -88,12 +88,14 @@ def test_a_copy_of_the_repository_has_places_for_all(tmp_path: Path) -> None:
     """With two places, six of eight sessions would be refused. The repository stays as it is."""
     for model, text in (("live_avatar", CONFIG), ("dit_stage_0", CONFIG), ("audio_tokens", "")):
         (tmp_path / "served" / model / "1").mkdir(parents=True)
-        (tmp_path / "served" / model / "config.pbtxt").write_text(text)
+        (tmp_path / "served" / model / "configs").mkdir()
+        for name in ("config.pbtxt", "configs/cpu.pbtxt"):  # a server on a CPU reads the second
+            (tmp_path / "served" / model / name).write_text(text)
     (tmp_path / "served" / "live_avatar" / "1" / "graph.onnx").write_bytes(b"graph")
     larger = load_test.with_places(tmp_path / "served", 8, tmp_path / "larger")
     assert load_test.possible(tmp_path / "served") == [1, 2]
     assert load_test.possible(larger) == list(load_test.LEVELS)
-    assert '"8"' in (larger / "dit_stage_0" / "config.pbtxt").read_text()
+    assert '"8"' in (larger / "dit_stage_0" / "configs" / "cpu.pbtxt").read_text()
     assert (larger / "live_avatar" / "1" / "graph.onnx").read_bytes() == b"graph"
 
 
