@@ -12,7 +12,8 @@ from live_avatar_client.files import check_file, file_url, shown, words
 from live_avatar_client.protocol import Array
 
 Mask = bytes | str | Path | Array
-"""A picture, light where an actor is: encoded bytes, a path, or bool or uint8 [height, width]."""
+"""A picture, light where an actor is: encoded bytes, a path, or bool or uint8 [height, width], of
+which 128 and more is light; where there are 0 and 1 alone, 1 is."""
 _LIGHT = 128
 
 
@@ -69,7 +70,7 @@ def _read(actor: int, mask: Mask) -> Array:
                 f"actors: mask {actor} is {mask.dtype} {list(mask.shape)}, expected bool or uint8 "
                 "[height, width]"
             )
-        return (mask if mask.dtype == np.bool_ else mask >= _LIGHT).astype(np.uint8)
+        return (mask >= (_LIGHT if mask.max(initial=0) > 1 else 1)).astype(np.uint8)
     name = f"mask {actor}" if isinstance(mask, bytes) else f"mask {shown(mask)}"
     if not isinstance(mask, bytes):
         check_file("mask", mask)

@@ -143,3 +143,12 @@ def test_who_speaks_is_said_once_and_whole(audio: Path | None, actors: list, wor
     cast = Cast.of(None, ["a:b.wav:left.png", "c.wav:right.png"])
     assert cast.sounds == (Path("a:b.wav"), Path("c.wav"))
     assert cast.masks == (Path("left.png"), Path("right.png"))
+
+
+@pytest.mark.parametrize("light", [1, 128, 255])
+def test_masks_of_ones_are_light_where_they_are_one(light: int) -> None:
+    """Who writes `mask` and `1 - mask` has two actors, and not two that cover nothing."""
+    mask = np.zeros((4, 6), np.uint8)
+    mask[:, :3] = light
+    other = np.where(mask, 0, light).astype(np.uint8)
+    np.testing.assert_array_equal(actor_masks([mask, other]), [mask > 0, mask == 0])

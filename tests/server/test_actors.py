@@ -55,7 +55,7 @@ LATER: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "a pose that isn't finite": ({"pose_latents": POSE + np.inf}, "pose_latents has values"),
     "two poses": ({"pose": FRAMES, "pose_latents": POSE}, "pose and pose_latents, wanted one"),
     "large frames": ({"pose": np.zeros((1, 5000, 9, 3), np.uint8)}, "9 x 5000 pixels"),
-    "frames without an encoder": ({"pose": FRAMES}, "make repository POSE=1"),
+    "frames without an encoder": ({"pose": FRAMES}, "make serve POSE=1"),
 }
 
 
@@ -128,7 +128,7 @@ def test_a_pose_before_a_server_without_an_encoder_is_one_line(
     given = stream(server.grpc_url, sound, tmp_path / "a.mp4", "--pose", video)
     code, said = here(monkeypatch, capsys, *given)
     assert code == 1
-    assert "make repository POSE=1" in said
+    assert "make serve POSE=1" in said
     assert len(said.splitlines()) == 1
 
 
