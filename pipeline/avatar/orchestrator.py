@@ -280,21 +280,17 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
 
     def _encode_next(self) -> None:
         """Give the audio models what the next block hears, one at a time."""
-        if self._encoding:
+        for session in tuple(self.turns):
+            if not self._encoding:
+                self.guard(session, self._encode_sound_of, session)
+
+    def _encode_sound_of(self, session: AvatarSession) -> None:
+        if (sound := session.next_sound()) is None:
             return
-        for session in self.turns:
-            if (sound := session.next_sound()) is not None:
-                self._encoding = session.encoding = True
-                generation = session.generation
-                self._audio.put(
-                    SoundWork(
-                        session=session,
-                        block=session.next_block,
-                        generation=generation,
-                        sound=sound,
-                    )
-                )
-                return
+        self._encoding = session.encoding = True
+        block, generation = session.next_block, session.generation
+        work = SoundWork(session=session, block=block, generation=generation, sound=sound)
+        self._audio.put(work)
 
     def _pose_next(self) -> None:
         """Give the encoder the next block's pose, one at a time."""

@@ -185,7 +185,7 @@ class AvatarSession(ServedSession):
             )
 
     def _check_interruption(self, block: int) -> None:
-        first = max(self.next_block - 1, 0)
+        first = 0 if self.newest is None else self.newest.block  # though it was withdrawn before
         if block != ANY_BLOCK and not first <= block <= self.next_block:
             raise ValueError(
                 f"interrupt is at block {block}, wanted {first}..{self.next_block}, since block "

@@ -252,6 +252,27 @@ def test_only_the_newest_block_or_the_next_can_be_changed(
     assert numbers(said, last) == [(0, 0), (1, 0), (2, 0)]
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_interruptions_do_not_walk_back(
+    live: AvatarOrchestrator, gated: GatedExecutor, is_done: bool
+) -> None:
+    """Once the newest block is withdrawn, the one before it is not the newest: it is shown, and
+    what the models hold of it is final."""
+    if is_done:
+        gated.gate.set()
+    said = submit(live, 1, start=True, blocks=3)
+    wait_until(lambda: len(gated.entered) == 3)
+    assert not is_done or said.wait() == ""
+    assert boundary(submit(live, 1, interrupt=2)) == (1, 2, 24)
+    refused = submit(live, 1, interrupt=1)
+    assert "interrupt is at block 1, wanted 2..2" in refused.wait()
+    again = submit(live, 1, interrupt=2, end=True, blocks=1)
+    assert boundary(again) == (2, 2, 24)
+    gated.gate.set()
+    assert again.wait() == ""
+    assert numbers(again) == [(2, 2)]
+
+
 @pytest.mark.parametrize(("ahead", "wanted"), [(None, 0), (2, 0), (1, 0), (0, 1)])
 def test_without_look_ahead_a_block_begins_with_its_last_sample(
     executor: FakeExecutor, ahead: int | None, wanted: int

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.avatar.orchestrator import AvatarOrchestrator
-from pipeline.avatar.session import MAX_BACKLOG_SECONDS
+from pipeline.avatar.session import MAX_BACKLOG_SECONDS, AvatarSession
 from pipeline.sessions.session import BlockFrames
 from tests.support.fake_executor import CONFIG, FakeExecutor, FakeReply, request, submit, wait_until
 
@@ -44,6 +44,24 @@ def test_a_failing_stage_ends_its_session_and_no_other(
     assert len(healthy.blocks) == 8
     assert submit(avatar, 1, blocks=1).wait() == "stage 2 broke"
     assert avatar._at_first == 0
+
+
+def test_sound_that_cannot_be_cut_ends_its_session_and_no_other(
+    avatar: AvatarOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control thread would stumble over it at every turn, and nobody would get a block."""
+    next_sound = AvatarSession.next_sound
+
+    def broken(session: AvatarSession) -> Any:
+        if session.id == 1:
+            raise IndexError("out of range")
+        return next_sound(session)
+
+    monkeypatch.setattr(AvatarSession, "next_sound", broken)
+    assert "out of range" in submit(avatar, 1, start=True, blocks=1).wait()
+    healthy = submit(avatar, 2, start=True, end=True, blocks=3)
+    assert healthy.wait() == ""
+    assert len(healthy.blocks) == 3
 
 
 def test_a_bad_image_fails_the_start_and_leaves_nothing(
