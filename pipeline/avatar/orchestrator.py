@@ -184,7 +184,7 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
 
     def enter(self, session: AvatarSession) -> None:
         super().enter(session)
-        self.guard(None, self._encode_next)  # whose sound it is, is another's matter
+        self._encode_next()
 
     def next_work(self, session: AvatarSession) -> BlockWork:
         tick, entry, source = session.next_tick, session.enter(), session.ready.popleft()

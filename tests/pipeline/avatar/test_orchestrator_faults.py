@@ -58,7 +58,7 @@ def test_sound_that_cannot_be_cut_ends_its_session_and_no_other(
         return next_sound(session)
 
     monkeypatch.setattr(AvatarSession, "next_sound", broken)
-    assert "out of range" in submit(avatar, 1, start=True, blocks=1).wait()
+    assert "failed (IndexError)" in submit(avatar, 1, start=True, blocks=1).wait()
     healthy = submit(avatar, 2, start=True, end=True, blocks=3)
     assert healthy.wait() == ""
     assert len(healthy.blocks) == 3
