@@ -159,8 +159,9 @@ class AvatarOrchestrator(Orchestrator[AvatarSession, BlockWork]):
     def _first_step(self, work: BlockWork) -> Array | None:
         """What the first step made of a block that keeps it, now that it is made again."""
         kept = work.session.first_step
-        is_again = kept is not None and kept[0] == work.block and work.prompt is None
-        return kept[1] if kept is not None and is_again else None
+        if kept is None or kept[0] != work.block or work.prompt is not None:
+            return None
+        return kept[1]
 
     def _decode(self, work: BlockWork) -> bool:
         if work.is_dropped or work.tick in work.session.superseded:
