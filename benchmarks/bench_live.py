@@ -109,6 +109,7 @@ def main(
     lead_s: Annotated[float, typer.Option(help="least lead of a block")] = 0.4,
     seed: Annotated[int, typer.Option(help="of the talk")] = 0,
     rebind: Annotated[bool, typer.Option(help="blocks made again keep their first step")] = False,
+    cuts: Annotated[bool, typer.Option(help="idle frames may be left out")] = True,
 ) -> None:
     """How soon does a face answer, and how soon is it silent, on the viewer's clock?"""
     speech = np.rint(np.concatenate(list(read_audio(audio))) * 32767).astype(np.int16)
@@ -123,11 +124,11 @@ def main(
         ]
         print(f"first frame: {', '.join(f'{1e3 * s:.0f}' for s in firsts)} ms", file=sys.stderr)
         options = {"rebind": True} if rebind else None
-        seen = {"live": asyncio.run(live(url, IMAGE, talk, seconds, lead_s, options))}
+        seen = {"live": asyncio.run(live(url, IMAGE, talk, seconds, lead_s, options, cuts))}
         if naive_share:
             seen["naive"] = naive(url, IMAGE, other, short * seconds / bursts)
     report = {"benchmark": "live", **machine(), "seconds": seconds, "bursts": bursts}
-    report |= {"rebind": rebind}
+    report |= {"rebind": rebind, "cuts": cuts}
     report |= {"first_frame_cold_ms": round(1e3 * firsts[0], 1)}
     report |= {"first_frame_warm_ms": round(1e3 * float(np.median(firsts[1:])), 1)}
     found = {name: figures(talk if name == "live" else other, one) for name, one in seen.items()}

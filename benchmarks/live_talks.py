@@ -82,10 +82,13 @@ async def live(
     seconds: float,
     lead_s: float,
     options: dict[str, bool] | None = None,
+    cuts: bool = True,
 ) -> Seen:
     """Hold the talk with a live session."""
     seen = Seen()
-    face = LiveSession(url=url, image=image, prompt=PROMPT, lead_s=lead_s, options=options)
+    face = LiveSession(
+        url=url, image=image, prompt=PROMPT, lead_s=lead_s, options=options, cuts=cuts
+    )
     async with face:
         speaking: asyncio.Task[None] | None = None
         async for frame in face.frames():

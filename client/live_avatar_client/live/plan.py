@@ -20,7 +20,8 @@ idle face, or an interruption to one that speaks, the rest of what it has is giv
                                           ones are the look-ahead of what was sent before, behind
                                           an interruption silence
 
-Frames before those with new sound are left out when these come: few, or most of a block.
+Frames before those with new sound are left out when these come: few, or most of a block. Without
+`cuts` none is: what can't be made again waits for its turn.
 """
 
 import math
@@ -42,9 +43,17 @@ _SOON = 0.6  # of that time: the rest of a block is waited for
 
 class Plan:
     """`lead_s` is the least lead: what blocks took lately may ask for more. `frames_per_block` and
-    `look_ahead`, both in frames, are the server's."""
+    `look_ahead`, both in frames, are the server's. `cuts`: idle frames may be left out."""
 
-    def __init__(self, now_s: float, *, lead_s: float, frames_per_block: int, look_ahead: int):
+    def __init__(
+        self,
+        now_s: float,
+        *,
+        lead_s: float,
+        frames_per_block: int,
+        look_ahead: int,
+        cuts: bool = True,
+    ) -> None:
         self.frames_per_block, self.look_ahead = frames_per_block, look_ahead
         self._pace = Pace(lead_s)
         self.generation = 0
@@ -53,6 +62,7 @@ class Plan:
         """When the first frame was shown; None before."""
         self._opened_s = now_s
         self._speech, self._mirror, self._cuts = Speech(), Mirror(), Cuts()
+        self._may_cut = cuts
         self._begun_s: float | None = None  # when the speech came that ends the face's silence
         self._is_urgent = False  # the face still speaks what was interrupted
         self._num_started = self._num_received = 0  # blocks
@@ -127,7 +137,7 @@ class Plan:
     def next_start_s(self, now_s: float) -> float:
         """When the next order is due, if nothing happens before."""
         in_turn_s = self._time_of(self._next_frame, now_s) - self.lead_s
-        if self._changeable(now_s) is None and self._is_there_soon(now_s):
+        if self._changeable(now_s) is None and (not self._may_cut or self._is_there_soon(now_s)):
             return in_turn_s
         soonest_s = self._time_of(self._resume, now_s) - self.lead_s
         if self._is_urgent:
@@ -329,7 +339,7 @@ class Plan:
         sent now. It may be shown as soon as it is there, if the rest of its block, up to frame
         `until`, leaves the next one its lead."""
         early = (until - end) / FPS >= self.lead_s
-        if self._resume < end:
+        if self._may_cut and self._resume < end:
             self._cuts.append(
                 Cut(begin=self._resume, end=end, expected_s=expected_s, may_be_early=early)
             )

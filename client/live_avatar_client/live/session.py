@@ -35,6 +35,8 @@ class LiveSession:
     `gate_db`: sound below this level is no speech (microphones); None takes all for speech.
     `look_ahead_frames`: sound behind a block that it waits for, 0 to the preset's; with less, a
     trickle is heard sooner, and lips know less of what comes. `frames_per_block` is the server's.
+    `cuts`: idle frames may be left out so that speech or silence comes sooner; without, every frame
+    is shown.
     `timeout_s`: the longest silence of a server that owes an answer. `tls`: what a server with TLS
     is to be trusted by. `reconnect`: when the server is lost or full, the face stands still, and
     speech waits, until another try succeeds, for up to `give_up_s`; the picture then jumps once to
@@ -57,6 +59,7 @@ class LiveSession:
         gate_db: float | None = None,
         frames_per_block: int = 12,
         look_ahead_frames: int = 2,
+        cuts: bool = True,
         model: str = MODEL,
         reconnect: bool = False,
         give_up_s: float = GIVE_UP_S,
@@ -89,6 +92,7 @@ class LiveSession:
             lead_s=lead_s,
             frames_per_block=frames_per_block,
             look_ahead=look_ahead_frames,
+            cuts=cuts,
         )
         self._connect_timeout_s, self._tls = connect_timeout_s, tls
         self._tries = Tries(give_up_s) if reconnect else None

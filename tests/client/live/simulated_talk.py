@@ -27,9 +27,12 @@ class Talk:
         look_ahead: int = 2,
         gives_up: bool = True,
         took_again_s: float | None = None,
+        cuts: bool = True,
     ) -> None:
         self.now_s = 1000.0
-        self.plan = Plan(self.now_s, lead_s=lead_s, frames_per_block=12, look_ahead=look_ahead)
+        self.plan = Plan(
+            self.now_s, lead_s=lead_s, frames_per_block=12, look_ahead=look_ahead, cuts=cuts
+        )
         self.shown: list[Shown] = []
         self.orders: list[tuple[float, Order]] = []
         self._heard: list[list[np.ndarray]] = []  # by block and making, with its look-ahead

@@ -54,6 +54,29 @@ def test_a_burst_is_answered_by_the_next_block_whenever_it_comes(phase: float) -
     assert 0 <= talk.plan.counts.skipped <= 12 + 5 + 2
 
 
+@pytest.mark.parametrize("phase", np.linspace(0, 0.48, 13))
+def test_without_cuts_every_frame_is_shown_and_a_burst_waits_for_the_next_block(
+    phase: float,
+) -> None:
+    """Blocks are made again where that is in time; nothing is left out for what is not."""
+    talk = Talk(lead_s=0.32, cuts=False)
+    talk.feed(5.0 + phase, speech(3.0))
+    talk.interrupt(7.0 + phase)
+    talk.run(14.0)
+    assert onset_s(talk, 5.0 + phase) <= 0.48
+    assert [s.frame for s in talk.shown] == list(range(len(talk.shown)))
+    assert talk.plan.counts.skipped == talk.plan.counts.late == 0
+
+
+def test_without_cuts_most_bursts_are_answered_as_soon_as_a_block_is_made_again() -> None:
+    onsets = []
+    for phase in np.linspace(0, 0.48, 48):
+        talk = Talk(lead_s=0.32, cuts=False)
+        talk.feed(5.0 + phase, speech(3.0))
+        onsets.append(onset_s(talk.run(12.0), 5.0 + phase))
+    assert np.median(onsets) <= 0.15 + TICK_S
+
+
 @pytest.mark.parametrize("gives_up", [True, False])
 def test_a_block_that_is_under_way_is_made_again_if_that_is_in_time(gives_up: bool) -> None:
     """Its place in the stream would stay silent. A server that could not give it up any more sends
