@@ -1,8 +1,10 @@
 """Several actors in one picture: where each one is, and their sounds side by side."""
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,17 +20,32 @@ _LIGHT = 128
 
 
 def actor_masks(masks: Sequence[Mask]) -> Array:
-    """The START input: uint8 [actors, height, width], 1 where an actor is. ValueError where one is
-    no picture, or they differ in size."""
-    if not masks or isinstance(masks, str | bytes | Path):
-        raise ValueError("actors is no list of masks: give one for each actor")
-    read = [_read(actor, mask) for actor, mask in enumerate(masks)]
+    """The START input: uint8 [actors, height, width], 1 where an actor is. ValueError, with the
+    names of files, where one is no picture or covers nothing, they differ in size, two overlap, or
+    fewer than two come."""
+    is_one = isinstance(masks, str | bytes | Path) or getattr(masks, "ndim", 0) == 2
+    given: list[Any] = [masks] if is_one else list(masks)
+    if len(given) < 2:
+        raise ValueError(
+            f"actors has {('no mask', 'one mask')[len(given)]}, expected a list of two or more: "
+            "give one for each actor; who speaks alone needs none, so leave actors out"
+        )
+    read = [_read(actor, mask) for actor, mask in enumerate(given)]
+    names = [_name(actor, mask) for actor, mask in enumerate(given)]
     (height, width), *_ = (mask.shape for mask in read)
-    for actor, mask in enumerate(read):
+    for name, mask in zip(names, read, strict=True):
         if mask.shape != (height, width):
             raise ValueError(
-                f"actors: mask {actor} is {mask.shape[1]} x {mask.shape[0]} pixels, mask 0 "
+                f"actors: {name} is {mask.shape[1]} x {mask.shape[0]} pixels, {names[0]} "
                 f"{width} x {height}; wanted one size"
+            )
+        if not mask.any():
+            raise ValueError(f"actors: {name} covers nothing; make it light where the actor is")
+    for (name, mask), (other, its) in itertools.combinations(zip(names, read, strict=True), 2):
+        if common := np.count_nonzero(mask & its):
+            raise ValueError(
+                f"actors: {name} and {other} overlap in {common} pixels, wanted none: where one "
+                "is light the other has to be dark"
             )
     return np.stack(read)
 
@@ -71,7 +88,6 @@ def _read(actor: int, mask: Mask) -> Array:
                 "[height, width]"
             )
         return (mask >= (_LIGHT if mask.max(initial=0) > 1 else 1)).astype(np.uint8)
-    name = f"mask {actor}" if isinstance(mask, bytes) else f"mask {shown(mask)}"
     if not isinstance(mask, bytes):
         check_file("mask", mask)
     source = io.BytesIO(mask) if isinstance(mask, bytes) else file_url(mask)
@@ -80,6 +96,13 @@ def _read(actor: int, mask: Mask) -> Array:
             if not container.streams.video:
                 raise ValueError("there is none in it")
             frame = next(container.decode(video=0))
-            return (frame.to_ndarray(format="gray") >= _LIGHT).astype(np.uint8)
+            light = (frame.to_ndarray(format="gray") >= _LIGHT).astype(np.uint8)
+            return np.rot90(light, frame.rotation // 90)  # as the camera was held
     except (FFmpegError, StopIteration, OSError, ValueError) as error:
+        name = _name(actor, mask)
         raise ValueError(f"{name} is no picture that can be read: {words(error)}") from None
+
+
+def _name(actor: int, mask: Mask) -> str:
+    """Of a mask, in an error: its file, or whose it is."""
+    return f"mask {shown(mask) if isinstance(mask, str | Path) else actor}"

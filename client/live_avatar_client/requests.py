@@ -1,7 +1,7 @@
 """What a caller hands to a session, checked and turned into the tensors of START and of audio."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,10 @@ def audio_tensors(
         return
     names = {np.dtype(np.float32): "audio", np.dtype(np.int16): "audio_int16"}
     if audio.dtype not in names or audio.ndim != 1:
+        rows = "; rows are for several actors: Session(actors=[mask, mask])"
         raise ValueError(
             f"{MODEL}: audio is {audio.dtype} {list(audio.shape)}, expected mono 16 kHz samples, "
-            "float32 [samples] in [-1, 1] or int16 [samples]"
+            f"float32 [samples] in [-1, 1] or int16 [samples]{rows if audio.ndim == 2 else ''}"
         )
     step = len(audio) if whole else MAX_REQUEST_SAMPLES
     for begin in range(0, len(audio), max(step, 1)):
@@ -88,6 +89,39 @@ def _rows(audio: Array, step: int, num_actors: int) -> Iterator[dict[str, Array]
     rows = audio / np.float32(32768) if audio.dtype == np.int16 else audio
     for begin in range(0, rows.shape[1], max(step, 1)):
         yield {"actor_audio": rows[:, begin : begin + step]}
+
+
+def pose_tensor(pose: Array | Iterable[Array], first: int = 0) -> Array:
+    """uint8 RGB [n, H, W, 3] of frames [H, W, 3]; ValueError where one is none or of another size.
+    `first`: the number of the first one, for the words."""
+    if isinstance(pose, np.ndarray):
+        return pose  # the wire looks at it
+    if not (frames := list(pose_frames(pose))):
+        raise ValueError("pose has no frames, expected one or more: leave it out where it ends")
+    for number, frame in enumerate(frames, first):
+        kind = getattr(frame, "dtype", type(frame).__name__)
+        shape = list(getattr(frame, "shape", ()))
+        if kind != np.uint8 or len(shape) != 3 or shape[2] != 3:
+            raise ValueError(
+                f"pose: frame {number} is {kind} {shape}, expected uint8 RGB [height, width, 3]"
+            )
+        if frame.shape != frames[0].shape:
+            (height, width, _), (wanted_height, wanted_width, _) = frame.shape, frames[0].shape
+            raise ValueError(
+                f"pose: frame {number} is {width} x {height} pixels, frame {first} {wanted_width} "
+                f"x {wanted_height}; wanted one size: scale them before"
+            )
+    return np.stack(frames)
+
+
+def pose_frames(pose: Iterable[Array]) -> Iterable[Array]:
+    """What it was; ValueError for a file's name or another thing that has no frames."""
+    if isinstance(pose, str | bytes | Path) or not isinstance(pose, Iterable):
+        raise ValueError(
+            f"pose is {type(pose).__name__}, expected frames uint8 RGB [height, width, 3]: "
+            "read_pose(path) for a file"
+        )
+    return pose
 
 
 def sound_of(tensors: Mapping[str, Array]) -> Array | None:

@@ -22,7 +22,13 @@ from live_avatar_client.protocol import (
     Block,
     Wire,
 )
-from live_avatar_client.requests import Image, audio_tensors, start_tensors
+from live_avatar_client.requests import (
+    Image,
+    audio_tensors,
+    pose_frames,
+    pose_tensor,
+    start_tensors,
+)
 from live_avatar_client.tls import Tls
 
 _FEEDER_FAREWELL_S = 1.0
@@ -78,7 +84,7 @@ class Session:
         self._start = start_tensors(
             image, prompt=prompt, seed=seed, options=options, text=text, actors=actors
         )
-        self._num_actors = 1 if actors is None else len(actors)
+        self._num_actors = 1 if actors is None else len(self._start["actor_masks"])
         wire = Wire(model=model, want_latent=want_latent)
         wire.check(self._start)
         self._connect = functools.partial(
@@ -134,7 +140,8 @@ class Session:
         of audio, `pose_latents` float32 [n, 16, F, h, w] of whole blocks in place of pose.
         """
         given = {"noise": noise, "audio_features": audio_features, "sink_distance": sink_distance}
-        given |= {"pose": pose, "pose_latents": pose_latents}
+        given |= {"pose": None if pose is None else pose_tensor(pose)}
+        given |= {"pose_latents": pose_latents}
         extras = {name: array for name, array in given.items() if array is not None}
         if audio is None and not extras:
             raise ValueError("send needs audio, or audio_features in its place")
@@ -171,7 +178,7 @@ class Session:
                 "read_audio(path) for a file, [samples] for samples"
             )
         exchange = self._opened()
-        frames = None if pose is None else iter(pose)
+        frames = None if pose is None else iter(pose_frames(pose))
         given = (exchange, audio_chunks, self._num_actors, frames)
         feeder = threading.Thread(target=_feed, args=given, name="avatar-feeder", daemon=True)
         feeder.start()
@@ -208,8 +215,8 @@ def _feed(
                     num_samples += next(iter(tensors.values())).shape[-1]
                     due = -(-num_samples // SAMPLES_PER_FRAME) - num_frames
                     frames = list(itertools.islice(pose, due))
+                    tensors |= {"pose": pose_tensor(frames, num_frames)} if frames else {}
                     num_frames += len(frames)
-                    tensors |= {"pose": np.stack(frames)} if frames else {}
                 exchange.send(tensors, until_taken=True)
         exchange.finish()
     except BaseException as error:  # SystemExit, too: nobody else sees it in this thread

@@ -1,12 +1,14 @@
 """Several actors and a pose video, as the client sends them."""
 
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from live_avatar_client import Session, read_pose, side_by_side
 from live_avatar_client.actors import actor_masks, joined
@@ -75,7 +77,10 @@ def test_a_pose_that_cannot_be_read_on_ends_the_stream_in_its_words() -> None:
 @pytest.mark.parametrize(
     ("masks", "words"),
     [
-        ([], "give one for each actor"),
+        ([], "has no mask, expected a list of two or more: give one for each actor"),
+        ([LEFT], "actors has one mask, .*speaks alone needs none, so leave actors out"),
+        (LEFT, "actors has one mask, "),
+        ("left.png", "actors has one mask, "),
         ([LEFT, np.ones((2, 3), bool)], "mask 1 is 3 x 2 pixels, mask 0 2 x 1; wanted one size"),
         ([LEFT, np.ones((1, 2, 3), bool)], r"mask 1 is bool \[1, 2, 3\]"),
         ([LEFT, b"no picture"], "mask 1 is no picture that can be read"),
@@ -88,12 +93,40 @@ def test_masks_that_are_none_are_refused_before_anything_is_sent(masks: list, wo
         Session(image=b"p", actors=masks)
 
 
+def test_masks_that_do_not_go_together_are_named_by_their_files(tmp_path: Path) -> None:
+    """Who has twenty masks would look for `actor 1` among them."""
+    for name, columns in {"left": 40, "right": 1, "dark": 0}.items():
+        light = np.zeros((4, 60), np.uint8)
+        light[:, :columns] = 255
+        Image.fromarray(light).save(tmp_path / f"{name}.png")
+    left, right, dark = (tmp_path / f"{name}.png" for name in ("left", "right", "dark"))
+    with pytest.raises(ValueError, match=r"dark\.png covers nothing; make it light where"):
+        actor_masks([left, dark])
+    with pytest.raises(ValueError, match=r"left\.png and mask .*right\.png overlap in 4 pixels"):
+        actor_masks([left, right])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_mask_is_turned_as_the_camera_was_held(kind: str, orientation: int) -> None:
+    """The picture is, so a mask that was painted over it would lie on its side."""
+    light, exif, files = np.zeros((2, 64, 96), np.uint8), Image.Exif(), []
+    light[0, :32, :48], light[1, 32:, 48:], exif[0x112] = 255, 255, orientation
+    for mask in light:
+        files.append(io.BytesIO())
+        Image.fromarray(mask).convert("RGB").save(files[-1], kind, exif=exif.tobytes())
+    wanted = [np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("L")) for file in files]
+    found = actor_masks([file.getvalue() for file in files])
+    np.testing.assert_array_equal(found, np.stack(wanted) >= 128)
+
+
 def test_a_mask_is_where_its_picture_is_light(tmp_path: Path) -> None:
     """Painted masks are never quite black and white."""
     grey = np.array([[0, 100, 140, 255]], np.uint8)
     Image.fromarray(grey).save(tmp_path / "mask.png")
-    given = [tmp_path / "mask.png", (tmp_path / "mask.png").read_bytes(), grey]
-    np.testing.assert_array_equal(actor_masks(given), [[[0, 0, 1, 1]]] * 3)
+    other = np.array([[255, 0, 0, 0]], np.uint8)
+    for given in (tmp_path / "mask.png", (tmp_path / "mask.png").read_bytes(), grey):
+        np.testing.assert_array_equal(actor_masks([given, other]), [[[0, 0, 1, 1]], [[1, 0, 0, 0]]])
 
 
 def test_sounds_of_other_lengths_or_actors_are_refused() -> None:
@@ -106,6 +139,38 @@ def test_sounds_of_other_lengths_or_actors_are_refused() -> None:
         pytest.raises(ValueError, match=r"float32 \[3, 640\], expected .* \[2, samples\]"),
     ):
         session.send(np.zeros((3, 640), np.float32))
+
+
+SMALL, LARGE = np.zeros((2, 4, 3), np.uint8), np.zeros((6, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pose", "words"),
+    [
+        ([SMALL, LARGE], "frame 1 is 8 x 6 pixels, frame 0 4 x 2; wanted one size: scale"),
+        ("pose.mp4", r"pose is str, expected frames .*: read_pose\(path\) for a file"),
+        (Path("pose.mp4"), r"pose is \w*Path, .*read_pose\(path\) for a file"),
+        (["pose.mp4"], r"frame 0 is str \[\], expected uint8 RGB \[height, width, 3\]"),
+        ([SMALL, SMALL / 2], r"frame 1 is float64 \[2, 4, 3\], expected uint8 RGB"),
+    ],
+)
+def test_a_pose_that_is_none_is_told_in_our_words(pose: Any, words: str) -> None:
+    """NumPy's words name neither the frame nor what was wanted."""
+    with serving(FakeAvatar()) as url:
+        with pytest.raises(ValueError, match=words), Session(image=b"p", url=url) as session:
+            list(session.stream([np.zeros(BLOCK, np.float32)], pose=pose))
+        with pytest.raises(ValueError, match=words), Session(image=b"p", url=url) as session:
+            session.send(np.zeros(BLOCK, np.float32), pose=pose)
+
+
+def test_rows_of_sound_before_a_session_of_one_tell_of_actors() -> None:
+    """Who forgot the masks would read of mono sound, and mix the voices."""
+    with (
+        serving(FakeAvatar()) as url,
+        Session(image=b"p", url=url) as session,
+        pytest.raises(ValueError, match=r"rows are for several actors: Session\(actors="),
+    ):
+        session.send(np.zeros((2, 640), np.float32))
 
 
 def test_a_pose_video_is_read_at_its_rate_and_made_no_larger_than_needed(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole.crop((0, 0, 512, 256)).save(folder / "flat_left.png")
     Image.open(RIGHT).crop((0, 0, 512, 256)).save(folder / "flat_right.png")
     Image.fromarray(np.zeros((512, 512), np.uint8)).save(folder / "black.png")
+    above = np.zeros((512, 512), np.uint8)
+    above[:8] = 255
+    Image.fromarray(above).save(folder / "above.png")
     (folder / "text.png").write_text("no picture")
     return folder
 
@@ -138,9 +141,9 @@ POSES = {
     "none.mp4": "none.mp4 is not a file: there is none",
 }
 MASKS = {
-    (LEFT, LEFT): "those of actors 0 and 1 overlap in 80316 pixels",
-    (LEFT, "black.png"): "that of actor 1 covers nothing",
-    (LEFT, "small.png"): "mask 1 is 256 x 256 pixels, mask 0 512 x 512",
+    (LEFT, LEFT): "left.png overlap in 80316 pixels",
+    (LEFT, "black.png"): "black.png covers nothing",
+    (LEFT, "small.png"): "small.png is 256 x 256 pixels, mask ",
     ("flat_left.png", "flat_right.png"): "512 x 256 pixels, the picture 512 x 512",
     (LEFT, "text.png"): "text.png is no picture",
     (LEFT, "long.wav"): "long.wav is no picture that can be read: there is none in it",
@@ -164,7 +167,7 @@ def test_what_is_no_mask_is_one_line_and_an_exit_code(
 
 def test_a_third_actor_is_one_line_and_an_exit_code(run: Run, files: Path) -> None:
     """The server's limit, in the words of the server."""
-    third = ("--actor", f"{files / 'short.wav'}:{files / 'black.png'}")
+    third = ("--actor", f"{files / 'short.wav'}:{files / 'above.png'}")
     check(run(*two(files), *third), "actor_masks has 3 actors, this server takes up to 2")
 
 
