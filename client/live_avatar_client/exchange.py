@@ -63,6 +63,8 @@ class Exchange:
         self._is_away = False  # between a server that was lost and the next one
         self._start: Mapping[str, Array] = {}
         self._unanswered: tuple[Array, bool] = (np.empty(0, np.float32), False)  # and whether ended
+        self._kept: list[dict[str, Array]] = []  # requests behind START, until the first block
+        self._is_bound = False  # sound alone is not what it was sent
         self._num_streams = 0
         self._stream = self._connect_first()
         self._pulse = threading.Thread(target=self._beat, name="avatar-pulse", daemon=True)
@@ -221,10 +223,21 @@ class Exchange:
     ) -> None:
         if (sound := sound_of(tensors)) is not None:
             self._pauses.sent(len(sound), time.monotonic(), is_silence=is_silence)
-        if not start and tensors.keys() - AUDIO:  # noise, features: they belong to certain blocks
+        if not start and tensors.keys() - AUDIO:  # rows, pose, noise: they belong to certain blocks
             self._pauses.is_fed = False
-            self._tries = None
+            self._is_bound = True
+        if tensors and not start and self._tries is not None:  # copies: microphones fill one buffer
+            self._kept.append({name: array.copy() for name, array in tensors.items()})
+        self._forget()
         self._put(tensors, start=start, end=end)
+
+    def _forget(self) -> None:
+        """From the first block on, sound alone can be sent once more: what belongs to certain
+        blocks, and is no sound, would have to be kept for the whole session."""
+        if self._ledger.num_blocks:
+            self._kept.clear()
+            if self._is_bound:
+                self._tries = None
 
     def _put(self, tensors: Mapping[str, Array], *, start: bool = False, end: bool = False) -> None:
         request = self._sequence.request(tensors, time.monotonic(), start=start, end=end)
@@ -246,7 +259,8 @@ class Exchange:
         wait_s = self._wait_s(error)
         if wait_s is None:
             self._give_up(error)
-        elif self._ledger.finished and not self._ledger.mirror:  # all has come but the farewell
+        elif self._ledger.finished and not (self._ledger.mirror or self._kept):
+            # all has come but the farewell
             self._ledger.num_open, self._ledger.is_held = 0, False
             self._sequence.is_gone = True
         else:
@@ -286,7 +300,7 @@ class Exchange:
         sound, ended = self._unanswered
         self._is_away = False
         self._put(self._start, start=True)
-        for tensors in audio_tensors(sound):
+        for tensors in self._kept or audio_tensors(sound):
             self._put(tensors)
         if ended:
             self._put({}, end=True)
@@ -300,6 +314,7 @@ class Exchange:
                 return
             try:
                 self._sequence.enter(message, received_s, time.monotonic())
+                self._forget()
             except AvatarError as error:
                 if self._sequence.is_gone:
                     self._stream.cancel()  # a server that is shutting down waits for a held START

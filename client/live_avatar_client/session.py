@@ -46,7 +46,8 @@ class Session:
     silence of a server that owes an answer. `tls`: what a server with TLS is to be trusted by.
     `resume`: a session whose server is lost goes on with the first block that has not come, and one
     that finds no place tries again, for up to 30 s; the picture jumps once to that of `image`
-    (docs/scale.md). Not with the keywords of `send`, nor with several actors.
+    (docs/scale.md). With several actors, a pose or other keywords of `send` only until the first
+    block has come.
 
     `actors`: a mask of each one who speaks, if there are several: pictures of one size and of the
     shape of `image`, light where an actor is (bytes, a path, or bool or uint8 [H, W]). Audio then

@@ -179,16 +179,56 @@ def test_closing_does_not_wait_for_another_try(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_session_with_features_is_not_resumed() -> None:
     """They belong to certain blocks, and the client has not kept them."""
-    avatar = FakeAvatar(abort_at_block=0)
+    avatar = FakeAvatar(abort_at_block=1)
     features = np.zeros((1, 5, 384, 12), np.float32)
     with (
         serving(avatar) as url,
         Session(image=b"p", url=url, resume=True) as session,
     ):
         session.send(silence(BLOCK), audio_features=features)
+        blocks = iter(session)
+        next(blocks)
+        session.send(silence(BLOCK), audio_features=features)
         with pytest.raises(AvatarError, match="going down"):
-            list(session)
+            list(blocks)
     assert avatar.num_streams == 1
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+@pytest.mark.parametrize("kind", ["actors", "pose", "audio_features"])
+def test_who_finds_no_place_tries_again_with_all_that_was_sent(kind: str, has_ended: bool) -> None:
+    """Two who speak would be sent away where one alone is served a moment later."""
+    avatar, given = FakeAvatar(refuses_start=FULL, num_faulty=2), dict[str, np.ndarray]()
+    sound = tone(2 * BLOCK)
+    if kind == "actors":
+        sound = np.stack([sound, sound / 2])
+    if kind == "pose":
+        given["pose"] = np.arange(24 * 2 * 2 * 3, dtype=np.uint8).reshape(24, 2, 2, 3)
+    if kind == "audio_features":
+        given["audio_features"] = np.ones((1, 5, 384, 24), np.float32)
+    masks = [np.array([[1, 0]], bool), np.array([[0, 1]], bool)] if kind == "actors" else None
+    with serving(avatar) as url:
+        avatar.may_answer.clear()
+        with Session(image=b"p", url=url, resume=True, actors=masks) as session:
+            session.send(sound, **given)
+            if has_ended:
+                session.finish()
+            sent = {name: array.copy() for name, array in given.items()}
+            for array in (sound, *given.values()):
+                array[:] = 0  # as a microphone fills one buffer again and again
+            avatar.may_answer.set()
+            if not has_ended:
+                session.finish()
+            assert [block.block for block in session] == [0, 1]
+    *_, begun = [n for n, (_, tensors) in enumerate(avatar.requests) if "image" in tensors]
+    served = [tensors for _, tensors in avatar.requests[begun:]]
+    for name, array in sent.items():
+        found = np.concatenate([t[name] for t in served if name in t])
+        np.testing.assert_array_equal(found, array)
+    name = "actor_audio" if kind == "actors" else "audio"
+    heard = np.concatenate([t[name] for t in served if name in t], axis=-1)
+    np.testing.assert_array_equal(np.atleast_2d(heard)[0], tone(2 * BLOCK))
+    assert avatar.num_streams == 3
 
 
 def test_waits_grow_and_a_block_begins_anew() -> None:
