@@ -84,7 +84,8 @@ fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
 repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; POSE=1: with pose videos; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
-	@$(SERVER) serves --repository "$$REPOSITORY" || $(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
+	@$(SERVER) serves --repository "$$REPOSITORY" $(if $(POSE),--pose); code=$$?; \
+		[ $$code -eq 3 ] || exit $$code; $(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 
 serve: none fetch repository  ## start the server in the background; returns when it is ready; TLS_CERT= TLS_KEY= TLS_CA= GRPC_ADDRESS=0.0.0.0: for others; TRACE_URL=http://HOST:4318/v1/traces: traces
 	@$(SERVER) start --repository "$$REPOSITORY"

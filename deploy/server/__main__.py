@@ -47,6 +47,7 @@ from deploy.server.ports import (
 from deploy.server.tls import TlsFiles
 
 _NOT_READY = 3
+POSE_MODEL = "pose_encoder"  # in repositories that POSE=1 asked for
 
 
 def fetch(_: Namespace) -> int:
@@ -68,13 +69,16 @@ def check_none(given: Namespace) -> int:
 
 def serves(given: Namespace) -> int:
     """0 if a server runs from this repository: another one in its place would be loaded by halves,
-    when the next of its models has to be loaded anew."""
+    when the next of its models has to be loaded anew. `RuntimeError` if it lacks what is wanted."""
     state = running_server(given.log_dir)
     if state is None or Path(state["repository"]).resolve() != given.repository.resolve():
         return _NOT_READY
-    say(
-        f"{describe(state)} serves {given.repository}, which stays as it is; for another: make stop"
-    )
+    has_pose = (given.repository / POSE_MODEL).is_dir()
+    kept = f"{describe(state)} serves {given.repository}, which stays as it is"
+    kept += f", with{'' if has_pose else 'out'} {POSE_MODEL}"
+    if given.pose and not has_pose:
+        raise RuntimeError(f"{kept}.\n  Fix: make stop, then make serve POSE=1")
+    say(f"{kept}; for another: make stop")
     return 0
 
 
@@ -186,6 +190,7 @@ def main() -> int:
     for command in (fetch, check_none, serves, stop, drain, status, wait, start, run):
         of[command] = commands.add_parser(command.__name__.replace("_", "-"))
         of[command].set_defaults(run=command)
+    of[serves].add_argument("--pose", action="store_true", help=f"fail if it has no {POSE_MODEL}")
     of[wait].add_argument("--timeout-s", type=float, default=180.0)
     of[drain].add_argument("--limit-s", type=float, default=600.0)
     for named in (serves, start, run):

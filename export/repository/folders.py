@@ -10,6 +10,7 @@ from pathlib import Path
 
 from export.repository.catalogue import Model, system_of
 
+POSE_MODEL = "pose_encoder"
 MARK = ".assembled"  # a file in the repository that says we made it; Triton looks at folders only
 
 
@@ -97,9 +98,11 @@ def _replace(fresh: Path, out: Path) -> None:
 
 @contextmanager
 def written(out: Path) -> Iterator[list[str]]:
-    """Around what a command writes to `out` and whose models it lists: says them, or in one line
-    why there are none, and ends the program with status 1."""
+    """Around what a command writes to `out` and whose models it lists: says them, and whether the
+    encoder of pose videos is left out that was there before; or in one line why there are none, and
+    ends the program with status 1."""
     models: list[str] = []
+    had_pose = (out / POSE_MODEL).is_dir()
     try:
         yield models
     except ValueError as error:
@@ -110,3 +113,7 @@ def written(out: Path) -> Iterator[list[str]]:
         advice = "make room and rights, or name another REPOSITORY="
         sys.exit(f"error: {out} is not written ({said}): {advice}")
     print(f"{out}: {', '.join(models)}", file=sys.stderr)
+    if had_pose and "live_avatar" in models and POSE_MODEL not in models:
+        print(
+            f"{out}: {POSE_MODEL} was in it and is not any more; POSE=1 keeps it", file=sys.stderr
+        )

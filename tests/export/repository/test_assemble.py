@@ -4,12 +4,13 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from export.repository.assemble import REPO, assemble
 from export.repository.catalogue import KINDS, ROLLING, SYSTEMS, System
-from export.repository.folders import copy_code
+from export.repository.folders import copy_code, written
 from tests.test_arrows import imports
 
 ARTIFACTS = sorted(
@@ -282,3 +283,15 @@ def test_a_models_code_is_whole_without_what_is_left_out(system: System, tmp_pat
                 new = {each for each in (module, package) if each.is_file()} - seen
                 waiting += new
                 seen |= new
+
+
+def test_an_encoder_that_is_left_out_again_is_told(tmp_path: Path, capsys: Any) -> None:
+    """After `make serve POSE=1` a plain one would refuse pose videos, and nobody knew why."""
+    for models in (["live_avatar", "pose_encoder"], ["live_avatar"]):
+        (tmp_path / "pose_encoder").mkdir(exist_ok=True)
+        with written(tmp_path) as said:
+            said += models
+    first, second, left_out = capsys.readouterr().err.splitlines()
+    assert "pose_encoder" in first
+    assert "pose_encoder" not in second
+    assert left_out.endswith("pose_encoder was in it and is not any more; POSE=1 keeps it")
