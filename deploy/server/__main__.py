@@ -43,6 +43,7 @@ from deploy.server.ports import (
     check_trace_url,
     default_texts,
     parse_port,
+    plain_ports,
 )
 from deploy.server.tls import TlsFiles
 
@@ -98,8 +99,12 @@ def _started(given: Namespace) -> None:
     texts = {name: getattr(given, f"{name}_port") for name in DEFAULT_PORTS}
     numbers = {name: parse_port(text, f"the {name} port") for name, text in texts.items()}
     ports, log_dir = Ports(**numbers), given.log_dir
+    tls = TlsFiles.given(given.tls_cert, given.tls_key, given.tls_ca)
+    warning = plain_ports(given.address, is_encrypted=tls is not None)
     check_none(given)
     check_ports(ports, supervised=True)
+    if warning:
+        say(warning)
     say(f"starting Triton for {given.repository}, log in {log_dir / 'server.log'}")
     began = time.monotonic()
     server = LocalServer(
@@ -113,7 +118,7 @@ def _started(given: Namespace) -> None:
         exit_timeout_s=given.exit_timeout_s,
         outlives_us=True,
         grpc_address=given.grpc_address,
-        tls=TlsFiles.given(given.tls_cert, given.tls_key, given.tls_ca),
+        tls=tls,
         trace_url=check_trace_url(given.trace_url),
     ).start()
     say(
@@ -169,7 +174,7 @@ def wait(given: Namespace) -> int:
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trace-url", default=os.environ.get("TRACE_URL", ""))
     parser.add_argument("--config", default="cpu", help='configs/CONFIG.pbtxt; "" for GPUs')
-    parser.add_argument("--address", default=ADDRESS, help="of gRPC, metrics, readiness; no TLS")
+    parser.add_argument("--address", default=ADDRESS, help="of gRPC, metrics, readiness")
     parser.add_argument("--grpc-address", default=os.environ.get("GRPC_ADDRESS") or ADDRESS)
     for name in ("cert", "key", "ca"):
         parser.add_argument(f"--tls-{name}", default=os.environ.get(f"TLS_{name.upper()}", ""))

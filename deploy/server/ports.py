@@ -45,6 +45,24 @@ def check_address(address: str, *, is_encrypted: bool) -> None:
         )
 
 
+def plain_ports(address: str, *, is_encrypted: bool) -> str:
+    """A warning of the ports that others reach at `address` without encryption; empty where only
+    this machine does. ValueError for what is no address of an interface."""
+    try:
+        is_ours = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        raise ValueError(
+            f"--address is {address!r}, wanted an interface's address such as 0.0.0.0"
+        ) from None
+    if is_ours:
+        return ""
+    which = "metrics and readiness" if is_encrypted else "gRPC, metrics and readiness"
+    return (
+        f"warning: {which} listen at {address} without TLS: let nobody but a proxy with TLS, or "
+        "networks that you trust, reach them"
+    )
+
+
 def grpc_url(address: str, port: int, *, is_encrypted: bool) -> str:
     """Where a client of this machine finds the server."""
     given = ipaddress.ip_address(address)

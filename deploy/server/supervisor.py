@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -259,7 +260,12 @@ def serve_readiness(
         def log_message(self, *_: Any) -> None:
             """A probe each second is no news."""
 
-    server = ThreadingHTTPServer((address, ports.ready), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *request: Any) -> None:
+            if not isinstance(sys.exception(), ConnectionError):  # a probe that hangs up is no news
+                super().handle_error(*request)
+
+    server = Server((address, ports.ready), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="readiness", daemon=True).start()
     return server

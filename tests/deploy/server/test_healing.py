@@ -1,6 +1,11 @@
 """What a supervisor shows of itself to Prometheus."""
 
 import http.client
+import socket
+import struct
+import threading
+
+import pytest
 
 from deploy.server.healing import Healing
 from deploy.server.ports import ADDRESS, Ports, free_ports
@@ -53,3 +58,26 @@ def test_readiness_and_metrics_are_served_on_one_port() -> None:
     assert found["/alive"][0] == 200
     assert found["/metrics"] == (200, PAGE)
     assert found["/else"][0] == 404
+
+
+def test_a_probe_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    """A prober with a short patience would fill the supervisor's log with them."""
+    port, asked, is_gone = free_ports().ready, threading.Event(), threading.Event()
+
+    def why_not_ready() -> str:
+        asked.set()
+        is_gone.wait(5)
+        return "not yet"
+
+    served = serve_readiness(Ports(ready=port), why_not_ready, lambda: PAGE)
+    served.daemon_threads = False  # so that closing waits for the answer that nobody takes
+    try:
+        with socket.create_connection((ADDRESS, port)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            probe.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+            assert asked.wait(5)
+        is_gone.set()
+    finally:
+        served.shutdown()
+        served.server_close()
+    assert capfd.readouterr().err == ""
