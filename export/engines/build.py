@@ -32,7 +32,7 @@ from export.engines.network import (
     specs,
     weight_bytes,
 )
-from export.engines.packages import load_tensorrt
+from export.engines.packages import WHERE, load_tensorrt
 from export.engines.profiles import Config, Ranges, load_config, profile, ranges_of
 from pipeline.engines.gpu import Gpu
 from pipeline.engines.manifest import Machine, Manifest, manifest_path
@@ -61,7 +61,10 @@ class EngineBuilder:
     def __init__(self, target: Target, on_progress: Progress = lambda *_: None) -> None:
         self.target, self.on_progress = target, on_progress
         self.trt = load_tensorrt(target.rtx)
-        self.gpu = None if target.rtx else Gpu(0)
+        try:
+            self.gpu = None if target.rtx else Gpu(0)
+        except RuntimeError as error:
+            raise RuntimeError(f"no GPU can be used ({error}): {WHERE}") from None
 
     def machine(self) -> Machine:
         if self.gpu is not None:

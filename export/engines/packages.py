@@ -25,6 +25,11 @@ REPO = Path(__file__).resolve().parents[2]
 LOCK = REPO / "requirements" / "engines.lock"
 PACKAGES = REPO / "build" / "engines" / "packages"
 
+WHERE = (
+    "plans are built on the GPU that runs them, in the image of deploy/Dockerfile; whether graphs "
+    "compile is seen without one by make compile-check, or --rtx --compute-capability 8.9"
+)
+
 
 def is_installed(folder: Path = PACKAGES) -> bool:
     stamp = folder / ".stamp"
@@ -74,10 +79,8 @@ def load_tensorrt(rtx: bool, folder: Path = PACKAGES) -> Any:
         try:
             return import_tensorrt()
         except ImportError as error:
-            raise RuntimeError(
-                f"TensorRT is not here ({error}); build inside the image of deploy/Dockerfile, "
-                "or try the graphs without a GPU: --rtx --compute-capability 8.9"
-            ) from None
+            why = "" if isinstance(error, ModuleNotFoundError) else f" ({error})"
+            raise RuntimeError(f"TensorRT is not here{why}: {WHERE}") from None
     if not is_installed(folder):
         raise RuntimeError("TensorRT-RTX is not here: python -m export.engines.packages")
     if str(folder) not in sys.path:

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from export.engines import build
 from export.engines.build import Target, capability
 from export.engines.network import (
     check_fused,
@@ -187,10 +188,24 @@ def test_the_precision_is_that_of_the_weights(tmp_path: Path) -> None:
 
 def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
     """The traceback of an import helps nobody."""
-    with pytest.raises(RuntimeError, match=r"deploy/Dockerfile.*--rtx"):
+    with pytest.raises(RuntimeError, match=r"TensorRT is not here: .*deploy/Dockerfile.*--rtx"):
         load_tensorrt(rtx=False)
     with pytest.raises(RuntimeError, match=r"python -m export.engines.packages"):
         load_tensorrt(rtx=True, folder=tmp_path)
+
+
+def test_without_a_gpu_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that are made for a server would send its reader to configs/cpu.pbtxt."""
+
+    def no_gpu(index: int) -> None:
+        raise RuntimeError("GPU 0: cudaSetDevice failed: no CUDA-capable device (error 100)")
+
+    monkeypatch.setattr(build, "load_tensorrt", lambda rtx: None)
+    monkeypatch.setattr(build, "Gpu", no_gpu)
+    with pytest.raises(
+        RuntimeError, match=r"^no GPU can be used .*error 100\)\): plans are built on"
+    ):
+        build.EngineBuilder(Target())
 
 
 def test_the_slice_has_full_width_and_few_layers(tmp_path: Path) -> None:
