@@ -3,6 +3,7 @@
     python -m benchmarks.audit
     python -m benchmarks.audit --quick --part demo --part load
     python -m benchmarks.audit --against benchmarks/results/2026-11-29-1234567.json
+    python -m benchmarks.audit --page-of benchmarks/results/2026-11-29-1234567.json --readme
 
 The last line is one JSON object: the paths of both files, and what was not measured.
 """
@@ -16,6 +17,7 @@ import typer
 from benchmarks.audit import record
 from benchmarks.audit.comparing import Comparison, compare
 from benchmarks.audit.parts import NAMES, PARTS, Part, part_named
+from benchmarks.audit.readme import README, write
 from benchmarks.audit.running import Run, run
 from benchmarks.report import table
 from deploy.checkout import REPO
@@ -80,6 +82,9 @@ def main(
     page_of: Annotated[
         Path | None, typer.Option(help="measure nothing: write the page of this .json again")
     ] = None,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="put the report's figures into README.md, too")
+    ] = False,
 ) -> None:
     """Measure everything, and write a report: DATE-COMMIT.json and .html.
 
@@ -98,6 +103,9 @@ def main(
     What has a change moved? Measure before, measure after.
     python -m benchmarks.audit --against benchmarks/results/OLD.json
 
+    Put the figures of a report into README.md?
+    python -m benchmarks.audit --page-of benchmarks/results/NEW.json --readme
+
     A figure has moved if the ranges of its runs lie apart, and with
     fewer than five runs by more than the ranges are wide.
     """
@@ -114,6 +122,8 @@ def main(
     found = compare(earlier, report) if earlier else None
     html = path.with_suffix(".html")
     html.write_text(page(report, found))
+    if readme:
+        write(README, report, path)
     if found:
         tell(found)
     missing = {n: p["not_measured"] for n, p in report["parts"].items() if p["not_measured"]}

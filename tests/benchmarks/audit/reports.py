@@ -3,10 +3,11 @@
 from typing import Any
 
 from benchmarks.audit.parts import PARTS, Part
-from benchmarks.audit.record import FORMAT, part_record
+from benchmarks.audit.record import FORMAT, TRITON, part_record
 from benchmarks.audit.running import Run
 
 LEVEL = {"frames_per_s": 80.0, "realtime_factor": 3.2, "frames": 240}
+STREAMS = ("rolling_forcing", "self_forcing", "timestep_forcing")
 RAW = {"first_frame": [280.0, 290.0], "block_interval": [130.0] * 9, "live_delay": [380.0] * 8}
 PERCENTILES = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
 
@@ -41,12 +42,26 @@ def result(name: str, scale: float = 1.0) -> dict[str, Any]:
             "timeline_ms": timeline,
         }
     return {
-        "demo": {"fps": 90.0 / scale, "ttff_ms": 280.0 * scale, "raw_ms": RAW, "picture": [96, 96]},
-        "schedules": {"workers": {kind: _workers(kind) for kind in ("compute", "sleep")}},
+        "demo": {
+            "fps": 90.0 / scale,
+            "ttff_ms": 280.0 * scale,
+            "raw_ms": RAW,
+            "picture": [96, 96],
+            "realtime_factor": 3.6,
+            "live_delay_ms": PERCENTILES,
+            "cpu_ms_per_block": 250.0,
+            "peak_rss_mb": 900.0,
+        },
+        "schedules": {name: {"fps": 150.0} for name in STREAMS}
+        | {"workers": {kind: _workers(kind) for kind in ("compute", "sleep")}},
         "peers": {"limits": {"frame_difference": 1}, "peers": _peers()},
         "live": {
             "first_frame_cold_ms": 900.0,
-            "live": {"onset_ms": PERCENTILES, "raw_ms": {"onset_ms": [200.0, 240.0]}},
+            "live": {
+                "onset_ms": PERCENTILES,
+                "closed_ms": PERCENTILES,
+                "raw_ms": {"onset_ms": [200.0, 240.0]},
+            },
         },
         "load": {"client": {"1": LEVEL, "2": LEVEL}, "perf_analyzer": {"1": LEVEL, "2": LEVEL}},
         "audio_context": {"error_1_0": 0.01},
@@ -75,8 +90,8 @@ def report(
         "commit": "1234567",
         "sizes": "full",
         "machine": {"cpu": "A", "cores": 2, "load": 1.0},
-        "versions": {"numpy": "2.0"},
-        "preset": {"preset": "demo", "height": 96},
+        "versions": {"python": "3.11.7", TRITON: "0.6.0", "numpy": "2.0"},
+        "preset": {"preset": "demo", "height": 96, "width": 96},
         "artifacts": {"dit_stage_0/dit_step.onnx": "ab" * 32},
         "parts": parts,
     }
