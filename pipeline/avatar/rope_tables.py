@@ -40,6 +40,7 @@ class RopeTables:
         self._config = config
         self._to_half = config.round_rope_to_half
         self._angles = axis_angles(config.head_dim)[0]
+        self._first_frames = [0] * config.window_blocks  # of the block in each slot
         block = grid(tuple(range(config.frames_per_block)), config.token_grid)
         slots = [sink_grid(config, config.sink_position), *[block] * config.window_blocks]
         cos, sin = tables(np.concatenate(slots), config.head_dim, self._to_half)
@@ -64,6 +65,9 @@ class RopeTables:
         config = self._config
         if not 0 <= slot < config.window_blocks:
             raise ValueError(f"ring slot is {slot}, wanted 0..{config.window_blocks - 1}")
+        if self._first_frames[slot] == first_frame:
+            return
+        self._first_frames[slot] = first_frame
         start = config.num_sink_tokens + slot * config.tokens_per_block
         self._write(self.cos_k, self.sin_k, start, self._frames(first_frame))
 

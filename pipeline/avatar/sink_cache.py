@@ -31,6 +31,8 @@ class BlockPlan:
     """Cache tokens that attention may see, the block's own included: always a prefix."""
     first_frame: int  # temporal position (latent frames) of the block's first frame
     reference_position: int  # temporal position of the sink's reference token for this block
+    ring: tuple[tuple[int, int], ...]
+    """Slot and first frame of every block that attention may see, the oldest first."""
 
 
 class SinkCache:
@@ -49,10 +51,13 @@ class SinkCache:
             raise ValueError(f"block is {block}, wanted 0 or more; its ring begins at {ring_start}")
         if not 0 <= sink_distance <= c.sink_position:
             raise ValueError(f"sink_distance is {sink_distance}, wanted 0..{c.sink_position}")
-        in_ring = block - ring_start
-        slot = in_ring % c.window_blocks
         first_frame = block * c.frames_per_block
-        num_filled = min(in_ring + 1, c.window_blocks)
+        num_filled = min(block - ring_start + 1, c.window_blocks)
+        ring = tuple(
+            ((seen - ring_start) % c.window_blocks, seen * c.frames_per_block)
+            for seen in range(block + 1 - num_filled, block + 1)
+        )
+        slot, _ = ring[-1]
         return BlockPlan(
             block=block,
             slot=slot,
@@ -60,6 +65,7 @@ class SinkCache:
             valid_tokens=c.num_sink_tokens + num_filled * c.tokens_per_block,
             first_frame=first_frame,
             reference_position=max(c.sink_position, first_frame + sink_distance),
+            ring=ring,
         )
 
 

@@ -20,6 +20,7 @@ from pipeline.avatar.sink_cache import BlockPlan, SinkCache
 from pipeline.config.avatar import PipelineConfig
 from pipeline.denoising.schedule import Schedule
 from pipeline.engines.base import Array, BoundGraph, Buffers, EngineLoader, LoadedGraph
+from pipeline.engines.memory import MappedMemory
 from pipeline.engines.onnx import Engine
 
 
@@ -36,11 +37,17 @@ class StepConstants:
 class StepSession:
     """One session's cache at one step; `text` is shared by the session's steps."""
 
-    def __init__(self, stage: "Stage", constants: StepConstants, text: Buffers) -> None:
+    def __init__(
+        self, stage: "Stage", constants: StepConstants, text: Buffers, memory: MappedMemory | None
+    ) -> None:
         self.constants = constants
         self.plan = SinkCache(stage.config).plan
         self.rope = RopeTables(stage.config)
-        self.cache = stage.trunk.new_buffers("cache_")
+        self.cache = (
+            stage.trunk.new_buffers("cache_")
+            if memory is None
+            else stage.trunk.buffers_in(memory, "cache_")
+        )
         self.denoise: BoundGraph = stage.block_input.bind(stage.trunk, self.cache, text)
 
 
@@ -124,15 +131,23 @@ class Stage:
         text: Array,
         reference: Array | None = None,
         actor_mask: Array | None = None,
+        sink: Array | None = None,
+        ring_start: Array | None = None,
+        memory: Array | None = None,
     ) -> None:
         """Give `session` caches, compute its prompt's K/V and fill its sink. Without `reference`
-        the first block has to bring a `sink`.
+        and `sink` the first block has to bring one.
+
+        `memory` names a `KeptMemory` in which the caches are to lie. A session that another process
+        lost is opened there again, with what held then (`sink` and `ring_start` are as in `step`),
+        and goes on behind its last block.
 
         motion [1, C, motion_frames, h, w], text [1, text_len, text_dim], reference [1, C, 1, h, w],
         actor_mask [actors, S]: which tokens of a frame each actor's sound moves; None: one, all.
         """
         shared_text = self.trunk.new_buffers("text_")
-        steps = [StepSession(self, c, shared_text) for c in self.constants]
+        place = None if memory is None else MappedMemory(memory)
+        steps = [StepSession(self, c, shared_text, place) for c in self.constants]
         state = StageSession(
             steps=steps,
             prefill=self.sink_input.bind(self.trunk, steps[0].cache, shared_text),
@@ -140,11 +155,17 @@ class Stage:
             motion=motion,
             reference=reference,
             actor_mask=self._one_actor if actor_mask is None else self._every_frame(actor_mask),
-            ring_start=np.zeros(self.config.num_steps, np.int64),
+            ring_start=(
+                np.zeros(self.config.num_steps, np.int64)
+                if ring_start is None
+                else np.array(ring_start)
+            ),
         )
         self.sessions[session] = state
         self._read_prompt(state, text)
-        if reference is not None:
+        if sink is not None:
+            self._set_sink(state, sink)
+        elif reference is not None:
             self._fill_sink(state, reference)
 
     def step(
@@ -176,11 +197,10 @@ class Stage:
         state.reference = state.reference if reference is None else reference
         if text is not None:
             self._read_prompt(state, text)
-        if sink is None and (reference is not None or text is not None):
-            self._fill_sink(state, state.reference)
         if sink is not None:
-            self.trunk.write_rows(sink, state.steps[0].cache, self.config.num_sink_tokens)
-            self._copy_sink(state)
+            self._set_sink(state, sink)
+        elif reference is not None or text is not None:
+            self._fill_sink(state, state.reference)
         if not state.has_sink:
             raise ValueError(f"session {session} has no sink: neither reference nor sink has come")
         if ring_start is not None:
@@ -235,7 +255,8 @@ class Stage:
 
     def _denoise(self, step: StepSession, plan: BlockPlan, block: Buffers, heard: Buffers) -> Array:
         """A step: `block` is what `dit_embed` takes, `heard` the sound and who it belongs to."""
-        step.rope.write_block(plan.slot, plan.first_frame)
+        for slot, first_frame in plan.ring:  # not the last alone: the session may be back
+            step.rope.write_block(slot, first_frame)
         step.rope.place_reference(plan.reference_position)
         cos_q, sin_q = step.rope.block_tables(plan.first_frame)
         self.block_input.embed.run(block)
@@ -278,6 +299,10 @@ class Stage:
                 "write_index": np.zeros(1, np.int64),
             }
         )
+        self._copy_sink(state)
+
+    def _set_sink(self, state: StageSession, sink: Array) -> None:
+        self.trunk.write_rows(sink, state.steps[0].cache, self.config.num_sink_tokens)
         self._copy_sink(state)
 
     def _copy_sink(self, state: StageSession) -> None:

@@ -10,10 +10,13 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pipeline.engines.memory import MappedMemory
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -30,16 +33,29 @@ class LoadedGraph(ABC):
     path: Path
     inputs: Mapping[str, tuple[Any, Any]]
     outputs: Mapping[str, tuple[Any, Any]]
+    is_on_host: ClassVar[bool] = False  # whether it reads and writes arrays where they lie
     cache_bytes: int = 0
     """Of the memory that `new_buffers` gave and somebody still holds."""
 
     def new_buffers(self, *prefixes: str) -> Buffers:
         """Zeroed memory for every input whose name starts with one of `prefixes`."""
-        buffers = {
-            name: self.allocate(shape, dtype)
-            for name, (shape, dtype) in self.inputs.items()
-            if name.startswith(prefixes)
-        }
+        wanted = self._named(prefixes)
+        return self._counted({name: self.allocate(*wanted[name]) for name in wanted})
+
+    def buffers_in(self, memory: "MappedMemory", *prefixes: str) -> Buffers:
+        """As `new_buffers`, in memory that outlives this process, with what stands there already.
+        ValueError where graphs read other memory than the host's."""
+        if not self.is_on_host:
+            raise ValueError(
+                f"{self.path.name}: its buffers lie on a device and end with the process, wanted "
+                "some on the host; set replay_blocks of live_avatar to a number"
+            )
+        return self._counted(memory.arrays(self._named(prefixes)))
+
+    def _named(self, prefixes: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+        return {name: spec for name, spec in self.inputs.items() if name.startswith(prefixes)}
+
+    def _counted(self, buffers: Buffers) -> Buffers:
         for buffer in buffers.values():
             size = buffer.nbytes if isinstance(buffer, np.ndarray) else buffer.num_bytes
             self.cache_bytes += size

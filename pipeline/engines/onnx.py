@@ -28,6 +28,8 @@ _DTYPES: dict[str, type[np.generic]] = {
 class Engine(LoadedGraph):
     """A graph of ONNX Runtime on a CPU."""
 
+    is_on_host = True
+
     def __init__(self, path: Path, num_threads: int = 1, *, spinning: bool = False) -> None:
         """Load `path`; its weights lie beside it. `num_threads` is the cores this process owns.
         With `spinning` they wait for each other awake while the graph runs: for cores that no other

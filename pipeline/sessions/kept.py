@@ -51,6 +51,15 @@ class Kept:
         held = (self.opening, self.lasting, *self.steps.values())
         return sum(array.nbytes for arrays in held for array in arrays.values())
 
+    def returning(self) -> tuple[Arrays, int]:
+        """What opens it anew, and the number of its first step then."""
+        history = self.history()
+        return self.opening, history[0][0] if history else 0
+
+    def missed(self, inputs: Arrays) -> Arrays:
+        """What is to be run of a step that was done as its model was lost, and is not kept."""
+        return inputs
+
     def history(self) -> list[tuple[int, Arrays]]:
         """What to run again, in order, numbered without gaps. It begins at an even block: the
         decoder's two sets of buffers take turns, and opening writes the first."""

@@ -2,6 +2,7 @@
 
 The last inputs of every session at every model that holds it are kept here. When such a model is
 lost and has come back empty, the session is opened there anew, and the kept inputs are run again.
+Where its memory is kept instead, nothing is.
 Models that hold nothing are simply asked again. (docs/operations.md, Replay)
 """
 
@@ -55,10 +56,11 @@ class ReplayedCalls:
         return _patiently(lambda: self.calls.call(model, inputs, outputs))
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
-        _patiently(lambda: self._open(session, tensors), poll_s=OPEN_POLL_S)
+        kept = {model: keep(copied(tensors[model])) for model, keep in self.keeps.items()}
+        opening = {**tensors, **{model: new.opening for model, new in kept.items()}}
+        _patiently(lambda: self._open(session, opening), poll_s=OPEN_POLL_S)
         with self._lock:
-            for model, keep in self.keeps.items():
-                self._kept[model, session] = keep(copied(tensors[model]))
+            self._kept |= {(model, session): new for model, new in kept.items()}
 
     def _open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         try:
@@ -88,11 +90,13 @@ class ReplayedCalls:
                 return self.calls.step(model, session, tick, inputs), None
             return self.calls.step_and_read(model, session, tick, inputs, read)
 
+        made: Array | None = None
         while True:
             with self._lock:
                 kept = self._kept.get((model, session))
             read = what if kept is None or kept.reads is None else kept.reads
-            (made, held), begun = self._surviving(model, session, step)
+            (latest, held), begun = self._surviving(model, session, step)
+            made = made if latest is None else latest
             with self._lock:
                 kept = self._kept.get((model, session))
                 if kept is None:
@@ -101,6 +105,7 @@ class ReplayedCalls:
                     read_too = {} if kept.reads is None or held is None else {kept.reads: held}
                     kept.add(tick, copied({**inputs, **read_too}))
                     return made, held
+                inputs = kept.missed(inputs)
             # It was brought back in between, without this step.
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
@@ -141,10 +146,9 @@ class ReplayedCalls:
                 if kept.done > done:
                     return
                 kept.begun += 1  # who calls from now on reaches the new process
-                history = kept.history()
+                (opening, first), history = kept.returning(), kept.history()
             began_s = time.monotonic()
-            first = history[0][0] if history else 0
-            _patiently(lambda: self.calls.reopen(model, session, kept.opening, first), lost)
+            _patiently(lambda: self.calls.reopen(model, session, opening, first), lost)
             try:
                 for tick, inputs in history:
                     self.calls.step(model, session, tick, inputs)

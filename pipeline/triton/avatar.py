@@ -1,19 +1,22 @@
 """Triton's models of the avatar, on the base of `pipeline.triton.models`."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from pipeline.avatar.decoder import Decoder
 from pipeline.avatar.executor import DECODER, POSE, AvatarExecutor
+from pipeline.avatar.kept import KeptCaches
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.pose import KeptPose
 from pipeline.avatar.pose_encoder import CLIP_BLOCKS, PoseEncoder
 from pipeline.avatar.request import parse_request
 from pipeline.avatar.sink_cache import exact_blocks
 from pipeline.avatar.stage import Stage
+from pipeline.engines.base import Arrays
 from pipeline.identity.holders import Identity
 from pipeline.sessions.drift import Distances
-from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
+from pipeline.sessions.kept import DECODER_BLOCKS, Kept, keep_blocks
 from pipeline.sessions.replay import Keeps, ReplayedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.drift_metrics import DriftMetrics
@@ -22,6 +25,17 @@ from pipeline.triton.models import PublicModel, SessionModel
 from pipeline.triton.parameters import limit, names, steps, whole_or_word, yes_or_no
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
+
+
+def stage_keep(text: str, exact: int) -> Callable[[Arrays], Kept] | None:
+    """What is kept of a session at a stage, as `replay_blocks` says; None: nothing."""
+    if text.strip() == "cache":
+        return KeptCaches
+    try:
+        blocks = whole_or_word(text, word="exact", number=exact)
+    except ValueError as error:
+        raise ValueError(f"{error}, or cache") from None
+    return keep_blocks(blocks) if blocks else None
 
 
 class LiveAvatarModel(PublicModel):
@@ -37,16 +51,13 @@ class LiveAvatarModel(PublicModel):
         if takes_pose:
             holders[POSE] = PoseModel.step_tensors
         self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
-        c = self.config
-        exact = exact_blocks(c, -(-c.num_steps // len(stages)))
-        blocks = self.parameter("replay_blocks", partial(whole_or_word, word="exact", number=exact))
-        keeps: Keeps = {
-            **dict.fromkeys(stages, keep_blocks(blocks)),
-            DECODER: keep_blocks(DECODER_BLOCKS),
-        }
-        if takes_pose:
-            keeps = {**keeps, POSE: partial(KeptPose, most=CLIP_BLOCKS)}
-        self.replayed = ReplayedCalls(self.calls, keeps) if blocks else None
+        exact = exact_blocks(self.config, -(-self.config.num_steps // len(stages)))
+        keep = self.parameter("replay_blocks", partial(stage_keep, exact=exact))
+        if keep is not None:
+            keeps: Keeps = {**dict.fromkeys(stages, keep), DECODER: keep_blocks(DECODER_BLOCKS)}
+            if takes_pose:
+                keeps = {**keeps, POSE: partial(KeptPose, most=CLIP_BLOCKS)}
+            self.replayed = ReplayedCalls(self.calls, keeps)
         calls = self.replayed or self.calls
         self.parse = partial(parse_request, config=self.config)
         limits = Distances(

@@ -42,7 +42,7 @@ def stream(executor: AvatarExecutor, *dies: tuple[str, int], **pose: Any) -> tup
     """Latents of a session, one of whose models dies at a tick; and what was brought back."""
     assert isinstance(executor.calls, LocalCalls)
     mortal = MortalCalls(executor.calls)
-    mortal.at = dies[0] if dies else None
+    mortal.at = list(dies)
     exact = keep_blocks(exact_blocks(executor.config, 2))
     keeps = {**dict.fromkeys(STAGES, exact), DECODER: keep_blocks(DECODER_BLOCKS)}
     keeps[POSE] = lambda opening: KeptPose(opening=opening, most=CLIP_BLOCKS)  # type: ignore[assignment]

@@ -42,7 +42,7 @@ def stream(
     config, mortal = executor.config, MortalCalls(executor.calls)
     kept = keep_blocks(exact_blocks(config, 2) if blocks is None else blocks)
     keeps = {**dict.fromkeys(STAGES, kept), DECODER: keep_blocks(DECODER_BLOCKS)}
-    mortal.at = dies
+    mortal.at = [dies] if dies else []
     replayed = AvatarExecutor(config, STAGES, DEMO, ReplayedCalls(mortal, keeps), sends_sink=True)
     avatar = AvatarOrchestrator(config, replayed, max_sessions=1, idle_timeout_s=60)
     avatar.leaves_out_step = lambda _, block: block in degraded  # type: ignore[method-assign]

@@ -80,3 +80,12 @@ def test_a_distance_outside_the_range_is_named(distance: int) -> None:
     """A typo would silently move the sink."""
     with pytest.raises(ValueError, match=rf"sink_distance is {distance}, wanted 0\.\.30"):
         SinkCache(SMALL).plan(0, distance)
+
+
+def test_the_ring_tells_where_each_block_that_is_seen_stands() -> None:
+    """A session that is back would see its past at the positions of a new one."""
+    cache, frames = SinkCache(SMALL), SMALL.frames_per_block
+    rings = {block: cache.plan(block, 30, ring_start=2).ring for block in (2, 4, 9)}
+    assert rings[2] == ((0, 2 * frames),)
+    assert rings[4] == tuple((slot, (2 + slot) * frames) for slot in range(3))
+    assert rings[9] == ((0, 6 * frames), (1, 7 * frames), (2, 8 * frames), (3, 9 * frames))

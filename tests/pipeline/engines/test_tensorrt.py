@@ -19,6 +19,7 @@ from pipeline.config.avatar import PipelineConfig
 from pipeline.engines.gpu import Gpu, import_tensorrt
 from pipeline.engines.host_arrays import from_bfloat16, to_bfloat16
 from pipeline.engines.manifest import Manifest, TensorSpec, manifest_path
+from pipeline.engines.memory import KeptMemory, MappedMemory
 from pipeline.engines.onnx import Engine
 from pipeline.engines.tensorrt import TensorRTBinding, TensorRTEngine, plan_loader
 from tests.support.fake_gpu import MACHINE, FakeCuda, FakeTensorRT, write_plan
@@ -238,6 +239,13 @@ def test_too_little_memory_is_told_in_numbers(plans: Path) -> None:
     engine = TensorRTEngine(plans / "dit_step.plan", Gpu(0, cuda, FakeTensorRT(cuda)))
     with pytest.raises(RuntimeError, match=r"out of memory \(error 2\); wanted .* GB, .* of 0.002"):
         engine.new_buffers("cache_")
+
+
+def test_caches_that_outlive_the_process_are_refused(trunk: TensorRTEngine) -> None:
+    """A session would be opened in the memory of a GPU that nobody holds any more."""
+    kept = KeptMemory()
+    with pytest.raises(ValueError, match=r"lie on a device .* set replay_blocks"):
+        trunk.buffers_in(MappedMemory(kept.name), "cache_")
 
 
 def test_an_error_of_the_device_is_told_in_its_words(trunk: TensorRTEngine, cuda: FakeCuda) -> None:

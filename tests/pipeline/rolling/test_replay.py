@@ -161,7 +161,7 @@ def stream(
     assert isinstance(executor.calls, LocalCalls)
     mortal, served = MortalCalls(executor.calls), served_rules(CONFIG)
     keeps = {WINDOW: keep_streams(served, blocks), DECODER: keep_blocks(DECODER_BLOCKS)}
-    mortal.at = dies
+    mortal.at = [dies] if dies else []
     replayed = RollingExecutor(CONFIG, FOLDER, ReplayedCalls(mortal, keeps))
     server = RollingOrchestrator(served, replayed, max_sessions=1, idle_timeout_s=60)
     first, half = FakeReply(), num_blocks // 2

@@ -16,7 +16,9 @@ class MortalCalls:
 
     def __init__(self, calls: LocalCalls) -> None:
         self.inner = calls
-        self.at: tuple[str, int] | None = None  # the model that dies, when it is given this tick
+        self.at: list[tuple[str, int]] = []  # models that die when they are given a tick
+        self.answers_never: list[tuple[str, int]] = []
+        """Those that die when they have done it, and their answer is lost."""
         self.away: set[str] = set()
         self.reopened: list[tuple[str, int]] = []
 
@@ -24,25 +26,29 @@ class MortalCalls:
         return getattr(self.inner, name)
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
-        self._strike(model, tick)
-        return self._lossy(model, lambda: self.inner.step(model, session, tick, inputs))
+        return self._mortal(model, tick, lambda: self.inner.step(model, session, tick, inputs))
 
     def step_and_read(
         self, model: str, session: int, tick: int, inputs: Arrays, what: str
     ) -> tuple[Array | None, Array]:
-        self._strike(model, tick)
-        return self._lossy(
-            model, lambda: self.inner.step_and_read(model, session, tick, inputs, what)
+        return self._mortal(
+            model, tick, lambda: self.inner.step_and_read(model, session, tick, inputs, what)
         )
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
         self._lossy(model, lambda: self.inner.reopen(model, session, tensors, tick))
         self.reopened.append((model, tick))
 
-    def _strike(self, model: str, tick: int) -> None:
-        if self.at == (model, tick):
-            self.at = None
+    def _mortal(self, model: str, tick: int, step: Callable[[], T]) -> T:
+        if (model, tick) in self.at:
+            self.at.remove((model, tick))
             self.kill(model)
+        made = self._lossy(model, step)
+        if (model, tick) in self.answers_never:
+            self.answers_never.remove((model, tick))
+            self.kill(model)
+            raise ModelLost(f"{model} is not healthy")
+        return made
 
     def kill(self, model: str) -> None:
         """Its sessions are gone, and for a moment so is it."""

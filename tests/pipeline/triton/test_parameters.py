@@ -46,6 +46,16 @@ def test_others_are_refused_with_what_is_wanted(
             read(text)
 
 
+def test_what_is_kept_of_a_session_at_a_stage_is_said_in_one_word(serving: Any) -> None:
+    """It would be another's, or nothing."""
+    told = {text: serving.stage_keep(text, exact=36) for text in ("cache", "exact", "6", "0")}
+    assert told["cache"] is serving.KeptCaches
+    assert (told["exact"].keywords, told["6"].keywords) == ({"most": 37}, {"most": 7})
+    assert told["0"] is None
+    with pytest.raises(ValueError, match="wanted a whole number, 0 or more, or exact, or cache"):
+        serving.stage_keep("caches", exact=36)
+
+
 @pytest.mark.parametrize(
     ("groups", "count"),
     [
