@@ -26,6 +26,8 @@ class Identity:
     steps: tuple[int, ...] | None = None  # denoising steps of a stage; None for others
     num_steps: int | None = None
     """Of the public model: how many steps its stages own together; None if it has no stages."""
+    process: int | None = None
+    """Of a holder: the number of its process, which the system calls pid."""
 
     def to_json(self) -> bytes:
         """As it travels in OUTPUT."""

@@ -21,6 +21,7 @@ from pipeline.identity.examination import NOT_READY, Examination
 from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.calls import ModelLost, in_turn
 from pipeline.triton.callers import credentials
+from pipeline.triton.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class BlsCalls:
         self._pool = ThreadPoolExecutor(
             identity.max_sessions * len(holders), thread_name_prefix="open or close"
         )
+        self._processes = Processes(self.is_loaded)
         self._called: set[str] = set(holders)
         self._under_way: dict[int, tuple[str, float]] = {}  # model and begin of each call
         self._numbers = itertools.count()
@@ -62,8 +64,7 @@ class BlsCalls:
 
     def ask(self, model: str) -> Identity:
         """What a holder is; RuntimeError if it can't be reached."""
-        question = {"correlation_id": ALL_SESSIONS, "flags": START}
-        return _identity(self.call(model, FIRST, [OUTPUT], **question))
+        return self._start(model, FIRST, ALL_SESSIONS)
 
     def is_server_leaving(self) -> bool:
         """Whether the server takes no calls any more."""
@@ -87,17 +88,25 @@ class BlsCalls:
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         """Open a session at every holder, side by side, with its tensors."""
-        start = partial(self.call, outputs=[OUTPUT], correlation_id=session, flags=START)
         opened = [
-            self._pool.submit(start, model, tensors[model] or FIRST) for model in self.holders
+            self._pool.submit(self._start, model, tensors[model] or FIRST, session)
+            for model in self.holders
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
-        self.examination.check(_identity(future.result()) for future in opened)
+        self.examination.check(future.result() for future in opened)
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
-        numbered = {TICK: np.array([tick], np.int64), **tensors}
-        self.call(model, numbered, [OUTPUT], correlation_id=session, flags=START)
+        self._start(model, {TICK: np.array([tick], np.int64), **tensors}, session)
+
+    def _start(self, model: str, inputs: Arrays, session: int) -> Identity:
+        """Open a session at a holder; what that is."""
+        question = {"correlation_id": session, "flags": START}
+        identity = Identity.from_json(
+            self.call(model, inputs, [OUTPUT], **question)[OUTPUT].tobytes()
+        )
+        self._processes.seen(model, identity.process)
+        return identity
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
         output = self.holders[model].output
@@ -114,11 +123,13 @@ class BlsCalls:
         end_of = partial(self.call, outputs=[], correlation_id=session, flags=END)
         ends = [self._pool.submit(end_of, model, FIRST) for model in self.holders]
         for end in ends:
-            if (error := end.exception()) is not None:
+            error = end.exception()
+            if error is not None and not isinstance(error, ModelLost):
                 logger.warning("session %d could not be closed: %s", session, error)
 
     def stop(self) -> None:
         self._pool.shutdown()
+        self._processes.stop()
 
     def _step(
         self, model: str, session: int, tick: int, inputs: Arrays, outputs: list[str]
@@ -141,6 +152,11 @@ class BlsCalls:
             parameters=credentials(),
             **sequence,
         )
+        if model in self.holders:
+            return self._processes.call(model, partial(self._exec, model, request))
+        return self._exec(model, request)
+
+    def _exec(self, model: str, request: Any) -> dict[str, Array]:
         number = next(self._numbers)
         self._under_way[number] = (model, time.monotonic())
         try:
@@ -156,10 +172,6 @@ class BlsCalls:
             ages[model] = max(ages.get(model, 0.0), now_s - since_s)
         self._called |= ages.keys()
         return ages
-
-
-def _identity(outputs: Arrays) -> Identity:
-    return Identity.from_json(outputs[OUTPUT].tobytes())
 
 
 def tensors_of(request: Any) -> dict[str, Array]:

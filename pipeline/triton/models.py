@@ -165,7 +165,8 @@ class SessionModel(InnerModel):
 
     def load(self) -> None:
         identity = self.identity()
-        self.told = np.frombuffer(identity.to_json(), np.uint8)
+        told = dataclasses.replace(identity, process=os.getpid())
+        self.told = np.frombuffer(told.to_json(), np.uint8)
         device = self.device()
         self.worker = SessionWorker(device, self.name, identity.max_sessions)
         self.cache_size = CacheSize(self.name, device)
