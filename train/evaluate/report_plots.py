@@ -23,8 +23,8 @@ TELLING = tuple(BY_NAME[name] for name in SHOWN)
 LINES = {"background": "#1b6ca8", "clothes": "#b07d12", "skin": "#d1495b", "hair": "#3a7d44"}
 
 
-def encoded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def encoded(picture: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def finished(figure: Figure) -> str:
