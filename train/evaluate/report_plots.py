@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -50,7 +51,7 @@ def forest(results: Results, metrics: Sequence[Metric] = TELLING) -> str:
             if found.known:
                 axis.plot([found.low, found.high], [place, place], color="#1b6ca8", lw=2)
                 axis.plot(found.value, place, "o", color="#1b6ca8", ms=4)
-        axis.set_title(metric.title, fontsize=9)
+        axis.set_title(textwrap.fill(metric.title, 40), fontsize=9)
         axis.set_yticks(range(len(names)), names, fontsize=8)
         axis.grid(axis="x", alpha=0.3)
         axis.set_ylim(len(names) - 0.5, -0.5)

@@ -135,6 +135,9 @@ def test_other_weights_rules_or_code_are_other_figures(
     assert len(set(plain.values())) == len(plain)
     whole.models["one"] = Model.parsed(f"one={weights}/one.safetensors:rolling_forcing,no_sink")
     assert whole.fingerprint(settings["one"]) != plain["one"]
+    whole.models["one"] = Model.parsed(f"one={weights}/one.safetensors:longlive")
+    left = {s.name for s in whole.settings()}
+    assert set(plain) - left == {"one, switch"}, "its cache would have to be run again"
     for name in (*MEASURING, *STREAMING):
         assert evaluation.digest(evaluation.ROOT / name)
 

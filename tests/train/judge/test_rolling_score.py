@@ -121,6 +121,16 @@ def test_a_drift_of_one_region_is_not_averaged_away() -> None:
     assert Palette(frames).drift(later) == pytest.approx(3)
 
 
+def test_noise_has_a_colour_and_a_colour_that_is_gone_has_moved() -> None:
+    """A stream that falls to pieces would have no drift to speak of."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (PIECE, SIZE, SIZE, 3), np.uint8)
+    assert Palette(noise).drift(noise) < 0.1
+    wall = np.full_like(noise, 200)
+    assert Palette(wall).drift(np.full_like(noise, 90)) == pytest.approx(110)
+    assert Palette(wall).drift(noise) > 2
+
+
 def test_a_stream_that_loses_its_edges_fails_sharpness(first: Asked, true: np.ndarray) -> None:
     """Blur would count as calm."""
 

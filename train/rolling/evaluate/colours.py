@@ -7,6 +7,9 @@ cell's mean by 20 to 50 grey levels, in the truth.
 T frames   S the picture's side   n pixels that are looked at
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from train.evaluate.metrics import Array
@@ -15,7 +18,7 @@ FRAMES, PIXELS = 8, 2  # every so many-th frame, row and column is looked at
 BIN, RADIUS = 12, 16.0  # grey levels: width of bins, and what belongs to a colour
 LEAST = 0.05  # share of the picture that makes a colour a main one
 CORE = 0.25  # of a region's pixels, those nearest to its colour, which say where that has moved
-STEPS = 12  # until a colour is found
+STEPS, STILL = 100, 0.01  # most steps until a colour is found, grey levels of the last one
 
 
 class Palette:
@@ -49,24 +52,36 @@ def _main(pixels: Array) -> list[tuple[Array, float]]:
     while len(left) >= LEAST * total:
         bins = (left // BIN).astype(np.int32) @ np.array([10_000, 100, 1])
         numbers, counts = np.unique(bins, return_counts=True)
-        colour = left[bins == numbers[counts.argmax()]].mean(0)
-        for _ in range(STEPS):
-            inside = _apart(left, colour) < RADIUS
-            colour = left[inside].mean(0)
-        if found and inside.sum() < LEAST * total:
+        begun = left[bins == numbers[counts.argmax()]].mean(0)
+        colour = _settled(begun, partial(_inside, left))
+        share = float((_apart(left, colour) < RADIUS).sum() / total)
+        if found and share < LEAST:
             break
-        found.append((colour, inside.sum() / total))
+        found.append((colour, share))
         left = left[_apart(left, colour) >= 2 * RADIUS]
     return found
 
 
 def _nearest(pixels: Array, colour: Array, share: float) -> Array:
     """Where the core of a region is that has been at `colour`."""
-    count = max(1, int(CORE * share * len(pixels)))
+    return _settled(colour, partial(_core, pixels, max(1, int(CORE * share * len(pixels)))))
+
+
+def _settled(colour: Array, step: Callable[[Array], Array]) -> Array:
+    """Where steps no longer move a colour."""
     for _ in range(STEPS):
-        core = np.argpartition(_apart(pixels, colour), count - 1)[:count]
-        colour = pixels[core].mean(0)
+        before, colour = colour, step(colour)
+        if np.abs(colour - before).max() < STILL:
+            break
     return colour
+
+
+def _inside(pixels: Array, colour: Array) -> Array:
+    return pixels[_apart(pixels, colour) < RADIUS].mean(0)
+
+
+def _core(pixels: Array, count: int, colour: Array) -> Array:
+    return pixels[np.argpartition(_apart(pixels, colour), count - 1)[:count]].mean(0)
 
 
 def _apart(pixels: Array, colour: Array) -> Array:

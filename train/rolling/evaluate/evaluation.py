@@ -93,7 +93,13 @@ class Evaluation:
         seeds = {TRUTH: min(TRUE_SEEDS, self.protocol.seeds), CAP: 1}
         for name in self.names:
             yield Setting(name=name, model=name, seeds=seeds.get(name, self.protocol.seeds))
-            yield Setting(name=f"{name}, switch", model=name, switch=True)
+            if self._may_switch(name):
+                yield Setting(name=f"{name}, switch", model=name, switch=True)
+
+    def _may_switch(self, name: str) -> bool:
+        """Whether its streams go on under another prompt without their cache being run again."""
+        model = self.models.get(name)
+        return model is None or model.config(SCENES.stream).recache == "none"
 
     def run(self) -> Results:
         """Make the streams that are missing; then figures of every model."""

@@ -92,9 +92,9 @@ def _curves(evaluation: Evaluation, results: Results) -> Iterator[str]:
     }  # fmt: skip
     yield image(over_time(streams))
     changed = {
-        name: [evaluation.store.curves(f"{name}, switch", (each.number, 0))
-               for each in evaluation.asked]
-        for name in streams
+        setting.model: [evaluation.store.curves(setting.name, (each.number, 0))
+                        for each in evaluation.asked]
+        for setting in evaluation.settings() if setting.switch
     }  # fmt: skip
     yield image(switches(changed))
 
