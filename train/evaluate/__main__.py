@@ -18,26 +18,20 @@ from pathlib import Path
 
 import torch
 
-from train.evaluate.evaluation import Evaluation, Store
+from train.evaluate.evaluation import Evaluation
 from train.evaluate.gates import Gate, Results, compare, gates, says
-from train.evaluate.metrics import METRICS, Estimate, Runs, bootstrap, by_face, mean
+from train.evaluate.metrics import METRICS, Runs, as_json, bootstrap, by_face, mean
 from train.evaluate.metrics_picture import COLOURED
 from train.evaluate.models import Models
-from train.evaluate.run import HORIZONS_S, RunScore
+from train.evaluate.run import HORIZONS_S, RunScore, diversity
 from train.evaluate.settings import FULL, HUMAN, QUICK, Sweep
+from train.evaluate.store import Store
 from train.evaluate.video import read_sound, read_video
 from train.learning import options
 from train.preset import SIZE
 from train.world.clips import SPLITS, take
 
 NUM_OTHERS = 4  # characters and sounds that a single video is compared with
-
-
-def as_json(value: Estimate) -> dict[str, float | int | None]:
-    """JSON has no nan."""
-    ends = {"value": value.value, "low": value.low, "high": value.high}
-    plain = {name: round(v, 5) if math.isfinite(v) else None for name, v in ends.items()}
-    return {**plain, "faces": value.num_faces}
 
 
 def everything(sweep: Sweep, results: Results, judged: list[Gate]) -> dict[str, object]:
@@ -90,7 +84,7 @@ def judge_video(args: argparse.Namespace) -> None:
         if value.known:
             print(f"{metric.title:60} {value.value:8.3f}")
     if args.out is not None:
-        Store(args.out).put_apart("video", found)
+        Store(args.out, diversity).put_apart("video", found)
     if args.json:
         print(json.dumps({k: v for k, v in found.figures.items() if math.isfinite(v)}))
 

@@ -3,7 +3,7 @@
 A verdict follows from the figure; "surely" is added only if its whole interval is on that side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,10 +118,12 @@ def _against_teacher(results: Results) -> list[Gate]:
     ]  # fmt: skip
 
 
-def compare(results: Results, name: str, beside: str) -> dict[str, Estimate]:
+def compare(
+    results: Results, name: str, beside: str, metrics: Sequence[Metric] = METRICS
+) -> dict[str, Estimate]:
     """Every metric's worsening from setting `beside` to `name`, as a share of its scale."""
     one, other, changes = results.get(name, {}), results.get(beside, {}), {}
-    for metric in METRICS:
+    for metric in metrics:
         change = metric.worsening(one, other)
         scale = 1.0 if metric.better == "one" else metric.scale
         if scale is None:

@@ -4,6 +4,7 @@ Metrics are means over faces with bootstrap intervals. A face is what generalise
 drawn again; seeds are repeated measures of a face and are averaged before.
 """
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ class Estimate:
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
+def as_json(value: Estimate, of: str = "faces") -> dict[str, float | int | None]:
+    """JSON has no nan. `of`: what `num_faces` counts."""
+    ends = {"value": value.value, "low": value.low, "high": value.high}
+    plain = {name: round(v, 5) if math.isfinite(v) else None for name, v in ends.items()}
+    return {**plain, of: value.num_faces}
+
+
 def by_face(runs: Runs, name: str, only: set[tuple[int, int]] | None = None) -> dict[int, float]:
     """Mean over the seeds of each face; faces without a figure are left out."""
     seeds: dict[int, list[float]] = {}
@@ -64,6 +72,10 @@ def mean(values: Array) -> Array:
     return values.mean(-1)
 
 
+def median(values: Array) -> Array:
+    return np.median(values, -1)
+
+
 def ratio(above: Array, below: Array) -> Array:
     """Of the means: one odd face does not blow it up."""
     return above.mean(-1) / below.mean(-1)
@@ -71,7 +83,7 @@ def ratio(above: Array, below: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The mean over faces of a figure, or its ratio to the mean of another one."""
+    """The mean (or median) over faces of a figure, or its ratio to the mean of another one."""
 
     name: str
     title: str
@@ -81,14 +93,21 @@ class Metric:
     scale: float | None = None
     """What five per cent are taken of when two settings are compared; None is the other's value.
     For metrics that are perfect near zero it is their gate or usual size."""
+    of: str = "mean"  # or median: of the faces, without `over`
 
     @property
     def names(self) -> list[str]:
         return [name for name in (self.figure, self.over) if name]
 
+    @property
+    def form(self) -> Callable[..., Array]:
+        if self.over is not None:
+            return ratio
+        return {"mean": mean, "median": median}[self.of]
+
     def estimate(self, runs: Runs, only: set[tuple[int, int]] | None = None) -> Estimate:
         columns = [by_face(runs, name, only) for name in self.names]
-        return bootstrap(mean if self.over is None else ratio, columns)
+        return bootstrap(self.form, columns)
 
     def badness(self, value: Array) -> Array:
         """Larger is worse."""
@@ -101,7 +120,7 @@ class Metric:
         the faces and seeds that both have; below zero it is better."""
         both = set(one) & set(other)
         columns = [by_face(runs, name, both) for runs in (one, other) for name in self.names]
-        form = mean if self.over is None else ratio
+        form = self.form
 
         def difference(*values: Array) -> Array:
             half = len(values) // 2
@@ -111,10 +130,12 @@ class Metric:
         return bootstrap(difference, columns)
 
 
-METRICS = tuple(
-    Metric(**row)
-    for row in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["metrics"]
-)
+def listed(path: Path) -> tuple[Metric, ...]:
+    """The metrics of a table in TOML."""
+    return tuple(Metric(**row) for row in tomllib.loads(path.read_text())["metrics"])
+
+
+METRICS = listed(Path(__file__).with_suffix(".toml"))
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 

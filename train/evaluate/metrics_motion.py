@@ -82,14 +82,14 @@ class ChangeMeter:
         pieces = [frames] if self._last is None else [self._last, frames]
         joined = np.concatenate(pieces)
         before = len(joined) - len(frames)
-        changes = _changes(joined, 1)[max(0, before - 1) :]
+        steps = changes(joined, 1)[max(0, before - 1) :]
         first = self.at if before else 1
         self.at += len(frames)
-        places = first + np.arange(len(changes))
+        places = first + np.arange(len(steps))
         kept = places >= SETTLED
-        np.add.at(self._sums, places[kept] % BLOCK, changes[kept])
+        np.add.at(self._sums, places[kept] % BLOCK, steps[kept])
         np.add.at(self._counts, places[kept] % BLOCK, 1)
-        slow = _changes(joined, LATENT)[max(0, before - LATENT) :]
+        slow = changes(joined, LATENT)[max(0, before - LATENT) :]
         self._slow += float(slow.sum())
         self._num_slow += len(slow)
         self._last = joined[-LATENT:].copy()
@@ -114,7 +114,7 @@ class ChangeMeter:
         }
 
 
-def _changes(frames: Array, apart: int) -> Array:
+def changes(frames: Array, apart: int) -> Array:
     """[T - apart]: mean absolute difference of frames so far apart."""
     wide = frames.astype(np.int16)
     return np.abs(wide[apart:] - wide[:-apart]).mean((1, 2, 3))

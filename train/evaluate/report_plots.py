@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -12,18 +13,19 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from train.evaluate.gates import Results
-from train.evaluate.metrics import BY_NAME, by_face
+from train.evaluate.metrics import BY_NAME, Metric, by_face
 from train.evaluate.metrics_motion import LARGEST_LAG
 from train.evaluate.metrics_picture import COLOURED
 
 Curves = Mapping[str, Sequence[Mapping[str, np.ndarray]]]  # setting -> its `Score.curves`
 
-FOREST = ("sync", "width", "motion", "boundary", "skin", "background", "sharpness", "margin")
+SHOWN = ("sync", "width", "motion", "boundary", "skin", "background", "sharpness", "margin")
+TELLING = tuple(BY_NAME[name] for name in SHOWN)
 LINES = {"background": "#1b6ca8", "clothes": "#b07d12", "skin": "#d1495b", "hair": "#3a7d44"}
 
 
-def encoded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def encoded(picture: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def finished(figure: Figure) -> str:
@@ -34,21 +36,22 @@ def finished(figure: Figure) -> str:
     return encoded(buffer.getvalue())
 
 
-def forest(results: Results) -> str:
+def forest(results: Results, metrics: Sequence[Metric] = TELLING) -> str:
     """Every setting's interval in the most telling metrics."""
     names = [name for name, runs in results.items() if runs]
     columns = 4
-    rows = -(-len(FOREST) // columns)
+    rows = -(-len(metrics) // columns)
     size = (14, rows * (0.8 + 0.24 * len(names)))
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True)
-    for axis, metric_name in zip(np.ravel(axes), FOREST, strict=True):
-        metric = BY_NAME[metric_name]
+    for axis in np.ravel(axes)[len(metrics) :]:
+        axis.axis("off")
+    for axis, metric in zip(np.ravel(axes), metrics, strict=False):
         for place, name in enumerate(names):
             found = metric.estimate(results[name])
             if found.known:
                 axis.plot([found.low, found.high], [place, place], color="#1b6ca8", lw=2)
                 axis.plot(found.value, place, "o", color="#1b6ca8", ms=4)
-        axis.set_title(metric.title, fontsize=9)
+        axis.set_title(textwrap.fill(metric.title, 40), fontsize=9)
         axis.set_yticks(range(len(names)), names, fontsize=8)
         axis.grid(axis="x", alpha=0.3)
         axis.set_ylim(len(names) - 0.5, -0.5)
@@ -86,10 +89,10 @@ def over_time(runs: Sequence[Mapping[str, np.ndarray]], title: str) -> str:
     seconds = runs[0]["piece_second"]
     for region in COLOURED:
         values = np.stack([run[f"piece_colour_{region}"] for run in runs])
-        _band(left, seconds, values, region, LINES[region])
+        band(left, seconds, values, region, LINES[region])
     left.legend(fontsize=8)
     margins = np.stack([run["piece_margin"] for run in runs])
-    _band(right, seconds, margins, "margin to the next character", "#333333")
+    band(right, seconds, margins, "margin to the next character", "#333333")
     for axis, unit in ((left, "colour error, /255"), (right, "identity margin")):
         axis.set(xlabel="seconds", ylabel=unit)
         axis.set_title(title, fontsize=9)
@@ -97,14 +100,16 @@ def over_time(runs: Sequence[Mapping[str, np.ndarray]], title: str) -> str:
     return finished(figure)
 
 
-def _band(axis, seconds: np.ndarray, values: np.ndarray, label: str, colour: str) -> None:
+def band(
+    axis, seconds: np.ndarray, values: np.ndarray, label: str, colour: str | None = None
+) -> None:
     """The median of the faces and their middle half; a face may lack a region."""
     shown = np.isfinite(values).any(0)
     if not shown.any():
         return
     low, middle, high = np.nanquantile(values[:, shown], [0.25, 0.5, 0.75], axis=0)
-    axis.plot(seconds[shown], middle, label=label, color=colour)
-    axis.fill_between(seconds[shown], low, high, color=colour, alpha=0.15)
+    (line,) = axis.plot(seconds[shown], middle, label=label, color=colour)
+    axis.fill_between(seconds[shown], low, high, color=line.get_color(), alpha=0.15)
 
 
 def mouths(curves: Curves, seconds: float = 10.0) -> str:

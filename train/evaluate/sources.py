@@ -26,7 +26,7 @@ from train.latents.takes import FrozenNetworks
 from train.network.batched_dit import Conditions
 from train.network.stream import stream
 from train.network.stream_network import RolloutOptions
-from train.vae.video import decoded, to_frames, to_video
+from train.vae.video import decoded, reconstructed, to_video
 from train.world.clips import Take
 
 Array = np.ndarray
@@ -67,36 +67,29 @@ class TruthSource(Source):
 
 class ReconstructionSource(Source):
     """True clips through the VAE and back: no model that works in its latents does better. The
-    first frame leads, so that the clip's frame 0 begins a latent as when streaming; pieces have
-    more history than the encoder can see, which gives what the whole clip would."""
+    first frame leads, so that the clip's frame 0 begins a latent as when streaming."""
 
     batch = 1
     lead = 1 + 4 * 7  # frames before the clip
-    piece, history = 240, 64  # frames encoded together, and before them again; multiples of four
 
     def __init__(self, vae: CompactVAE | VAE) -> None:
         self.vae = vae
 
-    @torch.no_grad()
     def generate(self, takes: Sequence[Take], seed: int) -> Iterator[Array]:
         motions = [take.motion(seed) for take in takes]
         length = takes[0].num_frames
 
-        def frames(start: int, stop: int) -> torch.Tensor:
-            """Frames of the stream, of which 0 is the clip's: the first and last are held."""
-            held = np.clip(np.arange(start, stop), 0, length - 1)
+        def frames(start: int, stop: int) -> Array:
+            """Frames of the stream: the clip's first and last are held."""
+            held = np.clip(np.arange(start, stop) - self.lead, 0, length - 1)
             low, high = int(held[0]), int(held[-1]) + 1
             drawn = [t.draw(slice(low, high), m) for t, m in zip(takes, motions, strict=True)]
-            return to_video(np.stack(drawn)[:, held - low])
+            return np.stack(drawn)[:, held - low]
 
-        latent = self.vae.encode(frames(-self.lead, 0))
-        _, state = self.vae.decode(latent)
-        for start in range(0, length, self.piece):
-            size = min(self.piece, -(-(length - start) // 4) * 4)
-            before = min(self.history, self.lead - 1 + start)
-            latent = self.vae.encode(frames(start - before - 1, start + size))
-            made, state = self.vae.decode(latent[:, :, 1 + before // 4 :], state)
-            yield to_frames(made)[:, : length - start]
+        before = self.lead
+        for made in reconstructed(self.vae, frames, self.lead + length):
+            yield made[:, before:]
+            before = max(0, before - made.shape[1])
 
 
 @torch.no_grad()

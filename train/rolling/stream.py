@@ -3,7 +3,7 @@
 B streams   C channels   F latent frames of a block   h, w latent size
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -15,17 +15,28 @@ from train.rolling.rollout import CachedWan, Draw, Rollout
 
 @torch.no_grad()
 def stream(
-    wan: CausalWan, config: RollingConfig, text: Tensor, draw: Draw, num_blocks: int | None = None
+    wan: CausalWan,
+    config: RollingConfig,
+    text: Tensor,
+    draw: Draw,
+    num_blocks: int | None = None,
+    *,
+    later: Mapping[int, Tensor] | None = None,
 ) -> Iterator[Tensor]:
     """Finished blocks [B, C, F, h, w] under the rules of `config`, endless without `num_blocks`.
-    text [B, text_len, text_dim]; draw(b, l) is the noise that enters block b at level l. Only
-    fresh noise between levels is done here."""
+    text [B, text_len, text_dim]; draw(b, l) is the noise that enters block b at level l. `later`:
+    once so many blocks are finished, this text holds, for those in flight, too. Only fresh noise
+    between levels is done here, and no cache is run again under a later text."""
     if config.sampler != "renoise":
         raise ValueError(f"sampler is {config.sampler!r}, wanted 'renoise'")
+    if later and config.recache != "none":
+        raise ValueError(f"recache is {config.recache!r}, wanted 'none' where the text changes")
     cached = CachedWan(wan, text, config.frames_per_block)
     run, current, number = Rollout(cached, config), {}, 0
     last = config.num_levels - 1
     while num_blocks is None or number < run.plan.num_ticks(num_blocks):
+        if later and (done := number - config.window_blocks + 1) in later:
+            cached.texts = wan.text_keys_values(later[done])
         tick = run.plan.tick(number, num_blocks)
         if tick.store is not None:
             (block,) = tick.store.blocks

@@ -24,12 +24,12 @@ VIEW = (1.18, 0.06)
 """More than a portrait: clothes and what is behind take their part."""
 
 
-def draw(made: Scene, num_frames: int, size: int = SIZE) -> Rendering:
-    """The first frames of a scene."""
-    moved, back = moves(made, num_frames), Behind(made, size)
+def draw(made: Scene, num_frames: int, size: int = SIZE, first: int = 0) -> Rendering:
+    """Frames `first` to `num_frames` of a scene."""
+    moved, back = rows_of(moves(made, num_frames), slice(first, None)), Behind(made, size)
 
     def behind(rgb: Tensor, rows: slice) -> None:
-        back.paint(rgb, rows_of(moved, rows), rows.start)
+        back.paint(rgb, rows_of(moved, rows), first + rows.start)
 
     drawn = render(made.who, moved.pose, moved.expression, moved.mouth, made.words["mood"], size,
                    behind, VIEW)  # fmt: skip

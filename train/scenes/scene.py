@@ -87,9 +87,18 @@ def scene(seed: int, split: str) -> Scene:
         wanted = {split} - {"train"}
         if kept_for(words) != wanted:
             continue
-        made = Scene(key=key, who=_character(key, words, rng), words=words)
-        if _can_be_told(made):
+        if (made := _shown(key, words, rng)) is not None:
             return made
+
+
+def scene_of(words: Words, key: int) -> Scene | None:
+    """A character's scene with given words; None if its colours cannot be told apart."""
+    return _shown(key, words, np.random.default_rng([key, 0x5CE]))
+
+
+def _shown(key: int, words: Words, rng: np.random.Generator) -> Scene | None:
+    made = Scene(key=key, who=_character(key, words, rng), words=words)
+    return made if _can_be_told(made) else None
 
 
 def draw_words(rng: np.random.Generator) -> Words:

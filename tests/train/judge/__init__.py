@@ -1,0 +1,1 @@
+"""Tests of the judgement of text to video."""
