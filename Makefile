@@ -20,6 +20,7 @@ STEPS ?=
 THREADS ?=
 LIVE ?=
 POSE ?=
+SPARE ?=
 ACTORS ?= 1
 SESSIONS ?= 1
 ENGINES ?= build/engines/$(PRESET)
@@ -42,9 +43,9 @@ $(foreach name,$(SETTINGS),$(eval override $(name) := $$(call setting,$(name))))
 export $(SETTINGS)
 
 ASSEMBLE_cpu = export.repository.assemble --steps "$$STEPS" $(if $(THREADS),--threads "$$THREADS") $(if $(LIVE),--live) \
-	$(if $(POSE),--pose) --artifacts $$ARTIFACTS
+	$(if $(POSE),--pose) $(if $(SPARE),--spare) --artifacts $$ARTIFACTS
 FOLDED := $(if $(GPUS),--gpus "$$GPUS") $(if $(POSE),--pose)
-ASSEMBLE_gpu = $(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.repository.deployment \
+ASSEMBLE_gpu = $(if $(SPARE),$(error SPARE= is for BACKEND=cpu))$(if $(STEPS),$(error STEPS= is for BACKEND=cpu; fold plans with GPUS=5|4|3|2|1))export.repository.deployment \
 	$(FOLDED) --sessions "$$SESSIONS" --engines "$$ENGINES" --artifacts "$$ARTIFACTS"
 
 # From a released folder where CKPT names one, else graphs that are there.
@@ -83,7 +84,7 @@ setup-dev: settings  ## make .venv with tests, linters, torch and ONNX export to
 fetch: setup  ## download the Triton server into build/ (55 MB, once)
 	@$(SERVER) fetch
 
-repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; POSE=1: with pose videos; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
+repository: setup  ## assemble build/model_repository; LIVE=1: for live talks; POSE=1: with pose videos; SPARE=1: with a spare stage; STEPS="0,1 2,3" THREADS=1 share the cores out otherwise; BACKEND=gpu GPUS=5|4|3|2|1 SESSIONS=1: from plans
 	@$(SERVER) serves --repository "$$REPOSITORY" $(if $(POSE),--pose); code=$$?; \
 		[ $$code -eq 3 ] || exit $$code; $(RUN) -m $(ASSEMBLE_$(BACKEND)) --out "$$REPOSITORY"
 

@@ -36,6 +36,11 @@ SCAN_S = 0.5  # how often new processes are looked for
 TRIES = 3  # to load a model whose process died
 STUCK_S = 10.0
 """A model that is being loaded has a process. Where it died meanwhile, Triton waits for ever."""
+SPARE, STAGES = "dit_spare", ("dit_stage_", "dit_spare")
+"""What stands in for a stage that died, and how the names of all that it may be begin."""
+CATCH_UP_S = 1.5
+"""So long a model that is stood in for waits for its reload, which takes the processors that its
+sessions want just then."""
 MAX_RELOADS = 10
 """Each leaves threads and a region of memory in the server; then it is started anew."""
 
@@ -196,6 +201,8 @@ class Supervisor:
         was_unloaded = state_of(self.ports, model, self.key) not in ("READY", None)
         if not was_unloaded:
             logger.warning("the process of %s died", model)
+            while self._is_stood_in_for(model) and time.monotonic() - began_s < CATCH_UP_S:
+                self._stopping.wait(POLL_S)
             for _ in range(TRIES):
                 if self._stopping.is_set():
                     return  # the server that comes next is another one's
@@ -218,6 +225,12 @@ class Supervisor:
         if not was_unloaded:
             words = "is back" if is_back else "can't be loaded"
             logger.warning("%s %s after %.1f s", model, words, time.monotonic() - began_s)
+
+    def _is_stood_in_for(self, model: str) -> bool:
+        """Whether it is the only one away of the stages and who stands in for them."""
+        with self._lock:
+            stages = {name for name in self._models | {model} if name.startswith(STAGES)}
+            return {SPARE, model} <= stages and stages & self.troubles.keys() == {model}
 
 
 def serve_readiness(

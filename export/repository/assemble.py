@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from export.repository.catalogue import (
     AVATAR,
+    SPARE,
     TOKENIZER,
     Model,
     Role,
@@ -32,6 +33,7 @@ from export.repository.pbtxt import (
     stage_names,
     with_parameter,
     with_pose,
+    with_spare,
     with_steps,
 )
 from pipeline.identity.file_hashes import HASHES
@@ -53,6 +55,7 @@ def assemble(
     threads: int = 1,
     live: bool = False,
     pose: bool = False,
+    spare: bool = False,
     deployment: "Deployment | None" = None,
 ) -> Path:
     """Write the repository to `out`, replacing the one that lies there; returns `out`.
@@ -64,18 +67,22 @@ def assemble(
     threads: of each stage. live: of the decoder too, and they wait for each other awake, since
     one block is made at a time: `blocks_at_once` says so.
     pose: with the encoder of pose videos; a deployment says so itself.
+    spare: with a stage that is idle until another one dies.
     deployment: plans on GPUs in the place of graphs; its models are those of the repository.
     `ValueError` names what is missing; `out` is then as it was before.
     """
     given = [artifacts] if isinstance(artifacts, Path) else list(artifacts)
-    names = _chosen(sources, deployment.models() if deployment else models, given, pose)
+    left_out = {model.name for model in AVATAR.pose if not pose} | (set() if spare else {SPARE})
+    names = _chosen(sources, deployment.models() if deployment else models, given, left_out)
     placed: list[list[int]] = []  # a deployment has its own
     if deployment is None and any(map(is_stage, names)):
         names, placed = _placed(names, steps, folder_of(AVATAR.denoiser, given), models is None)
     folders = [
         deployment.folder(name, model, folder_of(model, given))
         if deployment
-        else _graphs_folder(name, model, folder_of(model, given), placed, threads, live, pose)
+        else _graphs_folder(
+            name, model, folder_of(model, given), placed, threads, live=live, pose=pose, spare=spare
+        )
         for name, model in names.items()
     ]
     for folder in given:
@@ -85,17 +92,13 @@ def assemble(
 
 
 def _chosen(
-    sources: Path, models: Sequence[str] | None, folders: Sequence[Path], pose: bool
+    sources: Path, models: Sequence[str] | None, folders: Sequence[Path], left_out: set[str]
 ) -> dict[str, Model]:
     """Name of every model to be assembled -> what the catalogue says of it."""
     there = sorted(path.parent.name for path in sources.glob("*/config.pbtxt"))
     present = {name: kind_of(name) for name in there}
     systems = [system_in(folder) for folder in folders]
-    served = {
-        name: kind
-        for name, kind in present.items()
-        if pose or kind is None or kind.role is not Role.POSE
-    }
+    served = {name: kind for name, kind in present.items() if name not in left_out}
     theirs = [name for name, kind in served.items() if kind is None or system_of(kind) in systems]
     names = theirs if models is None else list(models)
     if not names:
@@ -139,15 +142,18 @@ def _graphs_folder(
     artifacts: Path,
     steps: list[list[int]],
     threads: int,
+    *,
     live: bool,
     pose: bool,
+    spare: bool,
 ) -> Folder:
-    has_threads = is_stage(name) or (live and model.role is Role.DECODER)
+    has_threads = model is AVATAR.denoiser or (live and model.role is Role.DECODER)
     is_avatar = model.role is Role.PUBLIC and system_of(model) is AVATAR
 
     def config(text: str) -> str:
         text = with_steps(name, text, steps) if steps else text
         text = with_pose(name, text) if pose else text
+        text = with_spare(name, text) if spare else text
         if live and is_avatar:
             return with_parameter(text, "blocks_at_once", "1")
         if not has_threads or "num_threads" not in text:
@@ -206,6 +212,9 @@ def main() -> None:
         help="every stage with all cores: blocks come sooner, and fewer",
     )
     parser.add_argument("--pose", action="store_true", help="with the encoder of pose videos")
+    parser.add_argument(
+        "--spare", action="store_true", help="with a stage that is idle until another one dies"
+    )
     given = parser.parse_args()
     models = given.models.split(",") if given.models else None
     with written(given.out) as names:
@@ -223,6 +232,7 @@ def main() -> None:
             threads=threads or 1,
             live=given.live,
             pose=given.pose,
+            spare=given.spare,
         )
         if shares:
             print(shares, file=sys.stderr)

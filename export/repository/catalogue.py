@@ -133,7 +133,10 @@ ROLLING = System(
     ),
 )
 SYSTEMS = (AVATAR, ROLLING)
+SPARE = "dit_spare"
+"""A stage that stands in for any other, where it is asked for."""
 KINDS = {model.name: model for system in SYSTEMS for model in system.models}
+KINDS[SPARE] = AVATAR.denoiser
 
 
 def kind_of(name: str) -> Model | None:

@@ -30,6 +30,11 @@ def with_pose(model: str, text: str) -> str:
     return with_parameter(text, "takes_pose", "yes") if model == "live_avatar" else text
 
 
+def with_spare(model: str, text: str) -> str:
+    """config.pbtxt of `model` where a stage is kept idle; other models' as it is."""
+    return with_parameter(text, "spare", "yes") if model == "live_avatar" else text
+
+
 def with_gpu(text: str, gpu: int) -> str:
     return _replace_one(text, r"gpus: \[ \d+ \]", f"gpus: [ {gpu} ]")
 

@@ -18,6 +18,8 @@ from pipeline.sessions.replay import RECOVERY_S
 
 DECODER = "vae_decoder"
 POSE = "pose_encoder"
+SPARE = "dit_spare"
+"""Stands in for a stage whose process is dead."""
 CONDITIONING = "conditioning"
 """What only START needs. A server is drained by unloading it (deploy/server/drain.py)."""
 ENCODERS = ("text_encoder", "vae_encoder")

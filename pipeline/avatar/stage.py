@@ -38,9 +38,9 @@ class StepSession:
     """One session's cache at one step; `text` is shared by the session's steps."""
 
     def __init__(
-        self, stage: "Stage", constants: StepConstants, text: Buffers, memory: MappedMemory | None
+        self, stage: "Stage", number: int, text: Buffers, memory: MappedMemory | None
     ) -> None:
-        self.constants = constants
+        self.number, self.constants = number, stage.constants[number]
         self.plan = SinkCache(stage.config).plan
         self.rope = RopeTables(stage.config)
         self.cache = (
@@ -90,18 +90,14 @@ class Stage:
     def __init__(
         self,
         folder: Path,
-        steps: list[int],
+        steps: list[int] | None,
         num_threads: int = 1,
         load_engine: EngineLoader = Engine,
     ) -> None:
         """Load pipeline.json, dit_step, dit_embed, dit_sink, dit_text.onnx and
-        timesteps.safetensors."""
+        timesteps.safetensors. `steps` None: each session says which."""
         self.config = PipelineConfig.load(folder / "pipeline.json")
-        if not steps or any(not 0 <= s < self.config.num_steps for s in steps):
-            raise ValueError(
-                f"steps is {steps}, wanted some of 0..{self.config.num_steps - 1}, in order"
-            )
-        self.steps = steps
+        self.steps = None if steps is None else self._checked(steps)
         self.trunk, embed, embed_sink, self.text_engine = (
             load_engine(folder / f"{name}.onnx", num_threads)
             for name in ("dit_step", "dit_embed", "dit_sink", "dit_text")
@@ -113,7 +109,7 @@ class Stage:
         self.sink_input = TrunkInput(self.trunk, embed_sink, (1, c.num_sink_tokens, dim))
         table = load_file(folder / "timesteps.safetensors")
         schedule = Schedule(self.config.num_steps, self.config.shift)
-        self.constants = [_constants(table, schedule, step) for step in steps]
+        self.constants = [_constants(table, schedule, n) for n in range(self.config.num_steps)]
         self._clean = _rows(table, 0.0)
         self.sessions: dict[int, StageSession] = {}
         self._no_pose = np.zeros(c.latent_shape, np.float32)
@@ -134,23 +130,25 @@ class Stage:
         sink: Array | None = None,
         ring_start: Array | None = None,
         memory: Array | None = None,
+        steps: Array | None = None,
     ) -> None:
         """Give `session` caches, compute its prompt's K/V and fill its sink. Without `reference`
         and `sink` the first block has to bring one.
 
         `memory` names a `KeptMemory` in which the caches are to lie. A session that another process
         lost is opened there again, with what held then (`sink` and `ring_start` are as in `step`),
-        and goes on behind its last block.
+        and goes on behind its last block. `steps` int64: those of this session, None: the stage's.
 
         motion [1, C, motion_frames, h, w], text [1, text_len, text_dim], reference [1, C, 1, h, w],
         actor_mask [actors, S]: which tokens of a frame each actor's sound moves; None: one, all.
         """
         shared_text = self.trunk.new_buffers("text_")
         place = None if memory is None else MappedMemory(memory)
-        steps = [StepSession(self, c, shared_text, place) for c in self.constants]
+        numbers = self._checked(self.steps if steps is None else steps.tolist())
+        owned = [StepSession(self, number, shared_text, place) for number in numbers]
         state = StageSession(
-            steps=steps,
-            prefill=self.sink_input.bind(self.trunk, steps[0].cache, shared_text),
+            steps=owned,
+            prefill=self.sink_input.bind(self.trunk, owned[0].cache, shared_text),
             text=shared_text,
             motion=motion,
             reference=reference,
@@ -216,10 +214,10 @@ class Stage:
             "actor_mask": state.actor_mask,
         }
         pose, made = self._no_pose if pose is None else pose, latent
-        for number, step in zip(self.steps, state.steps, strict=True):
-            if (first := int(state.ring_start[number])) > block:
+        for step in state.steps:
+            if (first := int(state.ring_start[step.number])) > block:
                 continue
-            plan = step.plan(block, int(sink_distance[number]), first)
+            plan = step.plan(block, int(sink_distance[step.number]), first)
             made = self._denoise(step, plan, {"latent": made, "pose": pose}, given)
         return latent.copy() if made is latent else made
 
@@ -246,12 +244,20 @@ class Stage:
         local, overall = (
             np.zeros(shape, np.float32) for shape in (c.audio_local_shape, c.audio_global_shape)
         )
-        self.open(nobody, motion, text, motion[:, :, :1].copy())
+        first = np.array(self.steps or [0])
+        self.open(nobody, motion, text, motion[:, :, :1].copy(), steps=first)
         latent = np.zeros(c.latent_shape, np.float32)
         distance = np.full(c.num_steps, c.sink_position, np.int64)
         for block in (c.window_blocks - 1, c.window_blocks):
             self.step(nobody, block, latent, local, overall, distance)
         self.close(nobody)
+
+    def _checked(self, steps: list[int] | None) -> list[int]:
+        if not steps or any(not 0 <= step < self.config.num_steps for step in steps):
+            raise ValueError(
+                f"steps is {steps}, wanted some of 0..{self.config.num_steps - 1}, in order"
+            )
+        return steps
 
     def _denoise(self, step: StepSession, plan: BlockPlan, block: Buffers, heard: Buffers) -> Array:
         """A step: `block` is what `dit_embed` takes, `heard` the sound and who it belongs to."""

@@ -30,6 +30,14 @@ class ModelLost(RuntimeError):  # noqa: N818 - as far as it goes, nothing is wro
     """In the words of Triton and of the models that are behind a process's border."""
 
 
+class ProcessDied(ModelLost):
+    """The model's process is dead for certain: it will write nothing any more."""
+
+    def __init__(self, model: str, words: str) -> None:
+        super().__init__(f"{model}: {words}")
+        self.model = model
+
+
 class Calls(Protocol):
     """Every call blocks and may come from any thread. RuntimeError names the model that failed,
     ModelLost one that may come back."""
@@ -44,7 +52,7 @@ class Calls(Protocol):
         """Run a model that holds nothing."""
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
-        """Open a session at every model that holds it, each with its tensors."""
+        """Open a session at every model that has tensors, with these."""
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
         """Open a session at one model that has lost it; its next step there is number `tick`."""
@@ -123,8 +131,8 @@ class LocalCalls:
         return {name: results[name] for name in outputs}
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
-        for name, worker in self.workers.items():
-            worker.open(session, dict(tensors[name])).result()
+        for name, given in tensors.items():
+            self.workers[name].open(session, dict(given)).result()
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
         self.workers[model].open(session, dict(tensors), tick).result()

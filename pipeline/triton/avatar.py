@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.avatar.decoder import Decoder
-from pipeline.avatar.executor import DECODER, POSE, AvatarExecutor
+from pipeline.avatar.executor import DECODER, POSE, SPARE, AvatarExecutor
 from pipeline.avatar.kept import KeptCaches
 from pipeline.avatar.orchestrator import AvatarOrchestrator
 from pipeline.avatar.pose import KeptPose
@@ -15,9 +15,11 @@ from pipeline.avatar.sink_cache import exact_blocks
 from pipeline.avatar.stage import Stage
 from pipeline.engines.base import Arrays
 from pipeline.identity.holders import Identity
+from pipeline.sessions.calls import Calls
 from pipeline.sessions.drift import Distances
 from pipeline.sessions.kept import DECODER_BLOCKS, Kept, keep_blocks
 from pipeline.sessions.replay import Keeps, ReplayedCalls
+from pipeline.sessions.spare import SparedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.drift_metrics import DriftMetrics
 from pipeline.triton.live_metrics import LiveMetrics
@@ -38,6 +40,11 @@ def stage_keep(text: str, exact: int) -> Callable[[Arrays], Kept] | None:
     return keep_blocks(blocks) if blocks else None
 
 
+def steps_or_any(text: str) -> list[int] | None:
+    """Denoising steps of a stage; None of one that stands in for others."""
+    return None if text.strip() == "any" else steps(text)
+
+
 class LiveAvatarModel(PublicModel):
     """`live_avatar`, the model that clients talk to."""
 
@@ -50,15 +57,18 @@ class LiveAvatarModel(PublicModel):
         holders[DECODER] = DecoderModel.step_tensors
         if takes_pose:
             holders[POSE] = PoseModel.step_tensors
+        has_spare = self.parameter("spare", yes_or_no)
+        if has_spare:
+            holders[SPARE] = StageModel.step_tensors
         self.calls = BlsCalls(identity, holders, self.stateless(STATELESS))
+        calls: Calls = SparedCalls(self.calls, stages, SPARE) if has_spare else self.calls
         exact = exact_blocks(self.config, -(-self.config.num_steps // len(stages)))
         keep = self.parameter("replay_blocks", partial(stage_keep, exact=exact))
         if keep is not None:
             keeps: Keeps = {**dict.fromkeys(stages, keep), DECODER: keep_blocks(DECODER_BLOCKS)}
             if takes_pose:
                 keeps = {**keeps, POSE: partial(KeptPose, most=CLIP_BLOCKS)}
-            self.replayed = ReplayedCalls(self.calls, keeps)
-        calls = self.replayed or self.calls
+            calls = self.replayed = ReplayedCalls(calls, keeps)
         self.parse = partial(parse_request, config=self.config)
         limits = Distances(
             colour=self.parameter("drift_colour", limit),
@@ -96,10 +106,11 @@ class StageModel(SessionModel):
     device_type = Stage
 
     def identity(self, **_: Any) -> Identity:
-        return super().identity(steps=tuple(self.parameter("steps", steps)))
+        owned = self.parameter("steps", steps_or_any)
+        return super().identity(steps=None if owned is None else tuple(owned))
 
     def device_options(self) -> dict[str, Any]:
-        return {"steps": self.parameter("steps", steps), **super().device_options()}
+        return {"steps": self.parameter("steps", steps_or_any), **super().device_options()}
 
 
 class PoseModel(SessionModel):

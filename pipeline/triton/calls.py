@@ -3,6 +3,7 @@
 A session's id is the correlation id of every request; START and END are Triton's sequence flags.
 """
 
+import dataclasses
 import itertools
 import logging
 import threading
@@ -66,6 +67,10 @@ class BlsCalls:
         """What a holder is; RuntimeError if it can't be reached."""
         return self._start(model, FIRST, ALL_SESSIONS)
 
+    def steps_of(self, model: str) -> tuple[int, ...] | None:
+        """Denoising steps that a stage owns; None: any. RuntimeError if it can't be reached."""
+        return self.ask(model).steps
+
     def is_server_leaving(self) -> bool:
         """Whether the server takes no calls any more."""
         try:
@@ -87,10 +92,10 @@ class BlsCalls:
         return bool(pb.is_model_ready(model))
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
-        """Open a session at every holder, side by side, with its tensors."""
+        """Open a session at every model that has tensors, side by side."""
         opened = [
-            self._pool.submit(self._start, model, tensors[model] or FIRST, session)
-            for model in self.holders
+            self._pool.submit(self._start, model, given or FIRST, session)
+            for model, given in tensors.items()
         ]
         for future in opened:
             future.exception()  # all must have ended before the first failure is told
@@ -106,6 +111,8 @@ class BlsCalls:
             self.call(model, inputs, [OUTPUT], **question)[OUTPUT].tobytes()
         )
         self._processes.seen(model, identity.process)
+        if (steps := inputs.get("steps")) is not None:  # it was told which are this session's
+            identity = dataclasses.replace(identity, steps=tuple(steps.tolist()))
         return identity
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:

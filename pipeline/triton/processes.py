@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from pipeline.sessions.calls import ModelLost
+from pipeline.sessions.calls import ProcessDied
 from pipeline.sessions.stations import spawn
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ T = TypeVar("T")
 MAX_CALLS = 256  # threads, which are begun when they are wanted
 LATE_S = 0.1
 """So long an answer may be on its way when its process is dead already."""
-RELOAD_S = 2.0
+RELOAD_S = 3.0
 """So long somebody may take to begin to load a model anew. After that it is asked all the same."""
 WATCH_S = 0.5
 
@@ -65,19 +65,19 @@ class Processes:
         spawn(f"{model} {pid}", partial(self._await_death, process, file))
 
     def call(self, model: str, call: Callable[[], T]) -> T:
-        """What `call` of a model gives; ModelLost as soon as its process is dead."""
+        """What `call` of a model gives; ProcessDied as soon as its process is dead."""
         process = self._newest.get(model)
         if process is None:
             return call()
         if process.died_s.done():
             if self._is_back(model, process):
                 return call()
-            raise ModelLost(f"{model}: its process is dead")
+            raise ProcessDied(model, "its process is dead")
         answer = self._pool.submit(call)
         first: list[Future[Any]] = [answer, process.died_s]
         wait(first, return_when=FIRST_COMPLETED)
         if not wait((answer,), LATE_S).done:
-            raise ModelLost(f"{model}: its process has died")
+            raise ProcessDied(model, "its process has died")
         return answer.result()
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from export.repository.assemble import REPO, assemble
-from export.repository.catalogue import KINDS, ROLLING, SYSTEMS, System
+from export.repository.catalogue import KINDS, ROLLING, SPARE, SYSTEMS, System
 from export.repository.folders import copy_code, written
 from tests.test_arrows import imports
 
@@ -246,7 +246,7 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
         for name in {*ARTIFACTS, config} - ({"pipeline.json"} if folder == rolling else set()):
             (folder / name).write_text(folder.name)
     (avatar / "pipeline.json").write_text(json.dumps({"num_steps": 4}))
-    out = assemble([avatar, rolling], tmp_path / "out", pose=True)
+    out = assemble([avatar, rolling], tmp_path / "out", pose=True, spare=True)
     assert (out / "vae_decoder" / "1" / "vae.safetensors").read_text() == "avatar"
     assert (out / "rolling_vae_decoder" / "1" / "vae.safetensors").read_text() == "rolling"
     alone = assemble(rolling, tmp_path / "rolling_alone")
@@ -257,10 +257,11 @@ def test_every_model_of_ours_can_be_assembled(tmp_path: Path) -> None:
     assert names == {path.parent.name for path in REPO.glob("model_repository/*/config.pbtxt")}
     assert {name.rstrip("_0123456789") for name in names} == set(KINDS)
     plain = assemble(avatar, tmp_path / "plain")
-    assert not (plain / "pose_encoder").exists()
+    assert not any((plain / name).exists() for name in ("pose_encoder", SPARE))
     for said, models in (("yes", out), ("no", plain)):
         text = (models / "live_avatar" / "config.pbtxt").read_text()
-        assert f'"takes_pose" value {{ string_value: "{said}" }}' in text
+        for option in ("takes_pose", "spare"):
+            assert f'"{option}" value {{ string_value: "{said}" }}' in text
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.config)

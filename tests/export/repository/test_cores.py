@@ -65,7 +65,8 @@ def assembled(tmp_path: Path, *options: str) -> tuple[list[str], str]:
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
     configs = sorted((tmp_path / "repository").glob("dit_stage_*/configs/cpu.pbtxt"))
     lines = [line for path in configs for line in path.read_text().splitlines()]
-    kept = [line.split('"')[3] for line in lines if '"steps"' in line or '"num_threads"' in line]
+    said = [line.split('"')[1::2] for line in lines if line.startswith("parameters")]
+    kept = [value for name, value in said if name in ("steps", "num_threads")]
     return kept, done.stderr
 
 
