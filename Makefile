@@ -28,8 +28,10 @@ GPU_MEMORY_GB ?= 80
 PRECISION ?= bf16
 DTYPE ?= fp32
 
-# Said by nobody: exports go past the committed artifacts/, and the release is of the large sizes.
+# Said by nobody: exports go past the committed artifacts/, the gateway's server has a repository that no other command
+# assembles anew while it runs, and the release is of the large sizes.
 EXPORTED := $(if $(filter file,$(origin ARTIFACTS)),build/artifacts/$(value PRESET),$(value ARTIFACTS))
+TALKS_FROM := $(if $(filter file,$(origin REPOSITORY)),build/live/$(value PRESET),$(value REPOSITORY))
 RELEASED := $(if $(filter file,$(origin PRESET)),14b,$(value PRESET))
 
 # A setting that was given is text, in which make has no say: $ is a dollar and ~/ the home folder.
@@ -108,6 +110,7 @@ demo: fetch repository  ## make out/demo.mp4: a portrait that speaks
 	@$(RUN) -m deploy.demo --repository "$$REPOSITORY" --image "$$PORTRAIT" --audio "$$SPEECH" --out "$$OUT"
 
 gateway: LIVE = $(if $(STEPS),,1)
+gateway: override REPOSITORY = $(TALKS_FROM)
 gateway: setup-gateway fetch repository  ## talk with the avatar in a browser: a page at port GATEWAY_PORT=8080; Ctrl-C ends it
 	@$(RUN) -m deploy.gateway --repository "$$REPOSITORY" --port "$$GATEWAY_PORT"
 

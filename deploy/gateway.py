@@ -20,13 +20,19 @@ from deploy.outcome import INTERRUPTED, exit_code, say
 from deploy.server.local import LocalServer, server_left_running
 
 LOG_DIR = REPO / "build" / "gateway_server"
+PUBLIC_MODELS = ("live_avatar", "rolling_forcing")
 _ENDED_BY_SIGNAL = (INTERRUPTED, 143)
 
 
 def run(repository: Path, port: int) -> int:
     """The exit code of `live-avatar gateway`. `RuntimeError` if there is no server for it."""
     if served := server_left_running():
-        url, _ = served
+        url, its = served
+        if missing := public_models(repository) - public_models(its):
+            raise RuntimeError(
+                f"the server of make serve has no {', '.join(missing)}: it serves {its}.\n"
+                "  Fix: make stop"
+            )
         return gateway(url, port)
     LOG_DIR.mkdir(parents=True, exist_ok=True)
     log_dir = Path(tempfile.mkdtemp(dir=LOG_DIR, prefix=time.strftime("%Y%m%d-%H%M%S-")))
@@ -36,6 +42,11 @@ def run(repository: Path, port: int) -> int:
     if code in (0, *_ENDED_BY_SIGNAL):
         shutil.rmtree(log_dir, ignore_errors=True)
     return code
+
+
+def public_models(repository: Path) -> set[str]:
+    """Names of those that a page can show."""
+    return {name for name in PUBLIC_MODELS if (repository / name).is_dir()}
 
 
 def gateway(url: str, port: int) -> int:

@@ -51,7 +51,7 @@ class Pose:
         if not self.is_served:
             raise ValueError(
                 "pose came to a server without a pose encoder; assemble its repository with one: "
-                "make serve POSE=1"
+                "make stop, then make serve POSE=1"
             )
         if self._open is not None and self._open.shape[1:] != frames.shape[1:]:
             height, width = self._open.shape[1:3]

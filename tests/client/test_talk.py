@@ -153,3 +153,13 @@ def test_what_is_no_speech_is_one_line(tmp_path: Path, given: bytes, rate: str, 
     assert not out.exists()
     assert told.decode().startswith(words)
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"), [(b"fLaC", "FLAC"), (b"OggS", "Ogg"), (b"ID3\x04", "MP3")]
+)
+def test_a_compressed_file_is_not_taken_for_samples(begin: bytes, kind: str) -> None:
+    """It would be noise at full loudness."""
+    pipe = io.BufferedReader(io.BytesIO(begin + bytes(4000)))
+    with pytest.raises(ValueError, match=f"a file of {kind} is piped in"):
+        list(read_piped(pipe, 16_000, 1))

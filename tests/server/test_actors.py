@@ -55,7 +55,7 @@ LATER: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "a pose that isn't finite": ({"pose_latents": POSE + np.inf}, "pose_latents has values"),
     "two poses": ({"pose": FRAMES, "pose_latents": POSE}, "pose and pose_latents, wanted one"),
     "large frames": ({"pose": np.zeros((1, 5000, 9, 3), np.uint8)}, "9 x 5000 pixels"),
-    "frames without an encoder": ({"pose": FRAMES}, "make serve POSE=1"),
+    "frames without an encoder": ({"pose": FRAMES}, "make stop, then make serve POSE=1"),
 }
 
 

@@ -172,7 +172,9 @@ class LiveExchange:
     def _give_up(self, error: Exception) -> None:
         """Keep the error, with the way back."""
         error = error if self.tries is None else self.tries.last(error)
-        final = AvatarError(f"{error}; this conversation is over, open a new session to go on")
+        has_begun = self.sequence.ledger.num_blocks > 0
+        way_back = "is over, open a new session to go on" if has_begun else "did not begin"
+        final = AvatarError(f"{error}; this conversation {way_back}")
         for answer in self._asked.values():
             _settle(answer, final)
         if self.is_away:

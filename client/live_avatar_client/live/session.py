@@ -165,6 +165,14 @@ class LiveSession:
         self._advance()
         return generation
 
+    async def said(self) -> None:
+        """Return when all that was fed is said and shown, or was interrupted. AvatarError when the
+        session fails before."""
+        while self.is_speaking:
+            await asyncio.sleep(FRAME_S)
+        if not self._is_closed:
+            self._alive()
+
     @property
     def is_speaking(self) -> bool:
         """Whether speech waits to be said, or is still to be shown; False after the end."""

@@ -45,6 +45,9 @@ class ThreadedLiveSession:
     def interrupt(self) -> int:
         return self._call(self._face.interrupt)
 
+    def said(self) -> None:
+        self._wait(self._face.said())
+
     @property
     def is_speaking(self) -> bool:
         return self._call(lambda: self._face.is_speaking)

@@ -8,6 +8,13 @@ from live_avatar_client.protocol import Array
 from live_avatar_client.sound.raw import RawSound, check_form
 
 _PIECE_BYTES = 1 << 14
+_FILES = {
+    b"fLaC": "FLAC",
+    b"OggS": "Ogg",
+    b"ID3": "MP3",
+    b"\xff\xfb": "MP3",
+    b"\x1aE\xdf\xa3": "WebM",
+}
 _PCM, _EXTENSIBLE = 1, 0xFFFE  # formats of a WAV that are plain samples
 
 
@@ -17,6 +24,12 @@ def read_piped(pipe: BufferedReader, rate: int, num_channels: int) -> Iterator[A
     head = pipe.read(12)
     if not head:
         raise ValueError("nothing was piped in: the program that should speak has ended in silence")
+    for begin, kind in _FILES.items():
+        if head.startswith(begin):
+            raise ValueError(
+                f"a file of {kind} is piped in, expected bare samples or a WAV; "
+                "for files: live-avatar stream --audio FILE"
+            )
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         rate, num_channels = _skip_header(pipe)
         head = b""

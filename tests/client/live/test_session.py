@@ -454,6 +454,25 @@ def test_nothing_is_logged_by_a_session_that_ends_well(caplog: pytest.LogCapture
     assert [t.name for t in threading.enumerate() if t.name.startswith("avatar-")] == []
 
 
+def test_an_agent_waits_until_its_words_were_said_before_it_closes() -> None:
+    """Closing drops what was not said: the first program of docs/live.md would show nothing."""
+    words = speech(1.0)
+
+    async def talk(face: LiveSession) -> list[LiveFrame]:
+        async def agent() -> None:
+            face.feed(words)
+            await face.said()
+            await face.close()
+
+        speaking = asyncio.create_task(agent())
+        seen = [frame async for frame in face.frames()]
+        await speaking
+        return seen
+
+    heard = np.concatenate([f.sound for f in held(talk)])
+    assert np.array_equal(heard[heard != 0], words[words != 0])
+
+
 def test_it_speaks_from_feeding_until_the_last_frame_was_shown() -> None:
     """Who waits for the end of a sentence would else cut it off, or wait for ever."""
 

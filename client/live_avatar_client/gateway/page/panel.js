@@ -93,7 +93,8 @@ export class Pipeline {
     this.blocks.push({ block, rows, total, shown: performance.now() });
     if (this.blocks.length > 12) this.blocks.shift();
     const told = rows.map(([name, ms]) => `${station(name)} ${Math.round(ms)}`).join(" · ");
-    this.words.textContent = `Block ${block}: ${told} ms, ${Math.round(total)} ms in all`;
+    const waits = queued ? ` · waits ${Math.round(queued)}` : "";
+    this.words.textContent = `Block ${block}: ${told}${waits} ms, ${Math.round(total)} ms in all`;
   }
 
   #draw(now) {
