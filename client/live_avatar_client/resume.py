@@ -17,7 +17,8 @@ _PASSING = (
     "try again",  # all places are in use, or the server is still loading its models
     "try another server",  # it is being drained
     "is shutting down",
-    "is not open",  # live_avatar came back without its sessions
+    "is not open",  # live_avatar came back without its sessions; what follows says Triton then
+    "must specify the START flag",
     "is not healthy",  # this and what follows: Triton's words for a model that died or is away
     "no available versions",
     "unknown model",
@@ -29,6 +30,11 @@ def refusal(words: str) -> AvatarError:
     """The error of a server that said so: an UnavailableError if another try may do."""
     passes = any(mark in words for mark in _PASSING)
     return UnavailableError(words) if passes else AvatarError(words)
+
+
+def is_loss(words: str) -> bool:
+    """Whether a server that said so has lost the session, whatever it was asked."""
+    return any(mark in words for mark in ("is not open", "must specify the START flag"))
 
 
 @dataclass(slots=True)

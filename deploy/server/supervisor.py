@@ -131,10 +131,11 @@ class Supervisor:
         watched = {stub.pid for stub in self._stubs.values()}
         missing = self._models - {stub.model for stub in self._stubs.values()}
         for pid in process.stub_pids(self.token, self.pid):
-            if pid in watched:
+            model = process.stub_model(pid)
+            if pid in watched or not model:  # the shell that is to become it has no model yet
                 continue
             with suppress(ProcessLookupError):
-                stub = Stub(process.stub_model(pid), pid, os.pidfd_open(pid))
+                stub = Stub(model, pid, os.pidfd_open(pid))
                 self._stubs[stub.fd] = stub
                 self._models.add(stub.model)
                 self._poll.register(stub.fd, select.POLLIN)

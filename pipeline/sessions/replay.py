@@ -115,6 +115,9 @@ class ReplayedCalls:
         with self._lock:
             for model in self.keeps:
                 self._kept.pop((model, session), None)
+        for model in self.keeps:  # who brings it back there would take a place that is given away
+            with self._recovering[model]:
+                pass
         self.calls.close(session)
 
     def stop(self) -> None:

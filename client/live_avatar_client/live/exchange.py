@@ -13,9 +13,12 @@ import numpy as np
 from live_avatar_client.live.connection import Connection
 from live_avatar_client.live.orders import Order
 from live_avatar_client.protocol import Array, AvatarError, Block, is_final
-from live_avatar_client.resume import Tries
+from live_avatar_client.resume import Tries, is_loss
 from live_avatar_client.sequence import FAREWELL_S, LEAVE_S, Sequence
 from live_avatar_client.tls import Tls
+
+ASK_S = 1.0
+"""A server that owes a block for so long is asked whether it still has the session."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +77,14 @@ class LiveExchange:
         return self.sequence.ledger.is_old(block)
 
     def check_patience(self, now_s: float) -> None:
-        """Give a server up that owes an answer for too long."""
+        """Ask a server that owes an answer; give one up that owes it for too long."""
         patience_s = self.sequence.patience_s(now_s)
-        if patience_s is not None and patience_s <= 0:
+        if patience_s is None or self.is_away:
+            return
+        if patience_s <= 0:
             self._fail(self.sequence.silent())
+        elif now_s - self.sequence.posted_s > ASK_S:
+            self.post({})
 
     async def close(self) -> None:
         """End the sequence and free the server's place; what is still being made is cancelled."""
@@ -140,7 +147,8 @@ class LiveExchange:
         if answer is not None and message.error_message:
             self.sequence.ledger.answered(message.infer_response.id)
             _settle(answer, AvatarError(message.error_message))
-            return
+            if not is_loss(message.error_message):
+                return
         if answer is not None and is_final(message.infer_response):
             _settle(answer, None)
         try:

@@ -5,8 +5,6 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,35 +12,10 @@ import pytest
 from live_avatar_client import AvatarError, LiveFrame, LiveSession
 from live_avatar_client.live.session import KEPT_FRAMES
 from tests.client.live.simulated_talk import BLOCK, speech
-from tests.support.fake_avatar_server import FakeAvatar, serving
+from tests.client.live.stand_in import frames_for, held, until
+from tests.support.fake_avatar_server import FakeAvatar
 
 pytestmark = pytest.mark.long  # a conversation takes its time
-
-
-def held(
-    talk: Callable[[LiveSession], Awaitable[Any]],
-    avatar: FakeAvatar | None = None,
-    **options: Any,
-) -> Any:
-    """What a talk with a session returns."""
-
-    async def run(url: str) -> Any:
-        async with LiveSession(image=b"png", url=url, **options) as face:
-            return await talk(face)
-
-    with serving(avatar or FakeAvatar(block_s=0.1)) as url:
-        return asyncio.run(run(url))
-
-
-async def frames_for(face: LiveSession, seconds: float) -> list[LiveFrame]:
-    return [frame async for frame in until(face, seconds)]
-
-
-async def until(face: LiveSession, seconds: float):
-    async for frame in face.frames():
-        yield frame
-        if frame.index >= 25 * seconds:
-            return
 
 
 def test_frames_come_in_pairs_at_their_time_for_ever() -> None:
@@ -191,75 +164,6 @@ def test_a_server_that_goes_away_is_an_error_in_words(fault: dict, words: str) -
         assert face.statistics().blocks == 2
 
     held(talk, FakeAvatar(**fault))
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"abort_at_block": 3},
-        pytest.param({"cut_at_block": 3}, marks=pytest.mark.slow),
-        pytest.param({"cut_at_block": 0}, marks=pytest.mark.slow),
-        {"refuses_start": "all 2 sessions of this server are in use; try again later"},
-    ],
-)
-def test_a_talk_goes_on_at_another_try(fault: dict, caplog: pytest.LogCaptureFixture) -> None:
-    """A server's death would end the conversation, or swallow what was being said."""
-    said = speech(1.0)
-
-    async def talk(face: LiveSession) -> list[LiveFrame]:
-        seen = []
-        async for frame in until(face, 3.4):
-            seen.append(frame)
-            if frame.index == 20:
-                face.feed(said)
-        return seen
-
-    avatar = FakeAvatar(block_s=0.1, num_faulty=1, **fault)
-    seen = held(talk, avatar, reconnect=True)
-    assert seen[-1].index >= 85
-    heard = np.concatenate([frame.sound for frame in seen])
-    np.testing.assert_array_equal(heard[heard != 0], said)
-    assert avatar.num_streams == 2
-    assert not seen[-1].is_held
-    assert "trying again in" in caplog.text
-
-
-def test_a_talk_that_waits_for_another_try_can_be_ended() -> None:
-    """The window would not close while the server is away."""
-    avatar = FakeAvatar(refuses_start="no new sessions here; try another server")
-
-    async def talk(face: LiveSession) -> float:
-        await asyncio.sleep(1.2)
-        began_s = time.monotonic()
-        await face.close()
-        return time.monotonic() - began_s
-
-    assert held(talk, avatar, reconnect=True) < 3
-
-
-def test_a_talk_waits_as_long_as_it_was_told() -> None:
-    """A visitor who is told to wait would wait for ever, or be sent away too soon."""
-    avatar = FakeAvatar(refuses_start="no new sessions here; try another server")
-
-    async def talk(face: LiveSession) -> None:
-        with pytest.raises(AvatarError, match="given up after"):
-            await asyncio.wait_for(frames_for(face, 60.0), 8)
-        assert face.is_lost
-
-    held(talk, avatar, reconnect=True, give_up_s=0.5)
-
-
-def test_a_prompt_of_before_a_loss_holds_after_it() -> None:
-    """The face would fall back to what the talk began with."""
-
-    async def talk(face: LiveSession) -> None:
-        await face.set_prompt("a lighthouse")
-        await frames_for(face, 2.0)
-
-    avatar = FakeAvatar(block_s=0.1, abort_at_block=2, num_faulty=1)
-    held(talk, avatar, reconnect=True, prompt="a room")
-    told = [bytes(t["prompt"]).decode() for _, t in avatar.requests if "image" in t]
-    assert told == ["a room", "a lighthouse"]
 
 
 def test_a_silent_server_is_given_up_after_the_timeout() -> None:

@@ -1,15 +1,17 @@
 """What a supervisor shows of itself to Prometheus."""
 
 import http.client
+import os
 import socket
 import struct
 import threading
 
 import pytest
 
+from deploy.server import process
 from deploy.server.healing import Healing
 from deploy.server.ports import ADDRESS, Ports, free_ports
-from deploy.server.supervisor import serve_readiness
+from deploy.server.supervisor import Supervisor, serve_readiness
 
 PAGE = """\
 # HELP avatar_server_ready Whether a session would be served.
@@ -81,3 +83,20 @@ def test_a_probe_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture[
         served.shutdown()
         served.server_close()
     assert capfd.readouterr().err == ""
+
+
+def test_a_process_is_watched_when_it_has_become_its_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A shell starts it. Taken for a model without a name, it would be missed for ever, and
+    readiness stay red."""
+    names = iter(["", "audio_tokens"])
+    monkeypatch.setattr(process, "stub_pids", lambda token, pid: [os.getpid()])
+    monkeypatch.setattr(process, "stub_model", lambda pid: next(names))
+    supervisor = Supervisor(pid=os.getpid(), token="t", ports=Ports(), key="")
+    supervisor._scan()
+    assert not supervisor._models
+    supervisor._scan()
+    assert supervisor._models == {"audio_tokens"}
+    supervisor.stop()
+    supervisor.run()

@@ -1,6 +1,8 @@
 """Sessions outlive a model, on one that only counts."""
 
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,32 @@ def test_a_death_within_the_replay_begins_it_anew(
     calls.open(1, {MODEL: {}})
     counting.dies_at = dies_at
     assert summed(calls, 6) == [0, 1, 3, 6, 10, 15]
+
+
+def test_a_session_that_is_brought_back_is_closed_only_behind_it(
+    calls: ReplayedCalls, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place would be given away, and the next one meet a model that is full."""
+    is_reopening, may_end = threading.Event(), threading.Event()
+
+    def reopen(model: str, session: int, tensors: Arrays, tick: int) -> None:
+        is_reopening.set()
+        may_end.wait(5.0)
+        counting.sums[session] = 0
+
+    monkeypatch.setattr(counting, "reopen", reopen)
+    calls.open(1, {MODEL: {}})
+    counting.dies_at = {1}
+    with ThreadPoolExecutor(2) as pool:
+        step = pool.submit(calls.step, MODEL, 1, 0, {"block": np.array([0])})
+        assert is_reopening.wait(5.0)
+        closing = pool.submit(calls.close, 1)
+        with pytest.raises(TimeoutError):
+            closing.result(0.1)
+        may_end.set()
+        closing.result(5.0)
+        assert not counting.sums
+        assert isinstance(step.exception(5.0), ModelLost)
 
 
 def test_a_model_that_dies_again_and_again_ends_the_session(
