@@ -28,6 +28,7 @@ LATE_S = 0.1
 RELOAD_S = 3.0
 """So long somebody may take to begin to load a model anew. After that it is asked all the same."""
 WATCH_S = 0.5
+LOOK_S = 0.02
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +63,7 @@ class Processes:
                 self._newest.pop(model, None)
                 return
             self._newest[model] = process = Process(pid)
-        spawn(f"{model} {pid}", partial(self._await_death, process, file))
+        spawn(f"{model} {pid}", partial(self._await_death, model, process, file))
 
     def call(self, model: str, call: Callable[[], T]) -> T:
         """What `call` of a model gives; ProcessDied as soon as its process is dead."""
@@ -91,7 +92,7 @@ class Processes:
         dead_s = time.monotonic() - process.died_s.result()
         return is_loaded and (process.was_unloaded or dead_s > RELOAD_S)
 
-    def _await_death(self, process: Process, file: int) -> None:
+    def _await_death(self, model: str, process: Process, file: int) -> None:
         deaths = select.poll()
         deaths.register(file, select.POLLIN)
         while not deaths.poll(1e3 * WATCH_S):
@@ -100,3 +101,13 @@ class Processes:
         else:
             process.died_s.set_result(time.monotonic())
         os.close(file)
+        if process.died_s.done():
+            self._await_unloading(model, process)
+
+    def _await_unloading(self, model: str, process: Process) -> None:
+        """A quick reload may be over before the next call asks."""
+        given_up_s = process.died_s.result() + RELOAD_S
+        while not process.was_unloaded and time.monotonic() < given_up_s:
+            process.was_unloaded = not self._is_loaded(model)
+            if self._stopping.wait(LOOK_S):
+                return

@@ -105,3 +105,14 @@ def test_a_process_that_cannot_be_watched_is_called_as_it_is(server: Server) -> 
     server.kill()
     server.processes.seen("vae_decoder", server.stub.pid)
     assert server.processes.call("vae_decoder", lambda: 7) == 7
+
+
+def test_a_reload_that_is_over_before_anybody_asks_is_known(server: Server) -> None:
+    """It would be waited for until it may no more have begun."""
+    server.kill()
+    time.sleep(0.1)
+    server.is_loaded = False
+    time.sleep(0.1)
+    server.is_loaded = True
+    time.sleep(0.1)
+    assert server.answers()
