@@ -1,6 +1,7 @@
 """The engine builder: what it refuses, what it writes down, and one real build without a GPU."""
 
 import json
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,10 @@ def test_the_precision_is_that_of_the_weights(tmp_path: Path) -> None:
     assert element_types(read_model(DEMO / "dit_step.onnx"))["write_index"] == "int64"
 
 
-def test_without_tensorrt_the_fix_is_named(tmp_path: Path) -> None:
+def test_without_tensorrt_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The traceback of an import helps nobody."""
+    for name in ("tensorrt", "tensorrt_bindings"):  # a build before may have left them to be found
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(RuntimeError, match=r"TensorRT is not here: .*deploy/Dockerfile.*--rtx"):
         load_tensorrt(rtx=False)
     with pytest.raises(RuntimeError, match=r"python -m export.engines.packages"):
