@@ -29,8 +29,9 @@ from deploy.server.ports import ADDRESS, Ports
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
-STANDSTILL_S = 0.5
-"""So long may a process be stopped; 0.6 s do no harm, at 1 s Triton gives it up."""
+STANDSTILL_S = 0.25
+"""So long may a process be stopped: with two looks, `/ready` is red within 0.5 s. At 1 s Triton
+gives it up."""
 READ_S = 1.0  # how often the metrics are read
 SCAN_S = 0.5  # how often new processes are looked for
 TRIES = 3  # to load a model whose process died

@@ -1,5 +1,6 @@
 """The control thread of a public model: which sessions are admitted, answered and freed. One thread
 owns all state and reads events from a queue; it decides with integers and never waits for a model.
+What the models have done goes before what clients ask: a flood of requests would hold up everybody.
 What the sessions compute stands in `pipeline.sessions.orchestrator`."""
 
 import logging
@@ -49,7 +50,9 @@ class Control(ABC, Generic[S]):
         self.counts = Counts()
         self.turns: deque[S] = deque()
         self.executor = executor
-        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._of_models: deque[Callable[[], None]] = deque()
+        self._of_clients: deque[Callable[[], None] | None] = deque()
+        self._came: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each event of the two
         self._thread = threading.Thread(target=self._control, name="control", daemon=True)
 
     def run(self) -> None:
@@ -77,24 +80,30 @@ class Control(ABC, Generic[S]):
 
     def submit(self, request: Any, reply: Reply) -> None:
         """Take a request; `reply` gets its blocks and its end."""
-        self.post(self._on_request, request, reply)
+        self._post_behind(self._on_request, request, reply)
 
     def refuse(self, session: int, message: str, reply: Reply, *, start: bool, end: bool) -> None:
         """Answer a request that can't be read. What follows a refused START hears why."""
-        self.post(self._on_refused, session, message, reply, start, end)
+        self._post_behind(self._on_refused, session, message, reply, start, end)
 
     def fail_all(self, message: str) -> None:
         """End every session with an error; new ones may come."""
-        self.post(self._on_fail_all, message)
+        self._post_behind(self._on_fail_all, message)
 
     def stop(self) -> None:
         """End every session with an error, and the threads."""
-        self.post(self._on_stop)
+        self._post_behind(self._on_stop)
         self._thread.join()
 
     def post(self, event: Callable[..., None], *args: Any) -> None:
-        """Have the control thread call `event`."""
-        self._events.put(partial(event, *args))
+        """Have the control thread call `event`, before it takes a client's next request."""
+        self._of_models.append(partial(event, *args))
+        self._came.put(None)
+
+    def _post_behind(self, event: Callable[..., None], *args: Any) -> None:
+        """Have the control thread call `event` in turn, behind the requests that came before."""
+        self._of_clients.append(partial(event, *args))
+        self._came.put(None)
 
     # Short-lived threads, which wait for the models
 
@@ -118,10 +127,11 @@ class Control(ABC, Generic[S]):
         next_tick = 0.0
         while True:
             try:
-                event = self._events.get(timeout=TICK_S)
+                self._came.get(timeout=TICK_S)
             except queue.Empty:
                 pass
             else:
+                event = self._of_models.popleft() if self._of_models else self._of_clients.popleft()
                 if event is None:
                     return
                 self.guard(None, event)
@@ -310,7 +320,8 @@ class Control(ABC, Generic[S]):
             self.executor.close(session.id)
         self.sessions.clear()
         self.end()
-        self._events.put(None)
+        self._of_clients.append(None)
+        self._came.put(None)
 
 
 def _ending(session: ServedSession) -> str:
