@@ -16,7 +16,7 @@ import typer
 
 from benchmarks.audit import record
 from benchmarks.audit.comparing import Comparison, compare
-from benchmarks.audit.parts import NAMES, PARTS, Part, part_named
+from benchmarks.audit.parts import GROWTH, NAMES, PARTS, Part, part_named
 from benchmarks.audit.readme import README, write
 from benchmarks.audit.running import Run, run
 from benchmarks.report import table
@@ -45,7 +45,7 @@ def measure(
     for part in PARTS:
         asked = part.name in runs
         report["parts"][part.name] = record.part_record(
-            part, is_quick, runs.get(part.name, ()), "" if asked else NOT_ASKED
+            part, is_quick, runs.get(part.name, ()), "" if asked else part.left_out or NOT_ASKED
         )
 
 
@@ -73,6 +73,10 @@ def main(
     against: Annotated[
         Path | None, typer.Option(help="an earlier report's .json: say what moved")
     ] = None,
+    growth: Annotated[
+        Path | None,
+        typer.Option(help="what python -m benchmarks.soak printed: it goes into the report"),
+    ] = None,
     repository: Annotated[Path, typer.Option(help="what is served")] = (
         REPO / "build" / "model_repository"
     ),
@@ -92,7 +96,7 @@ def main(
     in a process of its own. A part that fails is written down as not
     measured, with the reason, and the others go on. Three rounds, in
     turns, give every figure its spread. Do nothing else with the machine
-    meanwhile: it takes about half an hour.
+    meanwhile: it takes about an hour.
 
     Does everything run? A few minutes; its figures mean nothing.
     python -m benchmarks.audit --quick
@@ -111,13 +115,17 @@ def main(
     """
     from benchmarks.audit.page import page  # takes a second to import
 
-    parts = [part_named(name) for name in part] if part else list(PARTS)
+    whole = [part for part in PARTS if not part.left_out]
+    parts = [part_named(name) for name in part] if part else whole
+    grown = record.soaked(growth) if growth else None
     earlier = record.load(against) if against else None
     if page_of:
         report, path = record.load(page_of), page_of
     else:
         report = record.head(repository, quick)
         measure(report, parts, repository, quick, rounds or (1 if quick else 3))
+        if grown:
+            report["parts"][GROWTH] = grown
         path = record.save(report, results)
     found = compare(earlier, report) if earlier else None
     html = path.with_suffix(".html")

@@ -7,7 +7,7 @@ from typing import Any
 
 WHERE = ("benchmark", "cpu", "cores", "load", "load_after", "python", "commit", "triton")
 ASKED = ("perf_analyzer_version", "preset", "picture", "audio_s", "request_s", "rounds", "seconds")
-COUNTED = ("bursts", "sequences", "blocks", "frames", "wall_s", "count")
+COUNTED = ("bursts", "sequences", "blocks", "frames", "wall_s", "count", "reloads")
 LIMITED = ("limits", "gpus")
 RAW = ("raw_ms", "timeline_ms")
 SETTINGS = frozenset((*WHERE, *ASKED, *COUNTED, *LIMITED, *RAW))

@@ -42,7 +42,7 @@ def page(report: dict[str, Any], comparison: Comparison | None = None) -> str:
         "<h2>Figures</h2>",
         "<p>The median of all runs, and in brackets the lowest and the highest. Without brackets: "
         "measured once, its spread is not measured. docs/metrics.md says what the words mean.</p>",
-        *(_part(name, part) for name, part in report["parts"].items()),
+        *(_part(name, part, report["commit"]) for name, part in report["parts"].items()),
         "<h2>Files</h2>",
         table(("served file", "sha256"), report["artifacts"].items()),
     ]
@@ -109,14 +109,16 @@ def _plot(name: str, draw: Any, report: dict[str, Any], found: Any) -> str:
     return f"<h3>{escape(name)}</h3><p>{escape(what)}</p>\n<figure>{picture}</figure>"
 
 
-def _part(name: str, part: dict[str, Any]) -> str:
+def _part(name: str, part: dict[str, Any], commit: str) -> str:
     if part["not_measured"]:
         return _missing(name, part["not_measured"])
     seen = figures(results(part))
     command = f"python -m {part['module']} {part['options']}".strip()
+    commits = ", ".join({run.get("commit", commit) for run in results(part)} - {commit})
+    of = f", of commit {escape(commits)}" if commits else ""
     took = " and ".join(f"{run['seconds']:g}" for run in part["runs"])
     rows = [(path, figure.text()) for path, figure in seen.items()]
     return (
         f"<h3>{escape(name)}</h3><p>{escape(part['question'])}<br><code>{escape(command)}</code>, "
-        f"{len(part['runs'])} run(s) of {took} s</p>{table(('figure', ''), rows)}"
+        f"{len(part['runs'])} run(s) of {took} s{of}</p>{table(('figure', ''), rows)}"
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+GROWTH = "growth"
 SLEEPS_MS = (5, 20, 50, 250)
 BLOCKS = {5: 300, 20: 200, 50: 150, 250: 40}
 """Of a session, by what a stage sleeps: fewer where they take long."""
@@ -20,6 +21,8 @@ class Part:
     is_served: bool = False
     """Whether it serves a repository, which has an option of its own."""
     limit_s: float = 1800.0
+    left_out: str = ""
+    """Why it is measured only if it is asked for."""
 
     def options(self, is_quick: bool) -> str:
         return self.small if is_quick else self.large
@@ -86,11 +89,21 @@ PARTS = (
         question="How much audio before a block must its features see?",
         module="benchmarks.bench_audio_context",
     ),
+    Part(
+        name=GROWTH,
+        question="Does a server stay as it is, while two people talk and stages are loaded anew?",
+        module="benchmarks.soak",
+        large="--blocks 10000 --reloads 20",
+        small="--blocks 300 --reloads 2",
+        is_served=True,
+        limit_s=4 * 3600.0,
+        left_out="it takes an hour: --part growth --rounds 1, or --growth with the output of "
+        "python -m benchmarks.soak",
+    ),
 )
 NAMES = tuple(part.name for part in PARTS)
 
 ELSEWHERE = {
-    "Growth over 10,000 blocks": "it takes hours: python -m benchmarks.soak --blocks 10000",
     "The release's own code": "it needs its owner's checkout, weights and GPUs: "
     "python -m benchmarks.peers --release PATH",
     "A GPU": "it needs one: python -m benchmarks.gpu_experiment",

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 
 from benchmarks.audit.drawing import BLUE, COLOURS, GREY, RED, bars, errors, panels, svg
 from benchmarks.audit.figures import Figure
-from benchmarks.audit.parts import SLEEPS_MS, orchestration
+from benchmarks.audit.parts import GROWTH, SLEEPS_MS, orchestration
 from benchmarks.audit.record import results
+from benchmarks.soak import LIMITS
 from live_avatar_client.protocol import FPS
 
 Figures = Mapping[str, Mapping[str, Figure]]
@@ -93,7 +94,8 @@ def sessions(report: dict[str, Any], figures: Figures) -> str:
 
 def memory(report: dict[str, Any], _: Figures) -> str:
     """Resident sets of a benchmark and its server while it runs; a line is a run."""
-    parts = {n: p for n, p in report["parts"].items() if not p["not_measured"]}
+    parts = {n: p for n, p in report["parts"].items() if any(r["memory_mb"] for r in p["runs"])}
+    parts = {name: part for name, part in parts.items() if not part["not_measured"]}
     if not parts:
         raise NotMeasuredError("no part was measured")
     figure, axes = panels(len(parts), height=2.2, in_a_row=4)
@@ -183,6 +185,23 @@ def peers(report: dict[str, Any], figures: Figures) -> str:
     return svg(figure, "peers")
 
 
+def growth(report: dict[str, Any], figures: Figures) -> str:
+    """What each process's memory grew by, in thousand blocks of two sessions together."""
+    _measured(report, GROWTH)
+    ends = ("/rss_mb", "/shm_mb")
+    seen = {path: one for path, one in figures[GROWTH].items() if path.endswith(ends)}
+    figure, (axes,) = panels(1, height=1.2 + 0.25 * len(seen))
+    for at, one in enumerate(seen.values()):
+        bars(axes, at, one, BLUE)
+    axes.axvline(0, color=GREY)
+    axes.axvline(LIMITS["rss_mb"], color=RED, linestyle="--", label="beyond noise")
+    axes.set_yticks(range(len(seen)), [path.split("/")[1] for path in seen])
+    axes.invert_yaxis()
+    axes.set_xlabel("MB per 1,000 blocks")
+    axes.legend()
+    return svg(figure, GROWTH)
+
+
 PLOTS: dict[str, Callable[[dict[str, Any], Figures], str]] = {
     "Who works on which block": timeline,
     "How long single blocks and answers take": latencies,
@@ -191,6 +210,7 @@ PLOTS: dict[str, Callable[[dict[str, Any], Figures], str]] = {
     "What workers bring": workers,
     "Beside what a user would run instead": peers,
     "Memory over time": memory,
+    "Growth over thousands of blocks": growth,
 }
 
 

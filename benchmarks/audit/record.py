@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.audit.parts import Part
+from benchmarks.audit.parts import GROWTH, Part, part_named
 from benchmarks.audit.running import Run
 from benchmarks.report import machine
 from deploy.downloads import triton
@@ -79,6 +79,23 @@ def part_record(
         "not_measured": reason or failed,
         "runs": [run.saved() for run in runs],
     }
+
+
+def soaked(path: Path) -> dict[str, Any]:
+    """The part `growth`, of a file with what `benchmarks.soak` printed; ValueError if it did not
+    end well."""
+    lines = path.read_text().splitlines() or [""]
+    try:
+        said = json.loads(lines[-1])
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or said.get("benchmark") != "soak":
+        raise ValueError(f"{path} does not end with the JSON object of benchmarks.soak")
+    if bad := [*said["ended"], *said["over"]]:
+        raise ValueError(f"{path}: the soak failed: {'; '.join(bad)}")
+    run = Run(seconds=said["seconds"], result=said, reason="", memory_mb=[])
+    options = f"--blocks {said['blocks'] // 2} --reloads {said['reloads']}"
+    return part_record(part_named(GROWTH), False, [run]) | {"options": options}
 
 
 def results(part: dict[str, Any]) -> list[dict[str, Any]]:

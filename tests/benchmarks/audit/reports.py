@@ -65,6 +65,13 @@ def result(name: str, scale: float = 1.0) -> dict[str, Any]:
         },
         "load": {"client": {"1": LEVEL, "2": LEVEL}, "perf_analyzer": {"1": LEVEL, "2": LEVEL}},
         "audio_context": {"error_1_0": 0.01},
+        "growth": {
+            "blocks": 20_000,
+            "slopes": {
+                "dit_stage_0": {"rss_mb": 0.1, "fds": 0.0},
+                "shared memory": {"shm_mb": 0.0},
+            },
+        },
     }[name]
 
 

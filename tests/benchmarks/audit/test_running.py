@@ -1,5 +1,6 @@
 """A benchmark as a process: what it says at last, and how it may fail."""
 
+import json
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_parts_take_turns_and_one_that_failed_is_not_run_again(
     audit.measure(report, chosen, Path("served"), is_quick=True, rounds=2)
     assert seen == ["demo", "live", "schedules", "live", "schedules"]
     reasons = {name: part["not_measured"] for name, part in report["parts"].items()}
-    assert reasons == {part.name: audit.NOT_ASKED for part in PARTS} | {
+    assert reasons == {part.name: part.left_out or audit.NOT_ASKED for part in PARTS} | {
         "demo": "no",
         "live": "",
         "schedules": "",
@@ -87,6 +88,33 @@ def test_an_unknown_part_is_answered_with_those_there_are() -> None:
     """A typing error would measure nothing."""
     with pytest.raises(ValueError, match="no part 'dem', wanted one of demo, "):
         part_named("dem")
+
+
+SOAK = {"benchmark": "soak", "commit": "abc", "seconds": 9, "blocks": 20_000, "reloads": 20,
+        "slopes": {"tritonserver": {"rss_mb": 0.2}}, "ended": [], "over": []}  # fmt: skip
+
+
+def test_what_a_soak_printed_goes_into_a_report(tmp_path: Path) -> None:
+    """It takes as long as all the rest, so it may have run before."""
+    (tmp_path / "soak.txt").write_text(f"a table\n{json.dumps(SOAK)}\n")
+    part = record.soaked(tmp_path / "soak.txt")
+    assert part["options"] == "--blocks 10000 --reloads 20"
+    assert record.results(part) == [SOAK]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "does not end with the JSON object of benchmarks.soak"),
+        ('{"benchmark": "demo"}', "does not end with"),
+        (json.dumps(SOAK | {"over": ["tritonserver: rss_mb +9.00"]}), r"failed: .*\+9\.00"),
+    ],
+)
+def test_a_soak_that_failed_is_not_put_into_a_report(tmp_path: Path, text: str, words: str) -> None:
+    """Its sessions may have ended early, and what grew would look like a figure."""
+    (tmp_path / "soak.txt").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        record.soaked(tmp_path / "soak.txt")
 
 
 def test_a_folder_that_is_no_repository_is_refused_before_anything_runs(tmp_path: Path) -> None:
