@@ -87,10 +87,8 @@ class Processes:
         self._pool.shutdown(wait=False)
 
     def _is_back(self, model: str, process: Process) -> bool:
-        is_loaded = self._is_loaded(model)
-        process.was_unloaded |= not is_loaded
         dead_s = time.monotonic() - process.died_s.result()
-        return is_loaded and (process.was_unloaded or dead_s > RELOAD_S)
+        return self._is_loaded(model) and (process.was_unloaded or dead_s > RELOAD_S)
 
     def _await_death(self, model: str, process: Process, file: int) -> None:
         deaths = select.poll()
@@ -105,7 +103,7 @@ class Processes:
             self._await_unloading(model, process)
 
     def _await_unloading(self, model: str, process: Process) -> None:
-        """A quick reload may be over before the next call asks."""
+        """A quick reload is over within a few looks."""
         given_up_s = process.died_s.result() + RELOAD_S
         while not process.was_unloaded and time.monotonic() < given_up_s:
             process.was_unloaded = not self._is_loaded(model)
