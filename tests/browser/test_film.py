@@ -34,10 +34,12 @@ def test_a_film_plays_takes_a_new_prompt_and_ends(page: Page, tmp_path: Path) ->
         page.fill("#prompt", "a lighthouse in the fog")
         page.click("#start")
         page.wait_for_selector("body.shown", timeout=20_000)
+        await_status(page, "Playing")
         time.sleep(2)
         before = watch(page, 3)
         page.fill("#new-prompt", "the fog lifts")
         page.click("#prompting button")
+        assert page.inner_text("#caption") == "✎ the fog lifts"
         time.sleep(4)
         after = watch(page, 3)
         keep_picture(page, "film")

@@ -41,6 +41,7 @@ function setShow(name) {
   $("changing").open = film;
   $("hint").textContent = film ? "Words become a film" : "Drop a portrait here";
   WORDS.choosing = film ? "Describe a film" : "Choose a face";
+  WORDS.idle = film ? "Playing" : "Ready";
   if (document.body.dataset.phase === "choosing") setPhase("choosing");
   $("start").disabled = !film && !portraits.isChosen;
 }
@@ -183,7 +184,7 @@ async function setMicrophone(on) {
 function showPressed() {
   $("open").setAttribute("aria-pressed", String(Boolean(state.open && !state.held)));
   $("record").setAttribute("aria-pressed", String(recorder.isRunning));
-  $("record").textContent = recorder.isRunning ? "Stop recording" : "Record";
+  $("record").textContent = recorder.isRunning ? "Recording" : "Record"; // pressed: it stops
   $("talk").classList.toggle("held", Boolean(state.held));
   $("talk").querySelector("span").textContent = state.held ? "Let go to stop" : "Hold to talk";
 }
@@ -224,7 +225,11 @@ submitted("saying", () => {
 });
 submitted("prompting", () => {
   const text = $("new-prompt").value.trim();
-  if (text) gateway?.send("prompt", { text });
+  if (!text) return;
+  notice();
+  gateway?.send("prompt", { text });
+  caption(`✎ ${text}`);
+  $("new-prompt").value = "";
 });
 $("open").onclick = () => setMicrophone(!state.open);
 $("interrupt").onclick = interrupt;
