@@ -1,10 +1,8 @@
 """The control thread of a public model: which sessions are admitted, answered and freed. One thread
 owns all state and reads events from a queue; it decides with integers and never waits for a model.
-What the models have done goes before what clients ask: a flood of requests would hold up everybody.
 What the sessions compute stands in `pipeline.sessions.orchestrator`."""
 
 import logging
-import queue
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -16,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from pipeline.sessions.calls import Executor
 from pipeline.sessions.counts import Counts
 from pipeline.sessions.endings import Endings, ended
+from pipeline.sessions.events import Events
 from pipeline.sessions.session import BlockFrames, OpenRequest, Phase, Reply, ServedSession
 from pipeline.sessions.stations import spawn
 from pipeline.sessions.words import words_of
@@ -26,6 +25,7 @@ TICK_S = 0.05
 """How often it is looked whether clients are still there."""
 UNREAD_S = 60.0
 """A client that says what it reads, and has read nothing for so long, is no viewer."""
+SHUTTING_DOWN = "the server is shutting down"
 S = TypeVar("S", bound=ServedSession)
 
 
@@ -50,9 +50,8 @@ class Control(ABC, Generic[S]):
         self.counts = Counts()
         self.turns: deque[S] = deque()
         self.executor = executor
-        self._of_models: deque[Callable[[], None]] = deque()
-        self._of_clients: deque[Callable[[], None] | None] = deque()
-        self._came: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each event of the two
+        self._events = Events()
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._control, name="control", daemon=True)
 
     def run(self) -> None:
@@ -80,30 +79,25 @@ class Control(ABC, Generic[S]):
 
     def submit(self, request: Any, reply: Reply) -> None:
         """Take a request; `reply` gets its blocks and its end."""
-        self._post_behind(self._on_request, request, reply)
+        self._events.put(partial(self._on_request, request, reply), request.session)
 
     def refuse(self, session: int, message: str, reply: Reply, *, start: bool, end: bool) -> None:
         """Answer a request that can't be read. What follows a refused START hears why."""
-        self._post_behind(self._on_refused, session, message, reply, start, end)
+        refused = partial(self._on_refused, session, message, reply, start, end)
+        self._events.put(refused, session)
 
     def fail_all(self, message: str) -> None:
         """End every session with an error; new ones may come."""
-        self._post_behind(self._on_fail_all, message)
+        self.post(self._on_fail_all, message)
 
     def stop(self) -> None:
         """End every session with an error, and the threads."""
-        self._post_behind(self._on_stop)
+        self.post(self._on_stop)
         self._thread.join()
 
     def post(self, event: Callable[..., None], *args: Any) -> None:
         """Have the control thread call `event`, before it takes a client's next request."""
-        self._of_models.append(partial(event, *args))
-        self._came.put(None)
-
-    def _post_behind(self, event: Callable[..., None], *args: Any) -> None:
-        """Have the control thread call `event` in turn, behind the requests that came before."""
-        self._of_clients.append(partial(event, *args))
-        self._came.put(None)
+        self._events.put(partial(event, *args))
 
     # Short-lived threads, which wait for the models
 
@@ -125,15 +119,8 @@ class Control(ABC, Generic[S]):
 
     def _control(self) -> None:
         next_tick = 0.0
-        while True:
-            try:
-                self._came.get(timeout=TICK_S)
-            except queue.Empty:
-                pass
-            else:
-                event = self._of_models.popleft() if self._of_models else self._of_clients.popleft()
-                if event is None:
-                    return
+        while self._events or not self._is_stopping:
+            if event := self._events.get(TICK_S):
                 self.guard(None, event)
             if time.monotonic() >= next_tick:
                 self.guard(None, self._reap)
@@ -230,6 +217,8 @@ class Control(ABC, Generic[S]):
     def _admit(self, request: Any, present: S | None) -> S:
         if present is not None:
             raise RuntimeError(f"session {request.session} {_why_taken(present)}")
+        if self._is_stopping:
+            raise RuntimeError(SHUTTING_DOWN)
         if len(self.sessions) >= self.max_sessions:
             raise RuntimeError(
                 f"all {self.max_sessions} sessions of this server are in use; try again later"
@@ -316,12 +305,12 @@ class Control(ABC, Generic[S]):
     def _on_stop(self) -> None:
         for session in list(self.sessions.values()):
             for reply in session.take_replies():
-                reply.fail("the server is shutting down")
+                reply.fail(SHUTTING_DOWN)
             self.executor.close(session.id)
         self.sessions.clear()
+        self.turns.clear()
         self.end()
-        self._of_clients.append(None)
-        self._came.put(None)
+        self._is_stopping = True
 
 
 def _ending(session: ServedSession) -> str:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,7 +32,9 @@ from pipeline.engines.manifest import Manifest, check_sources, manifest_path
 from pipeline.engines.onnx import Engine
 from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
 from pipeline.identity.holders import OUTPUT, Identity
+from pipeline.sessions.control import SHUTTING_DOWN
 from pipeline.sessions.orchestrator import Orchestrator
+from pipeline.sessions.pace import Pace
 from pipeline.sessions.replay import ReplayedCalls
 from pipeline.sessions.tracing import Tracer
 from pipeline.sessions.words import words_of
@@ -236,6 +239,7 @@ class PublicModel(Model):
         self.metrics = Metrics(self.name, self.orchestrator, self.replayed, self.calls.oldest_s)
         with_server = not parent_server.is_listening()
         self.calls.examination.start(self._leave, with_server=with_server)
+        self.pace = Pace()
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._watch_server, name="watch", daemon=True)
         self._watch.start()
@@ -291,11 +295,12 @@ class PublicModel(Model):
             except Exception:  # figures are no reason to miss the server's end
                 logger.exception("%s: its metrics could not be shown", self.name)
             if self.orchestrator.sessions and self.calls.is_server_leaving():
-                self.orchestrator.fail_all("the server is shutting down")
+                self.orchestrator.fail_all(SHUTTING_DOWN)
                 return
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
+            time.sleep(self.pace.delay_s(request.correlation_id(), time.monotonic()))
             reply = TritonReply(request, is_traced=self.tracer is not None)
             start, end = bool(request.flags() & START), bool(request.flags() & END)
             session = request.correlation_id()
