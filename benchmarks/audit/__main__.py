@@ -44,6 +44,8 @@ def measure(
             say(f"  {done.seconds:g} s" + (f", not measured: {done.reason}" if done.reason else ""))
     for part in PARTS:
         asked = part.name in runs
+        if not asked and part.name in report["parts"]:
+            continue
         report["parts"][part.name] = record.part_record(
             part, is_quick, runs.get(part.name, ()), "" if asked else part.left_out or NOT_ASKED
         )
@@ -83,6 +85,9 @@ def main(
     results: Annotated[Path, typer.Option(help="folder of the reports")] = (
         REPO / "benchmarks" / "results"
     ),
+    into: Annotated[
+        Path | None, typer.Option(help="an earlier report's .json: its parts are measured again")
+    ] = None,
     page_of: Annotated[
         Path | None, typer.Option(help="measure nothing: write the page of this .json again")
     ] = None,
@@ -104,6 +109,9 @@ def main(
     One benchmark again, seven times?
     python -m benchmarks.audit --part demo --rounds 7
 
+    Was one part disturbed? Measure it again, into the same report.
+    python -m benchmarks.audit --part live --into benchmarks/results/NEW.json
+
     What has a change moved? Measure before, measure after.
     python -m benchmarks.audit --against benchmarks/results/OLD.json
 
@@ -123,10 +131,12 @@ def main(
         report, path = record.load(page_of), page_of
     else:
         report = record.head(repository, quick)
+        if into:
+            report = record.continued(record.load(into), report)
         measure(report, parts, repository, quick, rounds or (1 if quick else 3))
         if grown:
             report["parts"][GROWTH] = grown
-        path = record.save(report, results)
+        path = record.save(report, results, into)
     found = compare(earlier, report) if earlier else None
     html = path.with_suffix(".html")
     html.write_text(page(report, found))

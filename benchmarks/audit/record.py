@@ -103,13 +103,30 @@ def results(part: dict[str, Any]) -> list[dict[str, Any]]:
     return [] if part["not_measured"] else [run["result"] for run in part["runs"]]
 
 
-def save(report: dict[str, Any], folder: Path) -> Path:
-    """Write it under a name of its own; an earlier report of the same day and commit stays."""
+def continued(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The earlier report, for parts that are measured now; ValueError where what it was measured on
+    and with is another: one table would have figures of both."""
+    for key in ("sizes", "preset", "versions", "artifacts"):
+        if earlier[key] != now[key]:
+            raise ValueError(f"the earlier report has other {key}: {earlier[key]}, now {now[key]}")
+    machines = [[report["machine"][key] for key in ("cpu", "cores")] for report in (earlier, now)]
+    if machines[0] != machines[1]:
+        raise ValueError(f"the earlier report is of another machine: {machines[0]}")
+    return earlier
+
+
+def save(report: dict[str, Any], folder: Path, path: Path | None = None) -> Path:
+    """Write it to `path`, else under a name of its own; an earlier report of the same day and
+    commit stays."""
+    text = json.dumps(report, indent=1) + "\n"
+    if path is not None:
+        path.write_text(text)
+        return path
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{report['date']}-{report['commit']}"
     names = [stem, *(f"{stem}-{count}" for count in range(2, 1000))]
     path = next(p for name in names if not (p := folder / f"{name}.json").exists())
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(text)
     return path
 
 

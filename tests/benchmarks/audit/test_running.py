@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.audit import __main__ as audit
 from benchmarks.audit import record, running
 from benchmarks.audit.parts import PARTS, part_named
 from benchmarks.audit.running import Run, run
+from tests.benchmarks.audit.reports import report
 
 
 def python(code: str, limit_s: float = 60.0) -> Run:
@@ -88,6 +90,27 @@ def test_an_unknown_part_is_answered_with_those_there_are() -> None:
     """A typing error would measure nothing."""
     with pytest.raises(ValueError, match="no part 'dem', wanted one of demo, "):
         part_named("dem")
+
+
+def test_a_part_that_is_measured_again_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of measuring would be for nothing because of one of them."""
+    run = Run(seconds=1.0, result={"fps": 7}, reason="", memory_mb=[])
+    monkeypatch.setattr(audit, "run", lambda *_: run)
+    before = report()
+    now = record.continued(report(), report() | {"commit": "7654321", "parts": {}})
+    audit.measure(now, [part_named("demo")], Path("served"), is_quick=False, rounds=1)
+    assert record.results(now["parts"]["demo"]) == [{"fps": 7}]
+    del now["parts"]["demo"], before["parts"]["demo"]
+    assert now == before
+
+
+@pytest.mark.parametrize(
+    "other", [{"sizes": "small"}, {"machine": {"cpu": "B", "cores": 2}}, {"artifacts": {}}]
+)
+def test_figures_of_two_machines_or_models_are_not_mixed(other: dict[str, Any]) -> None:
+    """They would stand in one table."""
+    with pytest.raises(ValueError, match="the earlier report"):
+        record.continued(report(), report() | other)
 
 
 SOAK = {"benchmark": "soak", "commit": "abc", "seconds": 9, "blocks": 20_000, "reloads": 20,
