@@ -102,6 +102,8 @@ class BlsCalls:
         self.examination.check(future.result() for future in opened)
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
+        if not self.is_loaded(model):  # each try in vain would leave the tensors in shared memory
+            raise ModelLost(f"{model} is not loaded")
         self._start(model, {TICK: np.array([tick], np.int64), **tensors}, session)
 
     def _start(self, model: str, inputs: Arrays, session: int) -> Identity:
