@@ -270,15 +270,15 @@ class ServedSession(ABC):
     def finish_requests(self) -> None:
         """Make complete requests final. END's stays open until the session is closed; so do those
         of a client that is gone, by which the orchestrator sees it."""
-        is_sure = self.held is not None
+        is_there = self.held is not None
         while self.phase.is_started and self.requests:
             first = self.requests[0]
             last = self.phase is Phase.ENDED and len(self.requests) == 1
             if first.blocks_due > self.next_delivery or last:
                 return
-            if not is_sure and first.reply.cancelled():
+            if not is_there and first.reply.cancelled():
                 return
-            is_sure = True  # one stands for all, and to ask takes as long as to answer
+            is_there = True  # one stands for all, and to ask takes as long as to answer
             self.requests.popleft().reply.finish()
 
     def is_abandoned(self) -> bool:
