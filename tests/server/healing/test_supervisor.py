@@ -166,9 +166,14 @@ def test_what_somebody_unloads_stays_unloaded(server: LocalServer, supervisor: S
     until(supervisor, True, 10)
 
 
-def spoken(server: LocalServer, num_blocks: int, fault: Callable[[], None] | None = None) -> Any:
-    """Frames and largest gap in seconds of a session that speaks in real time; `fault` strikes in
-    the middle."""
+def spoken(
+    server: LocalServer,
+    num_blocks: int,
+    fault: Callable[[], None] | None = None,
+    pace_s: float = 0.48,
+) -> Any:
+    """Frames and largest gap in seconds of a session that speaks a block every `pace_s`, real time;
+    `fault` strikes in the middle."""
     rng = np.random.default_rng(0)
     speech = (0.1 * rng.standard_normal(num_blocks * 7680)).astype(np.float32)
     frames, times = [], []
@@ -176,7 +181,7 @@ def spoken(server: LocalServer, num_blocks: int, fault: Callable[[], None] | Non
     def paced() -> Iterator[np.ndarray]:
         began = time.monotonic()
         for number, part in enumerate(np.split(speech, num_blocks)):
-            time.sleep(max(0.0, began + 0.48 * number - time.monotonic()))
+            time.sleep(max(0.0, began + pace_s * number - time.monotonic()))
             if number == num_blocks // 2 and fault is not None:
                 fault()
             yield part
@@ -207,8 +212,8 @@ def test_a_session_outlives_a_death_and_its_frames_are_the_same(
 def test_a_model_that_does_not_answer_is_ended_and_its_sessions_go_on(
     server: LocalServer, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that hangs is no process that died."""
-    wanted, _ = spoken(server, 16)
+    """A process that hangs is no process that died. There is a call under way at every look."""
+    wanted, _ = spoken(server, 40, pace_s=0)
     before = supervisor.num_reloads
 
     def expect_impossible() -> None:
@@ -219,9 +224,9 @@ def test_a_model_that_does_not_answer_is_ended_and_its_sessions_go_on(
             time.sleep(0.05)
         monkeypatch.setattr(heartbeats, "CALL_S", 60.0)
 
-    watching = threading.Thread(target=relax)
+    watching = threading.Thread(target=relax, daemon=True)
     watching.start()
-    found, _ = spoken(server, 16, expect_impossible)
+    found, _ = spoken(server, 40, expect_impossible, pace_s=0)
     watching.join(60)
     assert supervisor.num_reloads > before
     np.testing.assert_array_equal(found, wanted)
