@@ -1,9 +1,8 @@
 """Models that hold sessions: a stage, the decoder, the pose encoder, the joint window."""
 
 import dataclasses
-import logging
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -21,13 +20,11 @@ from pipeline.triton.models import InnerModel
 from pipeline.triton.parameters import whole, yes_or_no
 from pipeline.triton.reply import FINAL, failure, response
 
-logger = logging.getLogger(__name__)
-
 
 class SessionModel(InnerModel):
-    """A device with sessions. Answers go out from a thread of their own, so that Triton brings the
-    next request while the device works on this one (docs/log.md). What a step gave is good until
-    its session's next step but one, which comes after the answer (`stations.LANES`)."""
+    """A device with sessions. The worker's thread sends the answers, so Triton brings the next
+    request while the device works on this one. It does so before it begins the next block, which
+    writes where a block that had to be made again would read (`pipeline.avatar.kept`)."""
 
     step_tensors: StepTensors
     device_type: type[Any]  # what runs the sessions, of a folder and `device_options`
@@ -60,7 +57,6 @@ class SessionModel(InnerModel):
         self.told = np.frombuffer(told.to_json(), np.uint8)
         device = self.device()
         self.worker = SessionWorker(device, self.name, identity.max_sessions)
-        self.answers = ThreadPoolExecutor(1, thread_name_prefix="answers")
         self.cache_size = CacheSize(self.name, device)
 
     def identity(self, **steps: Any) -> Identity:
@@ -82,7 +78,7 @@ class SessionModel(InnerModel):
                 begun = self._begun(request)
             except Exception as error:
                 begun = _ended(error)
-            self.answers.submit(self._send, request, sender, begun)
+            begun.add_done_callback(partial(self._send, request, sender))
 
     def _begun(self, request: Any) -> Future[Any]:
         """What becomes of what a request asks."""
@@ -107,13 +103,10 @@ class SessionModel(InnerModel):
         return held if held in request.requested_output_names() else None
 
     def _send(self, request: Any, sender: Any, done: Future[Any]) -> None:
-        try:
-            sender.send(self._answer(request, done), FINAL)
-        except Exception:  # nobody else looks at what becomes of it
-            logger.exception("%s: an answer could not be sent", self.name)
+        sender.send(self._answer(request, done), FINAL)
 
     def _answer(self, request: Any, done: Future[Any]) -> Any:
-        """The response to a request, once it is done."""
+        """The response to a request that is done."""
         if (error := done.exception()) is not None:  # the worker has logged a fault of the device
             return failure(words_of(error))
         if request.flags():
@@ -127,7 +120,6 @@ class SessionModel(InnerModel):
 
     def finalize(self) -> None:
         self.worker.stop()
-        self.answers.shutdown()
 
 
 def _ended(error: Exception | None) -> Future[Any]:

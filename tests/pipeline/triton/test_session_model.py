@@ -1,8 +1,10 @@
 """How a model that holds sessions takes requests, on a stand-in for Triton's module."""
 
 import threading
+import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +34,35 @@ def test_the_next_block_is_there_while_one_is_worked_on(serving: ModuleType, fol
     let_go.set()
     assert [int(block.response.outputs["latent"][0]) for block in blocks] == [0, 1]
     model.finalize()
+
+
+def test_an_answer_is_out_before_the_next_block_begins(serving: ModuleType, folder: Path) -> None:
+    """That block writes where this one has read: were the process to die then, this block could not
+    be made again in the caches that outlive it."""
+    model = stage(serving, folder)
+    seen: list[str] = []
+
+    def step(session: int, block: int) -> np.ndarray:
+        seen.append(f"begun {block}")
+        return np.full(1, block)
+
+    class Slow(Request):
+        def get_response_sender(self) -> Any:
+            inner = super().get_response_sender()
+
+            def send(response: Any, flags: int) -> None:
+                time.sleep(0.02)
+                seen.append(f"out {int(response.outputs['latent'][0])}")
+                inner.send(response, flags)
+
+            return SimpleNamespace(send=send)
+
+    model.worker.device.step = step
+    opening, *blocks = Request(7, flags=START), Slow(7, tick=tick(0)), Slow(7, tick=tick(1))
+    for request in (opening, *blocks):
+        request.sent_to(model)
+    model.finalize()
+    assert seen == ["begun 0", "out 0", "begun 1", "out 1"]
 
 
 def test_what_is_queued_is_answered_before_a_model_ends(serving: ModuleType, folder: Path) -> None:
