@@ -1,12 +1,12 @@
 """The Python backend's kinds of models, on which `pipeline.triton.avatar` and `.rolling` stand.
 
     GraphModel    one stateless graph                            (encoders)
-    SessionModel  a device with sessions' state                  (START, block or tick n, END)
+    SessionModel  a device with sessions' state (session_model)  (START, block or tick n, END)
     PublicModel   what clients talk to: requests in, blocks out, calls to the others (BLS)
 
 Only the public model is decoupled. A BLS call of a decoupled model leaves its response to a thread
 of the backend that frees Python objects without holding the interpreter's lock: a crash with Python
-3.12, a race before.
+3.12, a race before. A SessionModel has one response to each request, which it sends itself.
 """
 
 import dataclasses
