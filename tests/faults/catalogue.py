@@ -108,7 +108,7 @@ def never_read(scene: Scene) -> str:
     before_mb = memory_mb(scene.pid)
     visitor, reads = scene.stream(), threading.Event()
     visitor.client.stop_stream()
-    visitor.client.start_stream(lambda _result, _error: reads.wait())
+    visitor.client.start_stream(lambda result, error: reads.wait())
     visitor.send(start=True, image=IMAGE)
     for _ in range(75):
         visitor.send(audio=np.zeros(4 * 16_000, np.float32))
