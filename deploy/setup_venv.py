@@ -66,6 +66,11 @@ def setup(folder: Path, kind: str) -> None:
     if not _same_version(python):
         if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
             raise RuntimeError(f"{folder} is not a virtual environment; it is not overwritten")
+        if folder.is_symlink():
+            raise RuntimeError(
+                f"{folder} leads to {folder.resolve()}, which is for another Python; it is not "
+                "overwritten: remove that link, or give VENV= another folder"
+            )
         checkout.check_space(folder, SPACE_MB[kind])
         _make(folder)
     for lock in LOCK_FILES[kind]:

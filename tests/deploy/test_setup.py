@@ -167,3 +167,14 @@ def test_setup_does_not_overwrite_a_folder_of_someone_else(tmp_path: Path) -> No
     with pytest.raises(RuntimeError, match="not a virtual environment"):
         setup_venv.setup(tmp_path, "run")
     assert (tmp_path / "letter.txt").exists()
+
+
+def test_setup_does_not_empty_what_a_link_leads_to(tmp_path: Path) -> None:
+    """Another checkout's environment was emptied, and then nothing could be made of the link."""
+    theirs, ours = tmp_path / "theirs", tmp_path / ".venv"
+    theirs.mkdir()
+    (theirs / "pyvenv.cfg").write_text("version = 3.9.0")
+    ours.symlink_to(theirs)
+    with pytest.raises(RuntimeError, match=r"\.venv leads to .*theirs, which is for"):
+        setup_venv.setup(ours, "run")
+    assert (theirs / "pyvenv.cfg").exists()
