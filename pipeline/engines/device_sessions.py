@@ -1,12 +1,12 @@
-"""One thread that serves the sessions of one device, every session's blocks in order.
+"""The sessions of one device, every session's blocks in order.
 
 The orchestrator keeps one block queued ahead, sent by a second thread, so tick n + 1 may arrive a
 moment before tick n. It is refused with `OutOfOrder`, and its sender tries again.
 """
 
 import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from pipeline.engines.base import Array
@@ -24,7 +24,7 @@ class OutOfOrder(RuntimeError):  # noqa: N818 - a moment too early is no error
 
 
 class Device(Protocol):
-    """A `Stage` or a `Decoder`: what the worker's thread calls, tensors by name."""
+    """A `Stage` or a `Decoder`: what is called for its sessions, tensors by name."""
 
     @property
     def open(self) -> Callable[..., None]:
@@ -43,11 +43,11 @@ class Device(Protocol):
         """Memory that open sessions have there."""
 
 
-class SessionWorker:
-    """Owns `device`: nobody else may call it while the worker lives.
+class DeviceSessions:
+    """Owns `device`: nobody else may call it. Any thread may call; one at a time gets to it.
 
-    Calls return at once, with what becomes of them. A device reuses its output memory, so with
-    `copies` an answer is a copy; without, it is valid until the next call.
+    A device reuses its output memory, so with `copies` an answer is a copy; without, it is valid
+    until the next call.
     """
 
     def __init__(
@@ -57,55 +57,52 @@ class SessionWorker:
         self.name = name
         self.max_sessions = max_sessions
         self._copies = copies
+        self._lock = threading.Lock()
         self._next_tick: dict[int, int] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    def open(self, session: int, tensors: dict[str, Any], tick: int = 0) -> Future[None]:
+    def open(self, session: int, tensors: dict[str, Any], tick: int = 0) -> None:
         """Open `session`, whose first step is number `tick`."""
-        return self._thread.submit(self._open, session, tensors, tick)
+        with self._lock:
+            if session in self._next_tick:
+                raise RuntimeError(f"{self.name}: session {session} is open already")
+            if len(self._next_tick) >= self.max_sessions:
+                raise RuntimeError(f"{self.name}: all {self.max_sessions} sessions are in use")
+            try:
+                self.device.open(session, **tensors)
+            except BaseException:
+                logger.exception("%s: session %d failed", self.name, session)
+                self.device.close(session)
+                raise
+            self._next_tick[session] = tick
 
-    def step(self, session: int, tick: int, tensors: dict[str, Any]) -> Future[Array | None]:
+    def step(self, session: int, tick: int, tensors: dict[str, Any]) -> Array | None:
         """Run what is number `tick` of `session`, from 0; OutOfOrder if its predecessor has not
         come yet. `tensors` name the `block` where that is another number: one may be made again."""
-        return self._thread.submit(self._step, session, tick, tensors)
+        with self._lock:
+            return self._step(session, tick, tensors)
 
     def step_and_read(
         self, session: int, tick: int, tensors: dict[str, Any], what: str
-    ) -> Future[tuple[Array | None, Array]]:
+    ) -> tuple[Array | None, Array]:
         """`step`, and what the device holds of `session` after it: its method `what` says."""
-        return self._thread.submit(self._step_and_read, session, tick, tensors, what)
+        with self._lock:
+            made = self._step(session, tick, tensors)
+            return made, getattr(self.device, what)(session)
 
-    def close(self, session: int) -> Future[None]:
+    def close(self, session: int) -> None:
         """Close `session`, open or not."""
-        return self._thread.submit(self._close, session)
+        with self._lock:
+            self._close(session)
 
-    def close_all(self) -> Future[None]:
-        """Close every session: whoever opened them is gone."""
-        return self._thread.submit(self._close_all)
-
-    def stop(self) -> None:
-        """End the thread after the calls that are queued, and close every session.
-
-        A process that forgets to stop ends only when these are done.
-        """
-        self._thread.submit(self._close_all)
-        self._thread.shutdown()
-
-    def _open(self, session: int, tensors: dict[str, Any], tick: int) -> None:
-        if session in self._next_tick:
-            raise RuntimeError(f"{self.name}: session {session} is open already")
-        if len(self._next_tick) >= self.max_sessions:
-            raise RuntimeError(f"{self.name}: all {self.max_sessions} sessions are in use")
-        try:
-            self.device.open(session, **tensors)
-        except BaseException:
-            logger.exception("%s: session %d failed", self.name, session)
-            self.device.close(session)
-            raise
-        self._next_tick[session] = tick
+    def close_all(self) -> None:
+        """Close every session: whoever opened them is gone, or the model ends."""
+        with self._lock:
+            for session in list(self._next_tick):
+                self._close(session)
 
     def _step(self, session: int, tick: int, tensors: dict[str, Any]) -> Array | None:
-        wanted = self._check_open(session)
+        if (wanted := self._next_tick.get(session)) is None:
+            raise RuntimeError(f"{self.name}: session {session} {NOT_OPEN}")
         if tick < wanted:
             raise RuntimeError(f"{self.name}: tick {tick} of session {session} came twice")
         if tick > wanted:
@@ -120,18 +117,6 @@ class SessionWorker:
             raise
         return result.copy() if self._copies and result is not None else result
 
-    def _step_and_read(
-        self, session: int, tick: int, tensors: dict[str, Any], what: str
-    ) -> tuple[Array | None, Array]:
-        made = self._step(session, tick, tensors)
-        return made, getattr(self.device, what)(session)
-
-    def _check_open(self, session: int) -> int:
-        """The session's next tick."""
-        if (tick := self._next_tick.get(session)) is None:
-            raise RuntimeError(f"{self.name}: session {session} {NOT_OPEN}")
-        return tick
-
     def _close(self, session: int) -> None:
         self._next_tick.pop(session, None)
         try:
@@ -139,7 +124,3 @@ class SessionWorker:
         except Exception:
             logger.exception("%s: session %d failed", self.name, session)
             raise
-
-    def _close_all(self) -> None:
-        for session in list(self._next_tick):
-            self._close(session)

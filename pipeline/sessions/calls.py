@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.rolling import RollingConfig
 from pipeline.engines.base import Array, Arrays
-from pipeline.engines.device_sessions import NOT_OPEN, Device, OutOfOrder, SessionWorker
+from pipeline.engines.device_sessions import NOT_OPEN, Device, DeviceSessions, OutOfOrder
 from pipeline.sessions.text import Tokenizer
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class Executor(ABC):
 
 
 class LocalCalls:
-    """Models in this process, each that holds sessions on a thread of its own."""
+    """Models in this process. One that holds sessions does one thing at a time."""
 
     def __init__(
         self,
@@ -115,8 +115,8 @@ class LocalCalls:
         max_sessions: int,
     ) -> None:
         self.graphs = graphs
-        self.workers = {
-            name: SessionWorker(device, name, max_sessions, copies=True)
+        self.holders = {
+            name: DeviceSessions(device, name, max_sessions, copies=True)
             for name, device in holders.items()
         }
 
@@ -132,28 +132,28 @@ class LocalCalls:
 
     def open(self, session: int, tensors: Mapping[str, Arrays]) -> None:
         for name, given in tensors.items():
-            self.workers[name].open(session, dict(given)).result()
+            self.holders[name].open(session, dict(given))
 
     def reopen(self, model: str, session: int, tensors: Arrays, tick: int) -> None:
-        self.workers[model].open(session, dict(tensors), tick).result()
+        self.holders[model].open(session, dict(tensors), tick)
 
     def step(self, model: str, session: int, tick: int, inputs: Arrays) -> Array | None:
-        worker = self.workers[model]
-        return in_turn(lambda: worker.step(session, tick, dict(inputs)).result())
+        holder = self.holders[model]
+        return in_turn(lambda: holder.step(session, tick, dict(inputs)))
 
     def step_and_read(
         self, model: str, session: int, tick: int, inputs: Arrays, what: str
     ) -> tuple[Array | None, Array]:
-        worker = self.workers[model]
-        return in_turn(lambda: worker.step_and_read(session, tick, dict(inputs), what).result())
+        holder = self.holders[model]
+        return in_turn(lambda: holder.step_and_read(session, tick, dict(inputs), what))
 
     def close(self, session: int) -> None:
-        for worker in self.workers.values():
-            worker.close(session).result()
+        for holder in self.holders.values():
+            holder.close(session)
 
     def stop(self) -> None:
-        for worker in self.workers.values():
-            worker.stop()
+        for holder in self.holders.values():
+            holder.close_all()
 
 
 def in_turn(call: Callable[[], T]) -> T:

@@ -1,5 +1,5 @@
 """Stations: a model with its queue and the threads that wait for it. While one block is worked on,
-the next is already in the model's process, which hardly idles between two blocks."""
+the next is already queued there, so a model hardly idles between two blocks."""
 
 import queue
 import threading

@@ -23,9 +23,8 @@ from pipeline.sessions.spare import SparedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
 from pipeline.triton.drift_metrics import DriftMetrics
 from pipeline.triton.live_metrics import LiveMetrics
-from pipeline.triton.models import PublicModel
+from pipeline.triton.models import PublicModel, SessionModel
 from pipeline.triton.parameters import limit, names, steps, whole_or_word, yes_or_no
-from pipeline.triton.session_model import SessionModel
 
 STATELESS = ("audio_encoder", "audio_tokens", "text_encoder", "vae_encoder")
 

@@ -1,12 +1,12 @@
 """The Python backend's kinds of models, on which `pipeline.triton.avatar` and `.rolling` stand.
 
     GraphModel    one stateless graph                            (encoders)
-    SessionModel  a device with sessions' state (session_model)  (START, block or tick n, END)
+    SessionModel  a device with sessions' state                  (START, block or tick n, END)
     PublicModel   what clients talk to: requests in, blocks out, calls to the others (BLS)
 
 Only the public model is decoupled. A BLS call of a decoupled model leaves its response to a thread
 of the backend that frees Python objects without holding the interpreter's lock: a crash with Python
-3.12, a race before. A SessionModel has one response to each request, which it sends itself.
+3.12, a race before.
 """
 
 import dataclasses
@@ -17,17 +17,21 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.config.avatar import PipelineConfig
 from pipeline.config.sizes import StreamConfig
+from pipeline.engines.base import Array
+from pipeline.engines.device_sessions import Device, DeviceSessions
 from pipeline.engines.manifest import Manifest, check_sources, manifest_path
 from pipeline.engines.onnx import Engine
 from pipeline.identity.file_hashes import HASHES, check_files, read_hashes
-from pipeline.identity.holders import Identity
+from pipeline.identity.holders import OUTPUT, Identity
 from pipeline.sessions.control import SHUTTING_DOWN
 from pipeline.sessions.orchestrator import Orchestrator
 from pipeline.sessions.pace import Pace
@@ -36,11 +40,11 @@ from pipeline.sessions.tracing import Tracer
 from pipeline.sessions.words import words_of
 from pipeline.triton import parent_server
 from pipeline.triton.callers import Callers
-from pipeline.triton.calls import END, START, BlsCalls, tensors_of
+from pipeline.triton.calls import ALL_SESSIONS, END, START, TICK, BlsCalls, StepTensors, tensors_of
 from pipeline.triton.log import write_to_triton
-from pipeline.triton.metrics import Metrics
-from pipeline.triton.parameters import check_one_instance, seconds, whole
-from pipeline.triton.reply import TritonReply, failure, response
+from pipeline.triton.metrics import CacheSize, Metrics
+from pipeline.triton.parameters import check_one_instance, seconds, whole, yes_or_no
+from pipeline.triton.reply import TritonReply
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +107,16 @@ class InnerModel(Model):
         self.callers = Callers(args["model_name"])
         super().initialize(args)
 
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._refused(request) or self._answer(request) for request in requests]
+
+    @abstractmethod
+    def _answer(self, request: Any) -> Any:
+        """The response to one request."""
+
     def _refused(self, request: Any) -> Any:
         words = self.callers.refusal(request)
-        return failure(words) if words else None
+        return pb.InferenceResponse(error=pb.TritonError(words)) if words else None
 
 
 class GraphModel(InnerModel):
@@ -118,16 +129,97 @@ class GraphModel(InnerModel):
         sizes = {"num_samples": c.samples_per_block, "T": c.video_frames_per_block, "actors": 1}
         self.engine.warm_up(**sizes)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._refused(request) or self._answer(request) for request in requests]
-
     def _answer(self, request: Any) -> Any:
         try:
             outputs = self.engine.run(tensors_of(request))
         except Exception as error:
             logger.exception("%s failed", self.name)
-            return failure(words_of(error))
-        return response(outputs)
+            return pb.InferenceResponse(error=pb.TritonError(words_of(error)))
+        return pb.InferenceResponse([pb.Tensor(name, array) for name, array in outputs.items()])
+
+
+class SessionModel(InnerModel):
+    """A device with sessions; one request at a time."""
+
+    step_tensors: StepTensors
+    device_type: type[Any]  # what runs the sessions, of a folder and `device_options`
+    holds_sessions = True
+
+    def device_options(self) -> dict[str, Any]:
+        """Which engine runs the graphs, and on what: the instance's GPU, or a number of cores."""
+        if (engine := self.parameter("engine", str)) == "tensorrt":
+            # Only here: TensorRT and CUDA need not be there on a CPU.
+            from pipeline.engines.tensorrt import plan_loader
+
+            return {"load_engine": plan_loader(self.gpu)}
+        if engine != "onnxruntime":
+            wanted = "'onnxruntime' or 'tensorrt'"
+            raise ValueError(f"{self.name}: engine is {engine!r}, wanted {wanted}")
+        return {
+            "num_threads": self.parameter("num_threads", whole),
+            "load_engine": partial(Engine, spinning=self.parameter("spinning", yes_or_no)),
+        }
+
+    def device(self) -> Device:
+        """What runs the sessions, warmed up."""
+        device = self.device_type(self.folder, **self.device_options())
+        device.warm_up()
+        return device  # type: ignore[no-any-return]
+
+    def load(self) -> None:
+        identity = self.identity()
+        told = dataclasses.replace(identity, process=os.getpid())
+        self.told = np.frombuffer(told.to_json(), np.uint8)
+        device = self.device()
+        self.sessions = DeviceSessions(device, self.name, identity.max_sessions)
+        self.cache_size = CacheSize(self.name, device)
+
+    def identity(self, **steps: Any) -> Identity:
+        """Of plans it tells what they were made from: a plan's bytes are another on each GPU.
+        ValueError if that is not what its hashes.json lists."""
+        own = super().identity(**steps)
+        manifests = [Manifest.load(path) for path in sorted(self.folder.glob("*.manifest.json"))]
+        check_sources(manifests, read_hashes(self.folder), self.name)
+        sources = {name: sha256 for m in manifests for name, sha256 in m.sources.items()}
+        return dataclasses.replace(own, files={**own.files, **sources})
+
+    def _answer(self, request: Any) -> Any:
+        held = self.step_tensors.held
+        what = held if held in request.requested_output_names() else None
+        try:
+            made, read = self._take(request, what)
+        except Exception as error:  # what is a fault of the device has been logged
+            return pb.InferenceResponse(error=pb.TritonError(words_of(error)))
+        if request.flags():
+            self.cache_size.update()
+        if request.flags() & START:
+            return pb.InferenceResponse([pb.Tensor(OUTPUT, self.told)])
+        given = {self.step_tensors.output: made, what: read}
+        outputs = [pb.Tensor(name, array) for name, array in given.items() if array is not None]
+        return pb.InferenceResponse(outputs)
+
+    def _take(self, request: Any, what: str | None) -> tuple[Array | None, Array | None]:
+        """Do what a request asks. A step makes something; `what` is read after it."""
+        session, flags, tensors = request.correlation_id(), request.flags(), tensors_of(request)
+        tick = tensors.pop(TICK, None)
+        if not flags:
+            if tick is None:
+                raise ValueError(f"request has no input {TICK}")
+            if what is not None:
+                return self.sessions.step_and_read(session, int(tick[0]), tensors, what)
+            return self.sessions.step(session, int(tick[0]), tensors), None
+        if flags & START and session == ALL_SESSIONS:
+            pass  # opens nothing: asks what this model is
+        elif flags & START:
+            self.sessions.open(session, tensors, 0 if tick is None else int(tick[0]))
+        elif session == ALL_SESSIONS:
+            self.sessions.close_all()
+        else:
+            self.sessions.close(session)
+        return None, None
+
+    def finalize(self) -> None:
+        self.sessions.close_all()
 
 
 class PublicModel(Model):

@@ -1,12 +1,10 @@
 """Answers to clients, through Triton's response sender."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import triton_python_backend_utils as pb
 
-from pipeline.engines.base import Array
 from pipeline.sessions.session import Answer
 from pipeline.sessions.words import without_paths
 
@@ -24,26 +22,18 @@ class TritonReply:
 
     def send(self, answer: Answer) -> None:
         outputs = answer.outputs().items()
-        self._sender.send(response({name: a for name, a in outputs if name in self._wanted}))
+        tensors = [pb.Tensor(name, array) for name, array in outputs if name in self._wanted]
+        self._sender.send(pb.InferenceResponse(tensors))
 
     def finish(self) -> None:
         self._sender.send(flags=FINAL)
 
     def fail(self, message: str) -> None:
-        self._sender.send(failure(without_paths(message)), flags=FINAL)
+        response = pb.InferenceResponse(error=pb.TritonError(without_paths(message)))
+        self._sender.send(response, flags=FINAL)
 
     def cancelled(self) -> bool:
         return bool(self._sender.is_cancelled())
-
-
-def response(outputs: Mapping[str, Array]) -> Any:
-    """Triton's response with these tensors."""
-    return pb.InferenceResponse([pb.Tensor(name, array) for name, array in outputs.items()])
-
-
-def failure(words: str) -> Any:
-    """Triton's response that says what went wrong."""
-    return pb.InferenceResponse(error=pb.TritonError(words))
 
 
 def _traceparent(request: Any) -> str | None:

@@ -14,9 +14,8 @@ from pipeline.rolling.request import parse_rolling_request
 from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
 from pipeline.sessions.replay import Keeps, ReplayedCalls
 from pipeline.triton.calls import BlsCalls, StepTensors
-from pipeline.triton.models import GraphModel, PublicModel
+from pipeline.triton.models import GraphModel, PublicModel, SessionModel
 from pipeline.triton.parameters import whole, whole_or_word
-from pipeline.triton.session_model import SessionModel
 
 
 class RollingTextModel(GraphModel):

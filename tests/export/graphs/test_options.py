@@ -95,7 +95,7 @@ def test_three_steps_run_on_three_stages(tmp_path: Path) -> None:
     assert executor.num_stages == 3
     latents = play(executor, 2)
     sigmas = Schedule(3).sigmas
-    stages = [executor.calls.workers[name].device for name in executor.stages]
+    stages = [executor.calls.holders[name].device for name in executor.stages]
     dsigmas = [float(each.constants[n].dsigma[0]) for each in stages for n in each.steps]
     np.testing.assert_array_equal(dsigmas, np.diff(sigmas))
     four = play(local_executor(DEMO), 2)

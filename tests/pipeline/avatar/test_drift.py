@@ -63,7 +63,7 @@ class PushedStage(Stage):
 def executor() -> Iterator[AvatarExecutor]:
     executor = local_executor(DEMO, [[0, 1, 2, 3]])
     assert isinstance(executor.calls, LocalCalls)
-    executor.calls.workers[STAGE].device.__class__ = PushedStage
+    executor.calls.holders[STAGE].device.__class__ = PushedStage
     yield executor
     executor.stop()
 
@@ -73,7 +73,7 @@ def stream(
 ) -> tuple[list[Distances], AvatarOrchestrator, FakeReply]:
     """How far each block of a pushed session is from its first one."""
     assert isinstance(executor.calls, LocalCalls)
-    stage = executor.calls.workers[STAGE].device
+    stage = executor.calls.holders[STAGE].device
     assert isinstance(stage, PushedStage)
     stage.factor, stage.memory, stage.calls = factor, memory, 0
     limits = {"max_sessions": 1, "idle_timeout_s": 60}

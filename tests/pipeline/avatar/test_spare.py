@@ -12,7 +12,7 @@ from pipeline.avatar.kept import KeptCaches
 from pipeline.avatar.local import local_executor
 from pipeline.avatar.stage import Stage
 from pipeline.engines.base import Array
-from pipeline.engines.device_sessions import SessionWorker
+from pipeline.engines.device_sessions import DeviceSessions
 from pipeline.sessions.calls import LocalCalls, ModelLost, ProcessDied
 from pipeline.sessions.kept import DECODER_BLOCKS, keep_blocks
 from pipeline.sessions.replay import ReplayedCalls
@@ -28,7 +28,7 @@ class DyingCalls(MortalCalls):
     """Who is lost is dead for certain, and says what it was."""
 
     def steps_of(self, model: str) -> list[int] | None:
-        return self.inner.workers[model].device.steps  # type: ignore[attr-defined, no-any-return]
+        return self.inner.holders[model].device.steps  # type: ignore[attr-defined, no-any-return]
 
     def _lossy(self, model: str, call: Callable[[], T]) -> T:
         try:
@@ -43,7 +43,7 @@ class DyingCalls(MortalCalls):
 def executor() -> Iterator[AvatarExecutor]:
     executor = local_executor(DEMO, [[0, 1], [2, 3]], sends_sink=True)
     assert isinstance(executor.calls, LocalCalls)
-    executor.calls.workers[SPARE] = SessionWorker(Stage(DEMO, None), SPARE, 4, copies=True)
+    executor.calls.holders[SPARE] = DeviceSessions(Stage(DEMO, None), SPARE, 4, copies=True)
     yield executor
     executor.stop()
 

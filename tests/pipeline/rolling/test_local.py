@@ -75,7 +75,7 @@ def test_a_stream_equals_the_plain_loop_bit_for_bit(
     reply = clip(server, num_blocks)
     latents = made(reply)
     stage, decoder = (
-        executor.calls.workers[WINDOW].device.stages["deployed"],
+        executor.calls.holders[WINDOW].device.stages["deployed"],
         RollingDecoder(FOLDER),
     )
     noise = partial(lambda block, level: block_noise(SEED, block, stage.config.latent_shape, level))

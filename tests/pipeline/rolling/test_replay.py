@@ -42,7 +42,7 @@ def executor() -> Any:
 @pytest.fixture(scope="module")
 def device(executor: RollingExecutor) -> WindowDevice:
     """With a set of rules that nobody is served, whose sink moves."""
-    device: WindowDevice = executor.calls.workers[WINDOW].device
+    device: WindowDevice = executor.calls.holders[WINDOW].device
     served = device.stages["longlive"]
     config = dataclasses.replace(served.config, recache="new_sink")
     tables = {

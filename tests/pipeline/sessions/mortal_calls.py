@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pipeline.engines.base import Array, Arrays
-from pipeline.engines.device_sessions import NOT_OPEN, SessionWorker
+from pipeline.engines.device_sessions import NOT_OPEN, DeviceSessions
 from pipeline.sessions.calls import LocalCalls, ModelLost
 
 T = TypeVar("T")
@@ -52,10 +52,10 @@ class MortalCalls:
 
     def kill(self, model: str) -> None:
         """Its sessions are gone, and for a moment so is it."""
-        old = self.inner.workers[model]
-        old.stop()
+        old = self.inner.holders[model]
+        old.close_all()
         self.away.add(model)
-        self.inner.workers[model] = SessionWorker(old.device, model, 4, copies=True)
+        self.inner.holders[model] = DeviceSessions(old.device, model, 4, copies=True)
         threading.Timer(0.2, self.away.discard, [model]).start()
 
     def _lossy(self, model: str, call: Callable[[], T]) -> T:
@@ -64,6 +64,6 @@ class MortalCalls:
         try:
             return call()
         except RuntimeError as error:
-            if NOT_OPEN in str(error) or "after shutdown" in str(error):
+            if NOT_OPEN in str(error):
                 raise ModelLost(str(error)) from None
             raise

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,64 @@ import pytest
 
 from pipeline.engines.manifest import Manifest, manifest_path
 from pipeline.identity.holders import Identity
-from tests.pipeline.triton.conftest import START, Request, Response, stage
+from tests.pipeline.triton.conftest import START, Response
 from tests.support.plans import DEMO, describe
 
 
+class Sessions:
+    """A device that knows which sessions are open."""
+
+    def __init__(self) -> None:
+        self.open_ones: list[int] = []
+        self.cache_bytes = 0
+
+    def open(self, session: int) -> None:
+        self.open_ones.append(session)
+
+    def close(self, session: int) -> None:
+        self.open_ones.remove(session)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A stage's version folder on a GPU: a table, plans' manifests, no graphs."""
+    version = tmp_path / "dit_stage_1" / "1"
+    version.mkdir(parents=True)
+    for name in ("pipeline.json", "hashes.json", "timesteps.safetensors"):
+        shutil.copy(DEMO / name, version)
+    for graph in ("dit_step", "dit_text"):
+        describe(graph).save(manifest_path(version / f"{graph}.plan"))
+    return version
+
+
+def stage(serving: ModuleType, folder: Path, *, count: int = 1, **parameters: str) -> Any:
+    """A loaded stage."""
+    model = serving.StageModel()
+    model.device = Sessions
+    values = {"steps": "1,2", "max_sessions": "3", **parameters}
+    entries = {key: {"string_value": value} for key, value in values.items()}
+    config = {"parameters": entries, "instance_group": [{"count": count, "gpus": [1]}]}
+    model.initialize(
+        {
+            "model_name": "dit_stage_1",
+            "model_repository": str(folder.parent),
+            "model_version": "1",
+            "model_instance_device_id": "1",
+            "model_config": json.dumps(config),
+        }
+    )
+    return model
+
+
 def answer(model: Any, session: int, flags: int) -> Response:
-    (asked := Request(session, flags=flags)).sent_to(model)
-    return asked.response
+    request = SimpleNamespace(
+        correlation_id=lambda: session,
+        flags=lambda: flags,
+        inputs=lambda: [],
+        requested_output_names=lambda: ["identity"],
+    )
+    (response,) = model.execute([request])
+    return response
 
 
 def test_start_is_answered_with_what_the_stage_is(serving: ModuleType, folder: Path) -> None:
@@ -32,7 +83,7 @@ def test_start_is_answered_with_what_the_stage_is(serving: ModuleType, folder: P
     listed = json.loads((folder / "hashes.json").read_text())
     built_from = ("dit_step.onnx", "dit_text.onnx", "dit.safetensors")
     assert identity.files == {name: listed[name] for name in ("timesteps.safetensors", *built_from)}
-    assert model.worker.device.open_ones == [7]
+    assert model.sessions.device.open_ones == [7]
     model.finalize()
 
 
@@ -41,7 +92,7 @@ def test_asking_opens_no_session(serving: ModuleType, folder: Path) -> None:
     model = stage(serving, folder, max_sessions="1")
     for _ in range(3):
         assert set(answer(model, 0, START).outputs) == {"identity"}
-    assert model.worker.device.open_ones == []
+    assert model.sessions.device.open_ones == []
     assert answer(model, 7, START).error is None
     model.finalize()
 
